@@ -1,0 +1,45 @@
+# Everything runs in .venv, which is made here; nothing needs to be set up before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow check format bench docs wheel clean
+
+demo: $(READY)          ## train the embedded digits, compare with theory, write a report
+	$(BIN)/smd demo
+
+test: $(READY)          ## the tests, under five minutes on two cores
+	$(BIN)/pytest -q
+
+test-slow: $(READY)     ## the long ones too
+	$(BIN)/pytest -q -m "not gpu"
+
+check: $(READY)         ## style, types, walls between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/pytest -q tests/architecture
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)         ## every figure of the README, with machine and spread
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(READY)          ## pages that are generated from the code
+	$(BIN)/python tools/make_cli_docs.py
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@

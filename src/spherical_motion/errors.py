@@ -1,0 +1,87 @@
+"""Everything this library raises on purpose, and the one warning it emits.
+
+    SphericalMotionError
+    ├── InvalidArgument        (ValueError)    a value the caller passed cannot be used
+    │   └── OutOfDomain                        ... because a formula does not hold there
+    ├── NoTheory               (LookupError)   no closed form for this optimizer
+    ├── ModelError             (RuntimeError)  the model cannot be probed on these inputs
+    │   └── NoInvariantGroup                   ... it can, and nothing in it is scale-invariant
+    ├── AlreadyAttached        (RuntimeError)  the optimizer is being monitored already
+    ├── RunDirectoryError      (OSError)       a run directory cannot be used
+    │   ├── RunExists                          ... it holds a run, and resume was not asked for
+    │   ├── RunInUse                           ... another process is writing to it
+    │   └── NotARun                            ... it holds none, or one of an unknown version
+    └── MissingExtra           (ImportError)   an optional dependency is not installed
+
+    RecordingStopped           (UserWarning)   the disk failed: training goes on, recording does not
+
+A message says where, what was expected, what was found, and what to do about it.
+"""
+
+__all__ = [
+    "AlreadyAttached",
+    "InvalidArgument",
+    "MissingExtra",
+    "ModelError",
+    "NoInvariantGroup",
+    "NoTheory",
+    "NotARun",
+    "OutOfDomain",
+    "RecordingStopped",
+    "RunDirectoryError",
+    "RunExists",
+    "RunInUse",
+    "SphericalMotionError",
+]
+
+
+class SphericalMotionError(Exception):
+    """Base class: `except smd.SphericalMotionError` catches all of them and nothing else."""
+
+
+class InvalidArgument(SphericalMotionError, ValueError):
+    """A value the caller passed cannot be used."""
+
+
+class OutOfDomain(InvalidArgument):
+    """A formula was asked for outside the range in which it holds."""
+
+
+class NoTheory(SphericalMotionError, LookupError):
+    """There is no closed form for this optimizer or setting."""
+
+
+class ModelError(SphericalMotionError, RuntimeError):
+    """The model cannot be probed on these inputs."""
+
+
+class NoInvariantGroup(ModelError):
+    """The model runs, but none of its weights is scale-invariant."""
+
+
+class AlreadyAttached(SphericalMotionError, RuntimeError):
+    """The optimizer is being watched by another monitor."""
+
+
+class RunDirectoryError(SphericalMotionError, OSError):
+    """A run directory cannot be used."""
+
+
+class RunExists(RunDirectoryError):
+    """The directory already holds a run and `resume=True` was not given."""
+
+
+class RunInUse(RunDirectoryError):
+    """Another live process is writing to this run."""
+
+
+class NotARun(RunDirectoryError):
+    """The directory holds no run, or one written by an unknown version."""
+
+
+class MissingExtra(SphericalMotionError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+class RecordingStopped(UserWarning):
+    """The run directory became unwritable: training goes on, recording does not."""

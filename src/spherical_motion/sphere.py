@@ -1,0 +1,235 @@
+"""What a Gram says: every figure here is a pure function of the six inner products.
+
+`w` are the weights before a step, `d` the step, `g` the loss gradient; R = |w|² = `ww`,
+D = |d|² = `dd`, C = <w, d> = `wd`. All functions work elementwise on arrays of any shape, return
+float64, give NaN where a group was not measured, and never warn. For momentum and the quantities
+built on it the heavy-ball update of `torch.optim.SGD` is assumed: v ← αv + g + λw, w ← w - ηv.
+
+Sources: "wan2020" and "wan2021" are Wan et al., *Spherical Motion Dynamics*, first and second
+version; "Roburin" is Roburin et al., *A Spherical Analysis of Adam with Batch Normalization*.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.errors import OutOfDomain
+from spherical_motion.vocabulary.gram import Gram
+
+__all__ = [
+    "angle",
+    "defect",
+    "effective_lr",
+    "effective_lr_l2",
+    "momentum_alignment",
+    "momentum_dot_gradient",
+    "momentum_norm_sq",
+    "norm",
+    "norm_after",
+    "radial_step",
+    "radius_ratio",
+    "step_norm",
+    "tangent_of_angle",
+    "tangential_step",
+    "taylor_variable",
+    "taylor_variable_remainder",
+    "unit_gradient_drive",
+    "unit_gradient_norm",
+]
+
+Array = NDArray[np.float64]
+
+_quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+
+
+@_quiet
+def norm(gram: Gram) -> Array:
+    """Norm of the weights before the step, |w|.
+
+    >>> float(norm(Gram(ww=25.0, wd=0, dd=0, wg=0, gg=0, dg=0)))
+    5.0
+    """
+    return np.sqrt(gram.ww)
+
+
+@_quiet
+def norm_after(gram: Gram) -> Array:
+    """Norm of the weights after the step, |w + d|."""
+    return np.sqrt(_squared_norm_after(gram))
+
+
+@_quiet
+def step_norm(gram: Gram) -> Array:
+    """Length of the whole step, |d|."""
+    return np.sqrt(gram.dd)
+
+
+@_quiet
+def tangential_step(gram: Gram) -> Array:
+    """Length of the part of the step that is orthogonal to w: |d⊥| = √(D - C²/R)."""
+    return np.sqrt(_clipped(gram.dd - gram.wd * gram.wd / gram.ww))
+
+
+@_quiet
+def radial_step(gram: Gram) -> Array:
+    """Step along w as a share of its length, C/R: negative is inward, dimensionless.
+
+    In Roburin's notation (eq. 3-10) this is -A<c, u>; hypothesis H1 (A<c, u> < 1) says it is
+    above -1.
+    """
+    return gram.wd / gram.ww
+
+
+@_quiet
+def angle(gram: Gram) -> Array:
+    """Angle Δ between the weights before and after the step, in radians within [0, π].
+
+    Δ = atan2(|d⊥||w|, R + C). Accurate at any size, unlike the arccos of a cosine, which loses
+    half the digits of a small angle. Zero where there was no step; NaN where w is zero.
+
+    Source: the angular update of wan2020, definition 1; exact.
+
+    >>> quarter_turn = Gram(ww=1.0, wd=-1.0, dd=2.0, wg=0, gg=0, dg=0)    # w=(1,0), d=(-1,1)
+    >>> float(angle(quarter_turn) / np.pi)
+    0.5
+    """
+    turned = np.arctan2(tangential_step(gram) * norm(gram), gram.ww + gram.wd)
+    return np.where(gram.ww > 0, turned, np.nan)[()]
+
+
+@_quiet
+def tangent_of_angle(gram: Gram) -> Array:
+    """tan Δ, which is η_e |c⊥| on the sphere for any optimizer (Roburin eq. 3-10)."""
+    return tangential_step(gram) * norm(gram) / (gram.ww + gram.wd)
+
+
+@_quiet
+def radius_ratio(gram: Gram) -> Array:
+    """|w_after| / |w|: equals (1 - A<c, u>)·√(1 + tan²Δ) (Roburin eq. 3-10)."""
+    return norm_after(gram) / norm(gram)
+
+
+@_quiet
+def unit_gradient_norm(gram: Gram) -> Array:
+    """|g̃| = |w||g|: the gradient's norm at w/|w|, free of the weights' length."""
+    return np.sqrt(gram.ww * gram.gg)
+
+
+@_quiet
+def defect(gram: Gram) -> Array:
+    """|<w, g>| / (|w||g|): zero where the loss does not depend on |w|; |cosine|, so at most 1.
+
+    A zero gradient has no direction; its defect is 0.
+    """
+    scale = unit_gradient_norm(gram)
+    return np.where(scale == 0, 0.0, np.abs(gram.wg) / scale)[()]
+
+
+@_quiet
+def effective_lr(gram: Gram, lr: Any) -> Array:
+    """Effective learning rate η/|w|² of SGD (wan2021, eq. 1).
+
+    >>> float(effective_lr(Gram(ww=4.0, wd=0, dd=0, wg=0, gg=0, dg=0), lr=0.1))
+    0.025
+    """
+    return np.asarray(lr, dtype=np.float64)[()] / gram.ww
+
+
+@_quiet
+def effective_lr_l2(gram: Gram, lr: Any, weight_decay: Any) -> Array:
+    """Effective learning rate of SGD with L2, Φ = η / (|w|²(1 - ηλ)) (Roburin, table 1)."""
+    lr, weight_decay = np.asarray(lr, np.float64)[()], np.asarray(weight_decay, np.float64)[()]
+    return effective_lr(gram, lr) / (1.0 - lr * weight_decay)
+
+
+@_quiet
+def taylor_variable(gram: Gram, lr: Any) -> Array:
+    """η²|∇L(u)|²/r² = η²|g|², as Roburin prints it."""
+    return np.asarray(lr, np.float64)[()] ** 2 * gram.gg
+
+
+@_quiet
+def taylor_variable_remainder(gram: Gram, lr: Any) -> Array:
+    """η²|g|²/|w|², the small quantity that Roburin's proof actually expands in (1/r⁴)."""
+    return taylor_variable(gram, lr) / gram.ww
+
+
+@_quiet
+def momentum_dot_gradient(
+    gram: Gram, lr: Any, weight_decay: Any, momentum: Any, nesterov: bool = False
+) -> Array:
+    """<v_{t-1}, g_t>: the momentum buffer before the step against this step's gradient.
+
+    Recovered from the step itself, since v_{t-1} = (-d/η - g - λw)/α for the heavy ball. Valid
+    for α > 0, no dampening, L2 decay, and from the second step on; NaN where α = 0. Float32
+    weights limit it: the products of d carry their rounding, divided by η.
+    """
+    lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
+    pull = gram.gg + weight_decay * gram.wg
+    if nesterov:
+        value = (-gram.dg / lr - (1.0 + momentum) * pull) / momentum**2
+    else:
+        value = (-gram.dg / lr - pull) / momentum
+    return np.where(momentum > 0, value, np.nan)[()]
+
+
+@_quiet
+def momentum_norm_sq(gram: Gram, lr: Any, weight_decay: Any, momentum: Any) -> Array:
+    """|v_{t-1}|² of the heavy ball before the step; same conditions as the dot product."""
+    lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
+    whole = (
+        gram.dd / lr**2
+        + gram.gg
+        + weight_decay**2 * gram.ww
+        + 2.0 * gram.dg / lr
+        + 2.0 * weight_decay * gram.wd / lr
+        + 2.0 * weight_decay * gram.wg
+    )
+    value = _clipped(whole) / momentum**2
+    return np.where(momentum > 0, value, np.nan)[()]
+
+
+@_quiet
+def momentum_alignment(gram: Gram, lr: Any, weight_decay: Any, momentum: Any) -> Array:
+    """Cosine between the heavy ball's buffer before the step and the gradient, in [-1, 1]."""
+    dot = momentum_dot_gradient(gram, lr, weight_decay, momentum)
+    size = momentum_norm_sq(gram, lr, weight_decay, momentum)
+    return dot / np.sqrt(size * gram.gg)
+
+
+@_quiet
+def unit_gradient_drive(
+    gram: Gram, lr: Any, weight_decay: Any, momentum: Any, nesterov: bool = False
+) -> Array:
+    """h̃ = |w|²(|g|² + 2α<v_{t-1}, g>): what drives the norm outward; its mean is L.
+
+    Without momentum it is |g̃|². With momentum the gradient's overlap with the buffer counts
+    (wan2021, assumption 6; wan2020, eq. 93, lacks the factor 2). Single values may be negative.
+    """
+    lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
+    dot = momentum_dot_gradient(gram, lr, weight_decay, momentum, nesterov)
+    cross = np.where(momentum > 0, 2.0 * momentum * dot, 0.0)
+    return (gram.ww * (gram.gg + cross))[()]
+
+
+def _squared_norm_after(gram: Gram) -> Array:
+    return _clipped(gram.ww + 2.0 * gram.wd + gram.dd)
+
+
+def _clipped(value: Array) -> Array:
+    """Rounding can push a sum of squares a hair below zero."""
+    return np.maximum(value, 0.0)
+
+
+def _settings(*values: Any) -> tuple[Array, ...]:
+    arrays = tuple(np.asarray(v, dtype=np.float64)[()] for v in values)
+    if any(np.any(a < 0) for a in arrays):
+        raise OutOfDomain(
+            "sphere: lr, weight_decay and momentum must be >= 0, got "
+            + ", ".join(f"{np.min(a):g}" for a in arrays)
+            + ". Take them from the records, not from a maximizing optimizer's sign."
+        )
+    return arrays

@@ -1,0 +1,117 @@
+"""What moves: slices of parameters, and groups of slices that share one symmetry."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Literal, TypeAlias
+
+from spherical_motion.errors import InvalidArgument
+
+__all__ = ["Cell", "InvariantGroup", "Slice", "strip_wrappers"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Slice:
+    """The entries `start:stop` of a named parameter along one axis.
+
+    A filter of a convolution lies on axis 0, one of a transposed convolution on axis 1.
+
+    >>> Slice("layer1.conv.weight", axis=0, start=0, stop=64).length
+    64
+    """
+
+    parameter: str
+    axis: int
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if self.axis < 0 or not 0 <= self.start < self.stop:
+            raise InvalidArgument(
+                f"Slice of {self.parameter!r} expects axis >= 0 and 0 <= start < stop, "
+                f"got axis={self.axis}, start={self.start}, stop={self.stop}."
+            )
+
+    @property
+    def length(self) -> int:
+        """How many indices along `axis` it takes."""
+        return self.stop - self.start
+
+    def overlaps(self, other: Slice) -> bool:
+        """Whether the two are known to share entries (same parameter and axis, ranges meet)."""
+        same = self.parameter == other.parameter and self.axis == other.axis
+        return same and self.start < other.stop and other.start < self.stop
+
+    def __str__(self) -> str:
+        lead = ":, " * self.axis
+        return f"{self.parameter}[{lead}{self.start}:{self.stop}]"
+
+
+Cell: TypeAlias = tuple[Slice, ...]
+"""The slices of one finest certified invariant: a filter, or a head's rows with its bias."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InvariantGroup:
+    """Slices whose joint rescaling does not change what the network computes.
+
+    Data only; `invariance.find_groups` makes them. `kind="scale"`: all members are multiplied
+    by the same number, which is the symmetry the theory speaks about. `kind="rescale"`: by
+    different powers of it (a norm's gain against the next linear layer); no prediction follows.
+
+    Attributes:
+        name: unique within a model; the module's or parameter's name.
+        kind: "scale" or "rescale".
+        slices: the disjoint slices that make up the group.
+        cells: the finest certified invariants inside it, each a tuple of slices.
+        numel: number of entries in all slices.
+        defect: |<w, g>| / (|w||g|) at the real weights and the real norm-layer epsilon, a pure
+            number; 0 is exact. NaN: nobody has proven this group, it was written by hand.
+    """
+
+    name: str
+    kind: Literal["scale", "rescale"]
+    slices: tuple[Slice, ...]
+    cells: tuple[Cell, ...]
+    numel: int
+    defect: float = math.nan
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("scale", "rescale"):
+            raise InvalidArgument(
+                f"InvariantGroup {self.name!r}: kind must be 'scale' or 'rescale', "
+                f"got {self.kind!r}."
+            )
+        if not self.slices:
+            raise InvalidArgument(f"InvariantGroup {self.name!r} expects at least one slice.")
+        ordered = sorted(self.slices)
+        for a, b in itertools.pairwise(ordered):
+            if a.overlaps(b):
+                raise InvalidArgument(
+                    f"InvariantGroup {self.name!r}: slices {a} and {b} overlap, so their inner "
+                    "products would be counted twice. Make them disjoint."
+                )
+
+    @property
+    def proven(self) -> bool:
+        """Whether a certificate stands behind the group (its defect was measured)."""
+        return not math.isnan(self.defect)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters it touches, in order, without repetition."""
+        return tuple(dict.fromkeys(s.parameter for s in self.slices))
+
+
+def strip_wrappers(name: str) -> str:
+    """A parameter's name without what `torch.compile` and DDP put in front of its parts.
+
+    >>> strip_wrappers("module._orig_mod.layer1.conv.weight")
+    'layer1.conv.weight'
+    """
+    parts = [part for part in name.split(".") if part != "_orig_mod"]
+    while len(parts) > 1 and parts[0] == "module":
+        parts = parts[1:]
+    return ".".join(parts)

@@ -1,0 +1,130 @@
+"""What an optimizer was told: one frozen, validated record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from spherical_motion.errors import InvalidArgument
+
+__all__ = ["HyperParameters", "OPTIMIZERS"]
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "other")
+"""Known optimizers. "other" is recorded, and not predicted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HyperParameters:
+    """Settings of one parameter group at one step, named as in `torch.optim`.
+
+    `momentum` is the heavy-ball coefficient of SGD and β1 of Adam-type optimizers; `betas=(β1,
+    β2)` may be passed instead. `decoupled` says that weight decay acts on the weights and not
+    through the gradient; left out, it follows from the optimizer.
+
+    Raises:
+        InvalidArgument: an unknown optimizer, or a value outside its range.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
+    >>> hp.intrinsic_lr                     # lr × weight_decay, dimensionless
+    1e-05
+    >>> HyperParameters("adamw", lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)).beta2
+    0.95
+    """
+
+    optimizer: str
+    lr: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    beta2: float | None = None
+    eps: float | None = None
+    nesterov: bool = False
+    dampening: float = 0.0
+    decoupled: bool | None = None
+    maximize: bool = False
+    betas: dataclasses.InitVar[tuple[float, float] | None] = None
+
+    def __post_init__(self, betas: tuple[float, float] | None) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise InvalidArgument(
+                f"HyperParameters(optimizer=...) must be one of {', '.join(OPTIMIZERS)}, got "
+                f"{self.optimizer!r}. Use 'other' for an optimizer without a prediction."
+            )
+        if betas is not None:
+            if self.momentum or self.beta2 is not None:
+                raise InvalidArgument(
+                    "HyperParameters: pass either betas=(β1, β2) or momentum=β1 and beta2=β2, "
+                    "not both."
+                )
+            object.__setattr__(self, "momentum", betas[0])
+            object.__setattr__(self, "beta2", betas[1])
+        if self.decoupled is None:
+            object.__setattr__(self, "decoupled", self.optimizer == "adamw")
+        self._check("lr", self.lr, low=0.0)
+        self._check("weight_decay", self.weight_decay, low=0.0)
+        self._check("momentum", self.momentum, low=0.0, below=1.0)
+        self._check("dampening", self.dampening)
+        if self.beta2 is not None:
+            self._check("beta2", self.beta2, low=0.0, below=1.0)
+        if self.eps is not None:
+            self._check("eps", self.eps, low=0.0)
+
+    @staticmethod
+    def _check(name: str, value: float, low: float = -math.inf, below: float = math.inf) -> None:
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and low <= value < below):
+            bounds = "finite" + (f", >= {low:g}" if low > -math.inf else "")
+            bounds += f" and < {below:g}" if below < math.inf else ""
+            raise InvalidArgument(f"HyperParameters({name}=...) must be {bounds}, got {value!r}.")
+
+    @property
+    def intrinsic_lr(self) -> float:
+        """lr × weight_decay, the small parameter ηλ of the theory; dimensionless."""
+        return self.lr * self.weight_decay
+
+    @classmethod
+    def from_param_group(cls, class_name: str, group: Mapping[str, Any]) -> HyperParameters:
+        """Read the settings of a `torch.optim` parameter group (duck-typed: torch not needed).
+
+        A class that is not known, and a variant whose motion differs from its family's
+        (amsgrad), become "other".
+
+        >>> HyperParameters.from_param_group("SGD", {"lr": 0.1, "momentum": 0.9}).momentum
+        0.9
+        """
+        known = {"SGD": "sgd", "Adam": "adam", "AdamW": "adamw"}
+        optimizer = known.get(class_name, "other")
+        decoupled = bool(group.get("decoupled_weight_decay", optimizer == "adamw"))
+        if optimizer == "adam" and decoupled:
+            optimizer = "adamw"
+        if group.get("amsgrad"):
+            optimizer = "other"
+        lr, weight_decay, momentum, beta2 = settings_of(group)
+        return cls(
+            optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            beta2=beta2,
+            eps=float(group["eps"]) if "eps" in group else None,
+            nesterov=bool(group.get("nesterov", False)),
+            dampening=float(group.get("dampening", 0.0)),
+            decoupled=decoupled,
+            maximize=bool(group.get("maximize", False)),
+        )
+
+
+def settings_of(group: Mapping[str, Any]) -> tuple[float, float, float, float | None]:
+    """(lr, weight_decay, momentum or β1, β2 or None) of a parameter group, unvalidated.
+
+    What changes from step to step; cheap enough to be read at every one.
+
+    >>> settings_of({"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.1})
+    (0.001, 0.1, 0.9, 0.999)
+    """
+    betas = group.get("betas")
+    if betas is not None:
+        momentum, beta2 = float(betas[0]), float(betas[1])
+    else:
+        momentum, beta2 = float(group.get("momentum", 0.0)), None
+    return float(group["lr"]), float(group.get("weight_decay", 0.0)), momentum, beta2

@@ -1,0 +1,159 @@
+"""Learning rate, weight decay and momentum over a run, and the stages they fall into."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+__all__ = ["SHORTEST_STAGE", "Schedule", "Stage"]
+
+SHORTEST_STAGE = 20
+"""Runs of constant settings under this many steps merge into one varying stage."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """Steps `start:stop` with constant settings `hp`, or varying ones when `hp` is None."""
+
+    start: int
+    stop: int
+    hp: HyperParameters | None
+
+    @property
+    def steps(self) -> int:
+        """How many steps it lasts."""
+        return self.stop - self.start
+
+
+class Schedule:
+    """Settings at each of `steps` steps.
+
+    Args:
+        hp: what does not change: optimizer, nesterov, eps, ...
+        lr: learning rate at each step, shape (steps,).
+        weight_decay: the same, or None for `hp.weight_decay` throughout.
+        momentum: the same, or None for `hp.momentum` throughout.
+        start: number of the first step.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
+    >>> plan = Schedule.step_decay(hp, steps=300, milestones=[100, 200])
+    >>> [(s.start, s.stop, s.hp.lr) for s in plan.stages()]
+    [(0, 100, 0.1), (100, 200, 0.01), (200, 300, 0.001)]
+    >>> plan.at(150).lr
+    0.01
+    """
+
+    def __init__(
+        self,
+        hp: HyperParameters,
+        lr: Any,
+        weight_decay: Any = None,
+        momentum: Any = None,
+        start: int = 0,
+    ) -> None:
+        self.hp = hp
+        self.start = start
+        self.lr = np.array(lr, dtype=np.float64)
+        if self.lr.ndim != 1 or self.lr.size == 0:
+            raise InvalidArgument(
+                f"Schedule(lr=...) expects one value a step, shape (steps,), got {self.lr.shape}."
+            )
+        self.weight_decay = self._per_step("weight_decay", weight_decay, hp.weight_decay)
+        self.momentum = self._per_step("momentum", momentum, hp.momentum)
+        self._check("lr", self.lr)
+        self._check("weight_decay", self.weight_decay)
+        self._check("momentum", self.momentum, below=1.0)
+
+    def _per_step(self, name: str, values: Any, default: float) -> NDArray[np.float64]:
+        if values is None:
+            return np.full(self.lr.shape, default)
+        array = np.array(values, dtype=np.float64)
+        if array.shape != self.lr.shape:
+            raise InvalidArgument(
+                f"Schedule({name}=...) expects {self.lr.shape[0]} values like lr, "
+                f"got shape {array.shape}."
+            )
+        return array
+
+    def _check(self, name: str, values: NDArray[np.float64], below: float = np.inf) -> None:
+        bad = ~(np.isfinite(values) & (values >= 0) & (values < below))
+        if bad.any():
+            i = int(np.argmax(bad))
+            limit = f" and < {below:g}" if below < np.inf else ""
+            raise InvalidArgument(
+                f"Schedule: {name} at step {self.start + i} must be finite, >= 0{limit}, "
+                f"got {values[i]}."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Length of the run in optimizer steps."""
+        return self.lr.shape[0]
+
+    def at(self, step: int) -> HyperParameters:
+        """Settings used by step number `step`."""
+        i = step - self.start
+        if not 0 <= i < self.steps:
+            raise InvalidArgument(
+                f"Schedule.at expects a step in [{self.start}, {self.start + self.steps}), "
+                f"got {step}."
+            )
+        return dataclasses.replace(
+            self.hp,
+            lr=float(self.lr[i]),
+            weight_decay=float(self.weight_decay[i]),
+            momentum=float(self.momentum[i]),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Maximal runs of constant settings; short ones in a row become one varying stage."""
+        values = np.stack([self.lr, self.weight_decay, self.momentum])
+        changes = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
+        edges = [0, *changes.tolist(), self.steps]
+        stages: list[Stage] = []
+        for a, b in itertools.pairwise(edges):
+            first, last = self.start + a, self.start + b
+            if b - a >= SHORTEST_STAGE:
+                stages.append(Stage(first, last, self.at(first)))
+            elif stages and stages[-1].hp is None:
+                stages[-1] = Stage(stages[-1].start, last, None)
+            else:
+                stages.append(Stage(first, last, None))
+        return tuple(stages)
+
+    @classmethod
+    def constant(cls, hp: HyperParameters, steps: int) -> Schedule:
+        """The same settings at every one of `steps` steps."""
+        return cls(hp, np.full(_positive("steps", steps), hp.lr))
+
+    @classmethod
+    def step_decay(
+        cls, hp: HyperParameters, steps: int, milestones: Sequence[int], factor: float = 10.0
+    ) -> Schedule:
+        """Divide the learning rate by `factor` at each milestone (a step number)."""
+        _positive("steps", steps)
+        edges = [0, *milestones, steps]
+        if any(b <= a for a, b in itertools.pairwise(edges)):
+            raise InvalidArgument(
+                "Schedule.step_decay(milestones=...) must increase strictly between 0 and "
+                f"steps={steps}, got {list(milestones)}."
+            )
+        drops = np.searchsorted(np.asarray(milestones), np.arange(steps), side="right")
+        lr = np.full(steps, hp.lr)
+        for drop in range(1, len(milestones) + 1):
+            lr[drops == drop] = hp.lr / factor**drop
+        return cls(hp, lr)
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise InvalidArgument(f"Schedule({name}=...) must be an int >= 1, got {value!r}.")
+    return int(value)

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary import (
+    Gram,
+    HyperParameters,
+    InvariantGroup,
+    Schedule,
+    Slice,
+    Verdict,
+    VerdictKind,
+)
+from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.groups import strip_wrappers
+from spherical_motion.vocabulary.hyperparameters import settings_of
+from spherical_motion.vocabulary.schedule import SHORTEST_STAGE
+
+# HyperParameters
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("lr", -0.1),
+        ("lr", math.nan),
+        ("weight_decay", -1e-4),
+        ("weight_decay", math.inf),
+        ("momentum", 1.0),
+        ("momentum", -0.1),
+        ("beta2", 1.0),
+        ("eps", -1.0),
+    ],
+)
+def test_bad_settings_are_refused_by_name_and_value(field: str, value: float) -> None:
+    with pytest.raises(InvalidArgument, match=rf"HyperParameters\({field}=.*got {value!r}"):
+        HyperParameters(**{"optimizer": "sgd", "lr": 0.1, field: value})
+
+
+def test_unknown_optimizer_is_refused_and_other_is_offered() -> None:
+    with pytest.raises(InvalidArgument, match=r"'adagrad'.*Use 'other'"):
+        HyperParameters("adagrad", lr=0.1)
+
+
+def test_betas_are_momentum_and_beta2_and_exclude_them() -> None:
+    hp = HyperParameters("adamw", lr=1e-3, betas=(0.8, 0.95))
+    assert (hp.momentum, hp.beta2) == (0.8, 0.95)
+    with pytest.raises(InvalidArgument, match="not both"):
+        HyperParameters("adamw", lr=1e-3, momentum=0.9, betas=(0.8, 0.95))
+
+
+def test_settings_are_frozen() -> None:
+    hp = HyperParameters("sgd", lr=0.1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hp.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("class_name", "group", "optimizer", "decoupled"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "dampening": 0}, "sgd", False),
+        ("Adam", {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8}, "adam", False),
+        ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "decoupled_weight_decay": True}, "adamw", True),
+        ("Adam", {"lr": 0.1, "betas": (0.9, 0.99), "decoupled_weight_decay": True}, "adamw", True),
+        ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "amsgrad": True}, "other", True),
+        ("RMSprop", {"lr": 0.1, "momentum": 0.5}, "other", False),
+    ],
+)
+def test_param_groups_are_read(class_name, group, optimizer, decoupled) -> None:
+    hp = HyperParameters.from_param_group(class_name, group)
+    assert (hp.optimizer, hp.decoupled) == (optimizer, decoupled)
+    assert hp.nesterov == bool(group.get("nesterov"))
+
+
+def test_settings_of_reads_real_torch_groups() -> None:
+    torch = pytest.importorskip("torch")
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    adamw = torch.optim.AdamW([parameter], lr=torch.tensor(0.5), betas=(0.8, 0.9))
+    assert settings_of(adamw.param_groups[0]) == (0.5, 0.01, 0.8, 0.9)
+    sgd = torch.optim.SGD([parameter], lr=0.1, momentum=0.7, weight_decay=0.2)
+    assert settings_of(sgd.param_groups[0]) == (0.1, 0.2, 0.7, None)
+
+
+# Schedule
+
+
+def sgd(lr: float = 0.1) -> HyperParameters:
+    return HyperParameters("sgd", lr=lr, weight_decay=1e-4, momentum=0.9)
+
+
+def test_stages_cover_the_run_without_gaps_and_warm_up_is_one_varying_stage() -> None:
+    lr = np.concatenate([np.linspace(0.01, 0.1, 50), np.full(100, 0.1), np.full(100, 0.01)])
+    stages = Schedule(sgd(), lr, start=7).stages()
+    assert [(s.start, s.stop) for s in stages] == [(7, 56), (56, 157), (157, 257)]
+    assert stages[0].hp is None
+    assert [s.hp.lr for s in stages[1:]] == [0.1, 0.01]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.integers(1, 60)), min_size=1, max_size=12
+    )
+)
+def test_stages_partition_any_schedule(runs) -> None:
+    lr = np.concatenate([np.full(length, value) for value, length in runs])
+    stages = Schedule(sgd(), lr).stages()
+    assert stages[0].start == 0
+    assert stages[-1].stop == lr.size
+    for a, b in itertools.pairwise(stages):
+        assert a.stop == b.start
+        assert not (a.hp is None and b.hp is None)
+    for stage in stages:
+        inside = lr[stage.start : stage.stop]
+        if stage.hp is not None:
+            assert stage.steps >= SHORTEST_STAGE
+            assert (inside == stage.hp.lr).all()
+
+
+@pytest.mark.parametrize("milestones", [[0, 10], [10, 10], [20, 10], [10, 100], [10, 200]])
+def test_milestones_out_of_order_are_refused(milestones) -> None:
+    with pytest.raises(InvalidArgument, match="milestones"):
+        Schedule.step_decay(sgd(), steps=100, milestones=milestones)
+
+
+def test_a_bad_value_in_a_schedule_is_named_by_its_step() -> None:
+    lr = np.full(10, 0.1)
+    lr[4] = np.nan
+    with pytest.raises(InvalidArgument, match="lr at step 104"):
+        Schedule(sgd(), lr, start=100)
+    with pytest.raises(InvalidArgument, match="momentum at step 0"):
+        Schedule(sgd(), np.full(3, 0.1), momentum=np.ones(3))
+    with pytest.raises(InvalidArgument, match="expects 3 values like lr"):
+        Schedule(sgd(), np.full(3, 0.1), weight_decay=np.ones(2))
+
+
+def test_at_gives_the_settings_of_one_step() -> None:
+    plan = Schedule(sgd(), [0.1, 0.2], weight_decay=[0.0, 0.5], momentum=[0.9, 0.8], start=5)
+    assert plan.at(6) == HyperParameters("sgd", lr=0.2, weight_decay=0.5, momentum=0.8)
+    with pytest.raises(InvalidArgument, match=r"\[5, 7\), got 7"):
+        plan.at(7)
+
+
+# Gram
+
+
+def test_grams_of_disjoint_slices_add() -> None:
+    rng = np.random.default_rng(0)
+    w, d, g = rng.standard_normal((3, 40))
+
+    def gram(part: slice) -> Gram:
+        x, y, z = w[part], d[part], g[part]
+        return Gram(x @ x, x @ y, y @ y, x @ z, z @ z, y @ z)
+
+    whole, parts = gram(slice(None)), gram(slice(0, 13)) + gram(slice(13, 40))
+    np.testing.assert_allclose(parts.to_array(), whole.to_array(), rtol=1e-13)
+
+
+def test_gram_round_trips_through_one_array_and_stacks() -> None:
+    array = np.arange(24.0).reshape(4, 6)
+    gram = Gram.from_array(array)
+    assert gram.shape == (4,)
+    np.testing.assert_array_equal(gram.to_array(), array)
+    np.testing.assert_array_equal(Gram.stack([gram, gram], axis=1).ww, np.stack([gram.ww] * 2, 1))
+    np.testing.assert_array_equal(gram[1].to_array(), array[1])
+    np.testing.assert_array_equal(gram.sum(0).to_array(), array.sum(0))
+    assert tuple(f.name for f in dataclasses.fields(gram)) == FIELDS
+
+
+def test_gram_refuses_shapes_that_do_not_match() -> None:
+    with pytest.raises(InvalidArgument, match=r"one shape, got ww\(2,\), wd\(3,\)"):
+        Gram(np.ones(2), np.ones(3), np.ones(2), np.ones(2), np.ones(2), np.ones(2))
+    with pytest.raises(InvalidArgument, match="last axis of length 6"):
+        Gram.from_array(np.ones((6, 5)))
+
+
+# Groups and verdicts
+
+
+def test_overlapping_slices_would_be_counted_twice() -> None:
+    a, b = Slice("w", 0, 0, 4), Slice("w", 0, 3, 6)
+    with pytest.raises(InvalidArgument, match="overlap"):
+        InvariantGroup("w", "scale", (b, a), (), 6)
+    InvariantGroup("w", "scale", (Slice("w", 0, 4, 6), a), (), 6)
+    with pytest.raises(InvalidArgument, match="0 <= start < stop"):
+        Slice("w", 0, 3, 3)
+
+
+def test_a_group_without_a_measured_defect_is_not_proven() -> None:
+    piece = Slice("w", 0, 0, 4)
+    assert not InvariantGroup("w", "scale", (piece,), ((piece,),), 4).proven
+    assert InvariantGroup("w", "scale", (piece,), ((piece,),), 4, defect=0.0).proven
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("module.conv.weight", "conv.weight"),
+        ("_orig_mod.conv.weight", "conv.weight"),
+        ("conv._orig_mod.weight", "conv.weight"),
+        ("module.module.weight", "weight"),
+        ("backbone.module.weight", "backbone.module.weight"),
+        ("module", "module"),
+    ],
+)
+def test_wrappers_are_stripped_from_names(name: str, bare: str) -> None:
+    assert strip_wrappers(name) == bare
+
+
+def test_verdict_keeps_its_evidence_and_protects_it() -> None:
+    verdict = Verdict(VerdictKind.OFF, "why", {"ratio": 2.0})
+    assert str(verdict) == "off: why"
+    with pytest.raises(TypeError):
+        verdict.evidence["ratio"] = 1.0  # type: ignore[index]

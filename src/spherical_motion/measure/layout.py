@@ -1,0 +1,94 @@
+"""How a tensor lies in memory, and laying another one the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from spherical_motion.errors import InvalidArgument
+
+__all__ = ["DTYPES", "Layout", "check_measurable"]
+
+DTYPES = (torch.float32, torch.float64)
+"""What can be measured."""
+
+
+def check_measurable(name: str, tensor: torch.Tensor) -> None:
+    """Raise InvalidArgument unless `tensor` is float32 or float64 and on the CPU."""
+    if tensor.dtype not in DTYPES:
+        raise InvalidArgument(
+            f"{name} must be float32 or float64, got {tensor.dtype}, which cannot be measured yet. "
+            "Measure the float32 master weights, or convert with .float() if that loses nothing."
+        )
+    if not tensor.is_cpu:
+        raise InvalidArgument(
+            f"{name} must be on the CPU, got a tensor on {tensor.device}, which cannot be measured "
+            "yet. Pass .cpu() copies."
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """Type, shape and strides (in entries) of a tensor that fills one block of memory.
+
+    Contiguous, channels_last and permuted tensors do. A tensor with gaps or repeated entries
+    does not, and is measured through a contiguous copy. 0-dim tensors count as shape (1,).
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Layout:
+        """The layout in which `tensor` can be read.
+
+        >>> Layout.of(torch.empty(2, 3, 4).permute(2, 0, 1)).strides
+        (1, 12, 4)
+        >>> Layout.of(torch.empty(8)[::2]).strides
+        (1,)
+        """
+        tensor = torch.atleast_1d(tensor)
+        shape, strides = tuple(tensor.shape), tensor.stride()
+        if not _is_dense(shape, strides):
+            strides = torch.empty(shape, device="meta").stride()
+        return cls(tensor.dtype, shape, strides)
+
+    def place(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` itself where it lies like this already, else a copy that does.
+
+        Raises:
+            InvalidArgument: another dtype, shape or device; `name` says whose.
+        """
+        if tensor.ndim == 0:
+            tensor = tensor.reshape(1)
+        if tensor.dtype != self.dtype or tensor.shape != self.shape or not tensor.is_cpu:
+            raise InvalidArgument(
+                f"{name} must be {self.dtype} of shape {self.shape} on cpu, as the weights were "
+                f"when measuring was set up, got {tensor.dtype} of shape {tuple(tensor.shape)} on "
+                f"{tensor.device}. Convert it, or set up measuring again."
+            )
+        if tensor.layout == torch.strided and self._matches(tensor.stride()):
+            return tensor
+        laid = torch.empty_strided(self.shape, self.strides, dtype=self.dtype)
+        return laid.copy_(tensor.detach().to_dense())
+
+    def _matches(self, strides: tuple[int, ...]) -> bool:
+        # The stride of an axis of length 1 says nothing, and frameworks fill it in freely.
+        return strides == self.strides or all(
+            mine == theirs or length == 1
+            for mine, theirs, length in zip(self.strides, strides, self.shape, strict=True)
+        )
+
+
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether the strides are those of a contiguous tensor with its axes in some order."""
+    expected = 1
+    for stride, length in sorted(zip(strides, shape, strict=True)):
+        if length == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= length
+    return True

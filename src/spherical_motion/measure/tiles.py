@@ -1,0 +1,139 @@
+"""Cutting slices into tiles: the pieces that are summed one by one and then folded.
+
+Where a tile ends depends on its slice alone, never on the number of threads, and the tiles of a
+slice are folded in a fixed order. So the sums are the same to the last bit on any number of
+threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.measure.layout import Layout
+
+__all__ = ["MOST_RUNS", "TILE", "TileTable"]
+
+TILE = 16_384
+"""Most entries of a tile."""
+
+MOST_RUNS = 128
+"""Most runs of a tile. Each may lie on a memory page of its own: with more of them, the pages and
+cache lines that neighbouring slices share are gone again before the neighbour is summed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TileTable:
+    """All tiles of all slices, in the order in which they lie in memory.
+
+    A slice of a tensor without gaps is `outer` runs of `inner` neighbouring entries, one every
+    `stride` entries; so is a tile. A whole tensor and a filter of a convolution are one long run,
+    a filter of a transposed convolution is one short run for each input channel.
+
+    Attributes:
+        tiles: (tiles, 6): tensor, offset of its first entry, outer, stride, inner, and the row
+            its sums go to. In entries.
+        first: (slices + 1,): the sums of slice s are in rows `first[s]:first[s + 1]`.
+        tensor: (slices,): the tensor of each slice.
+    """
+
+    tiles: NDArray[np.int64]
+    first: NDArray[np.int64]
+    tensor: NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, layouts: Sequence[Layout], slices: ArrayLike) -> TileTable:
+        """Tiles of `slices`, rows of (tensor, axis, start, stop), in tensors laid out like this.
+
+        Raises:
+            InvalidArgument: a slice lies outside its tensor.
+
+        >>> import torch
+        >>> two_rows = Layout.of(torch.empty(2, 20_000))
+        >>> TileTable.cut([two_rows], [(0, 0, 1, 2)]).tiles.tolist()
+        [[0, 20000, 1, 40000, 16384, 0], [0, 36384, 1, 40000, 3616, 1]]
+        """
+        rows = _checked(layouts, slices)
+        tensor, axis, start, stop = rows.T
+        step, period, size = _geometry(layouts, tensor, axis)
+        inner = (stop - start) * step
+        outer = size // np.maximum(period, 1)
+
+        # Long runs are cut into pieces, short runs bundled: one of the two counts is 1.
+        pieces = -(-inner // TILE)
+        bundle = np.clip(TILE // np.maximum(inner, 1), 1, MOST_RUNS)
+        count = pieces * -(-outer // bundle)
+        first = np.concatenate([[0], np.cumsum(count)])
+
+        row = np.arange(first[-1])
+        own = np.repeat(np.arange(len(rows)), count)
+        bundle_number, piece_number = np.divmod(row - first[own], pieces[own])
+        run = bundle_number * bundle[own]
+        entry = piece_number * TILE
+        offset = (start * step)[own] + run * period[own] + entry
+        tiles = np.column_stack(
+            [
+                tensor[own],
+                offset,
+                np.minimum(bundle[own], outer[own] - run),
+                period[own],
+                np.minimum(TILE, inner[own] - entry),
+                row,
+            ]
+        )
+        in_memory = np.lexsort([offset, tensor[own]])
+        return cls(np.ascontiguousarray(tiles[in_memory]), first, tensor.copy())
+
+    @property
+    def entries(self) -> int:
+        """How many entries all tiles hold together."""
+        return int(self._entries_of_tiles().sum())
+
+    def bounds(self, parts: int) -> NDArray[np.int64]:
+        """Bounds (parts + 1,) of consecutive tiles that hold nearly equally many entries."""
+        ends = np.cumsum(self._entries_of_tiles())
+        inner_bounds = np.searchsorted(ends, self.entries * np.arange(1, parts) / parts)
+        return np.concatenate([[0], inner_bounds, [len(ends)]])
+
+    def _entries_of_tiles(self) -> NDArray[np.int64]:
+        return self.tiles[:, 2] * self.tiles[:, 4]
+
+
+def _checked(layouts: Sequence[Layout], slices: ArrayLike) -> NDArray[np.int64]:
+    rows = np.asarray(slices, dtype=np.int64)
+    rows = rows.reshape(-1, 4) if rows.size == 0 else rows
+    if rows.ndim != 2 or rows.shape[1] != 4:
+        raise InvalidArgument(
+            "slices must be rows of (tensor, axis, start, stop), shape (slices, 4), "
+            f"got shape {rows.shape}."
+        )
+    for i, (tensor, axis, start, stop) in enumerate(rows.tolist()):
+        if not 0 <= tensor < len(layouts):
+            raise InvalidArgument(
+                f"slices[{i}]: the tensor index must be in [0, {len(layouts)}), got {tensor}."
+            )
+        shape = layouts[tensor].shape
+        if not (0 <= axis < len(shape) and 0 <= start <= stop <= shape[axis]):
+            raise InvalidArgument(
+                f"slices[{i}] must lie inside tensor {tensor} of shape {shape}, got axis={axis}, "
+                f"start={start}, stop={stop}. Count axes from 0; a 0-dim tensor has shape (1,)."
+            )
+    return rows
+
+
+def _geometry(
+    layouts: Sequence[Layout], tensor: NDArray[np.int64], axis: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(3, slices): entries in one index of the axis, in one turn of it, in the whole tensor."""
+    geometry = np.empty((3, len(tensor)), dtype=np.int64)
+    for t, a in np.unique(np.stack([tensor, axis]), axis=1).T:
+        shape, size = layouts[t].shape, math.prod(layouts[t].shape)
+        # The stride of an axis of length 1 says nothing: its only index is the whole tensor.
+        step = size if shape[a] == 1 else layouts[t].strides[a]
+        geometry[:, (tensor == t) & (axis == a)] = [[step], [step * shape[a]], [size]]
+    return geometry

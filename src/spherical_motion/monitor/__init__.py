@@ -1,0 +1,6 @@
+"""Watching a training loop: hooks on the optimizer, a copy of the weights, and a writer."""
+
+from spherical_motion.monitor.attach import watch
+from spherical_motion.monitor.monitor import Monitor
+
+__all__ = ["Monitor", "watch"]

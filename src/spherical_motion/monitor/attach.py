@@ -1,0 +1,46 @@
+"""The one line for people in a hurry: find the groups and watch them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from spherical_motion.invariance import find_groups
+from spherical_motion.monitor.monitor import Monitor
+
+__all__ = ["watch"]
+
+
+def watch(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    example_inputs: Any,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    granularity: str = "layer",
+    **options: Any,
+) -> Monitor:
+    """Find the scale-invariant groups of a model and record their motion from now on.
+
+    `find_groups` and `Monitor` in one: see there for details and errors.
+
+    Args:
+        model: in the mode it trains in; comes back bit-identical.
+        optimizer: the optimizer, or several.
+        example_inputs: one batch: tensor → model(x), tuple → model(*x), mapping → model(**x).
+        directory: where to record; left out, `runs/<date and time>`.
+        granularity: "layer" or "filter".
+        options: of `Monitor`: every, burst, cells_every, resume, first_step, steps, quiet.
+
+    Returns:
+        The attached `Monitor`; close it, or use it as a context manager.
+
+    Raises:
+        NoInvariantGroup: nothing in the model is scale-invariant.
+        ModelError: the model cannot be probed on these inputs.
+    """
+    groups = find_groups(model, example_inputs, granularity)
+    return Monitor(model, optimizer, groups, directory, **options)

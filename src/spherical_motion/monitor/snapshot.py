@@ -1,0 +1,54 @@
+"""Weights as they were before a step: one buffer, taken once, written on sampled steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+__all__ = ["Snapshot"]
+
+ALIGNMENT = 16
+"""Entries to which each tensor's place is rounded up, so that copies stay aligned."""
+
+
+class Snapshot:
+    """Copies of some tensors in one block of memory per dtype, laid out like the originals.
+
+    The memory is taken and touched here, so that running out of it happens when a monitor is
+    attached and not in the middle of training.
+
+    >>> w = torch.ones(2, 3)
+    >>> snapshot = Snapshot([w])
+    >>> snapshot.take([w])
+    >>> _ = w.zero_()
+    >>> snapshot.tensors[0].sum()
+    tensor(6.)
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        places: list[tuple[torch.dtype, int]] = []
+        sizes: dict[torch.dtype, int] = {}
+        for tensor in tensors:
+            start = sizes.get(tensor.dtype, 0)
+            places.append((tensor.dtype, start))
+            room = -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
+            sizes[tensor.dtype] = start + room
+        blocks = {dtype: torch.zeros(size, dtype=dtype) for dtype, size in sizes.items()}
+        self.nbytes = sum(block.nbytes for block in blocks.values())
+        self.tensors = [
+            blocks[dtype][start : start + tensor.numel()].as_strided(
+                tensor.shape, _strides(tensor), start
+            )
+            for tensor, (dtype, start) in zip(tensors, places, strict=True)
+        ]
+
+    def take(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Copy `tensors`, which must have the shapes and dtypes given at construction."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.tensors, list(tensors))
+
+
+def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The tensor's own strides if it fills its memory without gaps, else contiguous ones."""
+    return torch.empty_like(tensor, device="meta", memory_format=torch.preserve_format).stride()

@@ -1,0 +1,31 @@
+"""Workloads to try things on: data, model and training loop. They claim nothing."""
+
+from __future__ import annotations
+
+import difflib
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.recipes.digits import DigitsRecipe
+
+__all__ = ["RECIPES", "DigitsRecipe", "recipe"]
+
+RECIPES = {"digits": DigitsRecipe}
+"""Recipe classes by name."""
+
+
+def recipe(name: str) -> DigitsRecipe:
+    """The recipe of this name, with its defaults.
+
+    Raises:
+        InvalidArgument: there is none; the message lists those there are.
+
+    >>> recipe("digits").steps
+    2800
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InvalidArgument(
+            f"Unknown recipe {name!r}; expected one of: {', '.join(RECIPES)}.{hint}"
+        )
+    return RECIPES[name]()

@@ -1,0 +1,109 @@
+"""Weights that feed a normalization layer live on a sphere: measure, predict and explain.
+
+    import spherical_motion as smd
+
+    monitor = smd.watch(model, optimizer, example_inputs, "runs/mine")   # the loop stays as it is
+    print(smd.compare("runs/mine"))
+    smd.report("runs/mine", "report.html")
+
+Importing this does not import torch; names are resolved when they are first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from spherical_motion import errors, measure, sphere, theory
+    from spherical_motion.comparison import Comparison, compare
+    from spherical_motion.errors import SphericalMotionError
+    from spherical_motion.forecasting import Forecast, forecast
+    from spherical_motion.invariance import Inspection, find_groups, inspect_model
+    from spherical_motion.monitor import Monitor, watch
+    from spherical_motion.records import Records, read
+    from spherical_motion.reporting import report
+    from spherical_motion.vocabulary import (
+        Gram,
+        HyperParameters,
+        InvariantGroup,
+        Schedule,
+        Slice,
+        Stage,
+        Verdict,
+        VerdictKind,
+    )
+
+_HOMES = {
+    "Comparison": "comparison",
+    "Forecast": "forecasting",
+    "Gram": "vocabulary",
+    "HyperParameters": "vocabulary",
+    "Inspection": "invariance",
+    "InvariantGroup": "vocabulary",
+    "Monitor": "monitor",
+    "Records": "records",
+    "Schedule": "vocabulary",
+    "Slice": "vocabulary",
+    "SphericalMotionError": "errors",
+    "Stage": "vocabulary",
+    "Verdict": "vocabulary",
+    "VerdictKind": "vocabulary",
+    "compare": "comparison",
+    "find_groups": "invariance",
+    "forecast": "forecasting",
+    "inspect_model": "invariance",
+    "read": "records",
+    "report": "reporting",
+    "watch": "monitor",
+}
+"""Public name → the room it lives in."""
+
+_ROOMS = ("errors", "measure", "sphere", "theory")
+"""Modules that are public as a whole: smd.theory.equilibrium_angle(...)."""
+
+__all__ = [
+    "Comparison",
+    "Forecast",
+    "Gram",
+    "HyperParameters",
+    "Inspection",
+    "InvariantGroup",
+    "Monitor",
+    "Records",
+    "Schedule",
+    "Slice",
+    "SphericalMotionError",
+    "Stage",
+    "Verdict",
+    "VerdictKind",
+    "__version__",
+    "compare",
+    "errors",
+    "find_groups",
+    "forecast",
+    "inspect_model",
+    "measure",
+    "read",
+    "report",
+    "sphere",
+    "theory",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

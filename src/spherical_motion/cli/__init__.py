@@ -1,0 +1,49 @@
+"""The command line, `smd`: one command a file, each of which parses, calls and prints.
+
+Exit codes: 0 fine, 1 the measured motion falls short of the theory, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from spherical_motion.cli.comparing import compare_command
+from spherical_motion.cli.demo import demo_command
+from spherical_motion.cli.inspecting import inspect_command
+from spherical_motion.cli.reports import report_command
+from spherical_motion.cli.training import train_command
+from spherical_motion.errors import SphericalMotionError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="smd",
+    help="How the weights of normalized networks move on the sphere, and how they should.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo_command)
+app.command("train")(train_command)
+app.command("inspect")(inspect_command)
+app.command("compare")(compare_command)
+app.command("report")(report_command)
+
+
+def main() -> None:
+    """Run `smd`; a user's mistake ends in one line and exit code 2, not in a traceback."""
+    try:
+        app(prog_name="smd")
+    except SphericalMotionError as error:
+        print(f"smd: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("smd: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `smd compare ... | head`
+        sys.stderr.close()
+        sys.exit(0)

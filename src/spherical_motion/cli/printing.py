@@ -1,0 +1,126 @@
+"""How results look in a terminal, shared by the commands."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from spherical_motion.comparison import Comparison, Row
+from spherical_motion.vocabulary.verdict import VerdictKind
+
+__all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout"]
+
+WIDTH_WITHOUT_TERMINAL = 160
+
+COLOURS = {
+    VerdictKind.IN_EQUILIBRIUM: "green",
+    VerdictKind.APPROACHING: "yellow",
+    VerdictKind.HEAVY_TAILED: "yellow",
+    VerdictKind.OFF: "red",
+    VerdictKind.NON_FINITE: "red",
+    VerdictKind.EPSILON_DOMINATED: "magenta",
+    VerdictKind.NOT_SCALE_INVARIANT: "magenta",
+}
+
+
+def stdout() -> Console:
+    """A console on standard output that is wide enough for a table when it is a pipe."""
+    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(width=width, highlight=False)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The findings in sentences, then one table a stage."""
+    console = stdout()
+    numbers = dict.fromkeys((row.number, row.stage) for row in comparison)
+    for number, stage in numbers:
+        rows = [row for row in comparison if (row.number, row.stage) == (number, stage)]
+        if stage.hp is not None:
+            settings = f"lr {stage.hp.lr:g}, weight decay {stage.hp.weight_decay:g}"
+            settings += f", momentum {stage.hp.momentum:g}"
+        else:
+            settings = "settings vary"
+        console.print(
+            f"\nStage {number}: {settings}, steps {stage.start:,} to {stage.stop:,}", style="bold"
+        )
+        console.print(_table(rows))
+    console.print("\nWhat this says", style="bold")
+    for sentence in comparison.findings:
+        console.print(f"• {sentence}", markup=False)
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("group", no_wrap=True)
+    for name in ("measured", "predicted", "ratio", "of equil."):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in rows:
+        colour = COLOURS.get(row.verdict.kind, "default")
+        table.add_row(
+            _plain(row.group),
+            _number(row.measured, ".3g"),
+            _number(row.predicted, ".3g"),
+            _number(row.ratio, ".2f"),
+            _number(row.measured / row.equilibrium, ".2f"),
+            f"[{colour}]{row.verdict.kind.value}[/]: {_plain(row.verdict.reason)}",
+        )
+    return table
+
+
+def _plain(text: str) -> str:
+    """Text that rich must not read as markup."""
+    return text.replace("[", "\\[")
+
+
+def _number(value: float, spec: str) -> str:
+    return "–" if math.isnan(value) else format(value, spec)
+
+
+def comparison_to_plain(comparison: Comparison) -> dict[str, Any]:
+    """Everything a comparison holds, as what JSON can say; NaN becomes null."""
+    return {
+        "directory": str(comparison.directory),
+        "findings": list(comparison.findings),
+        "rows": [
+            {
+                "group": row.group,
+                "stage": row.number,
+                "start": row.stage.start,
+                "stop": row.stage.stop,
+                "lr": row.stage.hp.lr if row.stage.hp else None,
+                "weight_decay": row.stage.hp.weight_decay if row.stage.hp else None,
+                "momentum": row.stage.hp.momentum if row.stage.hp else None,
+                "measured": row.measured,
+                "predicted": row.predicted,
+                "ratio": row.ratio,
+                "interval": list(row.interval),
+                "equilibrium": row.equilibrium,
+                "samples": row.samples,
+                "verdict": row.verdict.kind.value,
+                "reason": row.verdict.reason,
+                "evidence": dict(row.verdict.evidence),
+            }
+            for row in comparison
+        ],
+    }
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON on standard output."""
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return value

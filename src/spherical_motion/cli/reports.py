@@ -1,0 +1,26 @@
+"""`smd report DIR`: the same as a page with charts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spherical_motion.reporting import report
+
+__all__ = ["report_command"]
+
+
+def report_command(
+    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to write; DIR/report.html if left out."),
+    ] = None,
+) -> None:
+    """Write one HTML file with verdicts and charts; it needs no network to be read.
+
+    Example: smd report runs/demo --out report.html
+    """
+    print(report(directory, out))

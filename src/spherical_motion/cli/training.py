@@ -1,0 +1,76 @@
+"""`smd train RECIPE`: train an embedded workload, watched at every step."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spherical_motion.cli.printing import print_comparison
+
+__all__ = ["free_directory", "train_command", "train_watched"]
+
+
+def train_command(
+    name: Annotated[str, typer.Argument(help="Which recipe: digits.", metavar="RECIPE")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run directory; runs/RECIPE if left out.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Measure from one step in so many.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+) -> None:
+    """Train a recipe with the monitor attached, then compare it with the theory.
+
+    Example: smd train digits --out runs/first --every 10
+    """
+    from spherical_motion.comparison import compare
+
+    directory = train_watched(name, out or free_directory(name), every=every, seed=seed)
+    print_comparison(compare(directory))
+    print(f"\nrun     {directory}\nreport  smd report {directory}")
+
+
+def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) -> Path:
+    """Train recipe `name` into `directory` with a progress bar; returns the directory."""
+    import dataclasses
+
+    from spherical_motion.monitor import watch
+    from spherical_motion.recipes import recipe
+
+    workload = dataclasses.replace(recipe(name), seed=seed)
+    model, optimizer, images = workload.build()
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+    )
+    with (
+        watch(model, optimizer, images, directory, every=every, steps=workload.steps) as monitor,
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task(f"training {name}", total=workload.steps, loss=float("nan"))
+
+        def on_step(step: int, scalars: dict) -> None:
+            monitor.log(**scalars)
+            if step % 25 == 0 or step + 1 == workload.steps:
+                progress.update(task, completed=step + 1, loss=float(scalars["loss"]))
+
+        accuracy = workload.train(model, optimizer, on_step)
+    print(f"trained {workload.steps:,} steps; test accuracy {accuracy:.1%}", file=sys.stderr)
+    return directory
+
+
+def free_directory(name: str) -> Path:
+    """`runs/NAME`, or `runs/NAME-2` and so on if that is taken."""
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path

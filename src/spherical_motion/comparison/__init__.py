@@ -1,0 +1,10 @@
+"""Records × forecast: what was measured, what was to be expected, and what to conclude.
+
+Read `evidence` for what is computed, `verdicts` for what it is taken to mean.
+"""
+
+from spherical_motion.comparison.curves import Curves
+from spherical_motion.comparison.table import Comparison, Row, compare
+from spherical_motion.comparison.verdicts import judge
+
+__all__ = ["Comparison", "Curves", "Row", "compare", "judge"]

@@ -1,0 +1,75 @@
+"""Measured and predicted motion of one group at every sample, ready to be drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion import theory
+from spherical_motion.comparison.series import Series
+from spherical_motion.errors import OutOfDomain
+from spherical_motion.vocabulary.schedule import Stage
+
+__all__ = ["Curves", "curves_of"]
+
+Array = NDArray[np.float64]
+
+SMOOTHING = 40
+"""The measured drive is averaged over this fraction of a stage before it is drawn."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Curves:
+    """Arrays of shape (samples,); angles in rad; NaN where unknown.
+
+    `predicted_angle` and `predicted_norm` follow the transient, restarted from the measured
+    norm at each stage and driven by the measured gradient; `equilibrium_angle` is Δ*.
+    """
+
+    steps: NDArray[np.int64]
+    angle: Array
+    predicted_angle: Array
+    equilibrium_angle: Array
+    norm: Array
+    predicted_norm: Array
+    lr: Array
+
+
+def curves_of(series: Series | None, stages: Sequence[Stage]) -> Curves:
+    """The curves of a group, stage by stage; empty arrays where nothing was recorded."""
+    if series is None:
+        empty = np.empty(0)
+        return Curves(np.empty(0, np.int64), empty, empty, empty, empty, empty, empty)
+    angles, rests, norms = (np.full(len(series), np.nan) for _ in range(3))
+    for stage in stages:
+        first, last = np.searchsorted(series.steps, [stage.start, stage.stop])
+        here = series[int(first) : int(last)]
+        if not here.predictable:
+            continue
+        norm = here.driven_norm()
+        norms[first:last] = norm
+        squares = _smoothed(here.driven_step_ratio_sq(norm), max(len(here) // SMOOTHING, 5))
+        angles[first:last] = np.sqrt(np.where(squares > 0, squares, np.nan))
+        rests[first:last] = _equilibrium(stage)
+    return Curves(series.steps, series.angle, angles, rests, series.norm, norms, series.lr)
+
+
+def _equilibrium(stage: Stage) -> float:
+    try:
+        return theory.equilibrium_angle(stage.hp) if stage.hp is not None else np.nan
+    except OutOfDomain:
+        return np.nan
+
+
+def _smoothed(values: Array, width: int) -> Array:
+    """Running mean over up to `width` samples to each side, ignoring NaN; edges use fewer."""
+    known = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(known)])
+    index = np.arange(values.size)
+    low, high = np.maximum(index - width, 0), np.minimum(index + width + 1, values.size)
+    with np.errstate(invalid="ignore"):
+        return (total[high] - total[low]) / (count[high] - count[low])

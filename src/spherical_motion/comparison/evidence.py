@@ -1,0 +1,248 @@
+"""The numbers a verdict rests on: one group in one stage, measured against the theory.
+
+Which steps are judged. From the norm at the start of the stage and the mean drive of its second
+half, the transient says when the angle will be within 5% of equilibrium. If enough samples follow
+that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
+the transient, and the verdict cannot be better than "approaching".
+
+What the transient predicts. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
+relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
+moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
+that fades during the stage is accounted for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from spherical_motion import theory
+from spherical_motion.comparison.series import Series, momentum_memory
+from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
+from spherical_motion.errors import OutOfDomain
+from spherical_motion.forecasting import WITHIN, rest_excess
+from spherical_motion.vocabulary.groups import InvariantGroup
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.schedule import Stage
+
+__all__ = ["FEWEST_SAMPLES", "Evidence", "gather"]
+
+FEWEST_SAMPLES = 20
+"""Fewer samples than this are not judged."""
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """Angles in radians; ratios, shares and defects are pure numbers; NaN where unknown.
+
+    Attributes:
+        group, stage: what is judged.
+        samples: finite samples in the stage.
+        non_finite: steps of the stage at which weights or gradient were NaN or infinite.
+        moved: whether any sampled step changed the weights.
+        lr_is_zero, no_decay: settings under which there is nothing to balance.
+        norm_change: norm at the last sample over norm at the first.
+        radial_share: mean <w, g> / (λ·mean |w|²): what the loss adds to the pull of weight decay.
+        defect: √(mean <w, g>² / mean |w|²|g|²) in this stage.
+        no_theory: why this optimizer has no prediction, or None.
+        settled: enough samples lie where the transient is within 5% of equilibrium.
+        steps_needed: steps from the start of the stage until it is, at the mean drive.
+        steps_more: steps from its end until it is, at the latest drive; inf: cannot be said.
+        drive_change: mean drive in the last quarter over that in the first.
+        judged: number of samples judged.
+        drift: relative change of the norm over them.
+        measured: √(mean Δ²) over them.
+        equilibrium: Δ*.
+        transient: √(mean Δ²) the transient predicts for them.
+        ratio: measured over predicted (Δ* if settled, else the transient).
+        mean_ratio: mean Δ over predicted.
+        step_law: √(mean D / mean R) over the RMS law's value.
+        residual: median residual of the law of motion.
+        mixed: the different settings inside the group, if its members do not share one.
+    """
+
+    group: InvariantGroup
+    stage: Stage
+    samples: int
+    non_finite: int
+    moved: bool
+    lr_is_zero: bool
+    no_decay: bool
+    norm_change: float = math.nan
+    radial_share: float = math.nan
+    defect: float = math.nan
+    no_theory: str | None = None
+    settled: bool = False
+    steps_needed: float = math.inf
+    steps_more: float = math.inf
+    drive_change: float = math.nan
+    judged: int = 0
+    drift: float = math.nan
+    measured: float = math.nan
+    equilibrium: float = math.nan
+    transient: float = math.nan
+    ratio: Estimate = UNKNOWN
+    mean_ratio: float = math.nan
+    step_law: Estimate = UNKNOWN
+    residual: float = math.nan
+    mixed: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def predicted(self) -> float:
+        """The angle the judged samples are held against, rad."""
+        return self.equilibrium if self.settled else self.transient
+
+    def numbers(self) -> dict[str, float]:
+        """All finite numbers by name, for `Verdict.evidence`."""
+        found: dict[str, float] = {}
+        for field in dataclasses.fields(self):
+            value: Any = getattr(self, field.name)
+            if isinstance(value, Estimate):
+                found |= {field.name: value.value, f"{field.name}_low": value.low}
+                found[f"{field.name}_high"] = value.high
+            elif isinstance(value, (int, float)):
+                found[field.name] = float(value)
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def gather(
+    series: Series, stage: Stage, mixed: Sequence[tuple[float, float, float]] = ()
+) -> Evidence:
+    """Measure one group in one stage.
+
+    Args:
+        series: the group's whole run.
+        stage: the steps to judge.
+        mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
+    """
+    here = series.within(stage.start, stage.stop)
+    lost = (series.non_finite >= stage.start) & (series.non_finite < stage.stop)
+    evidence = Evidence(
+        group=series.group,
+        stage=stage,
+        samples=len(here),
+        non_finite=int(lost.sum()),
+        moved=bool((here.gram.dd > 0).any()),
+        lr_is_zero=bool(len(here)) and not here.lr.any(),
+        no_decay=bool(len(here)) and not here.weight_decay.any(),
+        no_theory=series.no_theory,
+        mixed=tuple(mixed),
+    )
+    if len(here) < 2 or not evidence.moved:
+        return evidence
+    evidence = dataclasses.replace(evidence, **_condition(here))
+    if not here.predictable or evidence.no_decay:
+        tail = here[-max(len(here) // 4, FEWEST_SAMPLES) :]
+        return dataclasses.replace(evidence, judged=len(tail), measured=_rms(tail.angle))
+    if stage.hp is None:
+        return dataclasses.replace(evidence, **_varying(here))
+    try:
+        theory.equilibrium_angle(stage.hp)
+    except OutOfDomain as reason:
+        return dataclasses.replace(evidence, no_theory=str(reason))
+    return dataclasses.replace(evidence, **_constant(here, stage, stage.hp))
+
+
+def _condition(here: Series) -> dict[str, float]:
+    """How invariant the group was, and how much its norm moved."""
+    gram = here.gram
+    has_gradient = np.isfinite(gram.wg) & np.isfinite(gram.gg)
+    radial = pull = defect = math.nan
+    if has_gradient.any():
+        pull = float((here.weight_decay * gram.ww)[has_gradient].mean())
+        radial = float(gram.wg[has_gradient].mean())
+        scale = float((gram.ww * gram.gg)[has_gradient].mean())
+        defect = math.sqrt(float((gram.wg**2)[has_gradient].mean()) / scale) if scale else 0.0
+    return {
+        "norm_change": float(here.norm[-1] / here.norm[0]),
+        "radial_share": radial / pull if pull else math.nan,
+        "defect": defect,
+        "residual": _median(here.residual),
+    }
+
+
+def _varying(here: Series) -> dict[str, Any]:
+    """A stage without one equilibrium: the driven recursion against all its samples."""
+    squares = here.driven_step_ratio_sq(here.driven_norm())
+    known = np.isfinite(squares)
+    transient = math.sqrt(max(float(squares[known].mean()), 0.0))
+    return _held_against(here[known], transient) | {"transient": transient}
+
+
+def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]:
+    """A stage with an equilibrium: when it is reached, and what the judged samples show."""
+    angle = theory.equilibrium_angle(hp)
+    half, quarter = len(here) // 2, max(len(here) // 4, 1)
+    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]))
+    needed = max(needed, momentum_memory(stage))
+    late = here.within(stage.start + needed, stage.stop)
+    enough = len(late) >= FEWEST_SAMPLES
+    judged = late if enough else here[-max(quarter, min(FEWEST_SAMPLES, len(here))) :]
+
+    norms = here.driven_norm()
+    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :])
+    settled = enough and abs(transient / angle - 1.0) < WITHIN
+    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]))
+    if more == 0.0 and not settled:
+        spacing = stage.steps / len(here)
+        more = max(needed + FEWEST_SAMPLES * spacing - stage.steps, 1.0)
+    early = _mean(here.drive[:quarter])
+    return {
+        "settled": settled,
+        "steps_needed": needed,
+        "steps_more": 0.0 if settled else more,
+        "drive_change": _mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
+        "equilibrium": angle,
+        "transient": transient,
+        "step_law": root_mean_ratio(judged.gram.dd, judged.gram.ww).scaled(
+            1.0 / theory.equilibrium_step_ratio(hp)
+        ),
+    } | _held_against(judged, angle if settled else transient)
+
+
+def _held_against(judged: Series, predicted: float) -> dict[str, Any]:
+    angle = judged.angle
+    known = predicted > 0
+    return {
+        "judged": len(judged),
+        "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
+        "measured": _rms(angle),
+        "ratio": rms_ratio(angle, predicted) if known else UNKNOWN,
+        "mean_ratio": float(angle.mean()) / predicted if known else math.nan,
+    }
+
+
+def _steps_to_rest(hp: HyperParameters, norm: float, drive: float) -> float:
+    """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
+    if not drive > 0:
+        return math.inf
+    return theory.steps_to_within(hp, rest_excess(hp, norm, drive), WITHIN)
+
+
+def _transient_share(hp: HyperParameters, steps: Any, norms: Any) -> float:
+    """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
+    lasted = float(steps[-1] - steps[0])
+    if lasted <= 0 or norms[-1] <= 0:
+        return math.nan
+    drift = theory.relaxing_power(hp) * math.log(norms[-1] / norms[0]) / lasted
+    return math.sqrt(max(1.0 + drift / theory.relaxation_rate(hp), 0.0))
+
+
+def _rms(values: Any) -> float:
+    return math.sqrt(float((values * values).mean()))
+
+
+def _mean(values: Any) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _median(values: Any) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else math.nan

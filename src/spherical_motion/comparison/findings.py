@@ -1,0 +1,87 @@
+"""What all rows add up to, in a few sentences for someone who reads nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spherical_motion.vocabulary.schedule import Stage
+from spherical_motion.vocabulary.verdict import VerdictKind
+
+if TYPE_CHECKING:
+    from spherical_motion.comparison.table import Row
+
+__all__ = ["findings_of"]
+
+ALARMS = (
+    VerdictKind.NON_FINITE,
+    VerdictKind.OFF,
+    VerdictKind.FROZEN,
+    VerdictKind.NOT_SCALE_INVARIANT,
+    VerdictKind.EPSILON_DOMINATED,
+)
+"""Verdicts that ask for action and come first."""
+
+NAMED = 3
+"""So many groups are named before the rest is counted."""
+
+
+def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
+    """Sentences: alarms first, then each stage in turn, then what was never measured."""
+    if not rows:
+        return ("No steps are recorded yet.",)
+    alarms: list[str] = []
+    course: list[str] = []
+    stages = dict.fromkeys((row.number, row.stage) for row in rows)
+    for number, stage in stages:
+        here = [row for row in rows if (row.number, row.stage) == (number, stage)]
+        label = stage_label(number, stage)
+        for kind in VerdictKind:
+            found = [row for row in here if row.verdict.kind is kind]
+            if found:
+                sentence = f"{label}: {_sentence(kind, found, len(here))}"
+                (alarms if kind in ALARMS else course).append(sentence)
+    seen = {row.group for row in rows}
+    missing = [name for name in groups if name not in seen]
+    if missing:
+        course.append(f"Never measured: {_names(missing)}.")
+    return (*alarms, *course)
+
+
+def stage_label(number: int, stage: Stage) -> str:
+    """How a stage is called in sentences: its number and, if constant, its learning rate."""
+    return f"Stage {number} (lr {stage.hp.lr:g})" if stage.hp else f"Stage {number} (varying)"
+
+
+def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
+    who = f"all {total} groups" if len(rows) == total else f"{len(rows)} of {total} groups"
+    if len(rows) == 1:
+        who = rows[0].group
+    are, they, their = ("is", "it turns", "It") if len(rows) == 1 else ("are", "they turn", "They")
+    if kind is VerdictKind.IN_EQUILIBRIUM:
+        return (
+            f"{who} {are} in equilibrium: {_span([r.measured for r in rows], '.3g')} rad a step, "
+            f"{_span([r.ratio for r in rows], '.2f')} of the predicted angle."
+        )
+    if kind is VerdictKind.APPROACHING and rows[0].stage.hp is not None:
+        shares = [row.measured / row.equilibrium for row in rows]
+        more = [row.verdict.evidence.get("steps_more", float("nan")) for row in rows]
+        known = [steps for steps in more if math.isfinite(steps)]
+        until = f" {their} would need about {_span(known, ',.0f')} more steps." if known else ""
+        return (
+            f"{who} {are} not yet in equilibrium: {they} at {_span(shares, '.2f')} of it, "
+            f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
+        )
+    named = f" ({_names([r.group for r in rows])})" if 1 < len(rows) < total else ""
+    return f"{who} {are} {kind.value}{named}: {rows[0].verdict.reason}."
+
+
+def _span(values: Sequence[float], spec: str) -> str:
+    low, high = format(min(values), spec), format(max(values), spec)
+    return low if low == high else f"{low} to {high}"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

@@ -1,0 +1,179 @@
+"""The comparison as an object: rows to iterate, sentences to read, curves to draw."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from spherical_motion.comparison.curves import Curves, curves_of
+from spherical_motion.comparison.evidence import Evidence, gather
+from spherical_motion.comparison.findings import ALARMS, findings_of
+from spherical_motion.comparison.series import Series, series_of
+from spherical_motion.comparison.verdicts import judge
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.records import Records, read
+from spherical_motion.vocabulary.schedule import Stage
+from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
+
+__all__ = ["Comparison", "Row", "compare"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One group in one stage. Angles are RMS over the judged samples, in radians.
+
+    Attributes:
+        group: name of the group.
+        number: stage number, from 1.
+        stage: its steps and settings.
+        measured: the angle found.
+        predicted: the angle expected of the same samples: Δ* once the transient has died out,
+            before that what the transient says.
+        ratio: measured / predicted.
+        interval: 95% interval of the ratio, from batch means.
+        equilibrium: Δ*.
+        samples: how many samples were judged.
+        verdict: the conclusion and its reason.
+    """
+
+    group: str
+    number: int
+    stage: Stage
+    measured: float
+    predicted: float
+    ratio: float
+    interval: tuple[float, float]
+    equilibrium: float
+    samples: int
+    verdict: Verdict
+
+
+class Comparison:
+    """A recorded run against the theory. Made by `compare`; prints as a table.
+
+    Iterating gives the rows, group by group. `comparison["layer1.conv"]` is the row of that
+    group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.directory: Path = records.directory
+        self.groups: tuple[str, ...] = records.groups
+        self._stages = {name: records.schedule(name).stages() for name in self._recorded()}
+
+    def _recorded(self) -> tuple[str, ...]:
+        measured = np.isfinite(self.records.lr)
+        return tuple(n for i, n in enumerate(self.groups) if measured[:, i].any())
+
+    @functools.cached_property
+    def _series(self) -> dict[str, Series]:
+        return {n: series_of(self.records, self.groups.index(n)) for n in self._stages}
+
+    @functools.cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """One row a group and stage, group by group."""
+        rows: list[Row] = []
+        for name, stages in self._stages.items():
+            mixed = self.records.mixed.get(name, ())
+            for number, stage in enumerate(stages, start=1):
+                found = gather(self._series[name], stage, mixed)
+                rows.append(_row(found, number))
+        return tuple(rows)
+
+    def stages(self, group: str) -> tuple[Stage, ...]:
+        """The stages of a group's run; empty if nothing was recorded of it."""
+        self.records.index(group)
+        return self._stages.get(group, ())
+
+    def curves(self, group: str) -> Curves:
+        """Measured and predicted angle and norm of a group at each sample, for drawing."""
+        self.records.index(group)
+        return curves_of(self._series.get(group), self.stages(group))
+
+    @functools.cached_property
+    def findings(self) -> tuple[str, ...]:
+        """What the rows add up to, in sentences, the most important first."""
+        return findings_of(self.rows, self.groups)
+
+    @property
+    def alarms(self) -> tuple[Row, ...]:
+        """Rows whose verdict asks for action: off, frozen, non-finite, not invariant enough."""
+        return tuple(row for row in self.rows if row.verdict.kind in ALARMS)
+
+    @property
+    def verdicts(self) -> dict[VerdictKind, int]:
+        """How many rows ended in which verdict."""
+        return dict(Counter(row.verdict.kind for row in self.rows))
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Row:
+        group, number = key if isinstance(key, tuple) else (key, None)
+        self.records.index(group)
+        found = [row for row in self.rows if row.group == group]
+        if number is None and found:
+            return found[-1]
+        for row in found:
+            if row.number == number:
+                return row
+        raise InvalidArgument(
+            f"Comparison: group {group!r} has {len(found)} recorded stages, numbered from 1; "
+            f"asked for {'the last' if number is None else number}."
+        )
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.directory}: no steps recorded yet."
+        width = max(len(name) for name in (*self._stages, "group"))
+        lines = [
+            f"{'group':<{width}}  stage  measured  predicted  ratio  of equil.  verdict",
+        ]
+        for row in self.rows:
+            share = row.measured / row.equilibrium
+            lines.append(
+                f"{row.group:<{width}}  {row.number:>5}  {row.measured:>8.3g}  "
+                f"{row.predicted:>9.3g}  {row.ratio:>5.2f}  {share:>9.2f}  {row.verdict}"
+            )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
+
+
+def compare(run: str | Path | Records) -> Comparison:
+    """Hold a recorded run against the theory.
+
+    Args:
+        run: a run directory, or `Records` already read.
+
+    Returns:
+        A `Comparison`: print it, iterate its rows, or hand it to `report`.
+
+    Raises:
+        NotARun: the directory holds no run.
+    """
+    return Comparison(run if isinstance(run, Records) else read(run))
+
+
+def _row(evidence: Evidence, number: int) -> Row:
+    return Row(
+        group=evidence.group.name,
+        number=number,
+        stage=evidence.stage,
+        measured=evidence.measured,
+        predicted=evidence.predicted,
+        ratio=evidence.ratio.value,
+        interval=evidence.ratio.interval,
+        equilibrium=evidence.equilibrium,
+        samples=evidence.judged,
+        verdict=judge(evidence),
+    )

@@ -1,0 +1,196 @@
+"""From evidence to a verdict: one rule a kind, tried in the order of `VerdictKind`.
+
+Nothing else in the library judges. Each rule returns the reason in plain words, or None when it
+does not apply; the first that applies decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+
+from spherical_motion.comparison.evidence import FEWEST_SAMPLES, Evidence
+from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
+
+__all__ = ["RULES", "judge"]
+
+LOW, HIGH = 0.95, 1.05
+"""A ratio whose 95% interval meets this range agrees with the theory."""
+
+RADIAL_LIMIT = 0.10
+"""A radial gradient of this share of the weight decay's pull shifts the angle by 5%."""
+
+DEFECT_LIMIT = 0.05
+"""|cos(w, g)| above which an unproven group is called not scale-invariant."""
+
+RESIDUAL_LIMIT = 0.01
+"""Median residual of the law of motion above which the steps are not the optimizer's alone."""
+
+FADED = 0.5
+"""A mean squared gradient under this share of what it was is named as the cause of a delay."""
+
+UNEVEN = 0.90
+"""A mean angle under this share of the RMS angle is worth a word: the steps are uneven."""
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The verdict on one group in one stage, with its reason and the numbers behind it."""
+    for kind, rule in RULES.items():
+        reason = rule(evidence)
+        if reason is not None:
+            return Verdict(kind, reason + _mixed(evidence), evidence.numbers())
+    raise AssertionError("the last rule applies to everything")
+
+
+def _too_few_samples(e: Evidence) -> str | None:
+    if e.samples + e.non_finite >= FEWEST_SAMPLES:
+        return None
+    return f"{e.samples} sampled steps in this stage; at least {FEWEST_SAMPLES} are needed"
+
+
+def _non_finite(e: Evidence) -> str | None:
+    if not e.non_finite:
+        return None
+    return f"weights or gradient were NaN or infinite at {e.non_finite:,} steps of this stage"
+
+
+def _frozen(e: Evidence) -> str | None:
+    if e.moved:
+        return None
+    why = "the learning rate is 0" if e.lr_is_zero else "it received no step"
+    return f"the weights did not move: {why}"
+
+
+def _no_weight_decay(e: Evidence) -> str | None:
+    if not e.no_decay:
+        return None
+    grew = (e.norm_change - 1.0) * 100.0
+    return (
+        "without weight decay there is no equilibrium: the norm can only grow "
+        f"({grew:+.1f}% in this stage) and the angle shrinks with it"
+    )
+
+
+def _not_scale_invariant(e: Evidence) -> str | None:
+    if e.group.proven or not (e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT):
+        return None
+    return (
+        f"the gradient is not orthogonal to the weights (cosine {e.defect:.2g}), and no "
+        "certificate says that it should be"
+    )
+
+
+def _epsilon_dominated(e: Evidence) -> str | None:
+    if not abs(e.radial_share) > RADIAL_LIMIT:
+        return None
+    return (
+        "proven invariant but for the ε of its norm layer, which by now adds "
+        f"{e.radial_share:+.0%} to the pull of weight decay: its input is too small for it"
+    )
+
+
+def _no_theory(e: Evidence) -> str | None:
+    return e.no_theory.rstrip(".") if e.no_theory else None
+
+
+def _approaching(e: Evidence) -> str | None:
+    if e.settled:
+        return None
+    if e.stage.hp is None:
+        if not e.ratio.meets(LOW, HIGH):
+            return None
+        return (
+            "the settings vary, so the equilibrium itself moves; the angle follows the forecast "
+            f"(measured/forecast {e.ratio.value:.2f})"
+        )
+    share = e.transient / e.equilibrium
+    text = f"forecast at {share:.2f} of equilibrium by now"
+    if math.isfinite(e.ratio.value):
+        text += f", measured {e.measured / e.equilibrium:.2f}"
+    if e.drive_change < FADED:
+        text += f"; the gradient fades (its square × {e.drive_change:.2g} in this stage), which "
+        text += "lets the norm shrink further"
+    if math.isfinite(e.steps_more):
+        text += f"; about {e.steps_more:,.0f} more steps to within 5%"
+        text += ", once it has stopped fading" if e.drive_change < FADED else ""
+    else:
+        text += "; with next to no gradient left, nothing says when"
+    return text
+
+
+def _in_equilibrium(e: Evidence) -> str | None:
+    if not (e.settled and e.ratio.meets(LOW, HIGH)):
+        return None
+    text = f"turns at {e.ratio.value:.2f} of the predicted angle{_interval(e)}"
+    if e.mean_ratio < UNEVEN * e.ratio.value:
+        text += f"; the steps are uneven, the plain mean is only {e.mean_ratio:.2f}"
+    return text
+
+
+def _heavy_tailed(e: Evidence) -> str | None:
+    if not (e.settled and e.step_law.meets(LOW, HIGH)):
+        return None
+    return (
+        f"steps and norm balance (√(mean D/mean R) at {e.step_law.value:.2f} of its law), but the "
+        f"RMS angle is at {e.ratio.value:.2f} and the mean at {e.mean_ratio:.2f}: a few large "
+        "gradients carry most of the motion"
+    )
+
+
+def _off(e: Evidence) -> str | None:
+    if math.isnan(e.ratio.value):
+        return "nothing to hold the angle against: no gradient was recorded in this stage"
+    against = "the forecast" if e.stage.hp is None else "the predicted angle"
+    text = f"turns at {e.ratio.value:.2f} of {against}{_interval(e)}: "
+    if e.residual > RESIDUAL_LIMIT:
+        return text + (
+            f"the steps break the law of motion (residual {e.residual:.2g}), so something beside "
+            "this optimizer writes the weights, skips steps or clips single entries"
+        )
+    if e.mixed:
+        return text + "its members do not share one setting"
+    if abs(e.radial_share) > RADIAL_LIMIT / 3:
+        return text + f"the ε of its norm layer adds {e.radial_share:+.0%} to weight decay's pull"
+    if abs(e.drift) > 0.05:
+        return text + (
+            f"its norm still moved {e.drift:+.0%} while it was judged, though the forecast had it "
+            "at rest"
+        )
+    return text + (
+        "each step obeys the law of motion and the norm is at rest, so single large gradients "
+        "must be missing from so short a window"
+    )
+
+
+RULES: MappingProxyType[VerdictKind, Callable[[Evidence], str | None]] = MappingProxyType(
+    {
+        VerdictKind.TOO_FEW_SAMPLES: _too_few_samples,
+        VerdictKind.NON_FINITE: _non_finite,
+        VerdictKind.FROZEN: _frozen,
+        VerdictKind.NO_WEIGHT_DECAY: _no_weight_decay,
+        VerdictKind.NOT_SCALE_INVARIANT: _not_scale_invariant,
+        VerdictKind.EPSILON_DOMINATED: _epsilon_dominated,
+        VerdictKind.NO_THEORY: _no_theory,
+        VerdictKind.APPROACHING: _approaching,
+        VerdictKind.IN_EQUILIBRIUM: _in_equilibrium,
+        VerdictKind.HEAVY_TAILED: _heavy_tailed,
+        VerdictKind.OFF: _off,
+    }
+)
+"""One rule a kind, in the order of the enum."""
+
+
+def _interval(e: Evidence) -> str:
+    if math.isnan(e.ratio.low):
+        return ""
+    return f" (95% interval {e.ratio.low:.2f} to {e.ratio.high:.2f})"
+
+
+def _mixed(e: Evidence) -> str:
+    if not e.mixed:
+        return ""
+    decays = sorted({decay for _, decay, _ in e.mixed})
+    rates = sorted({lr for lr, _, _ in e.mixed})
+    what, values = ("weight decay", decays) if len(decays) > 1 else ("learning rate", rates)
+    return f". Members differ in {what}: {', '.join(f'{v:g}' for v in values)}"

@@ -1,0 +1,279 @@
+"""Each verdict, produced by a run that deserves it, and the order in which they are tried."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from simulated import constant, simulate_adamw, simulate_sgd
+
+from spherical_motion.comparison import compare, judge
+from spherical_motion.comparison.evidence import Evidence
+from spherical_motion.comparison.statistics import Estimate
+from spherical_motion.comparison.verdicts import RULES
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary import (
+    HyperParameters,
+    InvariantGroup,
+    Slice,
+    Stage,
+    VerdictKind,
+)
+
+SETTLED = constant(0.1, 0.02, 0.9, 1500)
+
+
+def kinds(run, group: str = "conv") -> list[VerdictKind]:
+    return [row.verdict.kind for row in compare(run) if row.group == group]
+
+
+def test_the_rules_stand_in_the_order_of_the_enum() -> None:
+    assert list(RULES) == list(VerdictKind)
+
+
+def test_a_settled_run_is_in_equilibrium(write_run) -> None:
+    comparison = compare(write_run({"conv": simulate_sgd(SETTLED)}, SETTLED))
+    row = comparison["conv"]
+    assert row.verdict.kind is VerdictKind.IN_EQUILIBRIUM
+    assert row.ratio == pytest.approx(1.0, abs=0.03)
+    assert row.interval[0] < row.ratio < row.interval[1]
+    assert row.predicted == row.equilibrium
+    assert comparison.alarms == ()
+    assert "conv is in equilibrium" in comparison.findings[0]
+
+
+def test_a_stage_that_is_too_short_is_approaching_and_says_how_long(write_run) -> None:
+    settings = SETTLED + constant(0.001, 0.02, 0.9, 1500)
+    row = compare(write_run({"conv": simulate_sgd(settings)}, settings))["conv", 2]
+    assert row.verdict.kind is VerdictKind.APPROACHING
+    # The transient predicts what is measured, well below equilibrium.
+    assert row.ratio == pytest.approx(1.0, abs=0.05)
+    assert row.measured < 0.5 * row.equilibrium
+    promised = row.verdict.evidence["steps_more"]
+    assert f"{promised:,.0f} more steps" in row.verdict.reason
+    # The promise holds: with those steps added the group is in equilibrium.
+    longer = settings + constant(0.001, 0.02, 0.9, int(promised) + 1500)
+    later = compare(write_run({"conv": simulate_sgd(longer)}, longer))["conv", 2]
+    assert later.verdict.kind is VerdictKind.IN_EQUILIBRIUM
+    assert later.verdict.evidence["steps_needed"] == pytest.approx(1500 + promised, rel=0.05)
+
+
+def test_a_fading_gradient_is_named_and_followed(write_run) -> None:
+    settings = constant(0.1, 0.01, 0.9, 400)
+    products = simulate_sgd(settings, size=lambda step, rng: math.exp(-step / 60))
+    row = compare(write_run({"conv": products}, settings))["conv"]
+    assert row.verdict.kind is VerdictKind.APPROACHING
+    assert "fades" in row.verdict.reason
+    assert row.ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_few_samples_are_not_judged(write_run) -> None:
+    settings = SETTLED[:10]
+    assert kinds(write_run({"conv": simulate_sgd(settings)}, settings)) == [
+        VerdictKind.TOO_FEW_SAMPLES
+    ]
+
+
+def test_non_finite_steps_decide_over_everything_after(write_run) -> None:
+    products = simulate_sgd(SETTLED)
+    products[700] = np.nan
+    row = compare(write_run({"conv": products}, SETTLED))["conv"]
+    assert row.verdict.kind is VerdictKind.NON_FINITE
+    assert "1 steps" in row.verdict.reason
+
+
+def test_weights_that_do_not_move_are_frozen(write_run) -> None:
+    products = simulate_sgd(SETTLED)
+    products[:, [1, 2, 5]] = 0.0
+    assert kinds(write_run({"conv": products}, SETTLED)) == [VerdictKind.FROZEN]
+    still = constant(0.0, 0.02, 0.9, 100)
+    row = compare(write_run({"conv": simulate_sgd(still)}, still))["conv"]
+    assert row.verdict.kind is VerdictKind.FROZEN
+    assert "learning rate is 0" in row.verdict.reason
+
+
+def test_without_weight_decay_there_is_nothing_to_reach(write_run) -> None:
+    settings = constant(0.1, 0.0, 0.9, 300)
+    row = compare(write_run({"conv": simulate_sgd(settings)}, settings))["conv"]
+    assert row.verdict.kind is VerdictKind.NO_WEIGHT_DECAY
+    assert row.verdict.evidence["norm_change"] > 1
+    assert math.isfinite(row.measured)
+
+
+def test_a_radial_gradient_is_epsilon_in_a_proven_group_and_worse_in_another(write_run) -> None:
+    products = simulate_sgd(SETTLED, radial=0.3)
+    proven = compare(write_run({"conv": products}, SETTLED, defect=0.01))["conv"]
+    assert proven.verdict.kind is VerdictKind.EPSILON_DOMINATED
+    assert proven.verdict.evidence["radial_share"] == pytest.approx(0.3, rel=1e-6)
+    by_hand = write_run({"conv": products}, SETTLED, defect=math.nan)
+    assert kinds(by_hand) == [VerdictKind.NOT_SCALE_INVARIANT]
+
+
+def test_an_optimizer_without_theory_is_recorded_and_not_judged(write_run) -> None:
+    products = simulate_sgd(SETTLED, nesterov=True)
+    row = compare(write_run({"conv": products}, SETTLED, optimizer={"nesterov": True}))["conv"]
+    assert row.verdict.kind is VerdictKind.NO_THEORY
+    assert "nesterov" in row.verdict.reason
+    assert math.isfinite(row.measured)
+    assert math.isnan(row.predicted)
+
+
+def test_a_few_large_gradients_fit_the_rms_law_only(write_run) -> None:
+    settings = constant(0.1, 0.1, 0.0, 20_000)
+    rare = lambda step, rng: 10.0 if rng.random() < 0.01 else 0.3  # noqa: E731
+    products = simulate_sgd(settings, size=rare, dimension=20)
+    row = compare(write_run({"conv": products}, settings))["conv"]
+    assert row.verdict.kind is VerdictKind.HEAVY_TAILED
+    assert row.verdict.evidence["step_law"] == pytest.approx(1.0, abs=0.05)
+    assert row.ratio < 0.95
+    assert row.verdict.evidence["mean_ratio"] < 0.6
+
+
+def test_weights_written_by_someone_else_are_off_and_break_the_law_of_motion(write_run) -> None:
+    def hold(step: int, w: np.ndarray) -> None:
+        w *= 3.0 / np.linalg.norm(w)
+
+    products = simulate_sgd(SETTLED, norm0=3.0, tamper=hold)
+    comparison = compare(write_run({"conv": products}, SETTLED))
+    row = comparison["conv"]
+    assert row.verdict.kind is VerdictKind.OFF
+    assert "law of motion" in row.verdict.reason
+    assert comparison.alarms == (row,)
+    assert comparison.findings[0].startswith("Stage 1 (lr 0.1): conv is off")
+
+
+def test_adamw_is_judged_by_its_own_theory(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 6000)
+    told = {"class": "AdamW", "betas": [0.9, 0.999]}
+    products = simulate_adamw(settings, norm0=4.5)
+    row = compare(write_run({"conv": products}, settings, optimizer=told, numel=400))["conv"]
+    assert row.verdict.kind is VerdictKind.IN_EQUILIBRIUM
+    assert row.ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_cosine_is_followed_by_the_recursion_driven_by_the_gradient(write_run) -> None:
+    settings = [(0.005 + 0.05 * (1 + math.cos(math.pi * t / 2000)), 0.02, 0.9) for t in range(2000)]
+    row = compare(write_run({"conv": simulate_sgd(settings, norm0=2.0)}, settings))["conv"]
+    assert row.stage.hp is None
+    assert row.verdict.kind is VerdictKind.APPROACHING
+    assert "follows the forecast" in row.verdict.reason
+    assert row.ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_sampling_every_tenth_step_in_pairs_says_the_same(write_run) -> None:
+    settings = constant(0.1, 0.01, 0.9, 3000) + constant(0.02, 0.01, 0.9, 6000)
+    products = {"conv": simulate_sgd(settings)}
+    sampled = [i for i in range(len(settings)) if i % 10 < 2]
+    whole, thin = (compare(write_run(products, settings, steps=steps)) for steps in (None, sampled))
+    assert [r.verdict.kind for r in whole] == [r.verdict.kind for r in thin]
+    for a, b in zip(whole, thin, strict=True):
+        assert abs(a.stage.start - b.stage.start) <= 10
+        assert b.ratio == pytest.approx(a.ratio, abs=0.05)
+
+
+# The order, rule by rule, on evidence made by hand
+
+
+def evidence(**changes) -> Evidence:
+    piece = Slice("w", 0, 0, 1)
+    good = Evidence(
+        group=InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
+        stage=Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
+        samples=1000,
+        non_finite=0,
+        moved=True,
+        lr_is_zero=False,
+        no_decay=False,
+        norm_change=1.0,
+        radial_share=0.0,
+        defect=1e-6,
+        settled=True,
+        equilibrium=0.1,
+        transient=0.1,
+        measured=0.1,
+        ratio=Estimate(1.0, 0.98, 1.02),
+        mean_ratio=1.0,
+        step_law=Estimate(1.0, 0.98, 1.02),
+        residual=1e-9,
+        drift=0.0,
+    )
+    return dataclasses.replace(good, **changes)
+
+
+FAULTS = {
+    VerdictKind.TOO_FEW_SAMPLES: {"samples": 3},
+    VerdictKind.NON_FINITE: {"non_finite": 4},
+    VerdictKind.FROZEN: {"moved": False},
+    VerdictKind.NO_WEIGHT_DECAY: {"no_decay": True},
+    VerdictKind.EPSILON_DOMINATED: {"radial_share": -0.2},
+    VerdictKind.NO_THEORY: {"no_theory": "none."},
+    VerdictKind.APPROACHING: {"settled": False, "steps_more": 10.0},
+    VerdictKind.HEAVY_TAILED: {"ratio": Estimate(0.8, 0.7, 0.9)},
+    VerdictKind.OFF: {
+        "ratio": Estimate(0.8, 0.7, 0.9),
+        "step_law": Estimate(0.8, 0.7, 0.9),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_one_fault_gives_its_verdict(kind: VerdictKind) -> None:
+    assert judge(evidence(**FAULTS[kind])).kind is kind
+    assert judge(evidence()).kind is VerdictKind.IN_EQUILIBRIUM
+
+
+def test_of_several_faults_the_first_decides() -> None:
+    left = {k: v for k, v in FAULTS.items() if k is not VerdictKind.OFF}  # excludes heavy tails
+    for kind in list(left):
+        everything = {
+            name: value for fault in reversed(left.values()) for name, value in fault.items()
+        }
+        assert judge(evidence(**everything)).kind is kind
+        del left[kind]
+
+
+def test_mixed_weight_decay_is_named_whatever_the_verdict() -> None:
+    mixed = ((0.1, 0.1, 0.9), (0.1, 0.0, 0.9))
+    assert "Members differ in weight decay: 0, 0.1" in judge(evidence(mixed=mixed)).reason
+
+
+def test_uneven_steps_are_mentioned() -> None:
+    assert "plain mean is only 0.65" in judge(evidence(mean_ratio=0.65)).reason
+
+
+def test_numbers_behind_a_verdict_are_finite() -> None:
+    numbers = judge(evidence(steps_more=math.inf)).evidence
+    assert "steps_more" not in numbers
+    assert all(math.isfinite(value) for value in numbers.values())
+
+
+# The comparison as an object
+
+
+def test_comparison_is_indexed_by_group_and_stage(write_run) -> None:
+    settings = SETTLED + constant(0.01, 0.02, 0.9, 100)
+    products = simulate_sgd(settings)
+    comparison = compare(write_run({"a": products, "b": products}, settings))
+    assert [(r.group, r.number) for r in comparison] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    assert comparison["b"].number == 2
+    assert comparison["b", 1].number == 1
+    assert len(comparison) == 4
+    with pytest.raises(InvalidArgument, match="'c'"):
+        comparison["c"]
+    with pytest.raises(InvalidArgument, match="numbered from 1; asked for 3"):
+        comparison["a", 3]
+    assert "measured" in str(comparison)
+    curves = comparison.curves("a")
+    assert curves.steps.shape == curves.angle.shape == curves.predicted_norm.shape == (1600,)
+    near = curves.predicted_angle[200:1500] / curves.angle[200:1500]
+    assert np.nanmedian(near) == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_empty_run_compares_to_nothing(write_run) -> None:
+    comparison = compare(write_run({"conv": simulate_sgd(SETTLED[:1])}, SETTLED[:1], steps=[]))
+    assert len(comparison) == 0
+    assert "no steps recorded" in str(comparison)
+    assert comparison.findings == ("No steps are recorded yet.",)
+    assert comparison.curves("conv").steps.size == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from spherical_motion.cli.printing import print_json, stdout
+
+if TYPE_CHECKING:
+    from spherical_motion.invariance import Inspection
 
 __all__ = ["inspect_command"]
 
@@ -18,7 +21,9 @@ def inspect_command(
         str | None, typer.Option("--input", help="Shape of one example, like 3x224x224.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Examples in the probing batch.")] = 16,
-    granularity: Annotated[str, typer.Option(help="layer or filter.")] = "layer",
+    granularity: Annotated[
+        Literal["layer", "filter"], typer.Option(help="One group a layer, or one a filter.")
+    ] = "layer",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find a model's scale-invariant groups by probe and certificate, and explain the rest.
@@ -73,7 +78,7 @@ def inspect_command(
     raise typer.Exit(0 if found.groups else 1)
 
 
-def _print(found) -> None:
+def _print(found: Inspection) -> None:
     console = stdout()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("group", no_wrap=True)

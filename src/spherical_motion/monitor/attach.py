@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,7 +20,7 @@ def watch(
     example_inputs: Any,
     directory: str | os.PathLike[str] | None = None,
     *,
-    granularity: str = "layer",
+    granularity: Literal["layer", "filter"] = "layer",
     **options: Any,
 ) -> Monitor:
     """Find the scale-invariant groups of a model and record their motion from now on.

@@ -46,7 +46,8 @@ class Snapshot:
     def take(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copy `tensors`, which must have the shapes and dtypes given at construction."""
         with torch.no_grad():
-            torch._foreach_copy_(self.tensors, list(tensors))
+            # One call for all tensors; torch has no public name for it.
+            torch._foreach_copy_(self.tensors, list(tensors))  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _strides(tensor: torch.Tensor) -> tuple[int, ...]:

@@ -1,0 +1,18 @@
+"""A run directory: what a monitor writes while training and everything else reads later.
+
+    run.json                  what was measured, with which optimizers and versions
+    records/part-*.parquet    one row per step and slice: six inner products, four settings
+    scalars/part-*.parquet    what the training loop logged
+    events.jsonl              what happened: rate changed, rescaled, resumed, ...
+    run.lock                  held by the process that writes
+
+Plain Parquet and JSON, nothing derived, nothing pickled. Start with `RunInfo` (schema),
+`RunWriter` and `read`.
+"""
+
+from spherical_motion.records.reader import read
+from spherical_motion.records.result import Records, Series
+from spherical_motion.records.schema import BYTES_PER_ROW, SCHEMA_VERSION, RunInfo
+from spherical_motion.records.writer import RunWriter
+
+__all__ = ["BYTES_PER_ROW", "SCHEMA_VERSION", "Records", "RunInfo", "RunWriter", "Series", "read"]

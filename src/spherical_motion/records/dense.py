@@ -1,0 +1,75 @@
+"""From rows in the order of writing to arrays of (steps, columns)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Layout", "arrange", "latest"]
+
+Ints = NDArray[np.integer]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each row belongs in an array of shape (steps, width).
+
+    Attributes:
+        steps: the distinct steps, increasing, shape (steps,).
+        width: number of columns.
+        rows: the rows that count, and
+        cells: their places in the flattened array; both None when row `i` belongs in place `i`.
+    """
+
+    steps: NDArray[np.int64]
+    width: int
+    rows: NDArray[np.intp] | None = None
+    cells: NDArray[np.int64] | None = None
+
+    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One value a row, shape (rows,), as an array (steps, width): NaN where there is none."""
+        shape = (len(self.steps), self.width)
+        if self.rows is None:
+            return values.reshape(shape)
+        dense = np.full(shape, np.nan)
+        dense.reshape(-1)[self.cells] = values[self.rows]
+        return dense
+
+
+def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
+    """The layout of rows with these steps and columns; of equal pairs the later row counts.
+
+    >>> layout = arrange(np.array([7, 7, 8, 7]), np.array([0, 1, 0, 1]), width=2)
+    >>> layout.spread(np.array([1.0, 2.0, 3.0, 4.0]))
+    array([[ 1.,  4.],
+           [ 3., nan]])
+    """
+    if len(step) % width == 0:
+        # Nearly every run: whole steps, one after the other. Nothing needs sorting or copying.
+        step_blocks, column_blocks = step.reshape(-1, width), column.reshape(-1, width)
+        steps = step_blocks[:, 0]
+        if (
+            (np.diff(steps) > 0).all()
+            and (step_blocks == steps[:, None]).all()
+            and (column_blocks == np.arange(width)).all()
+        ):
+            return Layout(steps.copy(), width)
+    steps, which = np.unique(step, return_inverse=True)
+    cells = which.reshape(step.shape) * width + column
+    rows = latest(cells)
+    return Layout(steps, width, rows, cells[rows])
+
+
+def latest(keys: Ints) -> NDArray[np.intp]:
+    """Indices of the last occurrence of each distinct key, in the order of the keys.
+
+    >>> latest(np.array([5, 3, 5]))
+    array([1, 2])
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    last = np.ones(len(keys), dtype=bool)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    return order[last]

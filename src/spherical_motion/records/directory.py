@@ -1,0 +1,174 @@
+"""The places of a run directory, and the right to write into one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
+from spherical_motion.records.durable import (
+    TEMPORARY_SUFFIX,
+    publish,
+    remove_leftovers,
+    sync_directory,
+)
+from spherical_motion.records.events import drop_torn_line
+from spherical_motion.records.lock import RunLock
+from spherical_motion.records.schema import RunInfo
+
+__all__ = ["RunDirectory", "claim"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Where things lie in a run directory; whether they exist is another matter."""
+
+    path: Path
+
+    @property
+    def info(self) -> Path:
+        """The facts of the run. It is written last: where it is, there is a run."""
+        return self.path / "run.json"
+
+    @property
+    def records(self) -> Path:
+        """Segments of one row per step and slice."""
+        return self.path / "records"
+
+    @property
+    def scalars(self) -> Path:
+        """Segments of what the training loop logged."""
+        return self.path / "scalars"
+
+    @property
+    def events(self) -> Path:
+        """What happened, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that writes."""
+        return self.path / "run.lock"
+
+    def read_info(self) -> RunInfo:
+        """The facts of the run.
+
+        Raises:
+            NotARun: there is none here, or one this version cannot read.
+        """
+        try:
+            text = self.info.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            found = self._describe()
+            raise NotARun(
+                f"{self.path} holds no run: expected {self.info.name} in it, found {found}. "
+                "Name a directory that spherical-motion wrote."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise NotARun(f"{self.info} is damaged ({error}). Restore it from a copy.") from error
+        return RunInfo.from_json(text, where=str(self.info))
+
+    def foreign(self) -> list[str]:
+        """Names in it that a beginning run would not have left, sorted."""
+        ours = {p.name for p in (self.records, self.scalars, self.events, self.lock)}
+        ours.add(self.info.name + TEMPORARY_SUFFIX)
+        return sorted(p.name for p in self.path.iterdir() if p.name not in ours)
+
+    def _describe(self) -> str:
+        if not self.path.exists():
+            return "no such directory"
+        if not self.path.is_dir():
+            return "a file"
+        names = self.foreign()
+        return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
+
+
+def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
+    """Begin a run in a new or empty directory, or take one up again; returns the lock, held.
+
+    Raises:
+        RunExists: there is a run, and `resume` is False.
+        NotARun: there is none, and `resume` is True.
+        RunInUse: another writer is at it.
+        RunDirectoryError: it holds other files, another model's run, or cannot be written.
+    """
+    try:
+        if resume:
+            return _take_up(directory, info)
+        return _begin(directory, info)
+    except RunDirectoryError:
+        raise
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{directory.path} cannot be written ({error.strerror or error}). Name a directory "
+            "that can."
+        ) from error
+
+
+def _begin(directory: RunDirectory, info: RunInfo) -> RunLock:
+    directory.path.mkdir(parents=True, exist_ok=True)
+    if not directory.info.exists() and (foreign := directory.foreign()):
+        raise RunDirectoryError(
+            f"{directory.path} must be new or empty, or hold a run; found "
+            f"{', '.join(foreign[:5])}. Name another directory, so that nothing gets mixed up."
+        )
+    lock = RunLock(directory.lock)
+    try:
+        if directory.info.exists():
+            raise RunExists(
+                f"{directory.path} holds a run already. Pass resume=True to append to it, or name "
+                "another directory."
+            )
+        directory.records.mkdir(exist_ok=True)
+        directory.scalars.mkdir(exist_ok=True)
+        directory.events.touch()
+        text = info.to_json()
+        publish(directory.info, lambda path: path.write_text(text, encoding="utf-8"))
+        sync_directory(directory.path.parent)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _take_up(directory: RunDirectory, info: RunInfo) -> RunLock:
+    recorded = directory.read_info()
+    lock = RunLock(directory.lock)
+    try:
+        if difference := _difference(recorded, info):
+            raise RunDirectoryError(
+                f"{directory.path} cannot be resumed: {difference}. Resume with the model and "
+                "optimizer it began with, or begin a new run in another directory."
+            )
+        remove_leftovers(directory.path)
+        drop_torn_line(directory.events)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _difference(recorded: RunInfo, given: RunInfo) -> str | None:
+    """Why rows of the one cannot follow rows of the other, if they cannot."""
+    old, new = ({g.name: g for g in info.groups} for info in (recorded, given))
+    if missing := [name for name in old if name not in new]:
+        return f"it recorded group {missing[0]!r} ({len(missing)} such), which is not there now"
+    if added := [name for name in new if name not in old]:
+        return f"it did not record group {added[0]!r} ({len(added)} such)"
+    for name, group in old.items():
+        # The defect is measured anew at each start and may differ.
+        if dataclasses.replace(group, defect=0.0) != dataclasses.replace(new[name], defect=0.0):
+            return f"group {name!r} recorded other slices, cells or kind"
+    if recorded.slices != given.slices:
+        return "it recorded the same groups in another order"
+    for i, piece in enumerate(recorded.slices):
+        # What a row records may change: rate, weight decay, momentum and β2.
+        before, now = (
+            dataclasses.replace(
+                x.hyperparameters(i), lr=0.0, weight_decay=0.0, momentum=0.0, beta2=None
+            )
+            for x in (recorded, given)
+        )
+        if before != now:
+            return f"{piece} was moved by {before}, and now by {now}"
+    return None

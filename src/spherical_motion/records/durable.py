@@ -1,0 +1,49 @@
+"""Files that are there whole or not at all, whatever kills the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["TEMPORARY_SUFFIX", "publish", "remove_leftovers", "sync_directory", "sync_file"]
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def publish(path: Path, write: Callable[[Path], object]) -> None:
+    """Make the file at `path`: `write` fills a temporary neighbour, which is synced and renamed.
+
+    When it returns, the file survives a power cut. When it raises, `path` is as it was before.
+    """
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        write(temporary)
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the contents of a file are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk: a rename alone does not wait."""
+    sync_file(directory)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
+    for leftover in directory.glob("*" + TEMPORARY_SUFFIX):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""The reading end of a run directory: while it is written, or after its writer was killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spherical_motion.errors import RunDirectoryError
+from spherical_motion.records.dense import latest
+from spherical_motion.records.directory import RunDirectory
+from spherical_motion.records.events import read_events
+from spherical_motion.records.result import Records, Series
+from spherical_motion.records.schema import ROW_SCHEMA, SCALAR_SCHEMA
+from spherical_motion.records.segments import Segment, current_segments
+
+__all__ = ["read"]
+
+LISTINGS = 100
+"""How often a directory is listed before its files are taken to vanish for another reason."""
+
+
+def read(directory: str | os.PathLike[str]) -> Records:
+    """Everything a run has recorded so far.
+
+    Works while the run is being written, and after its process was killed: what had not been
+    stored is missing, nothing else. Needs no torch.
+
+    Raises:
+        NotARun: `directory` holds no run, or one of a newer version.
+        RunDirectoryError: a file in it is damaged.
+    """
+    run = RunDirectory(Path(directory))
+    info = run.read_info()
+    rows = _load(run.records, ROW_SCHEMA)
+    scalars = _load(run.scalars, SCALAR_SCHEMA)
+    return Records(
+        directory=run.path,
+        info=info,
+        events=read_events(run.events),
+        scalars=_series(scalars),
+        rows=MappingProxyType({name: rows[name].to_numpy() for name in ROW_SCHEMA.names}),
+    )
+
+
+def _load(directory: Path, schema: pa.Schema) -> pa.Table:
+    """The table in a directory of segments."""
+    if not directory.is_dir():
+        return schema.empty_table()
+    tables: dict[Path, pa.Table] = {}
+    for _ in range(LISTINGS):
+        segments = _listing(directory)
+        try:
+            for segment in segments:
+                if segment.path not in tables:
+                    tables[segment.path] = _open(segment)
+        except FileNotFoundError:
+            continue  # merged into another one since it was listed
+        return pa.concat_tables([schema.empty_table(), *(tables[s.path] for s in segments)])
+    raise RunDirectoryError(
+        f"{directory}: files vanished as fast as they were listed, {LISTINGS} times. Read a copy "
+        "of the run."
+    )
+
+
+def _listing(directory: Path) -> list[Segment]:
+    """The current segments, listed until two listings agree.
+
+    One listing can miss a merged segment that appears behind its back and also the parts that
+    disappear before it gets to them; the next begins after both and sees the merged one.
+    """
+    before: list[Segment] | None = None
+    while before != (now := current_segments(directory)):
+        before = now
+    return now
+
+
+def _open(segment: Segment) -> pa.Table:
+    try:
+        with pq.ParquetFile(segment.path) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise RunDirectoryError(
+            f"{segment.path} is damaged ({error}). Restore it from a copy, or move it away to "
+            "read the rest of the run."
+        ) from error
+
+
+def _series(table: pa.Table) -> Mapping[str, Series]:
+    """Per name its steps, increasing, and values; of equal steps the later row counts."""
+    names = table["name"].dictionary_encode().unify_dictionaries().combine_chunks()
+    step, value = table["step"].to_numpy(), table["value"].to_numpy()
+    which = names.indices.to_numpy()
+    series: dict[str, Series] = {}
+    for i, name in sorted(enumerate(names.dictionary.to_pylist()), key=lambda pair: pair[1]):
+        rows = np.flatnonzero(which == i)
+        chosen = rows[latest(step[rows])]
+        series[name] = Series(step[chosen], value[chosen])
+    return MappingProxyType(series)

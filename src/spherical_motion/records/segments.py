@@ -1,0 +1,142 @@
+"""A table that grows by files: segments, numbered in time, merged as they become many.
+
+`part-<first>-<last>.parquet` holds the segments numbered first to last. Every flush writes one
+more; whenever sixteen of a size have gathered, they are rewritten as one sixteen times as long,
+as in a log-structured store, so that a week of flushes leaves dozens of files and each row is
+rewritten a handful of times. The merged file is published before its parts are removed, and a
+file whose numbers lie within another's is ignored: after a crash at any point nothing is lost
+and nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spherical_motion.records.durable import publish, remove_leftovers, sync_directory
+
+__all__ = ["Segment", "SegmentStore", "current_segments"]
+
+FAN_IN = 16
+"""How many segments of a size become one of the next."""
+
+LARGEST_MERGE = 1 << 30
+"""Bytes; parts that add up to more stay as they are, and are few enough for that."""
+
+MERGE_ROWS = 1 << 20
+"""Rows held in memory during a merge, and the length of its row groups."""
+
+_NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """The file that holds the segments numbered `first` to `last`, both included."""
+
+    first: int
+    last: int
+    path: Path
+
+    @classmethod
+    def within(cls, directory: Path, first: int, last: int) -> Segment:
+        """Segments `first` to `last` under their proper name in `directory`."""
+        return cls(first, last, directory / f"part-{first:08d}-{last:08d}.parquet")
+
+    @property
+    def level(self) -> int:
+        """How often it has been merged, going by how many segments it holds."""
+        level, holds = 0, self.last - self.first + 1
+        while holds >= FAN_IN:
+            level, holds = level + 1, holds // FAN_IN
+        return level
+
+
+def _all_segments(directory: Path) -> list[Segment]:
+    """Every segment in time order, a merged one before its parts."""
+    names = (_NAME.fullmatch(path.name) for path in directory.iterdir())
+    found = [Segment(int(m[1]), int(m[2]), directory / m[0]) for m in names if m]
+    return sorted(found, key=lambda s: (s.first, -s.last))
+
+
+def current_segments(directory: Path) -> list[Segment]:
+    """The segments that hold the table, in time order, without parts merged into others."""
+    current: list[Segment] = []
+    for segment in _all_segments(directory):
+        if not current or segment.last > current[-1].last:
+            current.append(segment)
+    return current
+
+
+class SegmentStore:
+    """The writing end of one table in one directory. One at a time: its user holds the lock.
+
+    Opening it removes what a killed writer left half-done.
+    """
+
+    def __init__(self, directory: Path, schema: pa.Schema, split: Sequence[str]) -> None:
+        self._directory = directory
+        self._schema = schema
+        # Floats split into byte planes: exponents compress though mantissas are noise. All
+        # other columns repeat themselves, which a dictionary shrinks to nearly nothing.
+        self._format = {
+            "compression": "zstd",
+            "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
+            "use_dictionary": [name for name in schema.names if name not in split],
+        }
+        remove_leftovers(directory)
+        self._segments = current_segments(directory)
+        for segment in _all_segments(directory):
+            if segment not in self._segments:
+                segment.path.unlink()
+
+    @property
+    def last_step(self) -> int:
+        """The largest step stored, -1 if there is none; read from the files' statistics."""
+        return max((_largest_step(segment.path) for segment in self._segments), default=-1)
+
+    def append(self, table: pa.Table) -> None:
+        """Store `table` as the next segment. When this returns, it survives a power cut."""
+        number = self._segments[-1].last + 1 if self._segments else 0
+        segment = Segment.within(self._directory, number, number)
+        publish(segment.path, lambda path: pq.write_table(table, path, **self._format))
+        self._segments.append(segment)
+
+    def merge(self) -> bool:
+        """Rewrite the last sixteen segments as one if they are of one size; say whether so."""
+        parts = self._segments[-FAN_IN:]
+        if len(parts) < FAN_IN or len({part.level for part in parts}) > 1:
+            return False
+        if sum(part.path.stat().st_size for part in parts) > LARGEST_MERGE:
+            return False
+        merged = Segment.within(self._directory, parts[0].first, parts[-1].last)
+        publish(merged.path, lambda path: self._concatenate(parts, path))
+        self._segments[-FAN_IN:] = [merged]
+        for part in parts:
+            part.path.unlink()
+        sync_directory(self._directory)
+        return True
+
+    def _concatenate(self, parts: Sequence[Segment], path: Path) -> None:
+        with pq.ParquetWriter(path, self._schema, **self._format) as writer:
+            held: list[pa.RecordBatch] = []
+            for part in parts:
+                with pq.ParquetFile(part.path) as file:
+                    for batch in file.iter_batches(MERGE_ROWS, use_threads=False):
+                        held.append(batch)
+                        if sum(b.num_rows for b in held) >= MERGE_ROWS:
+                            writer.write_table(pa.Table.from_batches(held, self._schema))
+                            held.clear()
+            if held:
+                writer.write_table(pa.Table.from_batches(held, self._schema))
+
+
+def _largest_step(path: Path) -> int:
+    with pq.ParquetFile(path) as file:
+        column = file.schema_arrow.get_field_index("step")
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        return max((group.column(column).statistics.max for group in groups), default=-1)

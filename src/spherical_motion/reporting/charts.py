@@ -1,0 +1,194 @@
+"""The interactive charts, as one Bokeh model: angle, norm, learning rate and loss over the steps.
+
+What the page's own script finds by name: the filter `shown`; the data sources of the groups,
+named as in `lines`; and for each of angle and norm the glyph `measured_...`, whose opacity it
+sets, and the hover tool `hover_...`, whose tooltips it writes.
+
+No string of the run enters a text or a template that Bokeh parses: it would take `$$` for
+mathematics and `@` for a column. Names stand in data columns only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from bokeh.layouts import gridplot
+from bokeh.models import (
+    ColumnDataSource,
+    DataRange1d,
+    HoverTool,
+    LinearAxis,
+    LinearScale,
+    Model,
+    Range1d,
+)
+
+from spherical_motion.reporting.lines import GroupLines, ScalarLine
+from spherical_motion.reporting.selection import DISTINCT_COLORS
+from spherical_motion.reporting.sheet import INK, Sheet
+from spherical_motion.reporting.thinning import is_lone
+
+if TYPE_CHECKING:
+    from bokeh.plotting import figure
+
+    from spherical_motion.vocabulary import Stage
+
+__all__ = ["draw_charts"]
+
+_LOG_SPAN = 20.0
+
+
+def draw_charts(
+    lines: GroupLines,
+    names: Sequence[str],
+    colors: Sequence[str],
+    shown: Sequence[int],
+    stages: Sequence[Stage],
+    losses: Sequence[ScalarLine] = (),
+    accuracies: Sequence[ScalarLine] = (),
+) -> Model:
+    """Four charts above each other, three without losses and accuracies.
+
+    Args:
+        lines: from `collect_lines`.
+        names: of the groups, shown in tooltips only.
+        colors: one a group.
+        shown: indices of the groups to begin with.
+        stages: drawn as vertical lines, and named above the first chart.
+        losses: on the left axis of the last chart.
+        accuracies: on its right axis, or on the left one if there are no losses.
+    """
+    logged = [step for line in (*losses, *accuracies) for step in line.steps[[0, -1]].tolist()]
+    sheet = Sheet(min([lines.first, *logged]), max([lines.last, *logged]), stages, shown)
+    columns = {
+        name: {**values, "name": list(names), "color": list(colors)}
+        for name, values in lines.columns.items()
+    }
+    charts = [
+        _group_chart(sheet, "angle", columns, "Angle per step", "angle (rad)", height=400),
+        _group_chart(sheet, "norm", columns, "Weight norm", "norm ‖w‖", height=260),
+    ]
+    sheet.name_stages(charts[0])
+    charts.append(_rate_chart(sheet, lines.rates))
+    if losses or accuracies:
+        charts.append(_scalar_chart(sheet, losses, accuracies))
+    charts[-1].xaxis[-1].axis_label = "optimizer step"
+    grid = gridplot(
+        [[chart] for chart in charts],
+        sizing_mode="stretch_width",
+        toolbar_location="right",
+        toolbar_options={"logo": None},
+    )
+    grid.update(spacing=14)
+    return grid
+
+
+def _group_chart(
+    sheet: Sheet,
+    quantity: str,
+    columns: dict[str, dict[str, Any]],
+    title: str,
+    y_label: str,
+    height: int,
+) -> figure:
+    """Measured (thin) and predicted (dashed) for each group, with the equilibrium if there is."""
+    chart = sheet.chart(title, y_label, height, "log")
+
+    def draw(column: str, **look: Any) -> Any:
+        renderer = sheet.group_lines(chart, ColumnDataSource(columns[column], name=column))
+        renderer.glyph.update(**look)
+        return renderer
+
+    equilibrium = f"equilibrium_{quantity}"
+    if equilibrium in columns:
+        draw(equilibrium, line_dash=[1, 5], line_width=1.6, line_color=INK)
+    drawn = [
+        draw(quantity, line_width=1, name=f"measured_{quantity}"),
+        draw(f"lone_{quantity}", line_width=5),
+        draw(f"predicted_{quantity}", line_width=2.4, line_dash=[7, 4]),
+    ]
+    _ensure_range(chart, [ys for r in drawn for ys in r.data_source.data["ys"]])
+    chart.add_tools(HoverTool(name=f"hover_{quantity}", renderers=drawn, tooltips=None, limit=6))
+    return chart
+
+
+def _scalar_chart(
+    sheet: Sheet, losses: Sequence[ScalarLine], accuracies: Sequence[ScalarLine]
+) -> figure:
+    """Losses on the left axis, accuracies on the right, or alone on the left."""
+    left, label = (losses, "loss") if losses else (accuracies, "accuracy")
+    title = "Loss and accuracy" if losses and accuracies else label.capitalize()
+    chart = sheet.chart(title, label, 240, _axis_type([line.values for line in left]))
+    renderers = _draw_plain(chart, left, DISTINCT_COLORS)
+    _ensure_range(chart, [line.values for line in left])
+    if losses and accuracies:
+        if isinstance(chart.y_range, DataRange1d):
+            chart.y_range.renderers = renderers
+        chart.extra_y_scales = {"right": LinearScale()}
+        axis = LinearAxis(y_range_name="right", axis_label="accuracy")
+        sheet.style(axis)
+        chart.add_layout(axis, "right")
+        accuracy_range = DataRange1d()
+        chart.extra_y_ranges = {"right": accuracy_range}
+        rest = DISTINCT_COLORS[len(losses) % len(DISTINCT_COLORS) :] + DISTINCT_COLORS
+        on_the_right = _draw_plain(chart, accuracies, rest, y_range_name="right")
+        accuracy_range.renderers = on_the_right
+        renderers = [*renderers, *on_the_right]
+    tooltips = [("", "@name"), ("step", "$snap_x{0,0}"), ("value", "$snap_y{0.0000}")]
+    chart.add_tools(HoverTool(renderers=renderers, tooltips=tooltips, limit=4))
+    return chart
+
+
+def _rate_chart(sheet: Sheet, rates: Sequence[ScalarLine]) -> figure:
+    """The distinct learning rate curves."""
+    chart = sheet.chart("Learning rate", "lr", 190, _axis_type([line.values for line in rates]))
+    renderers = _draw_plain(chart, rates, [INK])
+    _ensure_range(chart, [line.values for line in rates])
+    tooltips = [("", "@name"), ("step", "$snap_x{0,0}"), ("lr", "$snap_y{0.00e+0}")]
+    chart.add_tools(HoverTool(renderers=renderers, tooltips=tooltips, limit=1))
+    return chart
+
+
+def _draw_plain(
+    chart: figure, lines: Sequence[ScalarLine], palette: Sequence[str], **options: Any
+) -> list[Any]:
+    """Solid lines, and dots for points that stand alone; the renderers of both."""
+    colors = [palette[i % len(palette)] for i in range(len(lines))]
+    whole = {
+        "xs": [line.steps for line in lines],
+        "ys": [line.values for line in lines],
+        "name": [line.name for line in lines],
+        "color": colors,
+    }
+    lone = [is_lone(line.values) for line in lines]
+    counts = [int(mask.sum()) for mask in lone]
+    dots = {
+        "x": np.concatenate([np.empty(0), *(v.steps[m] for v, m in zip(lines, lone, strict=True))]),
+        "y": np.concatenate(
+            [np.empty(0), *(v.values[m] for v, m in zip(lines, lone, strict=True))]
+        ),
+        "name": np.repeat([line.name for line in lines], counts).tolist(),
+        "color": np.repeat(colors, counts).tolist(),
+    }
+    look = {"line_color": "color", "line_width": 1.3, "line_alpha": 0.85, "line_join": "round"}
+    return [
+        chart.multi_line("xs", "ys", source=ColumnDataSource(whole), **look, **options),
+        chart.scatter("x", "y", source=ColumnDataSource(dots), color="color", size=5, **options),
+    ]
+
+
+def _ensure_range(chart: figure, series: Sequence[np.ndarray]) -> None:
+    """Fix the range of an axis on which nothing can be drawn: Bokeh would find none."""
+    if not any(np.isfinite(values).any() for values in series):
+        chart.y_range = Range1d(start=0.1, end=10.0)
+
+
+def _axis_type(series: Sequence[np.ndarray]) -> Literal["linear", "log"]:
+    """Logarithmic for positive values that span more than a factor of twenty."""
+    values = np.concatenate([np.empty(0), *series])
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > _LOG_SPAN * values.min():
+        return "log"
+    return "linear"

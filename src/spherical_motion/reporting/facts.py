@@ -1,0 +1,84 @@
+"""What the page says in words beside table and charts: tally, groups to pick, events, origin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spherical_motion.reporting.selection import depth_colors, first_colors
+from spherical_motion.reporting.wording import TONES, shortened
+
+if TYPE_CHECKING:
+    from spherical_motion.comparison import Comparison, Row
+    from spherical_motion.records import RunInfo
+    from spherical_motion.vocabulary import VerdictKind
+
+__all__ = ["EVENTS_LISTED", "events_by_kind", "groups_to_pick", "provenance_of", "tally_of"]
+
+EVENTS_LISTED = 200
+"""Events of one kind that are written out; the run directory has them all."""
+
+_EVENT_TEXT_LENGTH = 300
+
+
+def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, int]]:
+    """How often each verdict was given, in the order in which verdicts are tried."""
+    counts = Counter(row.verdict.kind for row in rows)
+    return [(kind, counts[kind]) for kind in TONES if counts[kind]]
+
+
+def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[str, Any]]:
+    """One entry a group: its colours, whether it is shown at first, its latest verdict."""
+    colors = first_colors(len(comparison.groups), shown)
+    depth = depth_colors(len(comparison.groups))
+    latest = {row.group: row.verdict for row in comparison.rows}
+    entries = []
+    for i, name in enumerate(comparison.groups):
+        verdict = latest.get(name)
+        entries.append(
+            {
+                "name": name,
+                "color": colors[i],
+                "depth_color": depth[i],
+                "shown": i in shown,
+                "verdict": verdict.kind.value if verdict else "",
+                "tone": TONES[verdict.kind] if verdict else "",
+            }
+        )
+    return entries
+
+
+def events_by_kind(
+    events: Iterable[Mapping[str, Any]],
+) -> list[tuple[str, list[dict[str, str]], int]]:
+    """(kind, the first of them as text, how many there are), in order of appearance."""
+    listed: dict[str, list[dict[str, str]]] = {}
+    totals: Counter[str] = Counter()
+    for event in events:
+        kind = str(event.get("kind", "event"))
+        totals[kind] += 1
+        if totals[kind] > EVENTS_LISTED:
+            continue
+        step = event.get("step")
+        told_apart = ("kind", "step", "time")
+        rest = ", ".join(f"{k} = {v}" for k, v in event.items() if k not in told_apart)
+        listed.setdefault(kind, []).append(
+            {
+                "step": f"{step:,}" if isinstance(step, int) else "",
+                "rest": shortened(rest, _EVENT_TEXT_LENGTH),
+                "time": str(event.get("time", "")),
+            }
+        )
+    return [(kind, shown, totals[kind]) for kind, shown in listed.items()]
+
+
+def provenance_of(info: RunInfo) -> list[tuple[str, str]]:
+    """Where the numbers come from, as (label, text)."""
+    facts = [
+        ("Command", info.command),
+        ("Created", info.created),
+        ("Commit", info.commit or ""),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
+    ]
+    return [(label, text) for label, text in facts if text]

@@ -1,0 +1,165 @@
+"""One HTML file that draws a comparison and needs nothing else: no network, no server."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spherical_motion.errors import InvalidArgument, MissingExtra
+from spherical_motion.records.durable import publish
+from spherical_motion.reporting import facts, wording
+from spherical_motion.reporting.lines import collect_lines, common_stages, scalar_lines
+from spherical_motion.reporting.safety import content_policy, json_for_script
+from spherical_motion.reporting.selection import (
+    DISTINCT_COLORS,
+    first_colors,
+    representative_groups,
+)
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from spherical_motion.comparison import Comparison
+
+__all__ = ["render", "table_html", "write_report"]
+
+
+def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+    """Write the report to `path`, whole or not at all, and return the path.
+
+    Missing parent directories are made; an existing file is replaced.
+
+    Raises:
+        InvalidArgument: `path` is a directory.
+        MissingExtra: Bokeh or Jinja is not installed.
+
+    >>> write_report(comparison, "report.html")                             # doctest: +SKIP
+    PosixPath('report.html')
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InvalidArgument(
+            f"write_report(path=...) expects a file to write, got the directory {target}. "
+            f"Use {target / 'report.html'}."
+        )
+    page = render(comparison)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    publish(target, lambda temporary: _write_text(temporary, page))
+    return target
+
+
+def _write_text(path: Path, text: str) -> None:
+    # A name may hold half of a surrogate pair (an undecodable file name); it must not stop us.
+    path.write_bytes(text.encode("utf-8", errors="replace"))
+
+
+def render(comparison: Comparison) -> str:
+    """The report as one string of HTML.
+
+    Every name from the model or the run is escaped, and a content security policy allows the
+    page's own two scripts by their digest and nothing else: no request, no injected script.
+
+    Raises:
+        MissingExtra: Bokeh or Jinja is not installed.
+    """
+    templates = _environment()
+    lines = collect_lines(comparison)
+    stages = common_stages(comparison)
+    shown = representative_groups(comparison)
+    losses, accuracies = scalar_lines(comparison, "loss"), scalar_lines(comparison, "acc")
+    charts = bokeh_script = ""
+    if lines.recorded or losses or accuracies:
+        try:
+            from bokeh.embed import json_item
+            from bokeh.resources import Resources
+
+            from spherical_motion.reporting.charts import draw_charts
+        except ImportError as error:
+            raise _missing_extra("bokeh") from error
+        colors = first_colors(len(comparison.groups), shown)
+        drawing = draw_charts(lines, comparison.groups, colors, shown, stages, losses, accuracies)
+        charts = json_for_script(json_item(drawing))
+        bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
+
+    page_script = _template_text("page.js")
+    markup = templates.filters["markup"]
+    rows = comparison.rows
+    return templates.get_template("page.html.j2").render(
+        comparison=comparison,
+        title=Path(comparison.directory).absolute().name or str(comparison.directory),
+        lines=lines,
+        stages=stages,
+        stage_titles=sorted(
+            {row.number: wording.stage_title(row.number, row.stage) for row in rows}.items()
+        ),
+        rows=rows,
+        tally=facts.tally_of(rows),
+        picker=facts.groups_to_pick(comparison, shown),
+        palette=DISTINCT_COLORS,
+        scalars=list(
+            zip((s.name for s in (*losses, *accuracies)), cycle(DISTINCT_COLORS), strict=False)
+        ),
+        events=facts.events_by_kind(comparison.records.events),
+        provenance=facts.provenance_of(comparison.records.info),
+        policy=content_policy([bokeh_script, page_script]),
+        styles=markup(_template_text("table.css") + _template_text("page.css")),
+        charts=markup(charts),
+        bokeh_script=markup(bokeh_script),
+        page_script=markup(page_script),
+    )
+
+
+def table_html(comparison: Comparison) -> str:
+    """The table of verdicts alone, as notebooks show it.
+
+    Raises:
+        MissingExtra: Jinja is not installed.
+    """
+    templates = _environment()
+    table = templates.get_template("table.html.j2").render(rows=comparison.rows)
+    style = _template_text("table.css")
+    return f'<div class="sm-table"><style>{style}</style>{table}</div>'
+
+
+def _environment() -> jinja2.Environment:
+    try:
+        import jinja2
+        import markupsafe
+    except ImportError as error:
+        raise _missing_extra("jinja2") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        markup=markupsafe.Markup,
+        counted=wording.counted,
+        evidence=wording.evidence_text,
+        interval=wording.interval_text,
+        on_ratio_scale=wording.on_ratio_scale,
+        percent=wording.percent_text,
+        ratio=wording.ratio_text,
+        share_of=wording.share_of,
+        shortened=wording.shortened,
+        significant=wording.significant,
+        stage_settings=wording.stage_settings,
+    )
+    environment.globals.update(tones=wording.TONES, meanings=wording.MEANINGS)
+    return environment
+
+
+def _missing_extra(module: str) -> MissingExtra:
+    return MissingExtra(
+        f"The HTML report needs {module}, which is not installed. "
+        "Run: pip install 'spherical-motion[report]'"
+    )
+
+
+def _template_text(name: str) -> str:
+    return (files("spherical_motion.reporting") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Which groups a chart shows at first, and in which colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spherical_motion.reporting.wording import TONES
+
+if TYPE_CHECKING:
+    from spherical_motion.comparison import Comparison
+
+__all__ = [
+    "DISTINCT_COLORS",
+    "MOST_SHOWN",
+    "depth_colors",
+    "first_colors",
+    "representative_groups",
+]
+
+MOST_SHOWN = 8
+"""As many lines as the eye can follow in one chart."""
+
+DISTINCT_COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#b8588f",
+    "#8a6d00",
+    "#3aa5e0",
+    "#4b4b4b",
+    "#7a3fb0",
+)
+"""Okabe and Ito's colours, the light ones darkened for thin lines on white."""
+
+_DEPTH = ("#2d1e5f", "#3b4f8c", "#2f7f8e", "#2fa277", "#86b43c", "#d3a017", "#d9702b")
+"""From the first layer to the last: lightness rises with depth, whatever the eye's receptors."""
+
+
+def depth_colors(count: int) -> list[str]:
+    """A scale from the first group's colour to the last's, for when many are shown.
+
+    >>> depth_colors(20)[0], depth_colors(20)[-1]
+    ('#2d1e5f', '#d9702b')
+    """
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _DEPTH], float)
+    at = np.linspace(0, len(_DEPTH) - 1, count)
+    channels = [np.interp(at, np.arange(len(_DEPTH)), anchors[:, k]).round() for k in range(3)]
+    return [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b in zip(*channels, strict=True)]
+
+
+def first_colors(count: int, shown: Sequence[int]) -> list[str]:
+    """The colours to begin with: distinct for the groups shown, by depth for the others.
+
+    >>> first_colors(3, shown=[0, 2])
+    ['#0072b2', '#2fa277', '#d55e00']
+    """
+    colors = depth_colors(count)
+    for color, index in zip(DISTINCT_COLORS, shown, strict=False):
+        colors[index] = color
+    return colors
+
+
+def representative_groups(comparison: Comparison) -> list[int]:
+    """Indices of at most `MOST_SHOWN` groups, in order of depth.
+
+    Up to half are those whose verdict asks for attention, farthest from the prediction first;
+    the others are spread evenly from the first group to the last.
+    """
+    count = len(comparison.groups)
+    if count <= MOST_SHOWN:
+        return list(range(count))
+    position = {group: i for i, group in enumerate(comparison.groups)}
+    urgency: dict[int, float] = {}
+    for row in comparison.rows:
+        if TONES[row.verdict.kind] in ("alarm", "caution"):
+            i = position[row.group]
+            urgency[i] = max(urgency.get(i, 0.0), _distance(row.ratio))
+    chosen = set(sorted(urgency, key=lambda i: (-urgency[i], i))[: MOST_SHOWN // 2])
+    for i in np.linspace(0, count - 1, MOST_SHOWN - len(chosen)).round().astype(int).tolist():
+        chosen.add(i)
+    return sorted(chosen)
+
+
+def _distance(ratio: float) -> float:
+    """How far a ratio is from 1; a missing one counts as infinitely far."""
+    return abs(math.log(ratio)) if 0 < ratio < math.inf else math.inf

@@ -1,0 +1,189 @@
+"""Numbers, names and verdicts, put the way people read them. One place, so one convention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from spherical_motion.vocabulary import Stage, VerdictKind
+
+__all__ = [
+    "MEANINGS",
+    "TONES",
+    "counted",
+    "evidence_text",
+    "interval_text",
+    "on_ratio_scale",
+    "percent_text",
+    "ratio_text",
+    "share_of",
+    "shortened",
+    "significant",
+    "stage_settings",
+    "stage_title",
+]
+
+UNKNOWN = "–"
+
+TONES: Mapping[VerdictKind, str] = MappingProxyType(
+    {
+        VerdictKind.TOO_FEW_SAMPLES: "quiet",
+        VerdictKind.NON_FINITE: "alarm",
+        VerdictKind.FROZEN: "caution",
+        VerdictKind.NO_WEIGHT_DECAY: "quiet",
+        VerdictKind.NOT_SCALE_INVARIANT: "caution",
+        VerdictKind.EPSILON_DOMINATED: "caution",
+        VerdictKind.NO_THEORY: "quiet",
+        VerdictKind.APPROACHING: "underway",
+        VerdictKind.IN_EQUILIBRIUM: "settled",
+        VerdictKind.HEAVY_TAILED: "caution",
+        VerdictKind.OFF: "alarm",
+    }
+)
+"""How loudly a verdict speaks: settled, underway, quiet (nothing to judge), caution or alarm."""
+
+MEANINGS: Mapping[VerdictKind, str] = MappingProxyType(
+    {
+        VerdictKind.TOO_FEW_SAMPLES: "Not enough measured steps in this stage to judge.",
+        VerdictKind.NON_FINITE: "Weights, steps or gradients contained NaN or infinity.",
+        VerdictKind.FROZEN: "The weights did not move.",
+        VerdictKind.NO_WEIGHT_DECAY: "Without weight decay the norm only grows and the angle only "
+        "shrinks: there is no equilibrium to compare with.",
+        VerdictKind.NOT_SCALE_INVARIANT: "The loss depends on the size of these weights, so the "
+        "prediction does not apply.",
+        VerdictKind.EPSILON_DOMINATED: "The activations are so small that the normalization "
+        "layer's ε matters: the weights are no longer scale-invariant in practice.",
+        VerdictKind.NO_THEORY: "The optimizer was recorded; no closed form predicts its motion.",
+        VerdictKind.APPROACHING: "Still on the way from its starting norm. An answer, not a "
+        "failure: the reason says how many steps remain.",
+        VerdictKind.IN_EQUILIBRIUM: "Gradient steps and weight decay balance, and the measured "
+        "angle agrees with the prediction within 5%.",
+        VerdictKind.HEAVY_TAILED: "The prediction holds for the mean square, but a few large steps "
+        "carry much of the motion.",
+        VerdictKind.OFF: "The measured angle disagrees with the prediction; the reason says how.",
+    }
+)
+"""What each verdict tells the reader, in a sentence or two."""
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, trailing zeros kept; powers of ten outside 1e-4..1e5.
+
+    >>> significant(0.0435612), significant(1.5), significant(1.234e-7), significant(float("nan"))
+    ('0.0436', '1.50', '1.23×10⁻⁷', '–')
+    """
+    if math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    if -4 <= power < 5:
+        return f"{value:.{max(digits - 1 - power, 0)}f}"
+    return f"{mantissa}×10{str(power).translate(_SUPERSCRIPT)}"
+
+
+def ratio_text(value: float) -> str:
+    """Two decimals from 0.1 to 100, three significant digits outside.
+
+    >>> ratio_text(0.9712), ratio_text(12.5), ratio_text(0.00123)
+    ('0.97', '12.50', '0.00123')
+    """
+    return f"{value:.2f}" if 0.1 <= abs(value) < 100 else significant(value)
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+    """The two ends of a ratio's interval; nothing when neither is known.
+
+    >>> interval_text((0.951, 1.02))
+    '0.95 … 1.02'
+    """
+    low, high = interval
+    if math.isnan(low) and math.isnan(high):
+        return ""
+    return f"{ratio_text(low)} … {ratio_text(high)}"
+
+
+def percent_text(value: float) -> str:
+    """A share as a whole percentage, one decimal below 10%.
+
+    >>> percent_text(0.973), percent_text(0.0312), percent_text(float("nan"))
+    ('97%', '3.1%', '–')
+    """
+    if not math.isfinite(value):
+        return UNKNOWN
+    return f"{100 * value:.0f}%" if abs(value) >= 0.0995 else f"{100 * value:.1f}%"
+
+
+def shortened(name: str, longest: int = 40) -> str:
+    """The name with its middle left out if it is longer than `longest` characters.
+
+    The end is favoured, for it is there that the names of neighbouring layers differ.
+
+    >>> shortened("model.encoder.layer.11.attention.self.query.weight", 24)
+    'model.enc…f.query.weight'
+    """
+    if len(name) <= longest:
+        return name
+    head = (longest - 1) * 2 // 5
+    return f"{name[:head]}…{name[-(longest - 1 - head) :]}"
+
+
+def stage_settings(stage: Stage) -> str:
+    """What the optimizer was told during a stage.
+
+    >>> from spherical_motion.vocabulary import HyperParameters
+    >>> stage_settings(Stage(0, 100, HyperParameters("sgd", lr=0.1, weight_decay=0.01)))
+    'lr 0.1 · wd 0.01'
+    """
+    if stage.hp is None:
+        return "settings vary"
+    return f"lr {stage.hp.lr:g} · wd {stage.hp.weight_decay:g}"
+
+
+def stage_title(number: int, stage: Stage) -> str:
+    """A stage's number and settings, as written above the charts.
+
+    >>> stage_title(2, Stage(100, 200, None))
+    'stage 2 · settings vary'
+    """
+    return f"stage {number} · {stage_settings(stage)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "step"), counted(4120, "step")
+    ('1 step', '4,120 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def evidence_text(value: float) -> str:
+    """A count as it is, anything else with three significant digits.
+
+    >>> evidence_text(1200), evidence_text(0.98765)
+    ('1,200', '0.988')
+    """
+    return f"{int(value):,}" if float(value).is_integer() else significant(value)
+
+
+def share_of(part: float, whole: float) -> float:
+    """part / whole, NaN of nothing."""
+    return part / whole if whole else math.nan
+
+
+def on_ratio_scale(ratio: float) -> float:
+    """Place of a ratio between 0.8 (at 0) and 1.25 (at 100) on a logarithmic scale.
+
+    >>> on_ratio_scale(0.5), on_ratio_scale(1.0), on_ratio_scale(1.05)
+    (0.0, 50.0, 60.9)
+    """
+    if not ratio > 0:
+        return 0.0
+    return round(50 + 50 * min(max(math.log(ratio, 1.25), -1.0), 1.0), 1)

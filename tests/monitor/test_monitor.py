@@ -536,3 +536,40 @@ def test_a_directory_is_made_up_if_none_is_given(tmp_path: Path, monkeypatch) ->
         train(model, optimizer, 1)
     assert monitor.directory.parent == Path("runs")
     assert len(read(monitor.directory).steps) == 1
+
+
+# Cells
+
+
+def test_cells_are_recorded_at_their_own_pace_and_add_up_to_their_group(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    groups = []
+    for name, axis, count in (("0.weight", 0, 6), ("3.weight", 1, 4)):
+        cells = tuple((Slice(name, axis, i, i + 1),) for i in range(count))
+        numel = dict(model.named_parameters())[name].numel()
+        whole = (Slice(name, axis, 0, count),)
+        groups.append(InvariantGroup(name, "scale", whole, cells, numel, 1e-5))
+    with Monitor(
+        model, optimizer, groups, tmp_path / "run", every=3, burst=1, cells_every=4, quiet=True
+    ):
+        train(model, optimizer, 9)
+    records = read(tmp_path / "run")
+    assert records.steps.tolist() == [0, 3, 4, 6, 8]
+    for index, group in enumerate(groups):
+        steps, cells = records.cells(group.name)
+        assert steps.tolist() == [0, 4, 8]
+        assert cells.shape == (3, len(group.cells))
+        at = np.searchsorted(records.steps, steps)
+        np.testing.assert_allclose(
+            cells.sum(axis=1).to_array(), records.gram[at, index].to_array(), rtol=1e-9, atol=1e-14
+        )
+
+
+def test_a_run_without_cells_has_none(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True):
+        train(model, optimizer, 2)
+    assert read(tmp_path / "run").cells("0").gram.shape == (0, 0)
+    assert not (tmp_path / "run" / "cells").exists()

@@ -16,7 +16,7 @@ SCHEMA = pa.schema([("step", pa.int64()), ("value", pa.float64())])
 
 
 def open_store(directory):
-    return SegmentStore(directory, SCHEMA, split=("value",))
+    return SegmentStore(directory, SCHEMA, noise=("value",))
 
 
 def append(store, step, rows=2):

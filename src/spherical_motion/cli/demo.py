@@ -43,4 +43,5 @@ def demo_command(
         written = report(comparison, directory / "report.html")
         console.print(f"report  {written}  (open it in a browser)", soft_wrap=True)
     except MissingExtra as missing:
-        console.print(f"report  not written: {missing}", soft_wrap=True, markup=False)
+        hint = f"report  not written: {missing} Then: smd report {directory}"
+        console.print(hint, soft_wrap=True, markup=False)

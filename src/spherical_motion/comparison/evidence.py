@@ -106,7 +106,7 @@ class Evidence:
             if isinstance(value, Estimate):
                 found |= {field.name: value.value, f"{field.name}_low": value.low}
                 found[f"{field.name}_high"] = value.high
-            elif isinstance(value, (int, float)):
+            elif isinstance(value, (int, float)) and not isinstance(value, bool):
                 found[field.name] = float(value)
         return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from spherical_motion.errors import InvalidArgument, RecordingStopped
+from spherical_motion.monitor.cells import CellMeter
 from spherical_motion.monitor.ownership import Ownership, find_owners, plain_settings
 from spherical_motion.monitor.provenance import command_line, commit_of_caller, versions
 from spherical_motion.monitor.station import Sampling, Sink, Station
@@ -111,10 +112,11 @@ class Monitor(Sink):
         self._pid = os.getpid()
         self._told = False
         self._stations: list[Station] = []
+        sampling = Sampling(every, burst, cells_every)
         start = self._writer.next_step if first_step is None else first_step
         try:
             for index in range(len(self.optimizers)):
-                station = self._station(index, info, owners, Sampling(every, burst), start)
+                station = self._station(index, info, owners, sampling, start)
                 if station is not None:
                     self._stations.append(station)
         except BaseException:
@@ -152,6 +154,10 @@ class Monitor(Sink):
     ) -> None:
         """Take a station's sums (called by the hooks, not by users)."""
         self._writer.rows(step, gram, settings, slices)
+
+    def cells(self, step: int, group: int, gram: NDArray[Any]) -> None:
+        """Take the sums of a group's cells (called by the hooks, not by users)."""
+        self._writer.cells(step, group, gram)
 
     def flush(self) -> None:
         """Wait until everything measured so far is on disk."""
@@ -235,12 +241,15 @@ class Monitor(Sink):
         names = list(dict.fromkeys(info.slices[i].parameter for i in mine))
         place = {name: i for i, name in enumerate(names)}
         members = [info.slices[i] for i in mine]
+        parameters = [owners[name].parameter for name in names]
+        groups = {i: group for i, group in enumerate(self.groups) if group.parameters[0] in place}
         return Station(
             self.optimizers[index],
-            [owners[name].parameter for name in names],
+            parameters,
             np.array([(place[s.parameter], s.axis, s.start, s.stop) for s in members]),
             np.array(mine, dtype=np.int32),
             np.array([owners[s.parameter].param_group for s in members]),
+            CellMeter(parameters, place, groups if sampling.cells_every else {}),
             first_group=sum(len(o.param_groups) for o in self.optimizers[:index]),
             sampling=sampling,
             step=start,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.errors import AlreadyAttached
 from spherical_motion.measure.cpu import CpuGram
+from spherical_motion.monitor.cells import CellMeter
 from spherical_motion.monitor.snapshot import Snapshot
 from spherical_motion.vocabulary.gram import FIELDS
 from spherical_motion.vocabulary.hyperparameters import settings_of
@@ -28,19 +30,27 @@ STEADY = 20
 them at every step would write one a step, and the settings are recorded with each sample anyway."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:
     """Which steps are measured: `burst` consecutive ones out of every `every`.
+
+    And of which the cells are measured too: one in `cells_every`.
 
     >>> [step for step in range(12) if Sampling(every=5, burst=2).takes(step)]
     [0, 1, 5, 6, 10, 11]
     """
 
-    def __init__(self, every: int, burst: int) -> None:
-        self.every, self.burst = every, burst
+    every: int
+    burst: int
+    cells_every: int | None = None
 
     def takes(self, step: int) -> bool:
         """Whether step number `step` is measured."""
-        return step % self.every < self.burst
+        return step % self.every < self.burst or self.takes_cells(step)
+
+    def takes_cells(self, step: int) -> bool:
+        """Whether its cells are."""
+        return self.cells_every is not None and step % self.cells_every == 0
 
 
 class Sink:
@@ -50,6 +60,10 @@ class Sink:
         self, step: int, gram: NDArray[Any], settings: NDArray[Any], slices: NDArray[Any]
     ) -> None:
         """Take the sums of one step."""
+        raise NotImplementedError
+
+    def cells(self, step: int, group: int, gram: NDArray[Any]) -> None:
+        """Take the sums of one group's cells."""
         raise NotImplementedError
 
     def event(self, kind: str, step: int | None = None, **data: Any) -> None:
@@ -66,6 +80,7 @@ class Station:
         slices: shape (slices, 4), rows (index into parameters, axis, start, stop).
         numbers: the slices' numbers in the run, shape (slices,).
         param_group: per slice, index into `optimizer.param_groups`.
+        cells: measures the cells of the groups that lie here.
         first_group: what to add to that index to get the run's numbering.
         sampling: which steps to measure.
         step: number of the next step.
@@ -81,6 +96,7 @@ class Station:
         slices: NDArray[np.int64],
         numbers: NDArray[np.int32],
         param_group: NDArray[np.int64],
+        cells: CellMeter,
         *,
         first_group: int,
         sampling: Sampling,
@@ -101,9 +117,9 @@ class Station:
         self._first_group = first_group
         self._sampling, self._sink, self._guarded = sampling, sink, guarded
         self._snapshot = Snapshot(self._parameters)
-        self._kernel = CpuGram(self._parameters, slices)
+        self._kernel, self._cells = CpuGram(self._parameters, slices), cells
         self._out = np.empty((len(slices), len(FIELDS)))
-        self._signs = np.ones(self._out.shape)
+        self._ascending: set[int] = set()
         self._settings: list[Settings] = []
         self._rows = np.full((len(slices), 4), np.nan)
         self._changed_at = step
@@ -127,6 +143,7 @@ class Station:
             hook.remove()
         _attached.pop(self._optimizer, None)
         self._kernel.close()
+        self._cells.close()
 
     def _before(self) -> None:
         self._read_settings()
@@ -139,16 +156,28 @@ class Station:
             self._sink.event("skipped", step=self.step, why="the gradient scaler found inf or NaN")
             return
         if self._armed:
-            # Gradients are read here and not before the step: step(closure) makes them in between.
-            grads = [parameter.grad for parameter in self._parameters]
             with torch.no_grad():
-                self._kernel(self._parameters, self._snapshot.tensors, grads, self._out)
-            if not np.isfinite(self._out[:, :3]).all():
-                self._note_non_finite()
-            else:
-                self._was_finite = True
-            self._sink.rows(self.step, self._out * self._signs, self._rows, self._numbers)
+                self._measure()
         self.step += 1
+
+    def _measure(self) -> None:
+        # Gradients are read here and not before the step: step(closure) makes them in between.
+        grads = [self._descended(parameter) for parameter in self._parameters]
+        self._kernel(self._parameters, self._snapshot.tensors, grads, self._out)
+        finite = bool(np.isfinite(self._out[:, :3]).all())
+        if self._was_finite and not finite:
+            self._note_non_finite()
+        self._was_finite = finite
+        if self._sampling.takes_cells(self.step):
+            measured = self._cells(self._parameters, self._snapshot.tensors, grads)
+            for group, products in measured.items():
+                self._sink.cells(self.step, group, products)
+        self._sink.rows(self.step, self._out, self._rows, self._numbers)
+
+    def _descended(self, parameter: torch.nn.Parameter) -> torch.Tensor | None:
+        """The gradient of what is minimized: a maximizing optimizer steps along +g."""
+        ascending = parameter.grad is not None and id(parameter) in self._ascending
+        return parameter.grad.neg() if ascending else parameter.grad
 
     def _read_settings(self) -> None:
         """Follow what schedulers do to the param groups; note a change after a quiet time."""
@@ -157,10 +186,12 @@ class Station:
             return
         table = np.array(now, dtype=np.float64)  # None becomes NaN
         self._rows = table[self._param_group]
-        ascent = [bool(group.get("maximize")) for group in self._optimizer.param_groups]
-        flips = np.array(ascent)[self._param_group]
-        # A maximizing optimizer steps along +g: the gradient it descends is -g.
-        self._signs[flips] = [1.0, 1.0, 1.0, -1.0, 1.0, -1.0]
+        self._ascending = {
+            id(parameter)
+            for group in self._optimizer.param_groups
+            if group.get("maximize")
+            for parameter in group["params"]
+        }
         if self._settings and self.step - self._changed_at >= STEADY:
             for index, (old, new) in enumerate(zip(self._settings, now, strict=False)):
                 if new != old:
@@ -180,14 +211,10 @@ class Station:
         self._settings = now
 
     def _was_skipped(self) -> bool:
-        """Fused optimizers skip inside, by the GradScaler's verdict, and hooks fire all the same."""
+        """Fused optimizers skip inside, on the GradScaler's word, and hooks fire all the same."""
         found = getattr(self._optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
 
     def _note_non_finite(self) -> None:
-        if self._was_finite:
-            bad = ~np.isfinite(self._out[:, :3]).all(axis=1)
-            self._sink.event(
-                "non_finite", step=self.step, slices=[int(i) for i in self._numbers[bad]]
-            )
-        self._was_finite = False
+        bad = ~np.isfinite(self._out[:, :3]).all(axis=1)
+        self._sink.event("non_finite", step=self.step, slices=self._numbers[bad].tolist())

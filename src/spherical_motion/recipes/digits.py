@@ -130,7 +130,7 @@ class DigitsRecipe:
         optimizer: torch.optim.Optimizer,
         on_step: Callable[[int, dict[str, Any]], None] = lambda step, scalars: None,
     ) -> float:
-        """Run all steps, each followed by `on_step(step, {"loss", "accuracy"})`; return test accuracy."""
+        """Run all steps, each followed by `on_step(step, {"loss", "accuracy"})`; gives test accuracy."""
         digits = load_digits()
         scheduler = torch.optim.lr_scheduler.MultiStepLR(
             optimizer, list(self.milestones), 1.0 / self.lr_drop

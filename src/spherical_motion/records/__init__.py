@@ -2,6 +2,7 @@
 
     run.json                  what was measured, with which optimizers and versions
     records/part-*.parquet    one row per step and slice: six inner products, four settings
+    cells/part-*.parquet      only if asked for: the same per certified cell, in lists
     scalars/part-*.parquet    what the training loop logged
     events.jsonl              what happened: rate changed, rescaled, resumed, ...
     run.lock                  held by the process that writes
@@ -11,8 +12,17 @@ Plain Parquet and JSON, nothing derived, nothing pickled. Start with `RunInfo` (
 """
 
 from spherical_motion.records.reader import read
-from spherical_motion.records.result import Records, Series
+from spherical_motion.records.result import CellSeries, Records, Series
 from spherical_motion.records.schema import BYTES_PER_ROW, SCHEMA_VERSION, RunInfo
 from spherical_motion.records.writer import RunWriter
 
-__all__ = ["BYTES_PER_ROW", "SCHEMA_VERSION", "Records", "RunInfo", "RunWriter", "Series", "read"]
+__all__ = [
+    "BYTES_PER_ROW",
+    "SCHEMA_VERSION",
+    "CellSeries",
+    "Records",
+    "RunInfo",
+    "RunWriter",
+    "Series",
+    "read",
+]

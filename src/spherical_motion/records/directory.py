@@ -41,6 +41,11 @@ class RunDirectory:
         return self.path / "scalars"
 
     @property
+    def cells(self) -> Path:
+        """Segments of one row per step and group, with lists; made when first needed."""
+        return self.path / "cells"
+
+    @property
     def events(self) -> Path:
         """What happened, one JSON object a line."""
         return self.path / "events.jsonl"
@@ -70,7 +75,7 @@ class RunDirectory:
 
     def foreign(self) -> list[str]:
         """Names in it that a beginning run would not have left, sorted."""
-        ours = {p.name for p in (self.records, self.scalars, self.events, self.lock)}
+        ours = {p.name for p in (self.records, self.scalars, self.cells, self.events, self.lock)}
         ours.add(self.info.name + TEMPORARY_SUFFIX)
         return sorted(p.name for p in self.path.iterdir() if p.name not in ours)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +10,17 @@ from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.dense import latest
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.events import read_events
-from spherical_motion.records.result import Records, Series
-from spherical_motion.records.schema import ROW_SCHEMA, SCALAR_SCHEMA
+from spherical_motion.records.result import CellSeries, Records, Series
+from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA
 from spherical_motion.records.segments import Segment, current_segments
+from spherical_motion.vocabulary.gram import FIELDS, Gram
 
 __all__ = ["read"]
 
@@ -45,7 +48,19 @@ def read(directory: str | os.PathLike[str]) -> Records:
         events=read_events(run.events),
         scalars=_series(scalars),
         rows=MappingProxyType({name: rows[name].to_numpy() for name in ROW_SCHEMA.names}),
+        load_cells=functools.partial(_cells_of_group, run.cells),
     )
+
+
+def _cells_of_group(directory: Path, number: int) -> CellSeries:
+    """The cells of group `number`: read when asked for, since a model may have very many."""
+    table = _load(directory, CELL_SCHEMA)
+    table = table.filter(pc.equal(table["group"], number))
+    step = table["step"].to_numpy()
+    shape = (len(step), -1) if len(step) else (0, 0)
+    chosen = latest(step)
+    lists = (table[name].combine_chunks().flatten().to_numpy().reshape(shape) for name in FIELDS)
+    return CellSeries(step[chosen], Gram(*(column[chosen] for column in lists)))
 
 
 def _load(directory: Path, schema: pa.Schema) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from spherical_motion.vocabulary.gram import FIELDS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Records", "Series"]
+__all__ = ["CellSeries", "Records", "Series"]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,13 @@ class Series(NamedTuple):
     values: Array
 
 
+class CellSeries(NamedTuple):
+    """A group's cells: the steps, increasing, and Grams of shape (steps, cells)."""
+
+    steps: NDArray[np.int64]
+    gram: Gram
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Records:
     """A recorded run. Arrays have shape (steps, groups), and NaN where nothing was measured.
@@ -49,6 +56,7 @@ class Records:
         scalars: what the training loop logged, by name.
         rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
             the settings are made from them when first asked for.
+        load_cells: reads the cells of a group by its number; see `cells`.
     """
 
     directory: Path
@@ -56,6 +64,7 @@ class Records:
     events: tuple[dict[str, Any], ...]
     scalars: Mapping[str, Series]
     rows: Mapping[str, NDArray[Any]]
+    load_cells: Callable[[int], CellSeries]
 
     # What was recorded.
 
@@ -119,6 +128,13 @@ class Records:
                 found[name] = tuple(dict.fromkeys((v[0], v[1], v[2]) for v in values))
         return MappingProxyType(found)
 
+    def cells(self, group: str) -> CellSeries:
+        """The six products of each certified cell of a group (filter, head), read now.
+
+        Empty, shape (0, 0), unless the run recorded cells (`Monitor(cells_every=...)`).
+        """
+        return self.load_cells(self.index(group))
+
     def index(self, group: str) -> int:
         """The column of a group.
 
@@ -181,18 +197,17 @@ class Records:
                 "after the first flush."
             )
         recorded = self.steps[measured]
-        every_step = np.arange(recorded[0], recorded[-1] + 1)
         values = {}
         for name in SCHEDULED:
             changes = list(self._rate_changes(param_group, name, recorded[0], recorded[-1]))
             # Samples come last: where one and an event meet, the sample is what was in force.
-            steps = np.array([step for step, _ in changes] + recorded.tolist())
-            held = np.array(
-                [value for _, value in changes] + getattr(self, name)[measured, column].tolist()
+            steps = np.concatenate([[step for step, _ in changes], recorded]).astype(np.int64)
+            held = np.concatenate(
+                [[value for _, value in changes], getattr(self, name)[measured, column]]
             )
             chosen = latest(steps)
-            at = np.searchsorted(steps[chosen], every_step, side="right") - 1
-            values[name] = held[chosen][at]
+            lasts = np.diff(steps[chosen], append=recorded[-1] + 1)
+            values[name] = np.repeat(held[chosen], lasts)
         hp = self.info.hyperparameters(first_slice)
         return Schedule(hp, start=int(recorded[0]), **values)
 

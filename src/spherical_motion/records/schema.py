@@ -20,6 +20,7 @@ from spherical_motion.vocabulary.gram import FIELDS
 
 __all__ = [
     "BYTES_PER_ROW",
+    "CELL_SCHEMA",
     "ROW_SCHEMA",
     "SCALAR_SCHEMA",
     "SCHEMA_VERSION",
@@ -52,6 +53,15 @@ ROW_SCHEMA = pa.schema(
 
 SCALAR_SCHEMA = pa.schema([("step", pa.int64()), ("name", pa.string()), ("value", pa.float64())])
 """`scalars/`: what the training loop logged."""
+
+CELL_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("group", pa.int32()),
+        *((name, pa.list_(pa.float64())) for name in FIELDS),
+    ]
+)
+"""`cells/`, only where asked for: one row per step and group, a list entry per certified cell."""
 
 
 def union_of_slices(groups: tuple[InvariantGroup, ...]) -> tuple[Slice, ...]:

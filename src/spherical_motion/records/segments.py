@@ -76,17 +76,26 @@ class SegmentStore:
     """The writing end of one table in one directory. One at a time: its user holds the lock.
 
     Opening it removes what a killed writer left half-done.
+
+    Args:
+        directory: where the files lie.
+        schema: the table's columns.
+        noise: columns, or lists, of floats that never repeat themselves.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema, split: Sequence[str]) -> None:
+    def __init__(self, directory: Path, schema: pa.Schema, noise: Sequence[str]) -> None:
         self._directory = directory
         self._schema = schema
         # Floats split into byte planes: exponents compress though mantissas are noise. All
         # other columns repeat themselves, which a dictionary shrinks to nearly nothing.
+        paths = [
+            f"{name}.list.element" if pa.types.is_list(schema.field(name).type) else name
+            for name in noise
+        ]
         self._format = {
             "compression": "zstd",
-            "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
-            "use_dictionary": [name for name in schema.names if name not in split],
+            "column_encoding": dict.fromkeys(paths, "BYTE_STREAM_SPLIT"),
+            "use_dictionary": [name for name in schema.names if name not in noise],
         }
         remove_leftovers(directory)
         self._segments = current_segments(directory)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from spherical_motion.records.directory import RunDirectory, claim
 from spherical_motion.records.events import append_events, make_event
-from spherical_motion.records.schema import ROW_SCHEMA, SCALAR_SCHEMA, RunInfo
+from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA, RunInfo
 from spherical_motion.records.segments import SegmentStore
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["Block", "Pending", "RunStore"]
+__all__ = ["Block", "CellBlock", "Pending", "RunStore"]
 
 
 class Block(NamedTuple):
@@ -34,11 +34,20 @@ class Block(NamedTuple):
         return self.gram.nbytes + self.settings.nbytes
 
 
+class CellBlock(NamedTuple):
+    """The cells of one group at one step."""
+
+    step: int
+    group: int
+    gram: NDArray[np.float64]  # (cells, 6)
+
+
 @dataclasses.dataclass(slots=True)
 class Pending:
     """What was given and is not yet on the disk."""
 
     blocks: list[Block] = dataclasses.field(default_factory=list)
+    cells: list[CellBlock] = dataclasses.field(default_factory=list)
     scalars: list[tuple[int, Mapping[str, Any]]] = dataclasses.field(default_factory=list)
     events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     nbytes: int = 0
@@ -50,12 +59,14 @@ class RunStore:
     def __init__(self, directory: RunDirectory, info: RunInfo, *, resume: bool) -> None:
         _rehearse()
         self._events = directory.events
+        self._cells_directory = directory.cells
         self._skipped: set[str] = set()
         self._merging = True
         self._lock = claim(directory, info, resume=resume)
         try:
-            self._rows = SegmentStore(directory.records, ROW_SCHEMA, split=FIELDS)
-            self._scalars = SegmentStore(directory.scalars, SCALAR_SCHEMA, split=("value",))
+            self._rows = SegmentStore(directory.records, ROW_SCHEMA, noise=FIELDS)
+            self._scalars = SegmentStore(directory.scalars, SCALAR_SCHEMA, noise=("value",))
+            self._cells = self._open_cells() if directory.cells.is_dir() else None
             self.last_step = self._rows.last_step
         except BaseException:
             self._lock.release()
@@ -75,6 +86,9 @@ class RunStore:
             self._skipped.update(skipped)
         if events:
             append_events(self._events, events)
+        if pending.cells:
+            self._cells = self._cells or self._open_cells()
+            self._cells.append(_cell_table(pending.cells))
         if pending.blocks:
             self._rows.append(_row_table(pending.blocks))
 
@@ -85,7 +99,8 @@ class RunStore:
         segments until the run is resumed, and an event says so.
         """
         try:
-            while self._merging and (self._rows.merge() or self._scalars.merge()):
+            stores = [s for s in (self._rows, self._scalars, self._cells) if s is not None]
+            while self._merging and any(store.merge() for store in stores):
                 pass
         except (OSError, pa.ArrowException) as error:
             self._merging = False
@@ -95,6 +110,10 @@ class RunStore:
         """Let the next writer in."""
         self._lock.release()
 
+    def _open_cells(self) -> SegmentStore:
+        self._cells_directory.mkdir(exist_ok=True)
+        return SegmentStore(self._cells_directory, CELL_SCHEMA, noise=FIELDS)
+
 
 def _rehearse() -> None:
     """Make pyarrow load what it loads on first use: half a second, if pandas is installed.
@@ -103,7 +122,8 @@ def _rehearse() -> None:
     """
     row = Block(0, np.zeros((1, 6)), np.zeros((1, 4)), np.zeros(1, np.int32))
     scalars, _ = _scalar_table([(0, {"loss": 0.0})])
-    for table in (_row_table([row]), scalars):
+    cells = _cell_table([CellBlock(0, 0, np.zeros((1, 6)))])
+    for table in (_row_table([row]), cells, scalars):
         pq.write_table(table, pa.BufferOutputStream())
 
 
@@ -120,6 +140,17 @@ def _row_table(blocks: Sequence[Block]) -> pa.Table:
         for column, field in zip(columns, ROW_SCHEMA, strict=True)
     ]
     return pa.table(arrays, schema=ROW_SCHEMA)
+
+
+def _cell_table(blocks: Sequence[CellBlock]) -> pa.Table:
+    ends = np.cumsum([0, *(len(block.gram) for block in blocks)], dtype=np.int32)
+    values = np.ascontiguousarray(np.concatenate([block.gram for block in blocks]).T)
+    columns = [
+        pa.array(np.array([block.step for block in blocks], np.int64)),
+        pa.array(np.array([block.group for block in blocks], np.int32)),
+        *(pa.ListArray.from_arrays(pa.array(ends), pa.array(column)) for column in values),
+    ]
+    return pa.table(columns, schema=CELL_SCHEMA)
 
 
 def _scalar_table(

@@ -19,7 +19,7 @@ from spherical_motion.errors import InvalidArgument, RecordingStopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.events import make_event
 from spherical_motion.records.schema import SETTINGS, RunInfo
-from spherical_motion.records.store import Block, Pending, RunStore
+from spherical_motion.records.store import Block, CellBlock, Pending, RunStore
 from spherical_motion.vocabulary.gram import FIELDS
 
 __all__ = ["RunWriter"]
@@ -141,6 +141,26 @@ class RunWriter:
             self._pending.blocks.append(block)
             self._took(block.nbytes)
 
+    def cells(self, step: int, group: int, gram: ArrayLike) -> None:
+        """Record the cells of one group at one step; on the terms of `rows`.
+
+        Args:
+            step: the optimizer step.
+            group: its number in `info.groups`.
+            gram: shape (cells, 6), in the order of the group's `cells`.
+        """
+        if not self._recording():
+            return
+        try:
+            block = self._cell_block(step, group, gram)
+        except Exception as error:  # a mistake in measuring must not end training
+            self._stop(f"cells(step={step}, group={group}) was given {error}")
+            self._tell()
+            return
+        with self._changed:
+            self._pending.cells.append(block)
+            self._took(block.gram.nbytes)
+
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Record named numbers. Those with an `item()` are read later, on the writer's thread.
 
@@ -214,6 +234,13 @@ class RunWriter:
             first, last, known = which.min(), which.max(), len(self.info.slices)
             if not 0 <= first <= last < known:
                 raise InvalidArgument(f"slices from {first} to {last}; there are {known}")
+        return block
+
+    def _cell_block(self, step: int, group: int, gram: ArrayLike) -> CellBlock:
+        block = CellBlock(int(step), int(group), np.array(gram, np.float64))
+        expected = (len(self.info.groups[block.group].cells), len(FIELDS))
+        if block.gram.shape != expected:
+            raise InvalidArgument(f"gram of shape {block.gram.shape}; expected {expected}")
         return block
 
     def _took(self, nbytes: int) -> None:

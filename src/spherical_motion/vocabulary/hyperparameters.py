@@ -126,5 +126,5 @@ def settings_of(group: Mapping[str, Any]) -> tuple[float, float, float, float | 
     if betas is not None:
         momentum, beta2 = float(betas[0]), float(betas[1])
     else:
-        momentum, beta2 = float(group.get("momentum", 0.0)), None
-    return float(group["lr"]), float(group.get("weight_decay", 0.0)), momentum, beta2
+        momentum, beta2 = float(group.get("momentum") or 0.0), None
+    return float(group["lr"]), float(group.get("weight_decay") or 0.0), momentum, beta2

@@ -1,0 +1,12 @@
+"""What is scale-invariant in a model, proven on the model at hand.
+
+Read `find` for the course of it, then down: `probe` runs the model away from its own weights and
+keeps a few sums a row, `slices` finds the blocks whose ⟨w, g⟩ vanish, `propose` makes candidates,
+`certify` rescales them, `defect` measures the survivors where the user stands.
+"""
+
+from spherical_motion.invariance.calling import call_model
+from spherical_motion.invariance.find import find_groups, inspect_model
+from spherical_motion.invariance.inspection import Inspection, Uncovered
+
+__all__ = ["Inspection", "Uncovered", "call_model", "find_groups", "inspect_model"]

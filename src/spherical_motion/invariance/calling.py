@@ -1,0 +1,129 @@
+"""How a model is called on example inputs, what it gives back, and how it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from spherical_motion.errors import ModelError
+
+__all__ = ["call_model", "float_outputs", "model_failure", "unwrapped", "widened"]
+
+
+def call_model(model: nn.Module, example_inputs: Any) -> Any:
+    """`model(*inputs)` for a tuple, `model(**inputs)` for a mapping, `model(inputs)` otherwise.
+
+    >>> call_model(nn.Identity(), (torch.ones(2),))
+    tensor([1., 1.])
+    """
+    if isinstance(example_inputs, tuple):
+        return model(*example_inputs)
+    if isinstance(example_inputs, Mapping):
+        return model(**example_inputs)
+    return model(example_inputs)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside `torch.compile`, DDP and DataParallel.
+
+    The forward of the latter two synchronizes or scatters, which a probe must not.
+    """
+    while True:
+        if isinstance(model, DistributedDataParallel | DataParallel):
+            model = model.module
+        elif isinstance(compiled := vars(model)["_modules"].get("_orig_mod"), nn.Module):
+            model = compiled
+        else:
+            return model
+
+
+def widened(inputs: Any, dtype: torch.dtype) -> Any:
+    """A copy of nested inputs with every floating tensor in `dtype`, detached."""
+    if isinstance(inputs, Tensor):
+        copied = inputs.detach().clone()
+        return copied.to(dtype) if copied.is_floating_point() else copied
+    if isinstance(inputs, Mapping):
+        return {key: widened(value, dtype) for key, value in inputs.items()}
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
+        return type(inputs)(*(widened(value, dtype) for value in inputs))
+    if type(inputs) in (tuple, list):
+        return type(inputs)(widened(value, dtype) for value in inputs)
+    return inputs
+
+
+def float_outputs(result: Any) -> tuple[Tensor, ...]:
+    """The tensors a probe looks at: the loss, else the logits, else all floating ones.
+
+    A mapping may carry caches and hidden states beside them; these are no function of the
+    network's that anyone trains on.
+    """
+    if isinstance(result, Mapping):
+        for key in ("loss", "logits"):
+            if isinstance(result.get(key), Tensor):
+                return (result[key],)
+    return tuple(t for t in _tensors(result) if t.is_floating_point() and t.numel())
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, Mapping):
+        for value in result.values():
+            yield from _tensors(value)
+    elif isinstance(result, tuple | list):
+        for value in result:
+            yield from _tensors(value)
+    elif dataclasses.is_dataclass(result) and not isinstance(result, type):
+        for field in dataclasses.fields(result):
+            yield from _tensors(getattr(result, field.name))
+
+
+def model_failure(
+    model: nn.Module, example_inputs: Any, dtype: torch.dtype, error: Exception
+) -> ModelError:
+    """The error that says where in the model `error` arose, and on which inputs."""
+    hints = []
+    if isinstance(example_inputs, tuple) and len(example_inputs) > 1:
+        hints.append(
+            "A tuple is passed as model(*inputs); if this is a loader's (x, y), pass x alone."
+        )
+    hints.append(
+        f"The probe runs the model in {dtype}; check that it runs on these inputs by itself."
+    )
+    return ModelError(
+        f"{type(model).__name__} failed in {_failing_module(model, error)} on inputs "
+        f"{_described(example_inputs)}: {type(error).__name__}: {error}. {' '.join(hints)}"
+    )
+
+
+def _failing_module(model: nn.Module, error: Exception) -> str:
+    """The innermost module whose code was running when `error` was raised."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found = "the model itself"
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and names.get(id(module)):
+            found = f"module {names[id(module)]!r} ({type(module).__name__})"
+        trace = trace.tb_next
+    return found
+
+
+def _described(inputs: Any) -> str:
+    """Shapes and types in the structure they were passed in.
+
+    >>> _described((torch.zeros(2, 3), {"mask": None}))
+    '(float32[2, 3], {mask: NoneType})'
+    """
+    if isinstance(inputs, Tensor):
+        return f"{str(inputs.dtype).removeprefix('torch.')}{list(inputs.shape)}"
+    if isinstance(inputs, Mapping):
+        return "{" + ", ".join(f"{k}: {_described(v)}" for k, v in inputs.items()) + "}"
+    if isinstance(inputs, tuple | list):
+        return "(" + ", ".join(_described(v) for v in inputs) + ")"
+    return type(inputs).__name__

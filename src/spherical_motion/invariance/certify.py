@@ -1,0 +1,125 @@
+"""Proof by finite rescaling: candidates are multiplied, and the outputs must not move.
+
+Vanishing sums of ⟨w, g⟩ say that a function is flat along a direction *here*. Under clipping
+(ReLU6) thousands of slices are flat here and not invariant; only a finite step shows it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spherical_motion.invariance.compare import relative_change
+from spherical_motion.invariance.powers import held_under_powers_of_two
+from spherical_motion.invariance.probe import Prober, Weights
+from spherical_motion.invariance.rescale import Base, scale_cells
+from spherical_motion.invariance.sift import sifted, without_families
+from spherical_motion.invariance.slices import totals_over
+from spherical_motion.vocabulary.groups import Cell
+
+__all__ = ["Certificate", "certified"]
+
+LARGEST_FACTOR = 4.0
+ATTEMPTS = 2
+"""Backward passes spent on a certificate; what then still fails is found by halving."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Certificate:
+    """Which candidates held, and how firmly.
+
+    Attributes:
+        cells: the survivors, in the order given.
+        dropped: the others.
+        bit_identical: powers of two left every bit of the outputs as it was.
+        deterministic: two runs with the same random seeds agreed; if they did not, outputs prove
+            nothing and the survivors rest on their gradients at the rescaled point.
+    """
+
+    cells: tuple[Cell, ...] = ()
+    dropped: tuple[Cell, ...] = ()
+    bit_identical: bool = False
+    deterministic: bool = True
+
+    def warnings(self) -> list[str]:
+        """What makes it weaker than it looks."""
+        if self.deterministic:
+            return []
+        return [
+            "The outputs differ between two runs with the same random seeds, so a rescaling "
+            "proves nothing by them; the groups rest on their gradients alone."
+        ]
+
+
+def certified(
+    prober: Prober,
+    cells: Sequence[Cell],
+    base: Base,
+    reference: tuple[Tensor, ...] | None = None,
+    shifts: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Certificate:
+    """Rescale all candidates at once, drop those that prove false, repeat on the others.
+
+    A pass multiplies each cell by a factor of its own, e^U(-ln 4, ln 4), and fails if the output
+    moves. Its backward points out the false cells: they have Σt ≠ 0 now. One pass does if all
+    candidates are true, whatever their number.
+
+    Args:
+        prober: runs the passes.
+        cells: candidates, disjoint.
+        base: where to start from.
+        reference: outputs at `base`, if they are known from a pass before.
+        shifts: rows without effect on the outputs, see `held_under_powers_of_two`.
+    """
+    precision = prober.precision
+    if reference is None:
+        reference = _outputs(prober, base, base.weights(prober))
+    survivors = list(cells)
+    deterministic = True
+    for attempt in range(ATTEMPTS):
+        result = prober.backward(
+            _randomly_scaled(prober, base, survivors, seed=attempt),
+            seed=base.seed,
+            norm_eps=precision.norm_eps,
+        )
+        moved = relative_change(result.outputs, reference) > precision.change
+        if moved and attempt == 0:
+            again = _outputs(prober, base, base.weights(prober))
+            deterministic = relative_change(again, reference) <= precision.change
+        false = ~totals_over(result.rows, survivors).vanish(precision.zero)
+        survivors = without_families(survivors, false)
+        if not survivors or not ((moved and deterministic) or false.any()):
+            break
+    else:
+        if deterministic:
+            survivors = sifted(survivors, lambda some: _moves(prober, base, some, reference))
+
+    identical = False
+    if survivors and deterministic:
+        survivors, identical = held_under_powers_of_two(prober, survivors, base, shifts or {})
+    kept = set(survivors)
+    dropped = tuple(cell for cell in cells if cell not in kept)
+    return Certificate(tuple(survivors), dropped, identical, deterministic)
+
+
+def _randomly_scaled(prober: Prober, base: Base, cells: Sequence[Cell], seed: int) -> Weights:
+    limit = math.log(LARGEST_FACTOR)
+    exponents = np.random.default_rng(seed).uniform(-limit, limit, len(cells))
+    return scale_cells(base.weights(prober), cells, np.exp(exponents).tolist())
+
+
+def _outputs(prober: Prober, base: Base, weights: Weights) -> tuple[Tensor, ...]:
+    return prober.forward(weights, seed=base.seed, norm_eps=prober.precision.norm_eps)
+
+
+def _moves(
+    prober: Prober, base: Base, cells: Sequence[Cell], reference: tuple[Tensor, ...]
+) -> bool:
+    """Whether rescaling these cells by random factors changes an output."""
+    outputs = _outputs(prober, base, _randomly_scaled(prober, base, cells, seed=ATTEMPTS))
+    return relative_change(outputs, reference) > prober.precision.change

@@ -1,0 +1,161 @@
+"""Which weights of a model are scale-invariant: probe, propose, certify, measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spherical_motion.errors import InvalidArgument, NoInvariantGroup
+from spherical_motion.invariance.assemble import GRANULARITIES, Granularity, groups_of
+from spherical_motion.invariance.certify import Certificate, certified
+from spherical_motion.invariance.defect import measured_defects
+from spherical_motion.invariance.explain import partial_warnings, reasons_for
+from spherical_motion.invariance.inspection import Inspection
+from spherical_motion.invariance.precision import precision_of
+from spherical_motion.invariance.probe import Prober
+from spherical_motion.invariance.propose import (
+    INFLATION,
+    confirmed_suspects,
+    gathered,
+    live_rows,
+    proposed,
+)
+from spherical_motion.invariance.rescale import Base
+from spherical_motion.invariance.slices import Evidence
+from spherical_motion.vocabulary import InvariantGroup
+
+__all__ = ["find_groups", "inspect_model"]
+
+
+def find_groups(
+    model: nn.Module,
+    example_inputs: Any,
+    granularity: Granularity = "layer",
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[InvariantGroup, ...]:
+    """The scale-invariant weights of a model, proven on the model itself.
+
+    A group is invariant if multiplying it by any k > 0 leaves the outputs as they are, which
+    implies ⟨w, g⟩ = 0 (lemma 1, Wan et al. 2020). Neither names nor types of layers are
+    consulted: random probes propose, a finite rescaling certifies.
+
+    The model keeps its train and eval flags while probed (a batch norm in eval mode makes nothing
+    invariant) and comes back as it was, random generators included.
+
+    Args:
+        model: the network; `torch.compile`, DDP and DataParallel wrappers are looked through.
+        example_inputs: a tensor is passed as `model(x)`, a tuple as `model(*x)`, a mapping as
+            `model(**x)`. A few dozen real samples; integers are left as they are.
+        granularity: "layer" gives one group a parameter, with its finest invariants in `.cells`;
+            "filter" one group a cell.
+        dtype: of the probes, torch.float64 or torch.float32.
+
+    Returns:
+        Disjoint groups in the order of the model's parameters, never empty.
+
+    Raises:
+        NoInvariantGroup: the model runs and nothing in it is scale-invariant.
+        ModelError: the model fails on these inputs, or its norm layers have too few values.
+        InvalidArgument: an unknown granularity or dtype.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+    >>> [(g.name, len(g.cells), g.numel) for g in find_groups(net, torch.randn(8, 1, 4, 4))]
+    [('0', 4, 36)]
+    """
+    inspection = inspect_model(model, example_inputs, granularity, dtype=dtype)
+    if not inspection.groups:
+        raise NoInvariantGroup(_nothing_found(model, inspection, dtype))
+    return inspection.groups
+
+
+def inspect_model(
+    model: nn.Module,
+    example_inputs: Any,
+    granularity: Granularity = "layer",
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> Inspection:
+    """As `find_groups`, with the evidence: cost, coverage, reasons, warnings.
+
+    Does not raise when nothing is found; `.groups` is empty then.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    >>> inspection = inspect_model(net, torch.randn(8, 3))
+    >>> [u.parameter for u in inspection.uncovered], inspection.bit_identical
+    (['0.bias', '1.weight', '1.bias'], True)
+    """
+    if granularity not in GRANULARITIES:
+        raise InvalidArgument(
+            f"find_groups(granularity=...) must be one of {GRANULARITIES}, got {granularity!r}."
+        )
+    precision = precision_of(dtype)
+    prober = Prober(model, example_inputs, precision)
+
+    evidence, reference = _probed(prober)
+    live = live_rows(evidence, precision)
+    silent = {name: ~axes[0] for name, axes in live.items()}
+    warnings = prober.observer.summary()
+
+    last = precision.probes - 1
+    cells, suspects = proposed(evidence, live, precision.zero)
+    inflated = confirmed_suspects(prober, suspects, last, evidence)
+    order = {name: position for position, name in enumerate(evidence)}
+    candidates = sorted([*cells, *inflated], key=lambda cell: order[cell[0].parameter])
+
+    groups: tuple[InvariantGroup, ...] = ()
+    certificate = Certificate()
+    if candidates:
+        base = Base(last, tuple(inflated), INFLATION)
+        shifts = {name: silent[name] for name, axes in evidence.items() if axes[0].gg.any()}
+        certificate = certified(prober, candidates, base, None if inflated else reference, shifts)
+        warnings += certificate.warnings()
+    if certificate.cells:
+        defects, mute = measured_defects(prober, certificate.cells)
+        groups = groups_of(certificate.cells, defects, prober.shape, granularity)
+        warnings += mute + partial_warnings(certificate.cells, live)
+
+    covered = {name for group in groups for name in group.parameters}
+    uncovered = [name for name in evidence if name not in covered]
+    planned = precision.probes + bool(candidates) + bool(certificate.cells)
+    return Inspection(
+        groups=groups,
+        uncovered=reasons_for(uncovered, evidence, silent, certificate.dropped, precision.zero),
+        coverage=sum(group.numel for group in groups) / sum(prober.numel.values()),
+        warnings=tuple(warnings),
+        bit_identical=certificate.bit_identical,
+        passes=prober.passes,
+        forwards=prober.forwards,
+        repairs=prober.passes - planned,
+    )
+
+
+def _probed(prober: Prober) -> tuple[Evidence, tuple[Tensor, ...]]:
+    """Row sums at every probe, and the outputs at the last."""
+    rows: list[Evidence] = []
+    outputs: tuple[Tensor, ...] = ()
+    for seed in range(prober.precision.probes):
+        probe = prober.backward(
+            prober.perturbed(seed),
+            seed=seed,
+            norm_eps=prober.precision.norm_eps,
+            observe=seed == 0,
+        )
+        rows.append(probe.rows)
+        outputs = probe.outputs
+    return gathered(rows), outputs
+
+
+def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype) -> str:
+    shown = inspection.uncovered[:5]
+    seen = "; ".join(f"{u.parameter}: {u.reason}" for u in shown)
+    more = len(inspection.uncovered) - len(shown)
+    return (
+        f"{type(model).__name__}: expected at least one scale-invariant group, found none. "
+        f"{inspection.passes} passes in {dtype} over {len(inspection.uncovered)} parameters saw: "
+        f"{seen}{f'; and {more} more' if more else ''}. "
+        + "".join(f"{warning} " for warning in inspection.warnings)
+        + "`smd inspect` lists every parameter with its reason."
+    )

@@ -1,0 +1,44 @@
+"""What an inspection of a model found, what it cost, and what it could not place."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from spherical_motion.vocabulary import InvariantGroup
+
+__all__ = ["Inspection", "Uncovered"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Uncovered:
+    """A parameter in no group, and why not, in plain words."""
+
+    parameter: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inspection:
+    """Groups of a model, and the evidence beside them.
+
+    Attributes:
+        groups: what was found and certified, in the order of the model's parameters.
+        uncovered: parameters in no group, each with a reason.
+        coverage: share of the entries of all floating parameters that lie in a group.
+        warnings: what makes the finding weaker than it looks on these inputs.
+        bit_identical: multiplying every group by powers of two left every bit of the outputs as
+            it was (with the norm layers' ε out of the way).
+        passes: forward and backward passes spent.
+        forwards: passes without a backward spent besides.
+        repairs: how many of `passes` were beyond the plan (probes, one certificate, the real
+            weights): a certificate repeated, an ε that could not be removed, zero gains.
+    """
+
+    groups: tuple[InvariantGroup, ...]
+    uncovered: tuple[Uncovered, ...]
+    coverage: float
+    warnings: tuple[str, ...]
+    bit_identical: bool
+    passes: int
+    forwards: int
+    repairs: int

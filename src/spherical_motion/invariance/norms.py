@@ -1,0 +1,177 @@
+"""The norm functions of PyTorch: where their ε sits, and what they are seen to be fed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spherical_motion.errors import ModelError
+
+__all__ = ["NORMS", "NormObserver", "takes_machine_eps", "uses_own_statistics", "with_eps"]
+
+_BATCH = "input running_mean running_var weight bias training momentum eps"
+_BATCH_ATEN = "input weight bias running_mean running_var training momentum eps"
+_INSTANCE = _BATCH.replace("training", "use_input_stats")
+_INSTANCE_ATEN = _BATCH_ATEN.replace("training", "use_input_stats")
+_LAYER = "input normalized_shape weight bias eps"
+_GROUP = "input num_groups weight bias eps"
+_RMS = "input normalized_shape weight eps"
+
+NORMS: Mapping[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
+    function: (kind, tuple(names.split()))
+    for function, kind, names in (
+        (F.batch_norm, "batch_norm", _BATCH),
+        (F.instance_norm, "instance_norm", _INSTANCE),
+        (F.layer_norm, "layer_norm", _LAYER),
+        (F.group_norm, "group_norm", _GROUP),
+        (F.rms_norm, "rms_norm", _RMS),
+        (torch.batch_norm, "batch_norm", _BATCH_ATEN),
+        (torch.instance_norm, "instance_norm", _INSTANCE_ATEN),
+        (torch.layer_norm, "layer_norm", _LAYER),
+        (torch.group_norm, "group_norm", _GROUP),
+        (torch.rms_norm, "rms_norm", _RMS),
+    )
+}
+"""Function → (kind, the order of its arguments)."""
+
+FEWEST_VALUES = 3
+"""One value cannot be normalized, and two always come out as ±1 and carry no gradient."""
+
+CONSTANT = 1e-12
+"""A channel is constant where its variance is below this times its squared mean."""
+
+
+def _argument(function: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a norm function was given for `name`, or None."""
+    order = NORMS[function][1]
+    position = order.index(name) if name in order else len(args)
+    return args[position] if position < len(args) else kwargs.get(name)
+
+
+def uses_own_statistics(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the call normalizes by its input's statistics and not by running ones.
+
+    With running statistics a batch norm is a fixed affine map: nothing in front of it is
+    scale-invariant, and its ε does nothing but shape that map.
+    """
+    kind = NORMS[function][0]
+    if kind == "batch_norm":
+        return bool(_argument(function, "training", args, kwargs))
+    if kind == "instance_norm":
+        flag = _argument(function, "use_input_stats", args, kwargs)
+        return flag is None or bool(flag)  # its default is True
+    return True
+
+
+def takes_machine_eps(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the call leaves ε to the precision of its input, as only RMS norms can."""
+    is_rms = NORMS[function][0] == "rms_norm"
+    return is_rms and _argument(function, "eps", args, kwargs) is None
+
+
+def with_eps(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], eps: float
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a norm call with its ε replaced."""
+    position = NORMS[function][1].index("eps")
+    if position < len(args):
+        return (*args[:position], eps, *args[position + 1 :]), kwargs
+    return args, {**kwargs, "eps": eps}
+
+
+@dataclasses.dataclass(slots=True)
+class NormObserver:
+    """Watches one forward pass for inputs on which a probe would mean little.
+
+    Attributes:
+        own: number of norm calls that used their input's statistics.
+        running: number of norm calls that used running statistics.
+        warnings: what to tell the user, in the order seen.
+        names: parameter name by identity of the tensor that stands in for it.
+    """
+
+    own: int = 0
+    running: int = 0
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    names: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Note a norm call; raises ModelError where there is too little to normalize over."""
+        if not uses_own_statistics(function, args, kwargs):
+            self.running += 1
+            return
+        self.own += 1
+        kind = NORMS[function][0]
+        values = _normalized_sets(kind, function, args, kwargs)
+        if values is None:
+            return
+        label = self._label(_argument(function, "weight", args, kwargs), kind)
+        sets, size = values.shape
+        if size < FEWEST_VALUES:
+            self._too_few(kind, label, size)
+        elif kind != "rms_norm":
+            variance, mean = torch.var_mean(values, dim=1, correction=0)
+            constant = int((variance <= CONSTANT * mean.square()).sum())
+            if constant:
+                self.warnings.append(
+                    f"{label}: {constant} of the {sets} sets of values it normalizes are constant "
+                    "on these inputs, where rescaling what feeds them shows nothing."
+                )
+
+    def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
+        """Note an embedding whose padding row was looked up: its gradient is masked."""
+        if padding_idx is not None and bool((tokens == padding_idx).any()):
+            self.warnings.append(
+                f"{self._label(table, 'embedding')}: the inputs contain its padding_idx="
+                f"{padding_idx}, whose gradient is masked, so a group it belongs to stays hidden. "
+                "Probe on inputs without padding."
+            )
+
+    def summary(self) -> list[str]:
+        """The warnings, each once, and how many norm calls normalize nothing."""
+        found = list(dict.fromkeys(self.warnings))
+        if self.running:
+            found.append(
+                f"{self.running} of {self.running + self.own} norm calls use running statistics "
+                "(eval mode): a fixed affine map, in front of which nothing is scale-invariant. "
+                "Call model.train() to see the groups of training."
+            )
+        return found
+
+    def _label(self, weight: Any, kind: str) -> str:
+        return self.names.get(id(weight), f"a {kind} without weight")
+
+    def _too_few(self, kind: str, label: str, size: int) -> None:
+        found = f"{label}: {kind} normalizes over only {size} value(s)"
+        if kind in ("batch_norm", "instance_norm"):
+            remedy = "a larger batch" if kind == "batch_norm" else "a larger input"
+            raise ModelError(
+                f"{found} per channel, expected at least {FEWEST_VALUES}: two always come out as "
+                f"±1 and carry no gradient. Pass example_inputs with {remedy}."
+            )
+        self.warnings.append(f"{found}, which come out nearly fixed and carry little gradient.")
+
+
+def _normalized_sets(
+    kind: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor | None:
+    """The input as (sets, values): one row for each set of values normalized together."""
+    x = _argument(function, "input", args, kwargs)
+    if not isinstance(x, Tensor) or x.numel() == 0:
+        return None
+    x = x.detach()
+    if kind == "batch_norm":
+        return x.transpose(0, 1).flatten(1) if x.ndim > 2 else x.T
+    if kind == "instance_norm":
+        return x.flatten(2).flatten(0, 1) if x.ndim > 2 else None
+    if kind == "group_norm":
+        groups = _argument(function, "num_groups", args, kwargs)
+        return x.reshape(x.shape[0] * groups, -1)
+    shape = _argument(function, "normalized_shape", args, kwargs)
+    return x.reshape(-1, math.prod(shape))

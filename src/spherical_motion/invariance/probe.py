@@ -1,0 +1,274 @@
+"""One forward and backward pass at chosen weights, reduced at once to a few sums a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from spherical_motion.errors import ModelError, SphericalMotionError
+from spherical_motion.invariance.calling import (
+    call_model,
+    float_outputs,
+    model_failure,
+    unwrapped,
+    widened,
+)
+from spherical_motion.invariance.interception import (
+    Interception,
+    adapt_attributes,
+    without_compilation,
+)
+from spherical_motion.invariance.norms import NormObserver
+from spherical_motion.invariance.precision import Precision
+from spherical_motion.invariance.sandbox import undisturbed
+from spherical_motion.invariance.slices import Evidence, RowSums
+from spherical_motion.vocabulary.groups import strip_wrappers
+
+__all__ = ["Pass", "Prober", "Weights"]
+
+NOISE = 0.3
+"""Standard deviation of a probe's noise in units of the tensor's RMS; 1.0 kills rows by chance."""
+
+FLOOR = 0.1
+"""Standard deviation of the noise on tensors whose RMS is below `SMALL`: zero gains and biases."""
+
+SMALL = 1e-3
+
+Weights = dict[str, Tensor]
+"""Leaves that stand in for the parameters, by name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What one backward pass leaves: the outputs probed, and the row sums of each parameter."""
+
+    outputs: tuple[Tensor, ...]
+    rows: Evidence
+
+
+class Prober:
+    """Runs a model away from its own weights, without touching it.
+
+    Weights and buffers are float64 (or `precision.dtype`) clones, swapped in for the length of a
+    pass by `torch.func.functional_call`, which also follows tied weights and parametrizations.
+    Frozen parameters are probed like others.
+
+    Args:
+        model: in whatever mixture of train and eval it is meant to be used.
+        example_inputs: tensor, tuple or mapping, see `call_model`.
+        precision: dtype and thresholds.
+
+    Attributes:
+        passes: forward and backward passes run so far.
+        forwards: passes without a backward run so far.
+        observer: what the first pass was seen to feed the norm layers.
+        numel: entries of each floating parameter, by stripped name.
+    """
+
+    def __init__(self, model: nn.Module, example_inputs: Any, precision: Precision) -> None:
+        self.precision = precision
+        self.passes = 0
+        self.forwards = 0
+        self.observer = NormObserver()
+        self._model = unwrapped(model)
+        self._inputs = example_inputs
+        lazy = [n for n, p in self._model.named_parameters() if nn.parameter.is_lazy(p)]
+        if lazy:
+            raise ModelError(
+                f"{type(self._model).__name__} has parameters without a shape yet "
+                f"({', '.join(lazy)}). Run it once on example inputs first."
+            )
+        # Floating parameters by the name users see; functional_call wants the module's own name.
+        self._parameters = {
+            strip_wrappers(name): (name, parameter)
+            for name, parameter in self._model.named_parameters()
+            if parameter.is_floating_point()
+        }
+        first = next((p for _, p in self._parameters.values()), torch.empty(0))
+        self._device_type, self._native = first.device.type, first.dtype
+        self.numel = {name: p.numel() for name, (_, p) in self._parameters.items()}
+
+    @property
+    def model_name(self) -> str:
+        """Class of the network inside any wrappers."""
+        return type(self._model).__name__
+
+    def shape(self, parameter: str) -> torch.Size:
+        """Shape of a parameter; a scalar counts as one row."""
+        return self._parameters[parameter][1].shape or torch.Size((1,))
+
+    def perturbed(self, seed: int) -> Weights:
+        """Fresh leaves at the real weights plus noise.
+
+        The noise is not optional: at plain initialization zero biases and zero gains make
+        Σt vanish for slices that are not invariant, and hide those that are.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            name: self._leaf(parameter, generator, NOISE)
+            for name, (_, parameter) in self._parameters.items()
+        }
+
+    def real(self, *, revive: bool = False) -> Weights:
+        """Fresh leaves at the real weights; `revive` adds noise where a tensor is all but zero."""
+        generator = torch.Generator().manual_seed(0) if revive else None
+        return {
+            name: self._leaf(parameter, generator, 0.0)
+            for name, (_, parameter) in self._parameters.items()
+        }
+
+    def backward(
+        self, weights: Weights, *, seed: int, norm_eps: float | None, observe: bool = False
+    ) -> Pass:
+        """Forward, then backward of a random cotangent; gradients die as they are reduced.
+
+        Raises:
+            ModelError: the model fails on its inputs, or nothing differentiable comes out.
+        """
+        self.passes += 1
+        sums: dict[str, list[Tensor]] = {}
+        handles = [
+            leaf.requires_grad_().register_post_accumulate_grad_hook(_Reducer(name, sums))
+            for name, leaf in weights.items()
+        ]
+        observer = self.observer if observe else None
+
+        def body(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
+            outputs = float_outputs(call_model(model, inputs))
+            roots = [y for y in outputs if y.requires_grad]
+            if not roots:
+                raise ModelError(
+                    f"{self.model_name} returned no floating tensor that depends on its "
+                    "parameters. Return a loss, logits or another differentiable output."
+                )
+            cotangents = _cotangents(roots, seed)
+            torch.autograd.backward(roots, cotangents, inputs=list(weights.values()))
+            return outputs
+
+        try:
+            outputs = self._run(body, weights, seed, norm_eps, observer)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Pass(outputs, self._rows(weights, sums))
+
+    def forward(self, weights: Weights, *, seed: int, norm_eps: float | None) -> tuple[Tensor, ...]:
+        """The probed outputs alone. Raises ModelError as `backward` does."""
+        self.forwards += 1
+
+        def body(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
+            with torch.no_grad():
+                return float_outputs(call_model(model, inputs))
+
+        return self._run(body, weights, seed, norm_eps)
+
+    def _run(
+        self,
+        body: Any,
+        weights: Weights,
+        seed: int,
+        norm_eps: float | None,
+        observer: NormObserver | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Run `body(model, inputs)` with weights and buffers swapped, everything put back."""
+        dtype = self.precision.dtype
+        leaves = {self._parameters[name][0]: leaf for name, leaf in weights.items()}
+        buffers = {name: widened(b, dtype) for name, b in self._model.named_buffers()}
+        swapped = {f"model.{name}": t for name, t in {**leaves, **buffers}.items()}
+        if observer is not None:
+            observer.names = {id(leaf): name for name, leaf in weights.items()}
+        default_dtype = torch.get_default_dtype()
+        with undisturbed(self._model, seed):
+            try:
+                with torch.inference_mode(False), torch.enable_grad():
+                    torch.set_default_dtype(dtype)
+                    adapt_attributes(self._model, dtype, norm_eps)
+                    harness, inputs = _Harness(self._model), widened(self._inputs, dtype)
+                    with (
+                        without_compilation(),
+                        torch.autocast(self._device_type, enabled=False),
+                        Interception(dtype, norm_eps, self._native, observer),
+                    ):
+                        outputs = functional_call(harness, swapped, (body, inputs))
+                return tuple(y.detach() for y in outputs)
+            except SphericalMotionError:
+                raise
+            except Exception as error:  # whatever a stranger's forward may raise
+                raise model_failure(self._model, self._inputs, dtype, error) from error
+            finally:
+                torch.set_default_dtype(default_dtype)
+
+    def _leaf(
+        self, parameter: Tensor, generator: torch.Generator | None, relative: float
+    ) -> Tensor:
+        leaf = parameter.detach().to(self.precision.dtype, copy=True)
+        if generator is not None and leaf.numel():
+            rms = float(leaf.norm()) / math.sqrt(leaf.numel())
+            scale = relative * rms if rms >= SMALL else FLOOR
+            # Drawn on the CPU, so that a probe is the same point on every device.
+            noise = torch.randn(leaf.shape, generator=generator, dtype=torch.float32)
+            leaf.add_(noise.to(leaf), alpha=scale)
+        return leaf
+
+    def _rows(self, weights: Weights, sums: Mapping[str, list[Tensor]]) -> Evidence:
+        rows: dict[str, tuple[RowSums, ...]] = {}
+        for name, leaf in weights.items():
+            reduced = sums.get(name) or _row_sums(leaf.detach(), torch.zeros_like(leaf))
+            rows[name] = tuple(
+                RowSums(*per_axis.cpu().numpy(), entries=leaf.numel() // max(1, per_axis.shape[1]))
+                for per_axis in reduced
+            )
+        return rows
+
+
+class _Harness(nn.Module):
+    """Lends the model to a function, so that its backward runs while the weights are swapped.
+
+    Non-reentrant gradient checkpointing calls the model again during backward, and must find the
+    same weights there.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, body: Any, inputs: Any) -> Any:
+        return body(self.model, inputs)
+
+
+class _Reducer:
+    """A post-accumulate hook: sums the gradient by rows and frees it."""
+
+    def __init__(self, name: str, sums: dict[str, list[Tensor]]) -> None:
+        self.name = name
+        self.sums = sums
+
+    def __call__(self, leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        gradient = leaf.grad if leaf.grad.layout == torch.strided else leaf.grad.to_dense()
+        self.sums[self.name] = _row_sums(leaf.detach(), gradient.detach())
+        leaf.grad = None
+
+
+def _row_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
+    """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows)."""
+    w, g = (torch.atleast_1d(x).to(torch.float64) for x in (weight, gradient))
+    axes = range(min(w.ndim, 2))
+    sums: list[list[Tensor]] = [[] for _ in axes]
+    for x, y in ((w, g), (w, w), (g, g)):  # one product at a time is alive
+        product = x * y
+        for axis in axes:
+            others = [d for d in range(product.ndim) if d != axis]
+            sums[axis].append(product.sum(dim=others) if others else product)
+    return [torch.stack(per_axis) for per_axis in sums]
+
+
+def _cotangents(outputs: Iterable[Tensor], seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for y in outputs]

@@ -1,0 +1,134 @@
+"""From the probes to candidates: what vanishes everywhere, and what nearly does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from spherical_motion.errors import ModelError
+from spherical_motion.invariance.joint import joint_partners
+from spherical_motion.invariance.precision import Precision
+from spherical_motion.invariance.probe import Prober
+from spherical_motion.invariance.rescale import Base
+from spherical_motion.invariance.slices import (
+    Evidence,
+    LiveRows,
+    RowSums,
+    blocks_of,
+    nearly_blocks_of,
+    totals_over,
+)
+from spherical_motion.vocabulary.groups import Cell
+
+__all__ = ["confirmed_suspects", "gathered", "live_rows", "proposed"]
+
+ALIVE_PROBES = 2
+"""A row counts as live if it has a gradient in this many probes; else it is no evidence."""
+
+PUSH = 8.0
+"""Suspects are enlarged by this: an ε in a norm then shrinks to 1/8 or 1/64 beside them."""
+
+FALL = 0.25
+"""... and what it leaves in Σt must fall below this share of what it was."""
+
+INFLATION = PUSH**5
+"""Enlarged by this, an ε of 1e-5 is below rounding, and the usual certificate applies."""
+
+
+def gathered(probes: Sequence[Evidence]) -> Evidence:
+    """Several passes' row sums as arrays of shape (probes, rows).
+
+    Raises:
+        ModelError: a gradient is not finite.
+    """
+    evidence = {
+        name: tuple(RowSums.stack(axis) for axis in zip(*(p[name] for p in probes), strict=True))
+        for name in probes[0]
+    }
+    broken = [name for name, axes in evidence.items() if not np.isfinite(axes[0].gg).all()]
+    if broken:
+        raise ModelError(
+            f"{', '.join(broken[:3])}: expected finite gradients near the model's weights, found "
+            f"inf or NaN in {len(broken)} of {len(evidence)} parameters. Check that the weights, "
+            "the inputs and the loss are finite."
+        )
+    return evidence
+
+
+def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
+    """Which rows have a gradient, and not merely the rounding errors of one.
+
+    A bias in front of a batch norm has ‖g‖ around 1e-16 beside its neighbours, a row behind a
+    dead ReLU exactly 0: neither says anything about ⟨w, g⟩. The yardstick is the upper quartile,
+    because such rows may be many.
+    """
+    sizes = np.concatenate([rows[0].size for rows in evidence.values()], axis=1)
+    typical = np.array([np.quantile(s[s > 0], 0.75) if (s > 0).any() else 0.0 for s in sizes])
+    return {
+        name: tuple(
+            (rows.size > precision.dead * typical[:, None]).sum(axis=0) >= ALIVE_PROBES
+            for rows in axes
+        )
+        for name, axes in evidence.items()
+    }
+
+
+def proposed(evidence: Evidence, live: LiveRows, zero: float) -> tuple[list[Cell], list[Cell]]:
+    """(cells whose t vanish in every probe, suspects whose t are merely small).
+
+    What cancels exactly against its neighbours is no suspect: a gain whose shift is small beside
+    it looks like a weight beside an ε, and follows the same law.
+    """
+    found = {
+        name: blocks_of(name, axes, live[name], zero)
+        for name, axes in evidence.items()
+        if live[name][0].any()
+    }
+    open_cases = [name for name, blocks in found.items() if not blocks]
+    joint = joint_partners(open_cases, evidence, zero)
+    suspects = [
+        part
+        for name in open_cases
+        if name not in joint
+        for part in nearly_blocks_of(name, evidence[name], live[name])
+    ]
+    cells = [part for blocks in found.values() for part in blocks]
+    return [(part,) for part in cells], [(part,) for part in suspects]
+
+
+def confirmed_suspects(
+    prober: Prober, suspects: Sequence[Cell], seed: int, evidence: Evidence
+) -> list[Cell]:
+    """Suspects whose Σt shrinks as an ε's share does when they are enlarged; costs a pass.
+
+    An ε that a forward pass holds as a literal cannot be taken out. Beside weights 8 times as
+    large it counts 1/64 (inside the root) or 1/8 (outside), where the Σt of a slice that is not
+    invariant keeps its size.
+
+    Args:
+        prober: runs the pass.
+        suspects: cells, disjoint.
+        seed: number of the probe to start from.
+        evidence: row sums of the probes, shape (probes, rows).
+    """
+    if not suspects:
+        return []
+    weights = Base(seed, tuple(suspects), PUSH).weights(prober)
+    pushed = prober.backward(weights, seed=seed, norm_eps=prober.precision.norm_eps)
+    before = totals_over(evidence, suspects).defect()[seed]
+    after = totals_over(pushed.rows, suspects).defect()
+    families: dict[str, list[int]] = {}
+    for index, cell in enumerate(suspects):
+        families.setdefault(cell[0].parameter, []).append(index)
+    return [
+        suspects[index]
+        for members in families.values()
+        if _rms(after[members]) <= max(FALL * _rms(before[members]), prober.precision.zero)
+        for index in members
+    ]
+
+
+def _rms(values: Iterable[float]) -> float:
+    finite = np.array([v for v in values if np.isfinite(v)])
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else np.inf

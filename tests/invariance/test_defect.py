@@ -1,0 +1,132 @@
+"""What an ε leaves at the real weights: linear in ε, and falling with the weights' norm."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spherical_motion.invariance import find_groups, inspect_model
+from spherical_motion.invariance.assemble import groups_of
+from spherical_motion.vocabulary import Slice
+from spherical_motion.vocabulary.groups import Cell
+
+
+def batch_norm_net(eps: float, scale: float = 1.0) -> nn.Module:
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(6, 12, bias=False), nn.BatchNorm1d(12, eps=eps), nn.Tanh())
+    with torch.no_grad():
+        net[0].weight.mul_(scale)
+    return net
+
+
+def layer_norm_net(eps: float, scale: float = 1.0) -> nn.Module:
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Linear(6, 12, bias=False), nn.LayerNorm(12, eps=eps), nn.Tanh())
+    with torch.no_grad():
+        net[0].weight.mul_(scale)
+    return net
+
+
+def inputs() -> torch.Tensor:
+    return torch.randn(20, 6, generator=torch.Generator().manual_seed(6))
+
+
+def slope(x: list[float], y: list[float]) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+@pytest.mark.parametrize("net", [batch_norm_net, layer_norm_net])
+def test_it_is_linear_in_epsilon(net) -> None:
+    eps = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4]
+    defects = [find_groups(net(e), inputs())[0].defect for e in eps]
+    assert slope(eps, defects) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("net", [batch_norm_net, layer_norm_net])
+def test_it_falls_with_the_squared_norm_of_the_weights(net) -> None:
+    scales = [0.5, 1.0, 2.0, 4.0, 8.0]
+    defects = [find_groups(net(1e-6, s), inputs())[0].defect for s in scales]
+    assert slope(scales, defects) == pytest.approx(-2.0, abs=0.05)
+
+
+def test_it_is_what_autograd_gives_for_the_user_s_own_network() -> None:
+    """One block, with the probe's cotangent: a plain double-precision backward agrees."""
+    net = layer_norm_net(1e-3)
+    found = find_groups(net, inputs())[0].defect
+    net, x = net.double(), inputs().double()
+    y = net(x)
+    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
+    y.backward(cotangent)
+    w, g = net[0].weight.detach(), net[0].weight.grad
+    assert g is not None
+    assert found == pytest.approx(float((w * g).sum().abs() / (w.norm() * g.norm())), rel=1e-9)
+
+
+def test_a_layer_reads_the_root_mean_square_over_its_cells() -> None:
+    cells: list[Cell] = [(Slice("a.weight", 0, i, i + 1),) for i in range(2)]
+    defects = dict(zip(cells, (3e-4, 4e-4), strict=True))
+    (layer,) = groups_of(cells, defects, lambda name: (2, 7), "layer")
+    assert layer.defect == pytest.approx(math.sqrt(12.5) * 1e-4)
+    assert (layer.name, layer.numel, layer.slices) == ("a", 14, (Slice("a.weight", 0, 0, 2),))
+    one, two = groups_of(cells, defects, lambda name: (2, 7), "filter")
+    assert (one.defect, two.defect) == (3e-4, 4e-4)
+
+
+def test_it_is_proven_and_small_behind_a_gain_of_zero() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    nn.init.zeros_(net[1].weight)
+    found = inspect_model(net, torch.randn(6, 1, 5, 5))
+    (group,) = found.groups
+    assert group.proven
+    assert 0.0 < group.defect < 1e-3
+    assert any("all but zero" in warning for warning in found.warnings)
+    assert (found.passes, found.repairs) == (6, 1)
+
+
+class LiteralEps(nn.Module):
+    """Normalizes with an ε that no attribute holds."""
+
+    def __init__(self, outside: bool) -> None:
+        super().__init__()
+        self.outside = outside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        square = x.pow(2).mean(-1, keepdim=True)
+        return x / (square.sqrt() + 1e-4) if self.outside else x / (square + 1e-4).sqrt()
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_literal_epsilon_costs_one_repair_and_shows_in_the_defect(outside: bool) -> None:
+    net = nn.Sequential(nn.Linear(6, 12, bias=False), LiteralEps(outside), nn.Tanh())
+    found = inspect_model(net, inputs())
+    (group,) = found.groups
+    assert (group.name, len(group.cells), found.repairs, found.passes) == ("0", 1, 1, 6)
+    assert 1e-7 < group.defect < 1e-3
+
+
+def test_an_embedding_with_small_positions_is_not_taken_for_an_epsilon() -> None:
+    class Embeddings(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = nn.Embedding(5, 16), nn.Embedding(3, 16)
+            self.norm = nn.LayerNorm(16)
+            nn.init.normal_(self.places.weight, std=2e-3)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.words(ids) + self.places(torch.arange(3))).tanh()
+
+    found = inspect_model(Embeddings(), torch.tensor([[0, 1, 2], [3, 4, 1], [2, 2, 0]]))
+    assert found.groups == ()
+
+
+def test_an_rms_norm_without_epsilon_has_that_of_the_user_s_precision() -> None:
+    def defect(eps: float | None) -> float:
+        torch.manual_seed(5)
+        net = nn.Sequential(nn.Linear(6, 12, bias=False), nn.RMSNorm(12, eps=eps), nn.Tanh())
+        return find_groups(net, inputs())[0].defect
+
+    assert defect(None) == defect(torch.finfo(torch.float32).eps) != defect(1e-5)

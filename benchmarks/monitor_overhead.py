@@ -1,6 +1,6 @@
 """What a monitor at every step costs a training loop: the demo and a CIFAR-stem ResNet-18.
 
-    python benchmarks/monitor_overhead.py [--pairs 15]
+    python benchmarks/monitor_overhead.py [--pairs 15] [--only digits]
 
 Two figures, from one run. "in the hooks": time spent in the monitor's two hooks over the rest of
 the step, step by step; it misses what the hooks do to caches and what the writer thread takes.
@@ -125,13 +125,17 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=15)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--only", choices=["digits", "resnet18"])
+    arguments = parser.parse_args()
+    pairs = arguments.pairs
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch "
         f"{torch.__version__} with {torch.get_num_threads()} threads; percent, p20 / p50 / p80"
     )
     with tempfile.TemporaryDirectory() as scratch:
         for name, build, block in (("digits", digits, 40), ("resnet18", resnet18, 2)):
+            if arguments.only not in (None, name):
+                continue
             place = Path(scratch) / name
             place.mkdir()
             shares, ratios = measure(build, block, pairs, place)

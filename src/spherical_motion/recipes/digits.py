@@ -130,7 +130,10 @@ class DigitsRecipe:
         optimizer: torch.optim.Optimizer,
         on_step: Callable[[int, dict[str, Any]], None] = lambda step, scalars: None,
     ) -> float:
-        """Run all steps, each followed by `on_step(step, {"loss", "accuracy"})`; gives test accuracy."""
+        """Run all steps and return the test accuracy.
+
+        `on_step(step, {"loss": ..., "accuracy": ...})` follows each step.
+        """
         digits = load_digits()
         scheduler = torch.optim.lr_scheduler.MultiStepLR(
             optimizer, list(self.milestones), 1.0 / self.lr_drop

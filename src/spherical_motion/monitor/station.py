@@ -176,8 +176,8 @@ class Station:
 
     def _descended(self, parameter: torch.nn.Parameter) -> torch.Tensor | None:
         """The gradient of what is minimized: a maximizing optimizer steps along +g."""
-        ascending = parameter.grad is not None and id(parameter) in self._ascending
-        return parameter.grad.neg() if ascending else parameter.grad
+        grad = parameter.grad
+        return grad if grad is None or id(parameter) not in self._ascending else -grad
 
     def _read_settings(self) -> None:
         """Follow what schedulers do to the param groups; note a change after a quiet time."""

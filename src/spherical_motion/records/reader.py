@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
@@ -55,7 +54,7 @@ def read(directory: str | os.PathLike[str]) -> Records:
 def _cells_of_group(directory: Path, number: int) -> CellSeries:
     """The cells of group `number`: read when asked for, since a model may have very many."""
     table = _load(directory, CELL_SCHEMA)
-    table = table.filter(pc.equal(table["group"], number))
+    table = table.filter(pa.array(table["group"].to_numpy() == number))
     step = table["step"].to_numpy()
     shape = (len(step), -1) if len(step) else (0, 0)
     chosen = latest(step)

@@ -4,7 +4,8 @@ Read `evidence` for what is computed, `verdicts` for what it is taken to mean.
 """
 
 from spherical_motion.comparison.curves import Curves
-from spherical_motion.comparison.table import Comparison, Row, compare
+from spherical_motion.comparison.row import Row
+from spherical_motion.comparison.table import Comparison, compare
 from spherical_motion.comparison.verdicts import judge
 
 __all__ = ["Comparison", "Curves", "Row", "compare", "judge"]

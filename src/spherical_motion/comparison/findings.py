@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from spherical_motion.comparison.row import Row
 from spherical_motion.vocabulary.schedule import Stage
 from spherical_motion.vocabulary.verdict import VerdictKind
-
-if TYPE_CHECKING:
-    from spherical_motion.comparison.table import Row
 
 __all__ = ["findings_of"]
 

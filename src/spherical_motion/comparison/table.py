@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterator
@@ -13,44 +12,15 @@ import numpy as np
 from spherical_motion.comparison.curves import Curves, curves_of
 from spherical_motion.comparison.evidence import Evidence, gather
 from spherical_motion.comparison.findings import ALARMS, findings_of
+from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.series import Series, series_of
 from spherical_motion.comparison.verdicts import judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
+from spherical_motion.vocabulary.verdict import VerdictKind
 
-__all__ = ["Comparison", "Row", "compare"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One group in one stage. Angles are RMS over the judged samples, in radians.
-
-    Attributes:
-        group: name of the group.
-        number: stage number, from 1.
-        stage: its steps and settings.
-        measured: the angle found.
-        predicted: the angle expected of the same samples: Δ* once the transient has died out,
-            before that what the transient says.
-        ratio: measured / predicted.
-        interval: 95% interval of the ratio, from batch means.
-        equilibrium: Δ*.
-        samples: how many samples were judged.
-        verdict: the conclusion and its reason.
-    """
-
-    group: str
-    number: int
-    stage: Stage
-    measured: float
-    predicted: float
-    ratio: float
-    interval: tuple[float, float]
-    equilibrium: float
-    samples: int
-    verdict: Verdict
+__all__ = ["Comparison", "compare"]
 
 
 class Comparison:

@@ -19,7 +19,7 @@ from spherical_motion.errors import InvalidArgument, RecordingStopped
 from spherical_motion.monitor.cells import CellMeter
 from spherical_motion.monitor.ownership import Ownership, find_owners, plain_settings
 from spherical_motion.monitor.provenance import command_line, commit_of_caller, versions
-from spherical_motion.monitor.station import Sampling, Sink, Station
+from spherical_motion.monitor.station import Sampling, Station
 from spherical_motion.records import RunInfo, RunWriter
 from spherical_motion.records.schema import BYTES_PER_ROW
 from spherical_motion.vocabulary.groups import InvariantGroup
@@ -27,7 +27,7 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 __all__ = ["Monitor"]
 
 
-class Monitor(Sink):
+class Monitor:
     """Measures the motion of invariant groups at each step of one or several optimizers.
 
     Works through `torch.optim`'s own step hooks, so the training loop stays as it is. Training

@@ -47,7 +47,7 @@ class StageForecast:
         if self.stage.hp is None:
             return f"{span}: the settings vary, so there is no single equilibrium."
         if math.isnan(self.equilibrium_angle):
-            return f"{span}: no weight decay, so no equilibrium; the angle only shrinks."
+            return f"{span}: no equilibrium at {self.stage.settings}."
         head = f"{span}: equilibrium {self.equilibrium_angle:.3g} rad a step; "
         if self.settles:
             return head + f"within 5% of it after {self.steps_needed:,.0f} steps."

@@ -81,7 +81,7 @@ def test_non_finite_steps_decide_over_everything_after(write_run) -> None:
     products[700] = np.nan
     row = compare(write_run({"conv": products}, SETTLED))["conv"]
     assert row.verdict.kind is VerdictKind.NON_FINITE
-    assert "1 steps" in row.verdict.reason
+    assert "at 1 step of" in row.verdict.reason
 
 
 def test_weights_that_do_not_move_are_frozen(write_run) -> None:
@@ -173,6 +173,84 @@ def test_sampling_every_tenth_step_in_pairs_says_the_same(write_run) -> None:
         assert b.ratio == pytest.approx(a.ratio, abs=0.05)
 
 
+def test_a_cosine_stepped_once_an_epoch_is_one_stage(write_run) -> None:
+    epochs = [0.005 + 0.05 * (1 + math.cos(math.pi * t / 40)) for t in range(40)]
+    settings = [(lr, 0.02, 0.9) for lr in epochs for _ in range(50)]
+    products = {"conv": simulate_sgd(settings, norm0=2.0)}
+    for steps in (None, [i for i in range(2000) if i % 10 < 2]):
+        comparison = compare(write_run(products, settings, steps=steps))
+        assert len(comparison) == 1
+        assert comparison["conv"].verdict.kind is VerdictKind.APPROACHING
+        assert comparison["conv"].ratio == pytest.approx(1.0, abs=0.08)
+
+
+def test_foreign_writes_are_no_approach(write_run) -> None:
+    def hold(step: int, w: np.ndarray) -> None:
+        w *= 3.0 / np.linalg.norm(w)
+
+    settings = constant(0.01, 0.002, 0.9, 3000)
+    comparison = compare(
+        write_run({"conv": simulate_sgd(settings, norm0=3, tamper=hold)}, settings)
+    )
+    assert comparison["conv"].verdict.kind is VerdictKind.OFF
+    assert "law of motion" in comparison["conv"].verdict.reason
+    assert len(comparison.alarms) == 1
+
+
+def test_adamw_does_not_care_about_the_scale_of_the_loss(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 6000)
+    products = simulate_adamw(settings, norm0=4.5)
+    products[:, 3] = 1e-3 * np.sqrt(products[:, 0] * products[:, 4])  # a defect of 1e-3
+    told = {"class": "AdamW", "betas": [0.9, 0.999]}
+    found = []
+    for scale in (1.0, 1e3):
+        scaled = products * np.array([1, 1, 1, scale, scale**2, scale])
+        run = write_run({"conv": scaled}, settings, optimizer=told, numel=400, defect=1e-3)
+        found.append(compare(run)["conv"].verdict)
+    assert found[0].kind is found[1].kind is VerdictKind.IN_EQUILIBRIUM
+    assert found[0].evidence["radial_share"] == pytest.approx(found[1].evidence["radial_share"])
+
+
+def test_invariance_lost_on_the_way_is_not_blamed_on_epsilon(write_run) -> None:
+    products = simulate_sgd(SETTLED)
+    products[:, 3] = 0.3 * np.sqrt(products[:, 0] * products[:, 4])
+    row = compare(write_run({"conv": products}, SETTLED, defect=1e-5))["conv"]
+    assert row.verdict.kind is VerdictKind.NOT_SCALE_INVARIANT
+    assert "eval mode" in row.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ([(0.1 * (1 - t / 50), 0.02, 0.9) for t in range(55)], "settings outside"),
+        (constant(0.1, 0.02, 1.0, 60), "SGD"),
+    ],
+)
+def test_settings_no_theory_covers_do_not_take_the_run_with_them(
+    write_run, settings, words
+) -> None:
+    products = {"odd": simulate_sgd(settings), "other": simulate_sgd(settings, seed=1)}
+    comparison = compare(write_run(products, settings))
+    assert {row.verdict.kind for row in comparison} == {VerdictKind.NO_THEORY}
+    assert words in comparison["odd"].verdict.reason
+    assert comparison.curves("odd").steps.size == len(settings)
+
+
+def test_weights_that_begin_at_zero_are_judged_from_where_they_have_a_direction(write_run) -> None:
+    products = simulate_sgd(SETTLED)
+    products[:3, [0, 1, 3]] = 0.0
+    comparison = compare(write_run({"zero": products, "good": simulate_sgd(SETTLED)}, SETTLED))
+    assert {row.verdict.kind for row in comparison} == {VerdictKind.IN_EQUILIBRIUM}
+
+
+def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
+    products = simulate_sgd(SETTLED)
+    products[:, 3:] = np.nan
+    row = compare(write_run({"conv": products}, SETTLED))["conv"]
+    assert row.verdict.kind is VerdictKind.TOO_FEW_SAMPLES
+    assert "is it cleared" in row.verdict.reason
+
+
 # The order, rule by rule, on evidence made by hand
 
 
@@ -186,9 +264,11 @@ def evidence(**changes) -> Evidence:
         moved=True,
         lr_is_zero=False,
         no_decay=False,
+        driven=1000,
         norm_change=1.0,
         radial_share=0.0,
         defect=1e-6,
+        expected_defect=1e-6,
         settled=True,
         equilibrium=0.1,
         transient=0.1,
@@ -207,6 +287,7 @@ FAULTS = {
     VerdictKind.NON_FINITE: {"non_finite": 4},
     VerdictKind.FROZEN: {"moved": False},
     VerdictKind.NO_WEIGHT_DECAY: {"no_decay": True},
+    VerdictKind.NOT_SCALE_INVARIANT: {"defect": 0.5},
     VerdictKind.EPSILON_DOMINATED: {"radial_share": -0.2},
     VerdictKind.NO_THEORY: {"no_theory": "none."},
     VerdictKind.APPROACHING: {"settled": False, "steps_more": 10.0},
@@ -236,7 +317,10 @@ def test_of_several_faults_the_first_decides() -> None:
 
 def test_mixed_weight_decay_is_named_whatever_the_verdict() -> None:
     mixed = ((0.1, 0.1, 0.9), (0.1, 0.0, 0.9))
-    assert "Members differ in weight decay: 0, 0.1" in judge(evidence(mixed=mixed)).reason
+    assert "Members differ in weight decay (0, 0.1)" in judge(evidence(mixed=mixed)).reason
+    mixed = ((0.1, 0.1, 0.9), (0.2, 0.1, 0.8))
+    found = judge(evidence(mixed=mixed)).reason
+    assert "learning rate (0.1, 0.2) and momentum (0.8, 0.9)" in found
 
 
 def test_uneven_steps_are_mentioned() -> None:

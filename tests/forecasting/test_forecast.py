@@ -66,7 +66,7 @@ def test_varying_and_decay_free_stages_say_that_they_have_no_equilibrium() -> No
     assert "vary" in str(first)
     assert math.isnan(first.equilibrium_angle)
     assert "equilibrium" in str(second)
-    assert "no weight decay" in str(third)
+    assert "no equilibrium at lr 0.1, weight decay 0" in str(third)
     assert not third.settles
 
 

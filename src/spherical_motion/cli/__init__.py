@@ -38,12 +38,6 @@ def main() -> None:
     """Run `smd`; a user's mistake ends in one line and exit code 2, not in a traceback."""
     try:
         app(prog_name="smd")
-    except SphericalMotionError as error:
+    except (SphericalMotionError, OSError) as error:
         print(f"smd: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("smd: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `smd compare ... | head`
-        sys.stderr.close()
-        sys.exit(0)

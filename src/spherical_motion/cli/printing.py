@@ -8,24 +8,19 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from spherical_motion.comparison import Comparison, Row
+from spherical_motion.comparison import ALARMS, Comparison, Row
 from spherical_motion.vocabulary.verdict import VerdictKind
 
 __all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout"]
 
 WIDTH_WITHOUT_TERMINAL = 160
 
-COLOURS = {
-    VerdictKind.IN_EQUILIBRIUM: "green",
-    VerdictKind.APPROACHING: "yellow",
-    VerdictKind.HEAVY_TAILED: "yellow",
-    VerdictKind.OFF: "red",
-    VerdictKind.NON_FINITE: "red",
-    VerdictKind.EPSILON_DOMINATED: "magenta",
-    VerdictKind.NOT_SCALE_INVARIANT: "magenta",
-}
+COLOURS = {VerdictKind.IN_EQUILIBRIUM: "green", VerdictKind.APPROACHING: "yellow"} | dict.fromkeys(
+    ALARMS, "red"
+)
 
 
 def stdout() -> Console:
@@ -40,14 +35,8 @@ def print_comparison(comparison: Comparison) -> None:
     numbers = dict.fromkeys((row.number, row.stage) for row in comparison)
     for number, stage in numbers:
         rows = [row for row in comparison if (row.number, row.stage) == (number, stage)]
-        if stage.hp is not None:
-            settings = f"lr {stage.hp.lr:g}, weight decay {stage.hp.weight_decay:g}"
-            settings += f", momentum {stage.hp.momentum:g}"
-        else:
-            settings = "settings vary"
-        console.print(
-            f"\nStage {number}: {settings}, steps {stage.start:,} to {stage.stop:,}", style="bold"
-        )
+        heading = f"Stage {number}: {stage.settings}, steps {stage.start:,} to {stage.stop:,}"
+        console.print(f"\n{heading}", style="bold")
         console.print(_table(rows))
     console.print("\nWhat this says", style="bold")
     for sentence in comparison.findings:
@@ -63,19 +52,14 @@ def _table(rows: list[Row]) -> Table:
     for row in rows:
         colour = COLOURS.get(row.verdict.kind, "default")
         table.add_row(
-            _plain(row.group),
+            escape(row.group),
             _number(row.measured, ".3g"),
             _number(row.predicted, ".3g"),
             _number(row.ratio, ".2f"),
             _number(row.measured / row.equilibrium, ".2f"),
-            f"[{colour}]{row.verdict.kind.value}[/]: {_plain(row.verdict.reason)}",
+            f"[{colour}]{row.verdict.kind.value}[/]: {escape(row.verdict.reason)}",
         )
     return table
-
-
-def _plain(text: str) -> str:
-    """Text that rich must not read as markup."""
-    return text.replace("[", "\\[")
 
 
 def _number(value: float, spec: str) -> str:

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spherical_motion.cli.printing import print_comparison
+from spherical_motion.cli.printing import comparison_to_plain, print_comparison, print_json
+from spherical_motion.comparison import compare
 
 __all__ = ["free_directory", "train_command", "train_watched"]
 
@@ -22,16 +23,22 @@ def train_command(
     ] = None,
     every: Annotated[int, typer.Option(help="Measure from one step in so many.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Train a recipe with the monitor attached, then compare it with the theory.
 
     Example: smd train digits --out runs/first --every 10
-    """
-    from spherical_motion.comparison import compare
 
+    Exits with 1 if a group needs attention, like smd compare.
+    """
     directory = train_watched(name, out or free_directory(name), every=every, seed=seed)
-    print_comparison(compare(directory))
-    print(f"\nrun     {directory}\nreport  smd report {directory}")
+    comparison = compare(directory)
+    if json:
+        print_json(comparison_to_plain(comparison))
+    else:
+        print_comparison(comparison)
+        print(f"\nrun     {directory}\nreport  smd report {directory}")
+    raise typer.Exit(1 if comparison.alarms else 0)
 
 
 def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) -> Path:

@@ -6,6 +6,6 @@ Read `evidence` for what is computed, `verdicts` for what it is taken to mean.
 from spherical_motion.comparison.curves import Curves
 from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.table import Comparison, compare
-from spherical_motion.comparison.verdicts import judge
+from spherical_motion.comparison.verdicts import ALARMS, judge
 
-__all__ = ["Comparison", "Curves", "Row", "compare", "judge"]
+__all__ = ["ALARMS", "Comparison", "Curves", "Row", "compare", "judge"]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from spherical_motion import theory
-from spherical_motion.comparison.series import Series, momentum_memory
+from spherical_motion.comparison.series import Series, settling_memory
 from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.forecasting import WITHIN, rest_excess
@@ -33,6 +33,9 @@ __all__ = ["FEWEST_SAMPLES", "Evidence", "gather"]
 
 FEWEST_SAMPLES = 20
 """Fewer samples than this are not judged."""
+
+FEWEST_MEMORIES = 10
+"""A settled stretch shorter than this many times 1/(1 - α) steps is not judged either."""
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
@@ -47,9 +50,15 @@ class Evidence:
         non_finite: steps of the stage at which weights or gradient were NaN or infinite.
         moved: whether any sampled step changed the weights.
         lr_is_zero, no_decay: settings under which there is nothing to balance.
+        illegal: the first step whose settings no theory covers, or None.
+        driven: samples at which the gradient, or whatever drives the norm, is known.
         norm_change: norm at the last sample over norm at the first.
-        radial_share: mean <w, g> / (λ·mean |w|²): what the loss adds to the pull of weight decay.
+        radial_share: what the loss adds to the pull of weight decay, as a share of it: mean <w, g>
+            / (λ·mean |w|²) for L2; for AdamW, whose steps do not depend on the gradient's size,
+            mean <w, g>/|g| · √numel / (λ·mean |w|²).
         defect: √(mean <w, g>² / mean |w|²|g|²) in this stage.
+        expected_defect: what the norm layer's ε makes of the certified defect at this stage's
+            smallest norm: it grows as 1/|w|².
         no_theory: why this optimizer has no prediction, or None.
         settled: enough samples lie where the transient is within 5% of equilibrium.
         steps_needed: steps from the start of the stage until it is, at the mean drive.
@@ -74,9 +83,12 @@ class Evidence:
     moved: bool
     lr_is_zero: bool
     no_decay: bool
+    illegal: int | None = None
+    driven: int = 0
     norm_change: float = math.nan
     radial_share: float = math.nan
     defect: float = math.nan
+    expected_defect: float = math.nan
     no_theory: str | None = None
     settled: bool = False
     steps_needed: float = math.inf
@@ -131,12 +143,14 @@ def gather(
         moved=bool((here.gram.dd > 0).any()),
         lr_is_zero=bool(len(here)) and not here.lr.any(),
         no_decay=bool(len(here)) and not here.weight_decay.any(),
+        illegal=int(here.steps[here.illegal.argmax()]) if here.illegal.any() else None,
+        driven=here.driven,
         no_theory=series.no_theory,
         mixed=tuple(mixed),
     )
     if len(here) < 2 or not evidence.moved:
         return evidence
-    evidence = dataclasses.replace(evidence, **_condition(here))
+    evidence = dataclasses.replace(evidence, **_condition(here, start_norm=series.norm[0]))
     if not here.predictable or evidence.no_decay:
         tail = here[-max(len(here) // 4, FEWEST_SAMPLES) :]
         return dataclasses.replace(evidence, judged=len(tail), measured=_rms(tail.angle))
@@ -149,20 +163,23 @@ def gather(
     return dataclasses.replace(evidence, **_constant(here, stage, stage.hp))
 
 
-def _condition(here: Series) -> dict[str, float]:
+def _condition(here: Series, start_norm: float) -> dict[str, float]:
     """How invariant the group was, and how much its norm moved."""
-    gram = here.gram
-    has_gradient = np.isfinite(gram.wg) & np.isfinite(gram.gg)
+    known = here[np.isfinite(here.gram.wg) & (here.gram.gg > 0) & np.isfinite(here.gram.gg)]
+    gram = known.gram
     radial = pull = defect = math.nan
-    if has_gradient.any():
-        pull = float((here.weight_decay * gram.ww)[has_gradient].mean())
-        radial = float(gram.wg[has_gradient].mean())
-        scale = float((gram.ww * gram.gg)[has_gradient].mean())
-        defect = math.sqrt(float((gram.wg**2)[has_gradient].mean()) / scale) if scale else 0.0
+    if len(known):
+        pull = float((known.weight_decay * gram.ww).mean())
+        toward = gram.wg
+        if known.hp.decoupled:  # what an adaptive step makes of the gradient: entries of size one
+            toward = gram.wg / np.sqrt(gram.gg) * math.sqrt(known.group.numel)
+        radial = float(toward.mean())
+        defect = math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean()))
     return {
         "norm_change": float(here.norm[-1] / here.norm[0]),
         "radial_share": radial / pull if pull else math.nan,
         "defect": defect,
+        "expected_defect": here.group.defect * float(start_norm / here.norm.min()) ** 2,
         "residual": _median(here.residual),
     }
 
@@ -180,9 +197,11 @@ def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]
     angle = theory.equilibrium_angle(hp)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
     needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]))
-    needed = max(needed, momentum_memory(stage))
+    needed = max(needed, settling_memory(hp, here.hp.beta2))
     late = here.within(stage.start + needed, stage.stop)
-    enough = len(late) >= FEWEST_SAMPLES
+    # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
+    long_enough = stage.stop - stage.start - needed >= FEWEST_MEMORIES / (1.0 - hp.momentum)
+    enough = len(late) >= FEWEST_SAMPLES and long_enough
     judged = late if enough else here[-max(quarter, min(FEWEST_SAMPLES, len(here))) :]
 
     norms = here.driven_norm()
@@ -191,7 +210,8 @@ def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]
     more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]))
     if more == 0.0 and not settled:
         spacing = stage.steps / len(here)
-        more = max(needed + FEWEST_SAMPLES * spacing - stage.steps, 1.0)
+        window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
+        more = max(needed + window - stage.steps, 1.0)
     early = _mean(here.drive[:quarter])
     return {
         "settled": settled,

@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 
 from spherical_motion.comparison.row import Row
+from spherical_motion.comparison.verdicts import ALARMS
 from spherical_motion.vocabulary.schedule import Stage
 from spherical_motion.vocabulary.verdict import VerdictKind
 
 __all__ = ["findings_of"]
 
-ALARMS = (
-    VerdictKind.NON_FINITE,
-    VerdictKind.OFF,
-    VerdictKind.FROZEN,
-    VerdictKind.NOT_SCALE_INVARIANT,
-    VerdictKind.EPSILON_DOMINATED,
-)
-"""Verdicts that ask for action and come first."""
+STATES = {
+    VerdictKind.TOO_FEW_SAMPLES: "not judged for lack of samples",
+    VerdictKind.NO_WEIGHT_DECAY: "without weight decay",
+    VerdictKind.NO_THEORY: "measured but not predicted",
+    VerdictKind.APPROACHING: "following settings that vary",
+}
+"""Verdicts that read badly after "are"."""
 
 NAMED = 3
 """So many groups are named before the rest is counted."""
@@ -48,7 +48,7 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
 
 def stage_label(number: int, stage: Stage) -> str:
     """How a stage is called in sentences: its number and, if constant, its learning rate."""
-    return f"Stage {number} (lr {stage.hp.lr:g})" if stage.hp else f"Stage {number} (varying)"
+    return f"Stage {number} (lr {stage.hp.lr:g})" if stage.hp else f"Stage {number} (it varies)"
 
 
 def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
@@ -71,7 +71,28 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
             f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
         )
     named = f" ({_names([r.group for r in rows])})" if 1 < len(rows) < total else ""
-    return f"{who} {are} {kind.value}{named}: {rows[0].verdict.reason}."
+    reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
+    return f"{who} {are} {STATES.get(kind, kind.value)}{named}: {reason}."
+
+
+def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
+    """What several rows of one verdict have in common, with the range of their numbers."""
+    numbers = {
+        VerdictKind.NO_WEIGHT_DECAY: ("norm_change", ".2f", "norms end at {} of where they began"),
+        VerdictKind.EPSILON_DOMINATED: ("radial_share", "+.0%", "ε changes decay's pull by {}"),
+        VerdictKind.NOT_SCALE_INVARIANT: ("defect", ".2g", "cosine of weights and gradient {}"),
+        VerdictKind.NON_FINITE: ("non_finite", ",.0f", "at {} steps"),
+        VerdictKind.TOO_FEW_SAMPLES: ("samples", ",.0f", "{} sampled steps"),
+        VerdictKind.APPROACHING: ("ratio", ".2f", "the angle is {} of the forecast for them"),
+        VerdictKind.HEAVY_TAILED: ("ratio", ".2f", "RMS angle {} of the predicted one"),
+        VerdictKind.OFF: ("ratio", ".2f", "{} of the predicted angle"),
+    }
+    if kind in numbers:
+        name, spec, words = numbers[kind]
+        known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]
+        if known:
+            return words.format(_span(known, spec))
+    return rows[0].verdict.reason
 
 
 def _span(values: Sequence[float], spec: str) -> str:

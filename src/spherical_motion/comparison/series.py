@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import sphere, theory
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.groups import InvariantGroup
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-from spherical_motion.vocabulary.schedule import Stage
 
-__all__ = ["Series", "series_of"]
+__all__ = ["Series", "series_of", "settling_memory"]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +37,7 @@ class Series:
         lr, weight_decay, momentum: settings at each sample.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        illegal: for each sample, whether its settings are outside what any theory covers.
         no_theory: why nothing can be predicted, or None.
     """
 
@@ -53,6 +53,7 @@ class Series:
     momentum: Array
     residual: Array
     non_finite: NDArray[np.int64]
+    illegal: NDArray[np.bool_]
     no_theory: str | None
 
     def __len__(self) -> int:
@@ -96,9 +97,15 @@ class Series:
         )
 
     @property
+    def driven(self) -> int:
+        """At how many samples the drive is known."""
+        return int(np.isfinite(self.drive).sum())
+
+    @property
     def predictable(self) -> bool:
         """Whether there is a theory and enough data to drive it."""
-        return self.no_theory is None and len(self) > 1 and bool(np.isfinite(self.drive).any())
+        lawful = self.no_theory is None and not self.illegal.any()
+        return lawful and len(self) > 1 and self.driven > 0
 
 
 def series_of(records: Records, index: int) -> Series:
@@ -106,25 +113,31 @@ def series_of(records: Records, index: int) -> Series:
     group = records.info.groups[index]
     gram, lr = records.gram[:, index], records.lr[:, index]
     measured = np.isfinite(lr)
-    moved = np.isfinite(gram.ww) & np.isfinite(gram.wd) & np.isfinite(gram.dd)
-    kept = measured & moved
+    finite = np.isfinite(gram.ww) & np.isfinite(gram.wd) & np.isfinite(gram.dd)
     # A gradient that is missing (None) is NaN and no harm; an infinite one is.
-    non_finite = records.steps[measured & (~moved | np.isinf(gram.gg))]
+    non_finite = records.steps[measured & (~finite | np.isinf(gram.gg))]
+    kept = measured & finite & (gram.ww > 0)  # weights of norm zero have no direction
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
-    hp, drive, residual = _other(), np.full(steps.shape, np.nan), np.full(steps.shape, np.nan)
-    no_theory = None
-    try:
-        hp = records.info.hyperparameters(records.info.members[index][0])
-        if theory.family_of(hp) is theory.Family.ADAMW:
-            drive = np.full(steps.shape, float(group.numel))
-        else:
-            drive = sphere.unit_gradient_drive(gram, lr, weight_decay, momentum)
-            residual = theory.law_of_motion_residual(
-                hp, gram, steps=steps, lr=lr, weight_decay=weight_decay, momentum=momentum
-            )
-    except (NoTheory, InvalidArgument) as reason:
-        no_theory = str(reason)
+    illegal = ~((lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1))
+    main_slice = records.main_slices[index]
+    hp = records.info.hyperparameters(main_slice)
+    no_theory = _why_no_theory(records, group, main_slice, hp)
+    drive, residual = np.full(steps.shape, np.nan), np.full(steps.shape, np.nan)
+    if no_theory is None and theory.family_of(hp) is theory.Family.ADAMW:
+        drive = np.full(steps.shape, float(group.numel))
+    elif no_theory is None:
+        legal = ~illegal
+        told = lr[legal], weight_decay[legal], momentum[legal]
+        drive[legal] = sphere.unit_gradient_drive(gram[legal], *told)
+        residual[legal] = theory.law_of_motion_residual(
+            hp,
+            gram[legal],
+            steps=steps[legal],
+            lr=told[0],
+            weight_decay=told[1],
+            momentum=told[2],
+        )
     return Series(
         group=group,
         hp=hp,
@@ -138,14 +151,39 @@ def series_of(records: Records, index: int) -> Series:
         momentum=momentum,
         residual=residual,
         non_finite=non_finite,
+        illegal=illegal,
         no_theory=no_theory,
     )
 
 
-def momentum_memory(stage: Stage) -> float:
-    """Steps that the momentum buffer takes to forget the settings before the stage."""
-    return MOMENTUM_MEMORIES / (1.0 - stage.hp.momentum) if stage.hp is not None else 0.0
+def settling_memory(hp: HyperParameters, beta2: float | None) -> float:
+    """Steps an optimizer's state takes to forget the settings and gradients before a stage.
+
+    The momentum buffer's 1/(1 - α), and for AdamW the second moment's 1/(1 - β2) as well: until
+    it has settled, AdamW's steps are not of the size that its theory assumes.
+    """
+    memory = MOMENTUM_MEMORIES / (1.0 - hp.momentum)
+    if hp.optimizer == "adamw" and beta2 is not None:
+        memory = max(memory, 1.0 / (1.0 - beta2))
+    return memory
 
 
-def _other() -> HyperParameters:
-    return HyperParameters("other", lr=0.0)
+def _why_no_theory(
+    records: Records, group: InvariantGroup, main_slice: int, hp: HyperParameters
+) -> str | None:
+    if group.kind == "rescale":
+        return "its members scale by different powers of a number: a symmetry without this motion"
+    number = records.info.slice_param_group[main_slice]
+    told = records.info.param_groups[number]
+    try:
+        theory.family_of(hp)
+    except NoTheory as reason:
+        name = told["class"] + (" with amsgrad=True" if told.get("amsgrad") else "")
+        return f"{name}: {reason}"
+    for event in records.events:
+        if event["kind"] == "settings_changed" and records.info.param_group_of(event) == number:
+            changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
+            return (
+                f"settings that no schedule touches were changed at step {event['step']}: {changed}"
+            )
+    return None

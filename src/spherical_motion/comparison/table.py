@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +11,13 @@ import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
 from spherical_motion.comparison.evidence import Evidence, gather
-from spherical_motion.comparison.findings import ALARMS, findings_of
+from spherical_motion.comparison.findings import findings_of
 from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.series import Series, series_of
-from spherical_motion.comparison.verdicts import judge
+from spherical_motion.comparison.verdicts import ALARMS, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import VerdictKind
 
 __all__ = ["Comparison", "compare"]
 
@@ -75,11 +74,6 @@ class Comparison:
         """Rows whose verdict asks for action: off, frozen, non-finite, not invariant enough."""
         return tuple(row for row in self.rows if row.verdict.kind in ALARMS)
 
-    @property
-    def verdicts(self) -> dict[VerdictKind, int]:
-        """How many rows ended in which verdict."""
-        return dict(Counter(row.verdict.kind for row in self.rows))
-
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
@@ -119,7 +113,7 @@ class Comparison:
         return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
 
 
-def compare(run: str | Path | Records) -> Comparison:
+def compare(run: str | os.PathLike[str] | Records) -> Comparison:
     """Hold a recorded run against the theory.
 
     Args:

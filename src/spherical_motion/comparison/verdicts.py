@@ -13,16 +13,34 @@ from types import MappingProxyType
 from spherical_motion.comparison.evidence import FEWEST_SAMPLES, Evidence
 from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
 
-__all__ = ["RULES", "judge"]
+__all__ = ["ALARMS", "RULES", "judge"]
+
+ALARMS = (
+    VerdictKind.NON_FINITE,
+    VerdictKind.OFF,
+    VerdictKind.FROZEN,
+    VerdictKind.NOT_SCALE_INVARIANT,
+    VerdictKind.EPSILON_DOMINATED,
+)
+"""Verdicts that ask for action."""
 
 LOW, HIGH = 0.95, 1.05
 """A ratio whose 95% interval meets this range agrees with the theory."""
+
+FAR_LOW, FAR_HIGH = 0.85, 1.18
+"""The transient is a leading-order law: an interval that misses even this range contradicts it."""
+
+VAGUE = 0.30
+"""An interval wider than this says little; the reason then admits it."""
 
 RADIAL_LIMIT = 0.10
 """A radial gradient of this share of the weight decay's pull shifts the angle by 5%."""
 
 DEFECT_LIMIT = 0.05
 """|cos(w, g)| above which an unproven group is called not scale-invariant."""
+
+BEYOND_EPSILON = 30.0
+"""So many times the defect that ε explains is not ε's doing."""
 
 RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
@@ -44,36 +62,52 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _too_few_samples(e: Evidence) -> str | None:
-    if e.samples + e.non_finite >= FEWEST_SAMPLES:
-        return None
-    return f"{e.samples} sampled steps in this stage; at least {FEWEST_SAMPLES} are needed"
+    if e.samples + e.non_finite < FEWEST_SAMPLES:
+        return f"{e.samples} sampled steps in this stage; at least {FEWEST_SAMPLES} are needed"
+    predictable = e.moved and not e.no_theory and not e.no_decay and e.illegal is None
+    if predictable and not e.non_finite and e.driven < FEWEST_SAMPLES:
+        return (
+            f"the steps are known, but a gradient at only {e.driven} of {e.samples}: is it cleared "
+            "before optimizer.step() has returned?"
+        )
+    return None
 
 
 def _non_finite(e: Evidence) -> str | None:
     if not e.non_finite:
         return None
-    return f"weights or gradient were NaN or infinite at {e.non_finite:,} steps of this stage"
+    times = "step" if e.non_finite == 1 else "steps"
+    return f"weights or gradient were NaN or infinite at {e.non_finite:,} {times} of this stage"
 
 
 def _frozen(e: Evidence) -> str | None:
     if e.moved:
         return None
-    why = "the learning rate is 0" if e.lr_is_zero else "it received no step"
-    return f"the weights did not move: {why}"
+    why = "the learning rate is 0" if e.lr_is_zero else "no gradient, or not the optimizer's"
+    return f"no sampled step changed the weights: {why}"
 
 
 def _no_weight_decay(e: Evidence) -> str | None:
     if not e.no_decay:
         return None
-    grew = (e.norm_change - 1.0) * 100.0
+    change = (e.norm_change - 1.0) * 100.0
     return (
-        "without weight decay there is no equilibrium: the norm can only grow "
-        f"({grew:+.1f}% in this stage) and the angle shrinks with it"
+        "without weight decay there is no equilibrium: nothing holds the norm "
+        f"({change:+.1f}% in this stage), and the angle shrinks as it grows"
     )
 
 
 def _not_scale_invariant(e: Evidence) -> str | None:
-    if e.group.proven or not (e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT):
+    if e.group.proven:
+        limit = max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect)
+        if not e.defect > limit:
+            return None
+        return (
+            f"it was proven invariant when the run began, but now the gradient has a radial part "
+            f"(cosine {e.defect:.2g}), far more than the norm layer's ε explains: is that layer in "
+            "eval mode, or was the model changed?"
+        )
+    if not (e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT):
         return None
     return (
         f"the gradient is not orthogonal to the weights (cosine {e.defect:.2g}), and no "
@@ -84,52 +118,56 @@ def _not_scale_invariant(e: Evidence) -> str | None:
 def _epsilon_dominated(e: Evidence) -> str | None:
     if not abs(e.radial_share) > RADIAL_LIMIT:
         return None
+    verb = "adds" if e.radial_share > 0 else "takes"
+    side = "to" if e.radial_share > 0 else "from"
     return (
-        "proven invariant but for the ε of its norm layer, which by now adds "
-        f"{e.radial_share:+.0%} to the pull of weight decay: its input is too small for it"
+        "invariant but for the ε of its norm layer, whose input is by now so small that it "
+        f"{verb} {abs(e.radial_share):.0%} {side} the pull of weight decay"
     )
 
 
 def _no_theory(e: Evidence) -> str | None:
-    return e.no_theory.rstrip(".") if e.no_theory else None
+    if e.no_theory:
+        return e.no_theory.rstrip(".")
+    if e.illegal is not None:
+        return f"at step {e.illegal:,} the optimizer was told settings outside any theory's range"
+    return None
 
 
 def _approaching(e: Evidence) -> str | None:
-    if e.settled:
+    if e.settled or not _follows_forecast(e):
         return None
     if e.stage.hp is None:
-        if not e.ratio.meets(LOW, HIGH):
-            return None
         return (
             "the settings vary, so the equilibrium itself moves; the angle follows the forecast "
             f"(measured/forecast {e.ratio.value:.2f})"
         )
-    share = e.transient / e.equilibrium
-    text = f"forecast at {share:.2f} of equilibrium by now"
-    if math.isfinite(e.ratio.value):
-        text += f", measured {e.measured / e.equilibrium:.2f}"
-    if e.drive_change < FADED:
+    text = f"forecast at {e.transient / e.equilibrium:.2f} of equilibrium by now, measured "
+    text += f"{e.measured / e.equilibrium:.2f}"
+    fading = e.drive_change < FADED
+    if fading:
         text += f"; the gradient fades (its square × {e.drive_change:.2g} in this stage), which "
         text += "lets the norm shrink further"
     if math.isfinite(e.steps_more):
         text += f"; about {e.steps_more:,.0f} more steps to within 5%"
-        text += ", once it has stopped fading" if e.drive_change < FADED else ""
-    else:
-        text += "; with next to no gradient left, nothing says when"
-    return text
+        return text + (", once it has stopped fading" if fading else "")
+    return text + "; with next to no gradient left, nothing says when"
 
 
 def _in_equilibrium(e: Evidence) -> str | None:
     if not (e.settled and e.ratio.meets(LOW, HIGH)):
         return None
     text = f"turns at {e.ratio.value:.2f} of the predicted angle{_interval(e)}"
+    if e.ratio.high - e.ratio.low > VAGUE:
+        text += "; too few independent steps to tell more closely"
     if e.mean_ratio < UNEVEN * e.ratio.value:
         text += f"; the steps are uneven, the plain mean is only {e.mean_ratio:.2f}"
     return text
 
 
 def _heavy_tailed(e: Evidence) -> str | None:
-    if not (e.settled and e.step_law.meets(LOW, HIGH)):
+    balanced = e.step_law.meets(LOW, HIGH) and abs(e.step_law.value - 1.0) < RADIAL_LIMIT
+    if not (e.settled and balanced):
         return None
     return (
         f"steps and norm balance (√(mean D/mean R) at {e.step_law.value:.2f} of its law), but the "
@@ -139,9 +177,9 @@ def _heavy_tailed(e: Evidence) -> str | None:
 
 
 def _off(e: Evidence) -> str | None:
+    against = "the predicted angle" if e.settled else "the forecast"
     if math.isnan(e.ratio.value):
-        return "nothing to hold the angle against: no gradient was recorded in this stage"
-    against = "the forecast" if e.stage.hp is None else "the predicted angle"
+        return f"measured {e.measured:.3g} rad a step, and the forecast is not to move at all"
     text = f"turns at {e.ratio.value:.2f} of {against}{_interval(e)}: "
     if e.residual > RESIDUAL_LIMIT:
         return text + (
@@ -151,16 +189,22 @@ def _off(e: Evidence) -> str | None:
     if e.mixed:
         return text + "its members do not share one setting"
     if abs(e.radial_share) > RADIAL_LIMIT / 3:
-        return text + f"the ε of its norm layer adds {e.radial_share:+.0%} to weight decay's pull"
-    if abs(e.drift) > 0.05:
         return text + (
-            f"its norm still moved {e.drift:+.0%} while it was judged, though the forecast had it "
-            "at rest"
+            f"the ε of its norm layer changes weight decay's pull by {e.radial_share:+.0%}"
         )
+    if abs(e.drift) > 0.05:
+        return text + f"its norm moved by {e.drift:+.0%} while it was judged"
+    if math.isnan(e.residual):
+        return text + "the steps themselves cannot be checked (no law of motion, or no neighbours)"
     return text + (
-        "each step obeys the law of motion and the norm is at rest, so single large gradients "
-        "must be missing from so short a window"
+        "each step obeys the law of motion and the norm is at rest, so the gradient's size must "
+        "have changed within the stage"
     )
+
+
+def _follows_forecast(e: Evidence) -> bool:
+    """Whether the transient explains what was measured, by a generous margin."""
+    return not e.residual > RESIDUAL_LIMIT and e.ratio.meets(FAR_LOW, FAR_HIGH)
 
 
 RULES: MappingProxyType[VerdictKind, Callable[[Evidence], str | None]] = MappingProxyType(
@@ -188,9 +232,11 @@ def _interval(e: Evidence) -> str:
 
 
 def _mixed(e: Evidence) -> str:
-    if not e.mixed:
-        return ""
-    decays = sorted({decay for _, decay, _ in e.mixed})
-    rates = sorted({lr for lr, _, _ in e.mixed})
-    what, values = ("weight decay", decays) if len(decays) > 1 else ("learning rate", rates)
-    return f". Members differ in {what}: {', '.join(f'{v:g}' for v in values)}"
+    names = ("learning rate", "weight decay", "momentum")
+    values = [sorted(set(column)) for column in zip(*e.mixed, strict=True)]
+    differing = [
+        f"{name} ({', '.join(f'{v:g}' for v in found)})"
+        for name, found in zip(names, values, strict=False)
+        if len(found) > 1
+    ]
+    return f". Members differ in {' and '.join(differing)}" if differing else ""

@@ -28,7 +28,7 @@ from spherical_motion.invariance.norms import NormObserver
 from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.sandbox import undisturbed
 from spherical_motion.invariance.slices import Evidence, RowSums
-from spherical_motion.vocabulary.groups import strip_wrappers
+from spherical_motion.vocabulary.groups import bare_names
 
 __all__ = ["Pass", "Prober", "Weights"]
 
@@ -85,10 +85,11 @@ class Prober:
                 f"({', '.join(lazy)}). Run it once on example inputs first."
             )
         # Floating parameters by the name users see; functional_call wants the module's own name.
+        named = dict(self._model.named_parameters())
         self._parameters = {
-            strip_wrappers(name): (name, parameter)
-            for name, parameter in self._model.named_parameters()
-            if parameter.is_floating_point()
+            bare: (name, named[name])
+            for bare, name in bare_names(named).items()
+            if named[name].is_floating_point()
         }
         first = next((p for _, p in self._parameters.values()), torch.empty(0))
         self._device_type, self._native = first.device.type, first.dtype

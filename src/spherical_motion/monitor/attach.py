@@ -10,6 +10,7 @@ import torch
 
 from spherical_motion.invariance import find_groups
 from spherical_motion.monitor.monitor import Monitor
+from spherical_motion.records import read_info
 
 __all__ = ["watch"]
 
@@ -25,7 +26,8 @@ def watch(
 ) -> Monitor:
     """Find the scale-invariant groups of a model and record their motion from now on.
 
-    `find_groups` and `Monitor` in one: see there for details and errors.
+    `find_groups` and `Monitor` in one: see there for details and errors. With `resume=True` the
+    groups are those the run began with, and the model is not probed again.
 
     Args:
         model: in the mode it trains in; comes back bit-identical.
@@ -42,5 +44,9 @@ def watch(
         NoInvariantGroup: nothing in the model is scale-invariant.
         ModelError: the model cannot be probed on these inputs.
     """
-    groups = find_groups(model, example_inputs, granularity)
+    if options.get("resume") and directory is not None:
+        # Rows that died since would not be certified again: go on with what the run began with.
+        groups = read_info(directory).groups
+    else:
+        groups = find_groups(model, example_inputs, granularity)
     return Monitor(model, optimizer, groups, directory, **options)

@@ -19,8 +19,8 @@ from spherical_motion.errors import InvalidArgument, RecordingStopped
 from spherical_motion.monitor.cells import CellMeter
 from spherical_motion.monitor.ownership import Ownership, find_owners, plain_settings
 from spherical_motion.monitor.provenance import command_line, commit_of_caller, versions
-from spherical_motion.monitor.station import Sampling, Station
-from spherical_motion.records import RunInfo, RunWriter
+from spherical_motion.monitor.station import Sampling, Station, refuse_second
+from spherical_motion.records import RunInfo, RunWriter, steps_at_close
 from spherical_motion.records.schema import BYTES_PER_ROW
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -45,8 +45,9 @@ class Monitor:
         cells_every: also record the six products of every certified cell (filter, head) at one
             step in so many; left out, never.
         resume: append to the run that `directory` holds already.
-        first_step: number of the next step; left out, 0 or, when resuming, the last recorded
-            one + 1. After going back to a checkpoint pass its step: the later record wins.
+        first_step: number of the next step; left out, 0 or, when resuming, where the run was
+            closed (killed: one past the last recorded step). After going back to a checkpoint
+            pass its step: the later record wins.
         steps: planned length of the run, to foretell its size on disk.
         quiet: do not print the line that says what is watched.
 
@@ -105,28 +106,28 @@ class Monitor:
                 "Monitor(groups=...) expects at least one group, got none. Find them with "
                 "spherical_motion.find_groups(model, example_inputs)."
             )
+        for optimizer in self.optimizers:
+            refuse_second(optimizer)
+        planned = 100_000 if steps is None else _positive("steps", steps)
+        if first_step is not None:
+            first_step = _whole("first_step", first_step, least=0)
         owners = find_owners(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else _timestamped()
         info = self._facts(owners, every, burst)
-        self._writer = RunWriter(self.directory, info, resume=resume)
-        self._pid = os.getpid()
-        self._told = False
-        self._stations: list[Station] = []
         sampling = Sampling(every, burst, cells_every)
-        start = self._writer.next_step if first_step is None else first_step
-        try:
-            for index in range(len(self.optimizers)):
-                station = self._station(index, info, owners, sampling, start)
-                if station is not None:
-                    self._stations.append(station)
-        except BaseException:
-            for station in self._stations:
-                station.detach()
-            self._writer.close()
-            raise
+        # Memory is taken and code compiled here; hooks come last, when nothing can fail any more.
+        stations = [self._station(i, info, owners, sampling) for i in range(len(self.optimizers))]
+        starts = self._starts(resume, first_step)
+        self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
+        self._pid = os.getpid()
+        self._stations = [station for station in stations if station is not None]
+        for index, station in enumerate(stations):
+            if station is not None:
+                next_step = self._writer.next_step if starts is None else starts[index]
+                station.attach(next_step, str(self.directory))
         self._closed = False
         if not quiet:
-            print(self._greeting(info, steps), file=sys.stderr)
+            print(self._greeting(info, planned), file=sys.stderr)
 
     @property
     def step(self) -> int:
@@ -144,7 +145,7 @@ class Monitor:
             values = {name: _light(value) for name, value in scalars.items()}
             self._writer.scalars(max(self.step - 1, 0), values)
 
-    def event(self, kind: str, step: int | None = None, **data: Any) -> None:
+    def event(self, kind: str, /, step: int | None = None, **data: Any) -> None:
         """Record that something happened: `kind` is a word, `data` anything JSON can hold."""
         if self._active():
             self._writer.event(kind, step=self.step if step is None else step, **data)
@@ -171,6 +172,10 @@ class Monitor:
         self._closed = True
         for station in self._stations:
             station.detach()
+        steps = {id(station.optimizer): station.step for station in self._stations}
+        self._writer.event(
+            "closed", step=self.step, steps=[steps.get(id(o), 0) for o in self.optimizers]
+        )
         self._writer.close()
 
     def __enter__(self) -> Monitor:
@@ -227,13 +232,19 @@ class Monitor:
             commit=commit_of_caller(),
         )
 
+    def _starts(self, resume: bool, first_step: int | None) -> list[int] | None:
+        """Where each optimizer goes on, if that is known: as it was when the run was closed."""
+        if not resume or first_step is not None:
+            return None
+        closed = steps_at_close(self.directory)
+        return closed if closed is not None and len(closed) == len(self.optimizers) else None
+
     def _station(
         self,
         index: int,
         info: RunInfo,
         owners: dict[str, Ownership],
         sampling: Sampling,
-        start: int,
     ) -> Station | None:
         mine = [i for i, s in enumerate(info.slices) if owners[s.parameter].optimizer == index]
         if not mine:
@@ -250,16 +261,13 @@ class Monitor:
             np.array(mine, dtype=np.int32),
             np.array([owners[s.parameter].param_group for s in members]),
             CellMeter(parameters, place, groups if sampling.cells_every else {}),
-            first_group=sum(len(o.param_groups) for o in self.optimizers[:index]),
+            number=index,
             sampling=sampling,
-            step=start,
             guarded=self._guarded,
             sink=self,
-            where=str(self.directory),
         )
 
-    def _greeting(self, info: RunInfo, steps: int | None) -> str:
-        planned = 100_000 if steps is None else _positive("steps", steps)
+    def _greeting(self, info: RunInfo, planned: int) -> str:
         size = planned * info.burst / info.every * len(info.slices) * BYTES_PER_ROW
         often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
         memory = sum(station.nbytes for station in self._stations)
@@ -285,9 +293,15 @@ def _as_list(
 
 
 def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    return _whole(name, value, least=1)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         remedy = " Use every=1 to measure each step." if name == "every" else ""
-        raise InvalidArgument(f"Monitor({name}=...) must be an int >= 1, got {value!r}.{remedy}")
+        raise InvalidArgument(
+            f"Monitor({name}=...) must be an int >= {least}, got {value!r}.{remedy}"
+        )
     return int(value)
 
 

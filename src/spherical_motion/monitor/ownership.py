@@ -11,7 +11,7 @@ import torch
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import check_measurable
-from spherical_motion.vocabulary.groups import InvariantGroup, strip_wrappers
+from spherical_motion.vocabulary.groups import InvariantGroup, bare_names
 
 __all__ = ["Ownership", "find_owners", "plain_settings"]
 
@@ -37,10 +37,8 @@ def find_owners(
             no optimizer (or more than one) steps, a group spread over optimizers, or a tensor
             that cannot be measured.
     """
-    parameters = {
-        strip_wrappers(name): parameter
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-    }
+    named = dict(model.named_parameters(remove_duplicate=False))
+    parameters = {bare: named[name] for bare, name in bare_names(named).items()}
     steppers: dict[int, list[tuple[int, int]]] = {}
     for o, optimizer in enumerate(optimizers):
         for g, param_group in enumerate(optimizer.param_groups):

@@ -11,7 +11,7 @@ Plain Parquet and JSON, nothing derived, nothing pickled. Start with `RunInfo` (
 `RunWriter` and `read`.
 """
 
-from spherical_motion.records.reader import read
+from spherical_motion.records.reader import read, read_info, steps_at_close
 from spherical_motion.records.result import CellSeries, Records, Series
 from spherical_motion.records.schema import BYTES_PER_ROW, SCHEMA_VERSION, RunInfo
 from spherical_motion.records.writer import RunWriter
@@ -25,4 +25,6 @@ __all__ = [
     "RunWriter",
     "Series",
     "read",
+    "read_info",
+    "steps_at_close",
 ]

@@ -63,7 +63,7 @@ class RunDirectory:
         """
         try:
             text = self.info.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             found = self._describe()
             raise NotARun(
                 f"{self.path} holds no run: expected {self.info.name} in it, found {found}. "

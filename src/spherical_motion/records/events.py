@@ -10,19 +10,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.durable import sync_file
 
 __all__ = ["append_events", "drop_torn_line", "make_event", "read_events"]
 
 
-def make_event(kind: str, step: int | None = None, **data: Any) -> dict[str, Any]:
+def make_event(kind: str, /, step: int | None = None, **data: Any) -> dict[str, Any]:
     """An event that happens now, as it is stored: time (ISO 8601), kind, step, then the data.
 
     >>> list(make_event("rescaled", step=7, factor=0.5))
     ['time', 'kind', 'step', 'factor']
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    return {"time": now, "kind": kind, "step": step, **data}
+    event = {"time": now, "kind": kind, "step": step}
+    # Data under a name of ours keep a trailing underscore instead of taking its place.
+    return event | {(f"{key}_" if key in event else key): value for key, value in data.items()}
 
 
 def append_events(path: Path, events: Iterable[Mapping[str, Any]]) -> None:
@@ -43,11 +46,21 @@ def drop_torn_line(path: Path) -> None:
 
 
 def read_events(path: Path) -> tuple[dict[str, Any], ...]:
-    """All whole lines, in the order in which they were written; none if there is no file."""
+    """All whole lines, in the order in which they were written; none if there is no file.
+
+    Raises:
+        RunDirectoryError: a line is damaged.
+    """
     if not path.exists():
         return ()
     *whole, _torn = path.read_bytes().split(b"\n")
-    return tuple(json.loads(line) for line in whole)
+    try:
+        return tuple(json.loads(line) for line in whole)
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"{path} is damaged ({error}). Restore it from a copy, or move it away to read the "
+            "rest of the run."
+        ) from error
 
 
 def _line(event: Mapping[str, Any]) -> str:

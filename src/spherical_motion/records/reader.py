@@ -17,11 +17,11 @@ from spherical_motion.records.dense import latest
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.events import read_events
 from spherical_motion.records.result import CellSeries, Records, Series
-from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA
+from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA, RunInfo
 from spherical_motion.records.segments import Segment, current_segments
 from spherical_motion.vocabulary.gram import FIELDS, Gram
 
-__all__ = ["read"]
+__all__ = ["read", "read_info", "steps_at_close"]
 
 LISTINGS = 100
 """How often a directory is listed before its files are taken to vanish for another reason."""
@@ -49,6 +49,22 @@ def read(directory: str | os.PathLike[str]) -> Records:
         rows=MappingProxyType({name: rows[name].to_numpy() for name in ROW_SCHEMA.names}),
         load_cells=functools.partial(_cells_of_group, run.cells),
     )
+
+
+def read_info(directory: str | os.PathLike[str]) -> RunInfo:
+    """The unchanging facts of a run alone: its groups, settings, versions.
+
+    Raises:
+        NotARun: `directory` holds no run, or one of a newer version.
+    """
+    return RunDirectory(Path(directory)).read_info()
+
+
+def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
+    """The next step of each optimizer when a run was last closed; None if it was cut off."""
+    events = read_events(RunDirectory(Path(directory)).events)
+    ends = [event for event in events if event["kind"] in ("closed", "resumed")]
+    return ends[-1]["steps"] if ends and ends[-1]["kind"] == "closed" else None
 
 
 def _cells_of_group(directory: Path, number: int) -> CellSeries:

@@ -90,23 +90,23 @@ class Records:
 
     @functools.cached_property
     def lr(self) -> Array:
-        """Learning rate; where the slices of a group differ (see `mixed`), its first slice's."""
-        return self._of_first_slice("lr")
+        """Learning rate; where the slices of a group differ (see `mixed`), its largest slice's."""
+        return self._of_main_slice("lr")
 
     @functools.cached_property
     def weight_decay(self) -> Array:
-        """Weight decay coefficient; of the first slice, like `lr`."""
-        return self._of_first_slice("weight_decay")
+        """Weight decay coefficient; of the largest slice, like `lr`."""
+        return self._of_main_slice("weight_decay")
 
     @functools.cached_property
     def momentum(self) -> Array:
-        """Momentum, or β1 of Adam-type optimizers; of the first slice, like `lr`."""
-        return self._of_first_slice("momentum")
+        """Momentum, or β1 of Adam-type optimizers; of the largest slice, like `lr`."""
+        return self._of_main_slice("momentum")
 
     @functools.cached_property
     def beta2(self) -> Array:
         """β2; NaN for optimizers without one."""
-        return self._of_first_slice("beta2")
+        return self._of_main_slice("beta2")
 
     @functools.cached_property
     def mixed(self) -> Mapping[str, tuple[tuple[float, float, float], ...]]:
@@ -181,15 +181,16 @@ class Records:
         """What the optimizer was told about a group, at each step from first to last recorded.
 
         A recorded value holds until the next one; an event "rate_changed" between two of them
-        (with "step", "param_group" and the new values) puts the change at its exact step. Of a
-        group with `mixed` settings: its first slice's.
+        (with "step", "optimizer", "param_group" and the new values) puts the change at its exact
+        step. Of a group with `mixed` settings: its largest slice's. Values are as recorded, also
+        those no optimizer should have been told.
 
         Raises:
             InvalidArgument: no such group, or nothing is recorded of it yet.
         """
         column = self.index(group)
-        first_slice = self.info.members[column][0]
-        param_group = self.info.slice_param_group[first_slice]
+        main_slice = self.main_slices[column]
+        param_group = self.info.slice_param_group[main_slice]
         measured = ~np.isnan(self.lr[:, column])
         if not measured.any():
             raise InvalidArgument(
@@ -208,8 +209,8 @@ class Records:
             chosen = latest(steps)
             lasts = np.diff(steps[chosen], append=recorded[-1] + 1)
             values[name] = np.repeat(held[chosen], lasts)
-        hp = self.info.hyperparameters(first_slice)
-        return Schedule(hp, start=int(recorded[0]), **values)
+        hp = self.info.hyperparameters(main_slice)
+        return Schedule(hp, start=int(recorded[0]), recorded=True, **values)
 
     def to_arrow(self) -> pa.Table:
         """One row per step and group: step, group, the six products, the four settings."""
@@ -257,8 +258,10 @@ class Records:
         return {name: i for i, name in enumerate(self.groups)}
 
     @functools.cached_property
-    def _first_slices(self) -> list[int]:
-        return [members[0] for members in self.info.members]
+    def main_slices(self) -> tuple[int, ...]:
+        """Per group the slice (an index into `info.slices`) that holds most of |w|² at first."""
+        size = np.nan_to_num(_first_known(self.slice_gram.ww))
+        return tuple(max(members, key=lambda i: size[i]) for members in self.info.members)
 
     def _per_slice(self, name: str) -> Array:
         return _frozen(self._layout.spread(self.rows[name]))
@@ -274,21 +277,40 @@ class Records:
         starts = np.cumsum([0, *counts[:-1]])
         return np.add.reduceat(per_slice, starts, axis=1)
 
-    def _of_first_slice(self, name: str) -> Array:
+    def _of_main_slice(self, name: str) -> Array:
         per_slice = self._per_slice(name)
-        if self._first_slices == list(range(per_slice.shape[1])):
+        if self.main_slices == tuple(range(per_slice.shape[1])):
             return per_slice
-        return _frozen(per_slice[:, self._first_slices])
+        return _frozen(per_slice[:, self.main_slices])
 
     def _rate_changes(
         self, param_group: int, name: str, after: int, until: int
     ) -> Iterator[tuple[int, float]]:
         """Steps and values of `name` from the events of one parameter group."""
-        for event in self.events:
-            if event["kind"] == "rate_changed" and event.get("param_group") == param_group:
+        for event in self._standing_changes:
+            if self.info.param_group_of(event) == param_group:
                 step, value = event.get("step"), event.get(name)
                 if step is not None and value is not None and after < step <= until:
                     yield step, value
+
+    @functools.cached_property
+    def _standing_changes(self) -> tuple[dict[str, Any], ...]:
+        """The "rate_changed" events that were not undone by going back to an earlier step."""
+        standing: list[dict[str, Any]] = []
+        for event in self.events:
+            if event["kind"] == "rate_changed":
+                standing.append(event)
+            elif event["kind"] == "resumed" and event.get("step") is not None:
+                standing = [e for e in standing if (e.get("step") or 0) < event["step"]]
+        return tuple(standing)
+
+
+def _first_known(values: Array) -> Array:
+    """Per column the first value that is no NaN; NaN where there is none, or there are no rows."""
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    known = ~np.isnan(values)
+    return values[known.argmax(axis=0), np.arange(values.shape[1])]
 
 
 def _frozen(array: Array) -> Array:

@@ -166,6 +166,12 @@ class RunInfo:
         group = self.param_groups[self.slice_param_group[slice_index]]
         return HyperParameters.from_param_group(group["class"], group)
 
+    def param_group_of(self, event: Mapping[str, Any]) -> int | None:
+        """Which of `param_groups` an event names by "optimizer" and its "param_group" there."""
+        optimizer, local = event.get("optimizer", 0), event.get("param_group")
+        own = [i for i, g in enumerate(self.param_groups) if g.get("optimizer", 0) == optimizer]
+        return own[local] if isinstance(local, int) and 0 <= local < len(own) else None
+
     @functools.cached_property
     def members(self) -> tuple[tuple[int, ...], ...]:
         """Per group, the indices of its slices in `slices`."""

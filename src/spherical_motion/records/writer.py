@@ -46,14 +46,15 @@ class RunWriter:
         info: the facts of the run.
         resume: append to the run in `directory`. The groups and the optimizer must be the ones
             it began with; learning rate, weight decay, momentum and β2 may differ.
+        first_step: with `resume`, the step to go on from, after going back to a checkpoint.
         flush_seconds: how much time a kill may cost.
         flush_bytes: how much memory rows may take before they are stored earlier.
 
     Attributes:
         directory: the path.
         info: as given.
-        next_step: 0, or on resume one past the largest step recorded. Going on from an earlier
-            one is fine: of two rows with the same step and slice the later is read.
+        next_step: 0, or on resume one past the largest step recorded, unless `first_step` was
+            given. Of two rows with the same step and slice the later is read.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -79,6 +80,7 @@ class RunWriter:
         info: RunInfo,
         *,
         resume: bool = False,
+        first_step: int | None = None,
         flush_seconds: float = 10.0,
         flush_bytes: int = 64 << 20,
     ) -> None:
@@ -92,7 +94,7 @@ class RunWriter:
         self._flush_seconds, self._flush_bytes = flush_seconds, flush_bytes
         self._all_slices = np.arange(len(info.slices), dtype=np.int32)
         self._store = RunStore(RunDirectory(self.directory), info, resume=resume)
-        self.next_step = self._store.last_step + 1
+        self.next_step = self._store.last_step + 1 if first_step is None else first_step
 
         self._pid = os.getpid()
         # Reentrant: a signal handler may close the run while the thread it interrupts holds it.
@@ -172,7 +174,7 @@ class RunWriter:
             self._pending.scalars.append((int(step), dict(values)))
             self._took(SMALL_ITEM * len(values))
 
-    def event(self, kind: str, step: int | None = None, **data: Any) -> None:
+    def event(self, kind: str, /, step: int | None = None, **data: Any) -> None:
         """Record that something happened now. `data` is stored as JSON, NaN as null."""
         if not self._recording():
             return

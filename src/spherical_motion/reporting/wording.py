@@ -57,8 +57,8 @@ MEANINGS: Mapping[VerdictKind, str] = MappingProxyType(
         VerdictKind.NO_THEORY: "The optimizer was recorded; no closed form predicts its motion.",
         VerdictKind.APPROACHING: "Still on the way from its starting norm. An answer, not a "
         "failure: the reason says how many steps remain.",
-        VerdictKind.IN_EQUILIBRIUM: "Gradient steps and weight decay balance, and the measured "
-        "angle agrees with the prediction within 5%.",
+        VerdictKind.IN_EQUILIBRIUM: "Gradient steps and weight decay balance; the 95% "
+        "interval of measured over predicted angle meets the range 0.95 to 1.05.",
         VerdictKind.HEAVY_TAILED: "The prediction holds for the mean square, but a few large steps "
         "carry much of the motion.",
         VerdictKind.OFF: "The measured angle disagrees with the prediction; the reason says how.",

@@ -35,6 +35,8 @@ def family_of(hp: HyperParameters) -> Family:
             raise NoTheory(_no(f"SGD with dampening={hp.dampening:g}"))
         return Family.HEAVY_BALL_L2
     if hp.optimizer == "adamw":
+        if not hp.decoupled:
+            raise NoTheory(_no("AdamW with weight decay in the gradient"))
         return Family.ADAMW
     raise NoTheory(_no("an unknown optimizer" if hp.optimizer == "other" else hp.optimizer))
 

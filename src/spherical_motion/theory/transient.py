@@ -53,7 +53,7 @@ def relaxation_rate(hp: HyperParameters) -> float:
     """Rate r per step at which the excess y/y* decays to 1; its inverse is the time constant.
 
     SGD with L2: 4ηλ/(1 - α) (wan2021, appendix D.1, with momentum); AdamW: 2ηλ. Leading order
-    in ηλ.
+    in ηλ; AdamW's holds once its second moment has settled, after some 1/(1 - β2) steps.
 
     Raises:
         OutOfDomain, NoTheory: as `equilibrium_angle`.
@@ -205,7 +205,11 @@ def driven_norm(
     while first < lr.size:
         # Within a block y_t = e^{-E_t}(y_first + Σ s_i e^{E_{i+1}}), E the summed rate.
         exponent = np.cumsum(rate[first:])
-        length = max(1, int(np.searchsorted(exponent, LARGEST_EXPONENT)))
+        length = int(np.searchsorted(exponent, LARGEST_EXPONENT))
+        if length == 0:  # one span over which everything before is forgotten
+            y[first + 1] = y[first] * np.exp(-rate[first]) + source[first]
+            first += 1
+            continue
         block = slice(first, first + length)
         grown = np.exp(exponent[:length])[column]
         total = y[first] + np.cumsum(source[block] * grown, axis=0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Cell", "InvariantGroup", "Slice", "strip_wrappers"]
+__all__ = ["Cell", "InvariantGroup", "Slice", "bare_names", "strip_wrappers"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -103,6 +104,23 @@ class InvariantGroup:
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters it touches, in order, without repetition."""
         return tuple(dict.fromkeys(s.parameter for s in self.slices))
+
+
+def bare_names(names: Iterable[str]) -> dict[str, str]:
+    """Full name by bare name: without what `torch.compile`, DDP and DataParallel put in front.
+
+    Where stripping would make two names one, a child is called `module` and nothing is stripped.
+
+    >>> bare_names(["module.0.weight", "module.0.bias"])
+    {'0.weight': 'module.0.weight', '0.bias': 'module.0.bias'}
+    >>> bare_names(["module.0.weight", "0.weight"])
+    {'module.0.weight': 'module.0.weight', '0.weight': '0.weight'}
+    """
+    full = list(names)
+    bare = [strip_wrappers(name) for name in full]
+    if len(set(bare)) < len(set(full)):
+        bare = full
+    return dict(zip(bare, full, strict=True))
 
 
 def strip_wrappers(name: str) -> str:

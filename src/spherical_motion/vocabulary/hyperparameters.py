@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,9 +71,12 @@ class HyperParameters:
         if self.eps is not None:
             self._check("eps", self.eps, low=0.0)
 
-    @staticmethod
-    def _check(name: str, value: float, low: float = -math.inf, below: float = math.inf) -> None:
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and low <= value < below):
+    def _check(
+        self, name: str, value: float, low: float = -math.inf, below: float = math.inf
+    ) -> None:
+        if isinstance(value, numbers.Real) and math.isfinite(value) and low <= value < below:
+            object.__setattr__(self, name, float(value))
+        else:
             bounds = "finite" + (f", >= {low:g}" if low > -math.inf else "")
             bounds += f" and < {below:g}" if below < math.inf else ""
             raise InvalidArgument(f"HyperParameters({name}=...) must be {bounds}, got {value!r}.")
@@ -86,8 +90,9 @@ class HyperParameters:
     def from_param_group(cls, class_name: str, group: Mapping[str, Any]) -> HyperParameters:
         """Read the settings of a `torch.optim` parameter group (duck-typed: torch not needed).
 
-        A class that is not known, and a variant whose motion differs from its family's
-        (amsgrad), become "other".
+        What no theory covers becomes "other": a class that is not known, a variant whose motion
+        differs from its family's (amsgrad), and settings outside their range, which are then
+        left out.
 
         >>> HyperParameters.from_param_group("SGD", {"lr": 0.1, "momentum": 0.9}).momentum
         0.9
@@ -100,18 +105,21 @@ class HyperParameters:
         if group.get("amsgrad"):
             optimizer = "other"
         lr, weight_decay, momentum, beta2 = settings_of(group)
-        return cls(
-            optimizer,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            beta2=beta2,
-            eps=float(group["eps"]) if "eps" in group else None,
-            nesterov=bool(group.get("nesterov", False)),
-            dampening=float(group.get("dampening", 0.0)),
-            decoupled=decoupled,
-            maximize=bool(group.get("maximize", False)),
-        )
+        try:
+            return cls(
+                optimizer,
+                lr=lr,
+                weight_decay=weight_decay,
+                momentum=momentum,
+                beta2=beta2,
+                eps=float(group["eps"]) if group.get("eps") is not None else None,
+                nesterov=bool(group.get("nesterov", False)),
+                dampening=float(group.get("dampening") or 0.0),
+                decoupled=decoupled,
+                maximize=bool(group.get("maximize", False)),
+            )
+        except InvalidArgument:
+            return cls("other", lr=0.0)
 
 
 def settings_of(group: Mapping[str, Any]) -> tuple[float, float, float, float | None]:

@@ -18,6 +18,15 @@ __all__ = ["SHORTEST_STAGE", "Schedule", "Stage"]
 SHORTEST_STAGE = 20
 """Runs of constant settings under this many steps merge into one varying stage."""
 
+FEWEST_STAIRS = 5
+"""So many runs of one length make a staircase ..."""
+
+STAIR_TOLERANCE = 0.1
+"""... if their lengths differ by at most this share ..."""
+
+TALLEST_STAIR = 1.5
+"""... and the settings, typically, by less than this factor: ÷10 every 30 epochs is none."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stage:
@@ -32,6 +41,14 @@ class Stage:
         """How many steps it lasts."""
         return self.stop - self.start
 
+    @property
+    def settings(self) -> str:
+        """Its settings in words, like "lr 0.1, weight decay 0.01, momentum 0.9"."""
+        if self.hp is None:
+            return "settings vary"
+        words = f"lr {self.hp.lr:g}, weight decay {self.hp.weight_decay:g}"
+        return words + (f", momentum {self.hp.momentum:g}" if self.hp.momentum else "")
+
 
 class Schedule:
     """Settings at each of `steps` steps.
@@ -42,6 +59,8 @@ class Schedule:
         weight_decay: the same, or None for `hp.weight_decay` throughout.
         momentum: the same, or None for `hp.momentum` throughout.
         start: number of the first step.
+        recorded: the values are a record of what was, not a plan: any value is taken, and a
+            stage whose settings no optimizer can have gets `hp=None`.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
     >>> plan = Schedule.step_decay(hp, steps=300, milestones=[100, 200])
@@ -58,6 +77,8 @@ class Schedule:
         weight_decay: Any = None,
         momentum: Any = None,
         start: int = 0,
+        *,
+        recorded: bool = False,
     ) -> None:
         self.hp = hp
         self.start = start
@@ -68,9 +89,10 @@ class Schedule:
             )
         self.weight_decay = self._per_step("weight_decay", weight_decay, hp.weight_decay)
         self.momentum = self._per_step("momentum", momentum, hp.momentum)
-        self._check("lr", self.lr)
-        self._check("weight_decay", self.weight_decay)
-        self._check("momentum", self.momentum, below=1.0)
+        if not recorded:
+            self._check("lr", self.lr)
+            self._check("weight_decay", self.weight_decay)
+            self._check("momentum", self.momentum, below=1.0)
 
     def _per_step(self, name: str, values: Any, default: float) -> NDArray[np.float64]:
         if values is None:
@@ -114,20 +136,31 @@ class Schedule:
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        """Maximal runs of constant settings; short ones in a row become one varying stage."""
+        """Maximal runs of constant settings; what changes all the time is one varying stage.
+
+        Two things do: runs under 20 steps in a row, and staircases, at least five runs of one
+        length whose settings change little from one to the next (a cosine stepped every epoch).
+        """
         values = np.stack([self.lr, self.weight_decay, self.momentum])
         changes = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
-        edges = [0, *changes.tolist(), self.steps]
+        edges = np.array([0, *changes.tolist(), self.steps])
+        varying = (np.diff(edges) < SHORTEST_STAGE) | _staircases(edges, values[:2, edges[:-1]])
         stages: list[Stage] = []
-        for a, b in itertools.pairwise(edges):
+        for a, b, varies in zip(edges[:-1].tolist(), edges[1:].tolist(), varying, strict=True):
             first, last = self.start + a, self.start + b
-            if b - a >= SHORTEST_STAGE:
-                stages.append(Stage(first, last, self.at(first)))
+            if not varies:
+                stages.append(Stage(first, last, self._known(first)))
             elif stages and stages[-1].hp is None:
                 stages[-1] = Stage(stages[-1].start, last, None)
             else:
                 stages.append(Stage(first, last, None))
         return tuple(stages)
+
+    def _known(self, step: int) -> HyperParameters | None:
+        try:
+            return self.at(step)
+        except InvalidArgument:  # a record may hold what no optimizer can be told
+            return None
 
     @classmethod
     def constant(cls, hp: HyperParameters, steps: int) -> Schedule:
@@ -151,6 +184,28 @@ class Schedule:
         for drop in range(1, len(milestones) + 1):
             lr[drops == drop] = hp.lr / factor**drop
         return cls(hp, lr)
+
+
+def _staircases(edges: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which runs belong to a staircase; `values` (2, runs) are lr and weight decay of each."""
+    lengths = np.diff(edges)
+    found = np.zeros(lengths.shape, dtype=bool)
+    first = 0
+    while first < len(lengths):
+        alike = np.abs(lengths[first:] / lengths[first] - 1.0) <= STAIR_TOLERANCE
+        count = len(alike) if alike.all() else int(np.argmin(alike))
+        if count >= FEWEST_STAIRS:
+            steps = values[:, first : first + count]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios = np.abs(np.log(steps[:, 1:] / steps[:, :-1])).max(axis=0)
+            if np.median(ratios) < np.log(TALLEST_STAIR):
+                found[first : first + count] = True
+                # The first and the last stair may be cut short.
+                found[max(first - 1, 0)] |= bool(lengths[max(first - 1, 0)] < lengths[first])
+                after = min(first + count, len(lengths) - 1)
+                found[after] |= bool(lengths[after] < lengths[first])
+        first += count
+    return found
 
 
 def _positive(name: str, value: int) -> int:

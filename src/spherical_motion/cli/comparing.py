@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spherical_motion.cli.printing import comparison_to_plain, print_comparison, print_json
+from spherical_motion.cli.printing import (
+    comparison_to_plain,
+    print_comparison,
+    print_json,
+    working,
+)
 from spherical_motion.comparison import compare
 
 __all__ = ["compare_command"]
@@ -23,9 +28,11 @@ def compare_command(
 
     Exits with 1 if a group needs attention: off, frozen, non-finite, or not invariant enough.
     """
-    comparison = compare(directory)
+    with working("reading and judging"):
+        comparison = compare(directory)
+        alarms = comparison.alarms
     if json:
         print_json(comparison_to_plain(comparison))
     else:
         print_comparison(comparison)
-    raise typer.Exit(1 if comparison.alarms else 0)
+    raise typer.Exit(1 if alarms else 0)

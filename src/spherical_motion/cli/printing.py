@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.table import Table
 from spherical_motion.comparison import ALARMS, Comparison, Row
 from spherical_motion.vocabulary.verdict import VerdictKind
 
-__all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout"]
+__all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout", "working"]
 
 WIDTH_WITHOUT_TERMINAL = 160
 
@@ -27,6 +28,12 @@ def stdout() -> Console:
     """A console on standard output that is wide enough for a table when it is a pipe."""
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(width=width, highlight=False)
+
+
+def working(what: str) -> AbstractContextManager[object]:
+    """A spinner on a terminal's standard error while something takes its time; else nothing."""
+    console = Console(stderr=True)
+    return console.status(what) if console.is_terminal else nullcontext()
 
 
 def print_comparison(comparison: Comparison) -> None:

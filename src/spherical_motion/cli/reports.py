@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spherical_motion.cli.printing import working
 from spherical_motion.reporting import report
 
 __all__ = ["report_command"]
@@ -23,4 +24,6 @@ def report_command(
 
     Example: smd report runs/demo --out report.html
     """
-    print(report(directory, out))
+    with working("reading, judging and drawing"):
+        path = report(directory, out)
+    print(path)

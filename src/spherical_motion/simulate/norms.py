@@ -93,8 +93,7 @@ def norm_sgd(
     lr, weight_decay, norm0 = _settings(where, lr=lr, weight_decay=weight_decay, norm0=norm0)
     shape = _shape(where, drive, lr, weight_decay, norm0)
     eta, lam, x = _flat(shape, lr, weight_decay, norm0**2)
-    limit = 0.5 if printed else 2.0
-    _check_intrinsic(where, eta * lam, np.full_like(eta, limit))
+    _check_intrinsic(where, eta * lam, 0.5 if printed else 2.0)
     keep = 1.0 - 2.0 * eta * lam if printed else (1.0 - eta * lam) ** 2
     state = (x, keep, eta**2, eta, 1.0 - eta * lam)
     return _run(where, kernels.step_plain, state, shape, drive, steps, every, seed, negative=False)
@@ -167,7 +166,8 @@ def norm_through(
     """
     where = "norm_through"
     hp = schedule.hp
-    if hp.optimizer != "sgd" or hp.nesterov or hp.decoupled or (hp.dampening and hp.momentum):
+    damped = bool(hp.dampening) and bool(np.any(schedule.momentum))
+    if hp.optimizer != "sgd" or hp.nesterov or hp.decoupled or damped:
         raise NoTheory(
             f"{where}: the recursion is that of SGD with heavy-ball momentum and L2 weight decay, "
             f"got {hp}. `random_walk` steps the other optimizers."
@@ -243,25 +243,28 @@ def _shape(where: str, drive: Any, *settings: Array) -> tuple[int, ...]:
     if isinstance(drive, Drive):
         shapes.append(drive.shape)
     try:
-        return np.broadcast_shapes(*shapes)
+        shape = np.broadcast_shapes(*shapes)
     except ValueError:
+        shape = (0,)
+    if 0 in shape:
         raise InvalidArgument(
-            f"{where}: the settings must broadcast to one shape, got shapes "
+            f"{where}: the settings must broadcast to one shape that is not empty, got shapes "
             f"{', '.join(map(str, shapes))}."
-        ) from None
+        )
+    return shape
 
 
 def _flat(shape: tuple[int, ...], *settings: Array) -> tuple[Array, ...]:
     return tuple(np.broadcast_to(array, shape).ravel().copy() for array in settings)
 
 
-def _check_intrinsic(where: str, intrinsic: Array, limit: Array) -> None:
+def _check_intrinsic(where: str, intrinsic: Array, limit: Any) -> None:
     over = ~(intrinsic < limit)
     if over.any():
         i = int(np.argmax(over))
         raise OutOfDomain(
-            f"{where} expects lr × weight_decay < {limit[i]:g}, got {intrinsic[i]:g}: the norm "
-            "has no bound there. Lower either."
+            f"{where} expects lr × weight_decay < {np.broadcast_to(limit, over.shape)[i]:g}, got "
+            f"{intrinsic[i]:g}: beyond it the recursion does not come to rest. Lower either."
         )
 
 

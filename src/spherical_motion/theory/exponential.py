@@ -82,7 +82,7 @@ class ExponentialSchedule:
         """η̃_t, shape (steps,).
 
         Raises:
-            OutOfDomain: one does not fit into a float64; `log_lrs` and `recentred` do.
+            OutOfDomain: one does not fit into a float64; `log_lrs` and `recentred` do without.
         """
         with np.errstate(over="ignore"):
             lrs = np.exp(self.log_lrs)
@@ -99,31 +99,25 @@ class ExponentialSchedule:
         """The same motion with weights that never grow beyond `largest` times the decayed run's.
 
         Args:
-            largest: > 1; the rates stay below about its square times η_t.
+            largest: >= 2; the rates stay below about its square times η_t.
 
         >>> schedule = exponential_schedule([0.1] * 100_000, 5e-4, momentum=0.9)
         >>> tame = schedule.recentred()
         >>> len(tame.factors), float(tame.lrs.max()) < 0.1 * 2.0**41
         (3, True)
         """
-        if not (math.isfinite(largest) and largest > 1.0):
-            raise OutOfDomain(f"recentred(largest=...) must be finite and > 1, got {largest}.")
+        if not (math.isfinite(largest) and largest >= 2.0):
+            raise OutOfDomain(f"recentred(largest=...) must be finite and >= 2, got {largest}.")
         offset, steps, factors = 0.0, [], []
         offsets = np.zeros_like(self.log_scale)
-        start = 0
-        while True:
-            over = self.log_scale[start:] - offset > math.log(largest)
-            if not over.any():
-                break
-            step = start + int(np.argmax(over))
+        while self.log_scale[-1] - offset > math.log(largest):
+            # The scale never falls, so the first step beyond is found by bisection.
+            step = int(np.searchsorted(self.log_scale, offset + math.log(largest), side="right"))
             bits = math.floor((self.log_scale[step] - offset) / math.log(2.0))
-            if bits < 1:  # `largest` below 2: shrink by one bit all the same, or it never ends
-                bits = 1
             offset += bits * math.log(2.0)
             offsets[step:] = offset
             steps.append(step)
             factors.append(2.0**-bits)
-            start = step
         return RecentredSchedule(
             np.exp(self.log_lrs - 2.0 * offsets),
             np.array(steps, dtype=np.int64),

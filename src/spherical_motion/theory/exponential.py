@@ -131,8 +131,8 @@ def exponential_schedule(lrs: Any, weight_decays: Any, momentum: float) -> Expon
     The weights start as they are and the momentum buffer empty, as in torch. Over 10⁶ steps
     log P is right to about 1e-15 of itself (against 40 digits).
 
-    Their definition 2.6, which spells it out for a step decay, prints the ratio of rates one step
-    early; here it is where theorem 2.5 has it.
+    Their definition 2.6 spells it out for a step decay. Read with the new rate from η_{T_I} on, it
+    has the ratio of rates one step earlier than theorem 2.5, which is followed here.
 
     Args:
         lrs: η_t, shape (steps,), > 0.

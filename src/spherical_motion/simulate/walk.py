@@ -109,9 +109,8 @@ def random_walk(
             after = weights - hp.lr * decay - hp.lr * rule(gradient)
         else:
             after = weights - hp.lr * rule(gradient + decay)
-        if lags:
-            past = np.roll(past, 1, axis=0)
-            past[0] = ((1.0 - hp.lr * hp.weight_decay) * weights - after) / hp.lr
+        past = np.roll(past, 1, axis=0)
+        past[0] = ((1.0 - hp.lr * hp.weight_decay) * weights - after) / hp.lr
         if step >= 0:
             moved = after - weights
             pairs = [(weights, weights), (weights, moved), (moved, moved)]

@@ -7,7 +7,7 @@ import pytest
 
 from spherical_motion import theory
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.forecasting import forecast
+from spherical_motion.forecasting import Outcome, forecast
 from spherical_motion.vocabulary import HyperParameters, Schedule
 
 SGD = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
@@ -64,7 +64,9 @@ def test_varying_and_decay_free_stages_say_that_they_have_no_equilibrium() -> No
     decay = np.concatenate([np.full(1100, 1e-3), np.zeros(500)])
     first, second, third = forecast(Schedule(SGD, lr, decay))
     assert "vary" in str(first)
-    assert math.isnan(first.equilibrium_angle)
+    assert first.outcome is Outcome.VARIES
+    # The ramp ends at the rate of the next stage, and a norm does not jump.
+    assert first.angle_end == pytest.approx(second.angle_start, rel=0.01)
     assert "equilibrium" in str(second)
     assert "no weight decay" in str(third)
     assert not third.settles
@@ -76,7 +78,7 @@ def test_bad_input() -> None:
     with pytest.raises(InvalidArgument, match="must be finite and > 0, got -1"):
         forecast(PLAN, unit_grad_sq=-1.0)
     free = Schedule.constant(HyperParameters("sgd", lr=0.1), 100)
-    with pytest.raises(InvalidArgument, match="no stage of this schedule has an equilibrium"):
+    with pytest.raises(InvalidArgument, match="this schedule has no equilibrium to start from"):
         forecast(free)
     with pytest.raises(NoTheory):
         forecast(Schedule.constant(HyperParameters("other", lr=0.1, weight_decay=0.1), 100))

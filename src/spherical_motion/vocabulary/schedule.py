@@ -252,4 +252,5 @@ class Schedule:
         Raises:
             InvalidArgument: the file is no such table; the message names the line.
         """
-        return cls(hp, **read_table(path, steps, steps_per_epoch))
+        table = read_table(path, steps, steps_per_epoch)
+        return cls(hp, table["lr"], table.get("weight_decay"), table.get("momentum"))

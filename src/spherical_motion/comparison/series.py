@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spherical_motion import sphere, theory
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.records import Records
+from spherical_motion.theory import Family
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.groups import InvariantGroup
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -23,6 +24,10 @@ MOMENTUM_MEMORIES = 3
 """After a change of settings the momentum buffer needs this many times 1/(1 - α) steps."""
 
 
+RESIDUAL_LIMIT = 0.01
+"""Median residual of the law of motion above which the steps are not the optimizer's alone."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Series:
     """The finite samples of one group in step order; every array has shape (samples,).
@@ -34,7 +39,10 @@ class Series:
         gram: the six inner products.
         angle: measured angles, rad.
         norm: measured norms before the step.
-        drive: h̃ of each sample for SGD, numel for AdamW; NaN without theory or gradient.
+        drive: what pushes the norm out at each sample, as `theory.driven_norm` takes it: h̃ for SGD,
+            |g̃|² for Nesterov, numel for AdamW and Lion, the RMS of g̃'s entries for Adam with L2;
+            NaN without theory or gradient.
+        cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         lr, weight_decay, momentum: settings at each sample.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
@@ -48,6 +56,7 @@ class Series:
     angle: Array
     norm: Array
     drive: Array
+    cross: Array
     lr: Array
     weight_decay: Array
     momentum: Array
@@ -86,14 +95,35 @@ class Series:
             momentum=self.momentum[:-1],
             drive=drive[:-1],
             span=np.diff(self.steps),
+            **self.given,
         )
         return norms
 
     def driven_step_ratio_sq(self, norm: Array) -> Array:
         """Predicted |d|²/|w|² at each sample, given the predicted norm."""
         return theory.driven_step_ratio_sq(
-            self.hp, norm, lr=self.lr, momentum=self.momentum, drive=self.drive
+            self.hp, norm, lr=self.lr, momentum=self.momentum, drive=self.drive, **self.given
         )
+
+    @property
+    def given(self) -> theory.Given:
+        """What the formulas must know of the group beside settings and drive.
+
+        Nesterov's overlap is read off the steps, so it means something only if they are Nesterov's.
+        """
+        given: theory.Given = {"numel": self.group.numel}
+        known = np.isfinite(self.drive)
+        if not known.any():
+            return given
+        mean, family = float(self.drive[known].mean()), theory.family_of(self.hp)
+        if family is Family.ADAM_L2:
+            given["unit_grad_rms"] = mean
+        elif family is Family.NESTEROV_L2 and mean > 0:
+            linked = self.residual[np.isfinite(self.residual)]
+            known &= np.isfinite(self.cross)
+            if linked.size and np.median(linked) <= RESIDUAL_LIMIT and known.any():
+                given["overlap"] = float(self.cross[known].mean() / self.drive[known].mean())
+        return given
 
     @property
     def predictable(self) -> bool:
@@ -112,16 +142,22 @@ def series_of(records: Records, index: int) -> Series:
     non_finite = records.steps[measured & (~moved | np.isinf(gram.gg))]
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
-    hp, drive, residual = _other(), np.full(steps.shape, np.nan), np.full(steps.shape, np.nan)
-    no_theory = None
+    hp, no_theory = _other(), None
+    drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
     try:
         hp = records.info.hyperparameters(records.info.members[index][0])
-        if theory.family_of(hp) is theory.Family.ADAMW:
-            drive = np.full(steps.shape, float(group.numel))
-        else:
-            drive = sphere.unit_gradient_drive(gram, lr, weight_decay, momentum)
+        felt = theory.damped_lr(hp, lr, momentum)
+        drive, cross = _drive(hp, group, gram, felt, weight_decay, momentum)
+        if theory.has_law_of_motion(hp):
+            # A run that is recorded from its step 0 on is taken to start with an empty buffer.
             residual = theory.law_of_motion_residual(
-                hp, gram, steps=steps, lr=lr, weight_decay=weight_decay, momentum=momentum
+                hp,
+                gram,
+                steps=steps,
+                lr=lr,
+                weight_decay=weight_decay,
+                momentum=momentum,
+                first_step=0,
             )
     except (NoTheory, InvalidArgument) as reason:
         no_theory = str(reason)
@@ -133,6 +169,7 @@ def series_of(records: Records, index: int) -> Series:
         angle=sphere.angle(gram),
         norm=sphere.norm(gram),
         drive=drive,
+        cross=cross,
         lr=lr,
         weight_decay=weight_decay,
         momentum=momentum,
@@ -140,6 +177,36 @@ def series_of(records: Records, index: int) -> Series:
         non_finite=non_finite,
         no_theory=no_theory,
     )
+
+
+def _drive(
+    hp: HyperParameters,
+    group: InvariantGroup,
+    gram: Gram,
+    lr: Array,
+    weight_decay: Array,
+    momentum: Array,
+) -> tuple[Array, Array]:
+    """(drive, cross) of each sample; see `Series`.
+
+    Adam divides entry by entry, and σ is the *mean* RMS over the entries. The six products have
+    their root mean square only, which is σ where all entries are alike and more where not.
+    """
+    nothing = np.full(lr.shape, np.nan)
+    family = theory.family_of(hp)
+    if family is Family.ANY_DECOUPLED:
+        raise NoTheory(
+            f"{hp.optimizer}: no prediction from records alone. Its angle depends on how its steps "
+            "are correlated in time, which is not among the six recorded products."
+        )
+    if family in (Family.ADAMW, Family.LION):
+        return np.full(lr.shape, float(group.numel)), nothing
+    if family is Family.ADAM_L2:
+        return sphere.unit_gradient_norm(gram) / np.sqrt(group.numel), nothing
+    if family is Family.NESTEROV_L2:
+        dot = sphere.momentum_dot_gradient(gram, lr, weight_decay, momentum, nesterov=True)
+        return sphere.unit_gradient_norm(gram) ** 2, gram.ww * dot
+    return sphere.unit_gradient_drive(gram, lr, weight_decay, momentum), nothing
 
 
 def momentum_memory(stage: Stage) -> float:

@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from types import MappingProxyType
 
+from spherical_motion import theory
 from spherical_motion.comparison.evidence import FEWEST_SAMPLES, Evidence
+from spherical_motion.comparison.series import RESIDUAL_LIMIT
 from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
 
 __all__ = ["RULES", "judge"]
@@ -23,9 +25,6 @@ RADIAL_LIMIT = 0.10
 
 DEFECT_LIMIT = 0.05
 """|cos(w, g)| above which an unproven group is called not scale-invariant."""
-
-RESIDUAL_LIMIT = 0.01
-"""Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
 FADED = 0.5
 """A mean squared gradient under this share of what it was is named as the cause of a delay."""
@@ -152,11 +151,18 @@ def _off(e: Evidence) -> str | None:
         return text + "its members do not share one setting"
     if abs(e.radial_share) > RADIAL_LIMIT / 3:
         return text + f"the ε of its norm layer adds {e.radial_share:+.0%} to weight decay's pull"
+    if e.stage.hp is not None and theory.family_of(e.stage.hp) is theory.Family.ADAM_L2:
+        return text + (
+            "Adam's prediction takes the entries of the gradient to be alike, since the records "
+            "hold only their sum of squares; where they differ the angle is larger"
+        )
     if abs(e.drift) > 0.05:
         return text + (
             f"its norm still moved {e.drift:+.0%} while it was judged, though the forecast had it "
             "at rest"
         )
+    if math.isnan(e.residual):
+        return text + "the norm is at rest, and the six products of this optimizer say no more"
     return text + (
         "each step obeys the law of motion and the norm is at rest, so single large gradients "
         "must be missing from so short a window"

@@ -63,7 +63,7 @@ def forecast_command(
 
     Example: smd forecast --lr 0.1 --wd 5e-4 --momentum 0.9 --csv plan.csv --steps-per-epoch 391
 
-    Exits with 1 if a stage ends before it comes within 5% of its equilibrium.
+    Exits with 1 if a stage of constant settings ends before it is within 5% of its equilibrium.
     """
     hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
     plan = options.PlanOptions(

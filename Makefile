@@ -31,6 +31,7 @@ bench: $(READY)         ## every figure of the README, with machine and spread
 
 docs: $(READY)          ## pages that are generated from the code
 	$(BIN)/python tools/make_cli_docs.py
+	$(BIN)/python tools/make_theory_docs.py
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --no-isolation

@@ -17,10 +17,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from spherical_motion import errors, measure, sphere, theory
+    from spherical_motion import errors, measure, simulate, sphere, theory
     from spherical_motion.comparison import Comparison, compare
     from spherical_motion.errors import SphericalMotionError
-    from spherical_motion.forecasting import Forecast, forecast
+    from spherical_motion.forecasting import (
+        Forecast,
+        forecast,
+        scale_batch,
+        settings_for_angle,
+        settings_for_time_constant,
+    )
     from spherical_motion.invariance import Inspection, find_groups, inspect_model
     from spherical_motion.monitor import Monitor, watch
     from spherical_motion.records import Records, read
@@ -57,11 +63,14 @@ _HOMES = {
     "inspect_model": "invariance",
     "read": "records",
     "report": "reporting",
+    "scale_batch": "forecasting",
+    "settings_for_angle": "forecasting",
+    "settings_for_time_constant": "forecasting",
     "watch": "monitor",
 }
 """Public name → the room it lives in."""
 
-_ROOMS = ("errors", "measure", "sphere", "theory")
+_ROOMS = ("errors", "measure", "simulate", "sphere", "theory")
 """Modules that are public as a whole: smd.theory.equilibrium_angle(...)."""
 
 __all__ = [
@@ -88,6 +97,10 @@ __all__ = [
     "measure",
     "read",
     "report",
+    "scale_batch",
+    "settings_for_angle",
+    "settings_for_time_constant",
+    "simulate",
     "sphere",
     "theory",
     "watch",

@@ -21,6 +21,7 @@ TORCH_FREE = (
     "vocabulary",
     "sphere",
     "theory",
+    "simulate",
     "records",
     "forecasting",
     "comparison",

@@ -34,8 +34,11 @@ def smd(monkeypatch, capsys, tmp_path):
 COMMANDS = [command.name for command in cli.app.registered_commands]
 
 
-def test_every_command_of_the_first_house_is_there() -> None:
-    assert COMMANDS == ["demo", "train", "inspect", "compare", "report"]
+def test_every_command_is_there() -> None:
+    assert [
+        *("demo", "train", "inspect", "compare", "report"),
+        *("forecast", "plan", "simulate"),
+    ] == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

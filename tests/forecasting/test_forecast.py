@@ -7,7 +7,7 @@ import pytest
 
 from spherical_motion import theory
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.forecasting import forecast
+from spherical_motion.forecasting import Outcome, forecast
 from spherical_motion.vocabulary import HyperParameters, Schedule
 
 SGD = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
@@ -64,9 +64,11 @@ def test_varying_and_decay_free_stages_say_that_they_have_no_equilibrium() -> No
     decay = np.concatenate([np.full(1100, 1e-3), np.zeros(500)])
     first, second, third = forecast(Schedule(SGD, lr, decay))
     assert "vary" in str(first)
-    assert math.isnan(first.equilibrium_angle)
+    assert first.outcome is Outcome.VARIES
+    # The ramp ends at the rate of the next stage, and a norm does not jump.
+    assert first.angle_end == pytest.approx(second.angle_start, rel=0.01)
     assert "equilibrium" in str(second)
-    assert "no equilibrium at lr 0.1, weight decay 0" in str(third)
+    assert "no weight decay" in str(third)
     assert not third.settles
 
 
@@ -76,7 +78,41 @@ def test_bad_input() -> None:
     with pytest.raises(InvalidArgument, match="must be finite and > 0, got -1"):
         forecast(PLAN, unit_grad_sq=-1.0)
     free = Schedule.constant(HyperParameters("sgd", lr=0.1), 100)
-    with pytest.raises(InvalidArgument, match="no stage of this schedule has an equilibrium"):
+    with pytest.raises(InvalidArgument, match="this schedule has no equilibrium to start from"):
         forecast(free)
     with pytest.raises(NoTheory):
         forecast(Schedule.constant(HyperParameters("other", lr=0.1, weight_decay=0.1), 100))
+
+
+def test_a_stage_without_an_equilibrium_names_the_obstacle() -> None:
+    lr = np.repeat([0.1, 0.0, 0.1, 0.1], 1000)
+    decay = np.repeat([1e-3, 1e-3, 0.0, 40.0], 1000)
+    found = forecast(Schedule(SGD, lr, decay))
+    assert [stage.outcome for stage in found][1:] == [Outcome.NO_EQUILIBRIUM] * 3
+    assert "nothing moves" in str(found[1])
+    assert found[1].angle_end == 0.0
+    assert "the norm only grows" in str(found[2])
+    assert found[2].angle_end < found[2].angle_start
+    assert "too large for an equilibrium" in str(found[3])
+    assert not found.falling_short
+
+
+def test_a_cosine_follows_its_moving_equilibrium_until_it_is_too_fast() -> None:
+    plan = Schedule.cosine(HyperParameters("sgd", 0.1, 5e-4, 0.9), 100_000)
+    stage = forecast(plan)[0]
+    assert stage.outcome is Outcome.VARIES
+    # With y* ∝ η the excess obeys dx/dt = r(1 - x) - x·d(ln η)/dt. Where it keeps up, that is
+    # 1 - 1/x = -d(ln η)/dt / r, and the angle is 5% short where 1/x = 0.95².
+    share = np.linspace(0, 1, 100_001)[:-1]
+    fall = np.pi * np.tan(np.pi * share / 2) / plan.steps
+    rate = 4 * plan.lr * 5e-4 / 0.1
+    until = float(np.argmax(fall / rate > 1 - 0.95**2))
+    assert stage.settled_until == pytest.approx(until, rel=0.05)
+    assert stage.angle_end < 1e-3 * stage.angle_peak
+
+
+def test_without_a_constant_stage_it_starts_at_rest_under_the_highest_rate() -> None:
+    plan = Schedule.linear_warmup(SGD, 500).then(Schedule.cosine(SGD, 500))
+    found = forecast(plan)
+    assert found.start == "at rest under its highest learning rate, 0.1"
+    assert found[0].angle_peak == pytest.approx(theory.equilibrium_angle(SGD), rel=0.05)

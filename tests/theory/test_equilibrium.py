@@ -143,10 +143,16 @@ def test_where_there_is_no_equilibrium_the_message_says_so(function, hp, found: 
     ("hp", "found"),
     [
         (HyperParameters("other", lr=0.1, weight_decay=0.1), "unknown optimizer"),
-        (HyperParameters("adam", lr=0.1, weight_decay=0.1), "adam"),
-        (HyperParameters("sgd", lr=0.1, momentum=0.9, nesterov=True), "nesterov"),
-        (HyperParameters("sgd", lr=0.1, momentum=0.9, dampening=0.5), "dampening=0.5"),
-        (HyperParameters("sgd", lr=0.1, decoupled=True), "decoupled"),
+        (HyperParameters("lion", lr=0.1, weight_decay=0.1, decoupled=False), "lion with L2"),
+        (HyperParameters("muon", lr=0.1, weight_decay=0.1, decoupled=False), "muon with L2"),
+        (
+            HyperParameters("sgd", lr=0.1, momentum=0.9, nesterov=True, dampening=0.5),
+            "nesterov=True and dampening=0.5",
+        ),
+        (
+            HyperParameters("sgd", lr=0.1, momentum=0.9, nesterov=True, decoupled=True),
+            "nesterov=True and decoupled",
+        ),
     ],
 )
 def test_optimizers_without_a_closed_form_are_named(hp, found: str) -> None:

@@ -72,6 +72,10 @@ def test_settings_are_frozen() -> None:
         ("Adam", {"lr": 0.1, "betas": (0.9, 0.99), "decoupled_weight_decay": True}, "adamw", True),
         ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "amsgrad": True}, "other", True),
         ("RMSprop", {"lr": 0.1, "momentum": 0.5}, "other", False),
+        ("Lion", {"lr": 0.1, "betas": (0.9, 0.99)}, "lion", True),
+        ("PagedLion8bit", {"lr": 0.1, "betas": (0.9, 0.99)}, "lion", True),
+        ("Lion", {"lr": 0.1, "betas": (0.9, 0.99), "cautious_factor": 0.5}, "other", True),
+        ("Muon", {"lr": 0.1, "momentum": 0.95, "nesterov": True}, "muon", True),
     ],
 )
 def test_param_groups_are_read(class_name, group, optimizer, decoupled) -> None:
@@ -87,6 +91,16 @@ def test_settings_of_reads_real_torch_groups() -> None:
     assert settings_of(adamw.param_groups[0]) == (0.5, 0.01, 0.8, 0.9)
     sgd = torch.optim.SGD([parameter], lr=0.1, momentum=0.7, weight_decay=0.2)
     assert settings_of(sgd.param_groups[0]) == (0.1, 0.2, 0.7, None)
+
+
+def test_muon_of_torch_is_read_with_its_decoupled_decay() -> None:
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    muon = torch.optim.Muon([torch.nn.Parameter(torch.zeros(2, 2))], lr=0.02, weight_decay=0.1)
+    hp = HyperParameters.from_param_group("Muon", muon.param_groups[0])
+    assert (hp.optimizer, hp.decoupled, hp.momentum) == ("muon", True, 0.95)
+    assert hp.intrinsic_lr == pytest.approx(0.002)
 
 
 # Schedule

@@ -11,8 +11,11 @@ import typer
 
 from spherical_motion.cli.comparing import compare_command
 from spherical_motion.cli.demo import demo_command
+from spherical_motion.cli.forecasting import forecast_command
 from spherical_motion.cli.inspecting import inspect_command
+from spherical_motion.cli.planning import plan_command
 from spherical_motion.cli.reports import report_command
+from spherical_motion.cli.simulating import simulate_command
 from spherical_motion.cli.training import train_command
 from spherical_motion.errors import SphericalMotionError
 
@@ -32,6 +35,9 @@ app.command("train")(train_command)
 app.command("inspect")(inspect_command)
 app.command("compare")(compare_command)
 app.command("report")(report_command)
+app.command("forecast")(forecast_command)
+app.command("plan")(plan_command)
+app.command("simulate")(simulate_command)
 
 
 def main() -> None:

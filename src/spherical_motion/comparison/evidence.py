@@ -71,7 +71,7 @@ class Evidence:
         transient: √(mean Δ²) the transient predicts for them.
         ratio: measured over predicted (Δ* if settled, else the transient).
         mean_ratio: mean Δ over predicted.
-        step_law: √(mean D / mean R) over the RMS law's value.
+        step_law: √(mean D / mean R) over the RMS law's value (`theory.balance_terms`).
         residual: median residual of the law of motion.
         mixed: the different settings inside the group, if its members do not share one.
     """
@@ -157,7 +157,7 @@ def gather(
     if stage.hp is None:
         return dataclasses.replace(evidence, **_varying(here))
     try:
-        theory.equilibrium_angle(stage.hp)
+        theory.equilibrium_angle(stage.hp, **here.given)
     except OutOfDomain as reason:
         return dataclasses.replace(evidence, no_theory=str(reason))
     return dataclasses.replace(evidence, **_constant(here, stage, stage.hp))
@@ -194,9 +194,10 @@ def _varying(here: Series) -> dict[str, Any]:
 
 def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]:
     """A stage with an equilibrium: when it is reached, and what the judged samples show."""
-    angle = theory.equilibrium_angle(hp)
+    given = here.given
+    angle = theory.equilibrium_angle(hp, **given)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
-    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]))
+    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), given)
     needed = max(needed, settling_memory(hp, here.hp.beta2))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
@@ -205,9 +206,9 @@ def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]
     judged = late if enough else here[-max(quarter, min(FEWEST_SAMPLES, len(here))) :]
 
     norms = here.driven_norm()
-    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :])
+    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], given)
     settled = enough and abs(transient / angle - 1.0) < WITHIN
-    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]))
+    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), given)
     if more == 0.0 and not settled:
         spacing = stage.steps / len(here)
         window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
@@ -220,9 +221,7 @@ def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]
         "drive_change": _mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
         "equilibrium": angle,
         "transient": transient,
-        "step_law": root_mean_ratio(judged.gram.dd, judged.gram.ww).scaled(
-            1.0 / theory.equilibrium_step_ratio(hp)
-        ),
+        "step_law": root_mean_ratio(*theory.balance_terms(hp, judged.gram, **given)),
     } | _held_against(judged, angle if settled else transient)
 
 
@@ -238,20 +237,23 @@ def _held_against(judged: Series, predicted: float) -> dict[str, Any]:
     }
 
 
-def _steps_to_rest(hp: HyperParameters, norm: float, drive: float) -> float:
+def _steps_to_rest(hp: HyperParameters, norm: float, drive: float, given: theory.Given) -> float:
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
     if not drive > 0:
         return math.inf
-    return theory.steps_to_within(hp, rest_excess(hp, norm, drive), WITHIN)
+    excess = rest_excess(hp, norm, drive, **given)
+    return theory.steps_to_within(hp, excess, WITHIN, **given)
 
 
-def _transient_share(hp: HyperParameters, steps: Any, norms: Any) -> float:
+def _transient_share(hp: HyperParameters, steps: Any, norms: Any, given: theory.Given) -> float:
     """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
     lasted = float(steps[-1] - steps[0])
     if lasted <= 0 or norms[-1] <= 0:
         return math.nan
+    if theory.family_of(hp) is theory.Family.ADAM_L2:  # its norm does not relax linearly
+        return math.sqrt(float((1.0 / theory.excess_of(hp, norms, **given)).mean()))
     drift = theory.relaxing_power(hp) * math.log(norms[-1] / norms[0]) / lasted
-    return math.sqrt(max(1.0 + drift / theory.relaxation_rate(hp), 0.0))
+    return math.sqrt(max(1.0 + drift / theory.relaxation_rate(hp, **given), 0.0))
 
 
 def _rms(values: Any) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spherical_motion import sphere, theory
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
+from spherical_motion.theory import Family
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.groups import InvariantGroup
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -20,6 +21,10 @@ Array = NDArray[np.float64]
 
 MOMENTUM_MEMORIES = 3
 """After a change of settings the momentum buffer needs this many times 1/(1 - α) steps."""
+
+
+RESIDUAL_LIMIT = 0.01
+"""Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +38,10 @@ class Series:
         gram: the six inner products.
         angle: measured angles, rad.
         norm: measured norms before the step.
-        drive: h̃ of each sample for SGD, numel for AdamW; NaN without theory or gradient.
+        drive: what pushes the norm out at each sample, as `theory.driven_norm` takes it: h̃ for SGD,
+            |g̃|² for Nesterov, numel for AdamW and Lion, the RMS of g̃'s entries for Adam with L2;
+            NaN without theory or gradient.
+        cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         lr, weight_decay, momentum: settings at each sample.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
@@ -48,6 +56,7 @@ class Series:
     angle: Array
     norm: Array
     drive: Array
+    cross: Array
     lr: Array
     weight_decay: Array
     momentum: Array
@@ -87,19 +96,40 @@ class Series:
             momentum=self.momentum[:-1],
             drive=drive[:-1],
             span=np.diff(self.steps),
+            **self.given,
         )
         return norms
 
     def driven_step_ratio_sq(self, norm: Array) -> Array:
         """Predicted |d|²/|w|² at each sample, given the predicted norm."""
         return theory.driven_step_ratio_sq(
-            self.hp, norm, lr=self.lr, momentum=self.momentum, drive=self.drive
+            self.hp, norm, lr=self.lr, momentum=self.momentum, drive=self.drive, **self.given
         )
 
     @property
     def driven(self) -> int:
         """At how many samples the drive is known."""
         return int(np.isfinite(self.drive).sum())
+
+    @property
+    def given(self) -> theory.Given:
+        """What the formulas must know of the group beside settings and drive.
+
+        Nesterov's overlap is read off the steps, so it means something only if they are Nesterov's.
+        """
+        given: theory.Given = {"numel": self.group.numel}
+        known = np.isfinite(self.drive)
+        if not known.any():
+            return given
+        mean, family = float(self.drive[known].mean()), theory.family_of(self.hp)
+        if family is Family.ADAM_L2:
+            given["unit_grad_rms"] = mean
+        elif family is Family.NESTEROV_L2 and mean > 0:
+            linked = self.residual[np.isfinite(self.residual)]
+            known &= np.isfinite(self.cross)
+            if linked.size and np.median(linked) <= RESIDUAL_LIMIT and known.any():
+                given["overlap"] = float(self.cross[known].mean() / self.drive[known].mean())
+        return given
 
     @property
     def predictable(self) -> bool:
@@ -123,21 +153,23 @@ def series_of(records: Records, index: int) -> Series:
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
     no_theory = _why_no_theory(records, group, main_slice, hp)
-    drive, residual = np.full(steps.shape, np.nan), np.full(steps.shape, np.nan)
-    if no_theory is None and theory.family_of(hp) is theory.Family.ADAMW:
-        drive = np.full(steps.shape, float(group.numel))
-    elif no_theory is None:
-        legal = ~illegal
+    drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
+    legal = ~illegal
+    if no_theory is None and legal.any():
         told = lr[legal], weight_decay[legal], momentum[legal]
-        drive[legal] = sphere.unit_gradient_drive(gram[legal], *told)
-        residual[legal] = theory.law_of_motion_residual(
-            hp,
-            gram[legal],
-            steps=steps[legal],
-            lr=told[0],
-            weight_decay=told[1],
-            momentum=told[2],
-        )
+        felt = theory.damped_lr(hp, told[0], told[2])
+        drive[legal], cross[legal] = _drive(hp, group, gram[legal], felt, *told[1:])
+        if theory.has_law_of_motion(hp):
+            # A run that is recorded from its step 0 on is taken to start with an empty buffer.
+            residual[legal] = theory.law_of_motion_residual(
+                hp,
+                gram[legal],
+                steps=steps[legal],
+                lr=told[0],
+                weight_decay=told[1],
+                momentum=told[2],
+                first_step=0,
+            )
     return Series(
         group=group,
         hp=hp,
@@ -146,6 +178,7 @@ def series_of(records: Records, index: int) -> Series:
         angle=sphere.angle(gram),
         norm=sphere.norm(gram),
         drive=drive,
+        cross=cross,
         lr=lr,
         weight_decay=weight_decay,
         momentum=momentum,
@@ -168,6 +201,31 @@ def settling_memory(hp: HyperParameters, beta2: float | None) -> float:
     return memory
 
 
+def _drive(
+    hp: HyperParameters,
+    group: InvariantGroup,
+    gram: Gram,
+    lr: Array,
+    weight_decay: Array,
+    momentum: Array,
+) -> tuple[Array, Array]:
+    """(drive, cross) of each sample; see `Series`.
+
+    Adam divides entry by entry, and σ is the *mean* RMS over the entries. The six products have
+    their root mean square only, which is σ where all entries are alike and more where not.
+    """
+    nothing = np.full(lr.shape, np.nan)
+    family = theory.family_of(hp)
+    if family in (Family.ADAMW, Family.LION):
+        return np.full(lr.shape, float(group.numel)), nothing
+    if family is Family.ADAM_L2:
+        return sphere.unit_gradient_norm(gram) / np.sqrt(group.numel), nothing
+    if family is Family.NESTEROV_L2:
+        dot = sphere.momentum_dot_gradient(gram, lr, weight_decay, momentum, nesterov=True)
+        return sphere.unit_gradient_norm(gram) ** 2, gram.ww * dot
+    return sphere.unit_gradient_drive(gram, lr, weight_decay, momentum), nothing
+
+
 def _why_no_theory(
     records: Records, group: InvariantGroup, main_slice: int, hp: HyperParameters
 ) -> str | None:
@@ -175,11 +233,16 @@ def _why_no_theory(
         return "its members scale by different powers of a number: a symmetry without this motion"
     number = records.info.slice_param_group[main_slice]
     told = records.info.param_groups[number]
+    name = told["class"] + (" with amsgrad=True" if told.get("amsgrad") else "")
     try:
-        theory.family_of(hp)
+        family = theory.family_of(hp)
     except NoTheory as reason:
-        name = told["class"] + (" with amsgrad=True" if told.get("amsgrad") else "")
         return f"{name}: {reason}"
+    if family is Family.ANY_DECOUPLED:
+        return (
+            f"{name}: no prediction from records alone. Its angle depends on how its steps are "
+            "correlated in time, which is not among the six recorded products"
+        )
     for event in records.events:
         if event["kind"] == "settings_changed" and records.info.param_group_of(event) == number:
             changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())

@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from types import MappingProxyType
 
+from spherical_motion import theory
 from spherical_motion.comparison.evidence import FEWEST_SAMPLES, Evidence
+from spherical_motion.comparison.series import RESIDUAL_LIMIT
 from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
 
 __all__ = ["ALARMS", "RULES", "judge"]
@@ -41,9 +43,6 @@ DEFECT_LIMIT = 0.05
 
 BEYOND_EPSILON = 30.0
 """So many times the defect that ε explains is not ε's doing."""
-
-RESIDUAL_LIMIT = 0.01
-"""Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
 FADED = 0.5
 """A mean squared gradient under this share of what it was is named as the cause of a delay."""
@@ -192,10 +191,15 @@ def _off(e: Evidence) -> str | None:
         return text + (
             f"the ε of its norm layer changes weight decay's pull by {e.radial_share:+.0%}"
         )
+    if e.stage.hp is not None and theory.family_of(e.stage.hp) is theory.Family.ADAM_L2:
+        return text + (
+            "Adam's prediction takes the entries of the gradient to be alike, since the records "
+            "hold only their sum of squares; where they differ the angle is larger"
+        )
     if abs(e.drift) > 0.05:
         return text + f"its norm moved by {e.drift:+.0%} while it was judged"
     if math.isnan(e.residual):
-        return text + "the steps themselves cannot be checked (no law of motion, or no neighbours)"
+        return text + "the norm is at rest, and the six products of this optimizer say no more"
     return text + (
         "each step obeys the law of motion and the norm is at rest, so the gradient's size must "
         "have changed within the stage"

@@ -1,66 +1,124 @@
 """The law of motion: what each step must satisfy exactly, whatever the gradient.
 
-Taking the inner product of the heavy-ball update with w and using <w, g> = 0,
+The buffer before a step can be read off the step before it. Taking the inner product of the
+update with w then leaves only recorded products. With C = <w, d>, D = |d|², R = |w|², at every
+step and for any schedule:
 
-    C_t/η_t = α(C + D)_{t-1}/η_{t-1} - λ_t R_t - <w, g>_t,
+* heavy ball, L2:        C_t/η_t = α[(C + D)/η]_{t-1} - (λR + <w, g>)_t
+* Nesterov, L2:          C_t/η_t = (α_t²/α_{t-1})[(C + D)/η + <w, g> + <d, g> + λ(R + C)]_{t-1}
+                                   - (1 + α_t)(λR + <w, g>)_t
+* heavy ball, decoupled: C_t/η_t = α[(C + D)/η + λ(R + C)]_{t-1} - (λR + <w, g>)_t
 
-at every step, for any schedule (the last term is kept, so that the law also holds where the norm
-layer's epsilon breaks the invariance a little). A step that breaks it was not made by this
-optimizer alone: skipped, written from outside, or clipped element by element. Rescaling the whole
-gradient does not show, and with λ = α = 0 the law says nothing but <w, g> = -C/η.
+<w, g> is 0 for an invariant group; it is kept, so that the law also holds where the norm layer's
+epsilon breaks the invariance a little. At the optimizer's first step the buffer is empty and the
+bracket with α drops out, as it does wherever α_t = 0. Dampening scales η, except at the first step.
+
+A step that breaks the law was not made by this optimizer alone: skipped, written from outside, or
+clipped element by element. Rescaling the whole gradient does not show, and with λ = α = 0 the law
+says nothing but <w, g> = -C/η.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.errors import NoTheory
-from spherical_motion.theory._families import Family, family_of
+from spherical_motion.theory._families import Family, damped_lr, family_of
+from spherical_motion.theory._laws import Steps
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["law_of_motion_residual"]
+__all__ = ["has_law_of_motion", "law_of_motion_residual"]
+
+Array = NDArray[np.float64]
+
+
+def has_law_of_motion(hp: HyperParameters) -> bool:
+    """Whether the step can be predicted from its neighbour: the SGD families.
+
+    >>> has_law_of_motion(HyperParameters("adamw", lr=1e-3))
+    False
+    """
+    try:
+        return family_of(hp) in CARRIED
+    except NoTheory:
+        return False
 
 
 def law_of_motion_residual(
-    hp: HyperParameters, gram: Gram, *, steps: Any, lr: Any, weight_decay: Any, momentum: Any
-) -> NDArray[np.float64]:
+    hp: HyperParameters,
+    gram: Gram,
+    *,
+    steps: Any,
+    lr: Any,
+    weight_decay: Any,
+    momentum: Any,
+    first_step: int | None = None,
+) -> Array:
     """How far each recorded step is from the law of motion, as a share of its largest term.
 
     0 is exact; float32 weights leave rounding of about 1e-7·|w|²/η over the largest term. NaN
-    where the step before was not recorded, since the law links neighbours.
+    where the law links a step to one that was not recorded.
 
     Args:
-        hp: names the family.
+        hp: names the family; its nesterov, dampening and decoupled are used.
         gram: Grams of shape (steps,) or (steps, groups).
         steps: step numbers, shape (steps,), increasing.
         lr, weight_decay, momentum: settings per step, of the Grams' shape.
+        first_step: number of the step that found the momentum buffer empty, if known.
 
     Returns:
         Residuals of the Grams' shape, >= 0, dimensionless.
 
     Raises:
-        NoTheory: the law is known here for SGD with momentum and L2 only.
+        NoTheory: adaptive optimizers have no such law: their divisor is not recorded.
+        OutOfDomain: dampening >= 1.
 
     Source: derived from `torch.optim.SGD`'s update; Li & Arora (2020), appendix B.2, sum it.
     """
-    if family_of(hp) is not Family.HEAVY_BALL_L2:
+    if not has_law_of_motion(hp):
         raise NoTheory(f"law_of_motion_residual: no law of motion here for {hp.optimizer}.")
     steps = np.asarray(steps)
     lr, weight_decay, momentum = (
         np.broadcast_to(np.asarray(x, np.float64), gram.shape) for x in (lr, weight_decay, momentum)
     )
+    damped = damped_lr(hp, lr, momentum)
+    first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
+    pull = weight_decay * gram.ww + gram.wg
+    if family_of(hp) is Family.NESTEROV_L2:
+        pull = (1.0 + momentum) * pull
+    carried = np.full(gram.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        made = gram.wd / lr
-        carried = momentum[1:] * (gram.wd + gram.dd)[:-1] / lr[:-1]
-        decay = weight_decay * gram.ww
-        terms = [made[1:], carried, decay[1:], gram.wg[1:]]
-        gap = np.abs(made[1:] - carried + decay[1:] + gram.wg[1:])
-        share = gap / np.max(np.abs(terms), axis=0)
-    residual = np.full(gram.shape, np.nan)
-    neighbours = np.diff(steps) == 1
-    residual[1:][neighbours] = share[neighbours]
-    return residual
+        neighbours = np.diff(steps) == 1
+        before = Steps(damped, weight_decay, momentum)
+        carried[1:][neighbours] = CARRIED[family_of(hp)](before, gram)[neighbours]
+        carried[(momentum == 0.0) | first] = 0.0
+        made = gram.wd / np.where(first, lr, damped)
+        largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)
+        return np.abs(made - carried + pull) / largest
+
+
+def _heavy_ball(s: Steps, gram: Gram) -> Array:
+    return s.momentum[1:] * ((gram.wd + gram.dd) / s.lr)[:-1]
+
+
+def _nesterov(s: Steps, gram: Gram) -> Array:
+    before = (gram.wd + gram.dd) / s.lr + gram.wg + gram.dg + s.weight_decay * (gram.ww + gram.wd)
+    return s.momentum[1:] ** 2 * (before / s.momentum)[:-1]
+
+
+def _decoupled(s: Steps, gram: Gram) -> Array:
+    before = (gram.wd + gram.dd) / s.lr + s.weight_decay * (gram.ww + gram.wd)
+    return s.momentum[1:] * before[:-1]
+
+
+CARRIED: dict[Family, Callable[[Steps, Gram], Array]] = {
+    Family.HEAVY_BALL_L2: _heavy_ball,
+    Family.NESTEROV_L2: _nesterov,
+    Family.HEAVY_BALL_DECOUPLED: _decoupled,
+}
+"""What the buffer carries over from each step to the next, (steps - 1, ...) values."""

@@ -12,17 +12,31 @@ from spherical_motion.errors import InvalidArgument
 
 __all__ = ["HyperParameters", "OPTIMIZERS"]
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "other")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "muon", "other")
 """Known optimizers. "other" is recorded, and not predicted."""
+
+DECOUPLED = ("adamw", "lion", "muon")
+"""Those whose weight decay acts on the weights and not through the gradient."""
+
+CLASSES = {
+    "SGD": "sgd",
+    "Adam": "adam",
+    "AdamW": "adamw",
+    "Muon": "muon",
+    "SingleDeviceMuon": "muon",
+    **dict.fromkeys(("Lion", "Lion8bit", "Lion32bit"), "lion"),
+    **dict.fromkeys(("PagedLion", "PagedLion8bit", "PagedLion32bit"), "lion"),
+}
+"""Class name → optimizer: `torch.optim`'s own, and the common packages' for the others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HyperParameters:
     """Settings of one parameter group at one step, named as in `torch.optim`.
 
-    `momentum` is the heavy-ball coefficient of SGD and β1 of Adam-type optimizers; `betas=(β1,
-    β2)` may be passed instead. `decoupled` says that weight decay acts on the weights and not
-    through the gradient; left out, it follows from the optimizer.
+    `momentum` is the heavy-ball coefficient of SGD and Muon and β1 of Adam-type optimizers and
+    Lion; `betas=(β1, β2)` may be passed instead. `decoupled` says that weight decay acts on the
+    weights and not through the gradient; left out, it follows from the optimizer.
 
     Raises:
         InvalidArgument: an unknown optimizer, or a value outside its range.
@@ -61,7 +75,7 @@ class HyperParameters:
             object.__setattr__(self, "momentum", betas[0])
             object.__setattr__(self, "beta2", betas[1])
         if self.decoupled is None:
-            object.__setattr__(self, "decoupled", self.optimizer == "adamw")
+            object.__setattr__(self, "decoupled", self.optimizer in DECOUPLED)
         self._check("lr", self.lr, low=0.0)
         self._check("weight_decay", self.weight_decay, low=0.0)
         self._check("momentum", self.momentum, low=0.0, below=1.0)
@@ -91,18 +105,18 @@ class HyperParameters:
         """Read the settings of a `torch.optim` parameter group (duck-typed: torch not needed).
 
         What no theory covers becomes "other": a class that is not known, a variant whose motion
-        differs from its family's (amsgrad), and settings outside their range, which are then
-        left out.
+        differs from its family's (amsgrad, cautious updates), and settings outside their range,
+        which are then left out.
 
         >>> HyperParameters.from_param_group("SGD", {"lr": 0.1, "momentum": 0.9}).momentum
         0.9
         """
-        known = {"SGD": "sgd", "Adam": "adam", "AdamW": "adamw"}
-        optimizer = known.get(class_name, "other")
-        decoupled = bool(group.get("decoupled_weight_decay", optimizer == "adamw"))
+        optimizer = CLASSES.get(class_name, "other")
+        decoupled = bool(group.get("decoupled_weight_decay", optimizer in DECOUPLED))
         if optimizer == "adam" and decoupled:
             optimizer = "adamw"
-        if group.get("amsgrad"):
+        cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
+        if group.get("amsgrad") or cautious:
             optimizer = "other"
         lr, weight_decay, momentum, beta2 = settings_of(group)
         try:

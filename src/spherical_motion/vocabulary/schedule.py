@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary import shapes
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.schedule_file import read_table
+from spherical_motion.vocabulary.shapes import positive_int
 
 __all__ = ["SHORTEST_STAGE", "Schedule", "Stage"]
 
@@ -162,28 +165,127 @@ class Schedule:
         except InvalidArgument:  # a record may hold what no optimizer can be told
             return None
 
+    def then(self, after: Schedule) -> Schedule:
+        """Both in a row: `after` begins when this schedule is over.
+
+        Raises:
+            InvalidArgument: they differ in more than lr, weight decay and momentum.
+
+        >>> hp = HyperParameters("sgd", lr=0.4, weight_decay=5e-4, momentum=0.9)
+        >>> plan = Schedule.linear_warmup(hp, 4).then(Schedule.cosine(hp, 4))
+        >>> [round(lr, 3) for lr in plan.lr.tolist()]
+        [0.0, 0.1, 0.2, 0.3, 0.4, 0.341, 0.2, 0.059]
+        """
+        same = {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.0}
+        if dataclasses.replace(self.hp, **same) != dataclasses.replace(after.hp, **same):
+            raise InvalidArgument(
+                "Schedule.then: both must be for one optimizer with one beta2, eps, nesterov, "
+                f"dampening, got {self.hp} and {after.hp}."
+            )
+        pairs = [
+            (self.lr, after.lr),
+            (self.weight_decay, after.weight_decay),
+            (self.momentum, after.momentum),
+        ]
+        return Schedule(self.hp, *map(np.concatenate, pairs), start=self.start)
+
+    def in_epochs(self, steps_per_epoch: int) -> Schedule:
+        """The same schedule with each entry read as an epoch of `steps_per_epoch` steps.
+
+        This is what a scheduler does that is stepped once an epoch.
+
+        >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
+        >>> plan = Schedule.step_decay(hp, 90, [30, 60, 80]).in_epochs(5005)
+        >>> [s.steps for s in plan.stages()]
+        [150150, 150150, 100100, 50050]
+        """
+        n = positive_int("steps_per_epoch", steps_per_epoch)
+        values = (self.lr, self.weight_decay, self.momentum)
+        return Schedule(self.hp, *(np.repeat(x, n) for x in values), start=self.start * n)
+
     @classmethod
     def constant(cls, hp: HyperParameters, steps: int) -> Schedule:
         """The same settings at every one of `steps` steps."""
-        return cls(hp, np.full(_positive("steps", steps), hp.lr))
+        return cls(hp, np.full(positive_int("steps", steps), hp.lr))
 
     @classmethod
     def step_decay(
         cls, hp: HyperParameters, steps: int, milestones: Sequence[int], factor: float = 10.0
     ) -> Schedule:
         """Divide the learning rate by `factor` at each milestone (a step number)."""
-        _positive("steps", steps)
-        edges = [0, *milestones, steps]
-        if any(b <= a for a, b in itertools.pairwise(edges)):
+        return cls(hp, shapes.staircase(hp.lr, steps, milestones, factor))
+
+    @classmethod
+    def linear_warmup(cls, hp: HyperParameters, steps: int, start_factor: float = 0.0) -> Schedule:
+        """From `start_factor`·lr to lr, which the step after the last would have."""
+        return cls(hp, shapes.ramp(hp.lr, steps, start_factor))
+
+    @classmethod
+    def cosine(cls, hp: HyperParameters, steps: int, final_lr: float = 0.0) -> Schedule:
+        """Half a cosine wave from lr to `final_lr`."""
+        return cls(hp, shapes.cosine_curve(hp.lr, steps, final_lr))
+
+    @classmethod
+    def polynomial(
+        cls, hp: HyperParameters, steps: int, power: float = 1.0, final_lr: float = 0.0
+    ) -> Schedule:
+        """From lr to `final_lr` as (1 - t/steps)^power; a straight line at power 1."""
+        return cls(hp, shapes.polynomial_curve(hp.lr, steps, power, final_lr))
+
+    @classmethod
+    def exponential(cls, hp: HyperParameters, steps: int, final_lr: float) -> Schedule:
+        """From lr to `final_lr` > 0 by the same factor at each step."""
+        return cls(hp, shapes.exponential_curve(hp.lr, steps, final_lr))
+
+    @classmethod
+    def warmup_stable_decay(
+        cls, hp: HyperParameters, steps: int, warmup: int, decay: int, final_lr: float = 0.0
+    ) -> Schedule:
+        """WSD: `warmup` steps up to lr, lr, and over the last `decay` steps a line to `final_lr`.
+
+        >>> hp = HyperParameters("adamw", lr=1e-3, weight_decay=0.1, momentum=0.9)
+        >>> plan = Schedule.warmup_stable_decay(hp, steps=1000, warmup=100, decay=200)
+        >>> [(s.start, s.stop, s.hp is None) for s in plan.stages()]
+        [(0, 100, True), (100, 801, False), (801, 1000, True)]
+        """
+        stable = positive_int("steps", steps) - warmup - decay
+        if min(warmup, decay, stable) < 0:
             raise InvalidArgument(
-                "Schedule.step_decay(milestones=...) must increase strictly between 0 and "
-                f"steps={steps}, got {list(milestones)}."
+                "Schedule.warmup_stable_decay: warmup and decay must be >= 0 and fit into "
+                f"steps={steps}, got warmup={warmup}, decay={decay}."
             )
-        drops = np.searchsorted(np.asarray(milestones), np.arange(steps), side="right")
-        lr = np.full(steps, hp.lr)
-        for drop in range(1, len(milestones) + 1):
-            lr[drops == drop] = hp.lr / factor**drop
-        return cls(hp, lr)
+        parts = [
+            shapes.ramp(hp.lr, warmup, 0.0) if warmup else (),
+            np.full(stable, hp.lr),
+            shapes.polynomial_curve(hp.lr, decay, 1.0, final_lr) if decay else (),
+        ]
+        return cls(hp, np.concatenate(parts))
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        hp: HyperParameters,
+        *,
+        steps: int | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> Schedule:
+        """Read a table with a header; each row holds from its step, or epoch, to the next row's.
+
+        Columns: `step` or `epoch` (from 0, increasing), `lr`, and if they change
+        `weight_decay` and `momentum`.
+
+        Args:
+            path: the CSV file.
+            hp: whatever the table leaves open.
+            steps: length of the run. Left out, the last row lasts one step, or one epoch.
+            steps_per_epoch: needed if the table counts epochs.
+
+        Raises:
+            InvalidArgument: the file is no such table; the message names the line.
+        """
+        table = read_table(path, steps, steps_per_epoch)
+        return cls(hp, table["lr"], table.get("weight_decay"), table.get("momentum"))
 
 
 def _staircases(edges: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -206,9 +308,3 @@ def _staircases(edges: NDArray[np.int64], values: NDArray[np.float64]) -> NDArra
                 found[after] |= bool(lengths[after] < lengths[first])
         first += count
     return found
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgument(f"Schedule({name}=...) must be an int >= 1, got {value!r}.")
-    return int(value)

@@ -1,0 +1,173 @@
+"""Settings and schedules as command-line options, shared by the commands that plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary import HyperParameters, Schedule
+
+__all__ = [
+    "BETA2",
+    "BETA2S",
+    "DECOUPLED",
+    "LR",
+    "MOMENTUM",
+    "MOMENTA",
+    "NESTEROV",
+    "OPTIMIZER",
+    "PlanOptions",
+    "WEIGHT_DECAY",
+    "settings_from",
+]
+
+Optimizer = Literal["sgd", "adam", "adamw", "lion", "muon"]
+Shape = Literal["constant", "step", "cosine", "polynomial", "exponential", "wsd"]
+
+MOMENTA = {"sgd": 0.0, "adam": 0.9, "adamw": 0.9, "lion": 0.9, "muon": 0.95}
+BETA2S = {"adam": 0.999, "adamw": 0.999, "lion": 0.99}
+
+OPTIMIZER = Annotated[Optimizer, typer.Option(help="Which optimizer.")]
+LR = Annotated[float, typer.Option("--lr", help="Learning rate (the highest).")]
+WEIGHT_DECAY = Annotated[float, typer.Option("--weight-decay", "--wd", help="Weight decay.")]
+MOMENTUM = Annotated[
+    float | None,
+    typer.Option(help="Momentum, or β1. Left out: 0 for sgd, 0.95 for muon, 0.9 for others."),
+]
+BETA2 = Annotated[
+    float | None, typer.Option(help="β2. Left out: 0.999 for adam and adamw, 0.99 for lion.")
+]
+NESTEROV = Annotated[bool, typer.Option("--nesterov", help="SGD with Nesterov momentum.")]
+DECOUPLED = Annotated[
+    bool, typer.Option("--decoupled", help="Weight decay acts on the weights, not the gradient.")
+]
+
+SCHEDULE = Annotated[
+    Shape | None,
+    typer.Option(help="Course of the learning rate. Left out: step with milestones, or constant."),
+]
+STEPS = Annotated[int | None, typer.Option(help="Length of the run in steps.")]
+EPOCHS = Annotated[float | None, typer.Option(help="Length in epochs; with --steps-per-epoch.")]
+STEPS_PER_EPOCH = Annotated[int | None, typer.Option(help="Optimizer steps in an epoch.")]
+MILESTONES = Annotated[
+    str | None, typer.Option(help="Where the rate drops, like 30,60,80: epochs if --epochs.")
+]
+FACTOR = Annotated[float, typer.Option(help="What each milestone divides the rate by.")]
+WARMUP = Annotated[float, typer.Option(help="Linear warm-up over so many steps or epochs.")]
+DECAY = Annotated[float, typer.Option(help="wsd: length of the final decay, in the same unit.")]
+FINAL_LR = Annotated[float, typer.Option(help="What cosine, polynomial, exponential, wsd end at.")]
+POWER = Annotated[float, typer.Option(help="Of the polynomial; 1 is a straight line.")]
+CSV = Annotated[
+    Path | None,
+    typer.Option("--csv", help="A table instead: step or epoch, lr, weight_decay, momentum."),
+]
+
+
+def settings_from(
+    optimizer: str,
+    lr: float,
+    weight_decay: float,
+    momentum: float | None,
+    beta2: float | None = None,
+    nesterov: bool = False,
+    decoupled: bool = False,
+) -> HyperParameters:
+    """The options as one record, with each optimizer's own defaults."""
+    return HyperParameters(
+        optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        momentum=MOMENTA[optimizer] if momentum is None else momentum,
+        beta2=BETA2S.get(optimizer) if beta2 is None else beta2,
+        nesterov=nesterov,
+        decoupled=decoupled or None,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What the options say about the course of a run; `schedule` makes it one."""
+
+    shape: str | None
+    steps: int | None
+    epochs: float | None
+    steps_per_epoch: int | None
+    milestones: str | None
+    factor: float
+    warmup: float
+    decay: float
+    final_lr: float
+    power: float
+    csv: Path | None
+
+    def schedule(self, hp: HyperParameters) -> Schedule:
+        """The planned run.
+
+        Raises:
+            InvalidArgument: options that contradict each other, or are missing.
+        """
+        if self.csv is not None:
+            steps = self._length() if self.steps or self.epochs else None
+            return Schedule.from_csv(
+                self.csv, hp, steps=steps, steps_per_epoch=self.steps_per_epoch
+            )
+        steps, warmup = self._length(), self._count("--warmup", self.warmup)
+        if self.shape == "wsd":
+            decay = self._count("--decay", self.decay)
+            return Schedule.warmup_stable_decay(hp, steps, warmup, decay, self.final_lr)
+        if 0 < steps <= warmup:
+            raise InvalidArgument(f"--warmup takes {warmup:,} of {steps:,} steps; none is left.")
+        rest = self._after_warmup(hp, steps - warmup, warmup)
+        return Schedule.linear_warmup(hp, warmup).then(rest) if warmup else rest
+
+    def _after_warmup(self, hp: HyperParameters, steps: int, before: int) -> Schedule:
+        shape = self.shape or ("step" if self.milestones else "constant")
+        if (shape == "step") != bool(self.milestones):
+            raise InvalidArgument(
+                "--schedule step and --milestones belong together, like --milestones 30,60,80."
+            )
+        if shape == "step":
+            drops = [stone - before for stone in self._milestones()]
+            if drops[0] <= 0:
+                raise InvalidArgument("--milestones must lie after --warmup.")
+            return Schedule.step_decay(hp, steps, drops, self.factor)
+        if shape == "cosine":
+            return Schedule.cosine(hp, steps, self.final_lr)
+        if shape == "polynomial":
+            return Schedule.polynomial(hp, steps, self.power, self.final_lr)
+        if shape == "exponential":
+            return Schedule.exponential(hp, steps, self.final_lr)
+        return Schedule.constant(hp, steps)
+
+    def _length(self) -> int:
+        if (self.steps is None) == (self.epochs is None):
+            raise InvalidArgument(
+                "How long is the run? Either --steps, or --epochs with --steps-per-epoch."
+            )
+        if self.steps is not None:
+            return self.steps
+        return self._count("--epochs", self.epochs or 0.0)
+
+    def _milestones(self) -> list[int]:
+        try:
+            stones = [float(part) for part in (self.milestones or "").split(",")]
+        except ValueError:
+            raise InvalidArgument(
+                f"--milestones expects numbers like 30,60,80, got {self.milestones!r}."
+            ) from None
+        return [self._count("--milestones", stone) for stone in stones]
+
+    def _count(self, option: str, value: float) -> int:
+        """Steps for a value that counts epochs if the run is given in epochs."""
+        scale = 1
+        if self.epochs is not None:
+            if self.steps_per_epoch is None:
+                raise InvalidArgument("--epochs needs --steps-per-epoch.")
+            scale = self.steps_per_epoch
+        if not 0 <= value * scale < 2**40:
+            raise InvalidArgument(f"{option} must be finite and >= 0, got {value:g}.")
+        return round(value * scale)

@@ -1,0 +1,122 @@
+"""`smd plan`: from a wanted angle or pace to settings, and what a larger batch does to both."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from spherical_motion.cli import options
+from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.forecasting import (
+    BatchScaling,
+    Setting,
+    scale_batch,
+    settings_for_angle,
+    settings_for_time_constant,
+)
+
+__all__ = ["plan_command"]
+
+
+def plan_command(
+    lr: options.LR,
+    weight_decay: Annotated[
+        float, typer.Option("--weight-decay", "--wd", help="Weight decay now; for --batch-factor.")
+    ] = 0.0,
+    momentum: options.MOMENTUM = None,
+    optimizer: options.OPTIMIZER = "sgd",
+    angle: Annotated[float | None, typer.Option(help="Wanted angle a step, rad.")] = None,
+    time_constant: Annotated[
+        float | None, typer.Option(help="Wanted steps for the norm to relax by a factor e.")
+    ] = None,
+    batch_factor: Annotated[
+        float | None, typer.Option(help="Compare rules for a batch so many times as large.")
+    ] = None,
+    steps_per_epoch: options.STEPS_PER_EPOCH = None,
+    beta2: options.BETA2 = None,
+    nesterov: options.NESTEROV = False,
+    decoupled: options.DECOUPLED = False,
+    correlation: Annotated[
+        float | None, typer.Option(help="Muon: 1 + 2·sum of its steps' autocorrelations.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Plan settings: pairs that give an angle or a pace, or what a larger batch does to both.
+
+    Example: smd plan --lr 0.1 --momentum 0.9 --angle 3e-3
+
+    Example: smd plan --optimizer adamw --lr 1e-3 --time-constant 5000
+
+    Example: smd plan --lr 0.1 --wd 1e-4 --momentum 0.9 --batch-factor 4 --steps-per-epoch 5004
+    """
+    hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
+    wishes = [x is not None for x in (angle, time_constant, batch_factor)]
+    if sum(wishes) != 1:
+        raise InvalidArgument(
+            "smd plan answers one question: --angle, --time-constant or --batch-factor."
+        )
+    found: tuple[Setting, ...] | tuple[BatchScaling, ...]
+    if batch_factor is not None:
+        if steps_per_epoch is None:
+            raise InvalidArgument("--batch-factor needs --steps-per-epoch, of the present batch.")
+        found = scale_batch(hp, batch_factor, steps_per_epoch, correlation=correlation)
+        table = _batch_table(found)
+    elif angle is not None:
+        found = settings_for_angle(hp, angle, correlation=correlation)
+        table = _pair_table(found)
+    else:
+        found = settings_for_time_constant(hp, time_constant or 0.0, correlation=correlation)
+        table = _pair_table(found)
+    if json:
+        print_json([dataclasses.asdict(entry) for entry in found])
+        return
+    console = stdout()
+    console.print(table)
+    if batch_factor is None:
+        console.print(
+            "\nAll of these are the same motion on the sphere: only lr × weight decay counts, "
+            "for the angle and for\nthe time constant alike. More momentum turns less for the "
+            "same pace.",
+        )
+    else:
+        console.print(
+            "\nunchanged: the present batch. angle an epoch: between weights one epoch apart, "
+            "if gradients agree in nothing\nbut noise; π/2 is a fresh direction."
+        )
+
+
+def _pair_table(found: tuple[Setting, ...]) -> Table:
+    table = _table("lr", "weight decay", "angle rad", "time constant")
+    for s in found:
+        table.add_row(*_setting(s), f"{s.time_constant:,.0f} steps")
+    return table
+
+
+def _batch_table(found: tuple[BatchScaling, ...]) -> Table:
+    names = ("rule", "lr", "weight decay", "angle rad", "steps an epoch", "angle an epoch")
+    table = _table(*names, "time constant", "in epochs")
+    for s in found:
+        table.add_row(
+            s.rule,
+            *_setting(s.setting),
+            f"{s.steps_per_epoch:,.0f}",
+            f"{s.epoch_angle:.2f}",
+            f"{s.setting.time_constant:,.0f} steps",
+            f"{s.time_constant_epochs:.3g}",
+        )
+    return table
+
+
+def _setting(s: Setting) -> tuple[Any, ...]:
+    return f"{s.lr:.4g}", f"{s.weight_decay:.4g}", f"{s.angle:.4g}"
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

@@ -1,0 +1,234 @@
+"""The way back: from a wanted angle or pace to settings, and what a larger batch does to both.
+
+Angle and pace are not two wishes. Both depend on ηλ, so at a given momentum they are one: for SGD
+with L2 τ·Δ*² = (1 - α)/(2(1 + α)), for decoupled decay with it τ·Δ*² = (1 - β1)/(1 + β1). Only
+momentum moves the one against the other; all pairs of lr and weight decay with the same product
+are the same motion on the sphere (not so for Adam with L2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Unpack
+
+from spherical_motion import theory
+from spherical_motion.errors import InvalidArgument, OutOfDomain
+from spherical_motion.theory import Given
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+__all__ = [
+    "BatchScaling",
+    "Setting",
+    "scale_batch",
+    "settings_for_angle",
+    "settings_for_time_constant",
+]
+
+SPREAD = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Learning rates offered, as shares of the one given."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """One pair of learning rate and weight decay, and the motion it gives.
+
+    Attributes:
+        lr, weight_decay: the pair.
+        angle: Δ*, radians a step.
+        time_constant: 1/r, steps in which a deviation of the norm's power y shrinks by e.
+    """
+
+    lr: float
+    weight_decay: float
+    angle: float
+    time_constant: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchScaling:
+    """What one rule for a changed batch size does.
+
+    Attributes:
+        rule: "unchanged", "linear" (lr × k), "square root" (lr × √k) or "constant angle" (lr × k,
+            weight decay / k).
+        setting: learning rate, weight decay, and the angle and time constant per step.
+        steps_per_epoch: of the changed batch.
+        epoch_angle: angle between the weights one epoch apart, radians, at most π/2.
+        time_constant_epochs: the time constant in epochs.
+    """
+
+    rule: str
+    setting: Setting
+    steps_per_epoch: float
+    epoch_angle: float
+    time_constant_epochs: float
+
+
+def settings_for_angle(
+    hp: HyperParameters,
+    angle: float,
+    lrs: Sequence[float] | None = None,
+    **given: Unpack[Given],
+) -> tuple[Setting, ...]:
+    """Pairs of learning rate and weight decay under which a group turns by `angle` a step.
+
+    Args:
+        hp: the optimizer and its momentum; its weight decay is not used.
+        angle: wanted Δ*, radians, in (0, π).
+        lrs: learning rates to find the weight decay for; left out, from a tenth of `hp.lr` to ten
+            times it.
+        **given: what `theory.equilibrium_angle` needs of the group.
+
+    Raises:
+        OutOfDomain: the angle is not in (0, π), or beyond what this optimizer can turn by.
+        NoTheory: no closed form for this optimizer.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, momentum=0.9)
+    >>> [float(f"{s.weight_decay:.4g}") for s in settings_for_angle(hp, 3.244e-3, lrs=[0.1, 0.5])]
+    [9.997e-05, 1.999e-05]
+    """
+    if not 0.0 < angle < math.pi:
+        raise OutOfDomain(f"settings_for_angle(angle=...) must lie in (0, π) rad, got {angle}.")
+
+    def angle_of(candidate: HyperParameters) -> float:
+        return theory.equilibrium_angle(candidate, **given)
+
+    return _settings(hp, lrs, given, angle_of, angle, f"an angle of {angle:g} rad")
+
+
+def settings_for_time_constant(
+    hp: HyperParameters,
+    time_constant: float,
+    lrs: Sequence[float] | None = None,
+    **given: Unpack[Given],
+) -> tuple[Setting, ...]:
+    """Pairs of learning rate and weight decay whose norm relaxes over `time_constant` steps.
+
+    Args:
+        hp: the optimizer and its momentum; its weight decay is not used.
+        time_constant: wanted 1/r in steps, > 0.
+        lrs: as in `settings_for_angle`.
+        **given: what `theory.relaxation_rate` needs of the group.
+
+    Raises:
+        OutOfDomain: not > 0, or faster than this optimizer can relax.
+        NoTheory: no closed form for this optimizer.
+
+    >>> hp = HyperParameters("adamw", lr=1e-3, momentum=0.9)
+    >>> round(settings_for_time_constant(hp, 5_000, lrs=[1e-3])[0].weight_decay, 9)
+    0.1
+    """
+    if not (math.isfinite(time_constant) and time_constant > 0):
+        raise OutOfDomain(
+            f"settings_for_time_constant(time_constant=...) must be > 0 steps, got {time_constant}."
+        )
+
+    def rate_of(candidate: HyperParameters) -> float:
+        return theory.relaxation_rate(candidate, **given)
+
+    what = f"a time constant of {time_constant:g} steps"
+    return _settings(hp, lrs, given, rate_of, 1.0 / time_constant, what)
+
+
+def scale_batch(
+    hp: HyperParameters, factor: float, steps_per_epoch: float, **given: Unpack[Given]
+) -> tuple[BatchScaling, ...]:
+    """What the usual rules do to the motion when the batch grows `factor` times.
+
+    Equilibrium knows nothing of the batch size: neither angle nor time constant changes unless
+    the settings do. Linear scaling at fixed weight decay multiplies the angle by √k and divides
+    the time constant in steps by k, so that per epoch, in mean square, the weights go as far as
+    before and settle as fast.
+
+    Args:
+        hp: settings for the present batch.
+        factor: k > 0, new batch size over present one.
+        steps_per_epoch: of the present batch.
+        **given: what this optimizer needs of the group.
+
+    Returns:
+        One entry a rule, the unchanged settings on the present batch first.
+
+    Raises:
+        OutOfDomain: `factor` or `steps_per_epoch` is not > 0, or no equilibrium at `hp`.
+        NoTheory: no closed form for this optimizer.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
+    >>> for s in scale_batch(hp, 4, steps_per_epoch=5004):
+    ...     here = f"{s.setting.angle:.2e} {s.epoch_angle:.2f} {s.time_constant_epochs:.2f}"
+    ...     print(f"{s.rule:15} {here}")
+    unchanged       3.24e-03 0.92 0.50
+    linear          6.49e-03 0.92 0.50
+    square root     4.59e-03 0.68 1.00
+    constant angle  3.24e-03 0.49 2.00
+    """
+    for name, value in (("factor", factor), ("steps_per_epoch", steps_per_epoch)):
+        if not (math.isfinite(value) and value > 0):
+            raise OutOfDomain(f"scale_batch({name}=...) must be finite and > 0, got {value}.")
+    rules = (
+        ("unchanged", 1.0, 1.0, 1.0),
+        ("linear", factor, 1.0, factor),
+        ("square root", math.sqrt(factor), 1.0, factor),
+        ("constant angle", factor, 1.0 / factor, factor),
+    )
+    found: list[BatchScaling] = []
+    for rule, lr, weight_decay, batch in rules:
+        scaled = _with(hp, hp.lr * lr, hp.weight_decay * weight_decay)
+        setting = _setting(scaled, given)
+        steps = steps_per_epoch / batch
+        turned = theory.accumulated_angle_approx(scaled, steps, **given)
+        found.append(BatchScaling(rule, setting, steps, turned, setting.time_constant / steps))
+    return tuple(found)
+
+
+def _settings(
+    hp: HyperParameters,
+    lrs: Sequence[float] | None,
+    given: Given,
+    measure: Callable[[HyperParameters], float],
+    target: float,
+    what: str,
+) -> tuple[Setting, ...]:
+    lrs = [hp.lr * share for share in SPREAD] if lrs is None else lrs
+    bad = [lr for lr in lrs if not (math.isfinite(lr) and lr > 0)]
+    if bad or not lrs:
+        raise InvalidArgument(f"lrs=... expects learning rates > 0, got {list(lrs)}.")
+    return tuple(_setting(_solve(hp, lr, measure, target, what), given) for lr in lrs)
+
+
+def _solve(
+    hp: HyperParameters,
+    lr: float,
+    measure: Callable[[HyperParameters], float],
+    target: float,
+    what: str,
+) -> HyperParameters:
+    """The settings at which `measure`, which grows with the weight decay, meets `target`."""
+    low = high = 1e-12 / lr  # far inside every optimizer's domain
+    while measure(_with(hp, lr, low)) > target:
+        low /= 2.0
+    try:
+        while measure(_with(hp, lr, high)) < target:
+            high *= 2.0
+        while high / low > 1.0 + 1e-14:
+            middle = math.sqrt(low * high)
+            if middle in (low, high):
+                break
+            below = measure(_with(hp, lr, middle)) < target
+            low, high = (middle, high) if below else (low, middle)
+    except OutOfDomain as error:
+        raise OutOfDomain(
+            f"No weight decay gives {hp.optimizer} with momentum {hp.momentum:g} {what}: {error}"
+        ) from error
+    return _with(hp, lr, high)
+
+
+def _with(hp: HyperParameters, lr: float, weight_decay: float) -> HyperParameters:
+    return dataclasses.replace(hp, lr=lr, weight_decay=weight_decay)
+
+
+def _setting(hp: HyperParameters, given: Given) -> Setting:
+    angle = theory.equilibrium_angle(hp, **given)
+    return Setting(hp.lr, hp.weight_decay, angle, 1.0 / theory.relaxation_rate(hp, **given))

@@ -1,0 +1,91 @@
+"""What lets a stage reach its equilibrium: lighter weights, more steps, or more weight decay."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from spherical_motion import theory
+from spherical_motion.errors import OutOfDomain
+from spherical_motion.forecasting.state import WITHIN, rest_excess, with_drive
+from spherical_motion.theory import Given
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+__all__ = ["Remedy", "find_remedy"]
+
+LARGEST_FACTOR = 1e6
+"""More weight decay than this many times is no advice."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remedy:
+    """Three ways out for a stage that is too short; each works alone.
+
+    Attributes:
+        rescale: factor for the group's weights at the start of the stage, after which it is at
+            rest at once (momentum × 1/rescale, Adam's second moment × 1/rescale²). After a drop
+            by k from equilibrium it is k^{-1/4} for SGD, k^{-1/2} for decoupled decay with steps
+            of given size (wan2020, section 4.1).
+        steps: length at which the stage settles.
+        weight_decay: least factor for the weight decay of this stage that settles it within its
+            length; NaN if none does, or if the norm is too small rather than too large.
+        angle: by what factor that raises its equilibrium angle; NaN with it.
+    """
+
+    rescale: float
+    steps: int
+    weight_decay: float
+    angle: float
+
+
+def find_remedy(hp: HyperParameters, norm: float, drive: float, given: Given, steps: int) -> Remedy:
+    """The remedies of a stage of `steps` steps that starts at this norm, under this drive.
+
+    The angle and the time to reach it depend on ηλ together, so a larger weight decay does not
+    only hasten the stage: it also raises the angle the stage tends to.
+    """
+    excess = rest_excess(hp, norm, drive, **given)
+    factor = angle = math.nan
+    if excess > 1.0:
+        factor = _least_factor(hp, norm, drive, given, steps)
+    if math.isfinite(factor):
+        wanted = theory.equilibrium_angle(_decayed(hp, factor), **with_drive(hp, drive, given))
+        angle = wanted / theory.equilibrium_angle(hp, **with_drive(hp, drive, given))
+    return Remedy(
+        excess ** (-1.0 / theory.relaxing_power(hp)),
+        _steps_needed(hp, norm, drive, given),
+        factor,
+        angle,
+    )
+
+
+def _decayed(hp: HyperParameters, factor: float) -> HyperParameters:
+    return dataclasses.replace(hp, weight_decay=hp.weight_decay * factor)
+
+
+def _steps_needed(hp: HyperParameters, norm: float, drive: float, given: Given) -> int:
+    filled = with_drive(hp, drive, given)
+    excess = rest_excess(hp, norm, drive, **given)
+    return math.ceil(theory.steps_to_within(hp, excess, WITHIN, **filled))
+
+
+def _least_factor(
+    hp: HyperParameters, norm: float, drive: float, given: Given, steps: int
+) -> float:
+    """Bisection on the logarithm: the steps needed fall as the weight decay rises."""
+
+    def settles(factor: float) -> bool:
+        try:
+            return _steps_needed(_decayed(hp, factor), norm, drive, given) <= steps
+        except OutOfDomain:  # so much decay that there is no equilibrium any more
+            return False
+
+    low = high = 1.0
+    while not settles(high):
+        low, high = high, high * 2.0
+        if high > LARGEST_FACTOR:
+            return math.nan
+    while high / low > 1.0001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if settles(middle) else (middle, high)
+    return high

@@ -1,0 +1,256 @@
+"""A schedule carried through the theory, stage by stage, before it is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion import theory
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.forecasting.remedies import find_remedy
+from spherical_motion.forecasting.stages import Outcome, StageForecast
+from spherical_motion.forecasting.state import (
+    WITHIN,
+    drive_name,
+    has_equilibrium,
+    norm_at_rest,
+    rest_excess,
+    with_drive,
+)
+from spherical_motion.theory import Given
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.schedule import Schedule, Stage
+
+__all__ = ["Forecast", "forecast"]
+
+Array = NDArray[np.float64]
+
+SAMPLES = 256
+"""Steps of a varying stage at which its moving equilibrium is looked at."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forecast:
+    """One `StageForecast` a stage; prints as sentences.
+
+    Attributes:
+        stages: in order.
+        start: where the first norm comes from, in words.
+    """
+
+    stages: tuple[StageForecast, ...]
+    start: str
+
+    def __iter__(self) -> Iterator[StageForecast]:
+        return iter(self.stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, index: int) -> StageForecast:
+        return self.stages[index]
+
+    def __str__(self) -> str:
+        return "\n".join(f"stage {i}: {s}" for i, s in enumerate(self.stages, start=1))
+
+    @property
+    def falling_short(self) -> tuple[StageForecast, ...]:
+        """The stages that have an equilibrium and end before they reach it."""
+        return tuple(s for s in self.stages if s.outcome is Outcome.FALLS_SHORT)
+
+
+def forecast(
+    schedule: Schedule,
+    norm0: float | None = None,
+    **given: Unpack[Given],
+) -> Forecast:
+    """What angle and norm a scale-invariant group will have through a planned run.
+
+    The norm is carried through the whole schedule by the law of `theory.driven_norm`, at every
+    step, under a drive that does not change. Leading order in ηλ.
+
+    Args:
+        schedule: learning rate, weight decay and momentum of every step.
+        norm0: norm of the group before the first step. Left out: it starts at rest under the
+            settings of the first stage that has an equilibrium, or if none has, of the step with
+            the highest learning rate.
+        **given: what drives the norm, and what some optimizers need beside it (`theory.Given`):
+            `unit_grad_sq` = L = E[h̃] for SGD, `numel` for AdamW and Lion, `numel` and
+            `unit_grad_rms` for Adam with L2, `correlation` and `update_sq` for Muon and others.
+            Without the drive, norms are not forecast and `norm0` cannot be used; the angles do
+            not depend on it once the start is at rest.
+
+    Raises:
+        InvalidArgument: a norm without the drive that gives it a meaning, or a value <= 0.
+        NoTheory: no closed form for this optimizer.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
+    >>> plan = Schedule.step_decay(hp, steps=450_000, milestones=[150_000, 300_000])
+    >>> print(forecast(plan)[2])
+    steps 300,000-450,000: equilibrium 0.000324 rad a step; needs at least 581,163 steps,
+    1,111,757 to come within 5%, and has 150,000: its angle ends 2.46 × below. Rescale its
+    weights by 0.559 at its start, or raise its weight decay × 11.7, which raises the
+    equilibrium × 3.4 too.
+    """
+    hp = schedule.hp
+    name = drive_name(hp)
+    drive = given.get(name)
+    for label, value in (("norm0", norm0), (name, drive)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InvalidArgument(f"forecast({label}=...) must be finite and > 0, got {value}.")
+    if norm0 is not None and drive is None:
+        raise InvalidArgument(
+            f"forecast(norm0={norm0:g}) needs {name} too: whether a norm is large depends on the "
+            f"drive. Pass {name}=..., or leave norm0 out to start in equilibrium."
+        )
+    if drive is None and theory.family_of(hp) is theory.Family.ADAM_L2:
+        raise InvalidArgument(
+            "forecast: under Adam with L2 the angle depends on the gradient's size. Pass numel=... "
+            "and unit_grad_rms=..., the mean over entries of the RMS of the unit gradient."
+        )
+    return _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, given)).forecast()
+
+
+class _Run:
+    """One schedule, the norm before each of its steps, and the group it is forecast for."""
+
+    def __init__(
+        self, schedule: Schedule, norm0: float | None, drive: float | None, known: Given
+    ) -> None:
+        self.schedule, self.known = schedule, known
+        self.absolute = drive is not None
+        self.drive = drive or 1.0
+        self.stages = schedule.stages()
+        self.start = "the given norm"
+        if norm0 is None:
+            rest, self.start = self._resting_place()
+            norm0 = norm_at_rest(rest, self.drive, known)
+        self.norms = theory.driven_norm(
+            schedule.hp,
+            norm0,
+            lr=schedule.lr,
+            weight_decay=schedule.weight_decay,
+            momentum=schedule.momentum,
+            drive=self.drive,
+            **known,
+        )
+
+    def forecast(self) -> Forecast:
+        return Forecast(tuple(self._of_stage(stage) for stage in self.stages), self.start)
+
+    def _resting_place(self) -> tuple[HyperParameters, str]:
+        for number, stage in enumerate(self.stages, start=1):
+            if stage.hp is not None and has_equilibrium(stage.hp, self.known):
+                return stage.hp, f"at rest under the settings of stage {number}"
+        schedule = self.schedule
+        decayed = np.where(schedule.weight_decay > 0, schedule.lr, 0.0)
+        highest = schedule.at(schedule.start + int(np.argmax(decayed)))
+        if has_equilibrium(highest, self.known):
+            return highest, f"at rest under its highest learning rate, {highest.lr:g}"
+        raise InvalidArgument(
+            "forecast: this schedule has no equilibrium to start from (lr > 0 and weight decay > 0 "
+            f"at one step at least). Pass norm0 and {drive_name(schedule.hp)}."
+        )
+
+    def _of_stage(self, stage: Stage) -> StageForecast:
+        first, last = stage.start - self.schedule.start, stage.stop - self.schedule.start
+        angles = self._angles(slice(first, last))
+        norms = float(self.norms[first]), float(self.norms[last])
+        common = StageForecast(
+            stage=stage,
+            outcome=Outcome.NO_EQUILIBRIUM if stage.hp is not None else Outcome.VARIES,
+            equilibrium_angle=math.nan,
+            angle_start=float(angles[0]),
+            angle_end=float(angles[-1]),
+            angle_peak=float(angles.max()),
+            norm_start=norms[0] if self.absolute else math.nan,
+            norm_end=norms[1] if self.absolute else math.nan,
+            excess_start=math.nan,
+            excess_end=math.nan,
+            steps_at_least=math.inf,
+            steps_needed=math.inf,
+            share_settled=math.nan,
+            settled_until=math.nan,
+        )
+        if stage.hp is None:
+            return self._varying(common)
+        if not has_equilibrium(stage.hp, self.known):
+            return common
+        return self._constant(common, stage.hp, norms)
+
+    def _constant(
+        self, common: StageForecast, hp: HyperParameters, norms: tuple[float, float]
+    ) -> StageForecast:
+        excess = [rest_excess(hp, norm, self.drive, **self.known) for norm in norms]
+        angles = theory.angle_at_excess(hp, excess, **self.known)
+        needed = math.ceil(theory.steps_to_within(hp, excess[0], WITHIN, **self.known))
+        settles = needed <= common.stage.steps
+        remedy = None
+        if not settles:
+            remedy = find_remedy(hp, norms[0], self.drive, self.known, common.stage.steps)
+        return dataclasses.replace(
+            common,
+            outcome=Outcome.SETTLES if settles else Outcome.FALLS_SHORT,
+            equilibrium_angle=theory.equilibrium_angle(hp, **self.known),
+            angle_start=float(angles[0]),
+            angle_end=float(angles[1]),
+            angle_peak=float(max(angles)),
+            excess_start=excess[0],
+            excess_end=excess[1],
+            steps_at_least=math.ceil(_unopposed(hp, excess[0], self.known)),
+            steps_needed=needed,
+            share_settled=max(0.0, 1.0 - needed / common.stage.steps),
+            settled_until=common.stage.stop if settles else math.nan,
+            remedy=remedy,
+        )
+
+    def _varying(self, common: StageForecast) -> StageForecast:
+        """Against the equilibrium that each step's settings would have, at sampled steps."""
+        stage = common.stage
+        sampled = np.unique(np.linspace(stage.start, stage.stop - 1, SAMPLES).round().astype(int))
+        settled: list[int] = []
+        equilibrium = excess = math.nan
+        for step in sampled.tolist():
+            hp = self.schedule.at(step)
+            if not has_equilibrium(hp, self.known):
+                continue
+            norm = float(self.norms[step - self.schedule.start])
+            excess = rest_excess(hp, norm, self.drive, **self.known)
+            equilibrium = theory.equilibrium_angle(hp, **self.known)
+            angle = float(theory.angle_at_excess(hp, excess, **self.known))
+            if abs(angle / equilibrium - 1.0) < WITHIN:
+                settled.append(step)
+        known = math.isfinite(equilibrium)
+        return dataclasses.replace(
+            common,
+            equilibrium_angle=equilibrium,
+            excess_end=excess,
+            share_settled=len(settled) / len(sampled) if known else math.nan,
+            settled_until=settled[-1] + 1.0 if settled else math.nan,
+        )
+
+    def _angles(self, part: slice) -> Array:
+        squares = theory.driven_step_ratio_sq(
+            self.schedule.hp,
+            self.norms[:-1][part],
+            lr=self.schedule.lr[part],
+            momentum=self.schedule.momentum[part],
+            drive=self.drive,
+            **self.known,
+        )
+        return np.arctan(np.sqrt(squares))
+
+
+def _unopposed(hp: HyperParameters, excess: float, given: Given) -> float:
+    """Steps from y to y* by the pull inward alone, or for a light group the push outward alone."""
+    rate = theory.relaxation_rate(hp, **given)
+    if theory.family_of(hp) is theory.Family.ADAM_L2:  # d(s²)/dt = (2r/3)(1 - s³), s² the excess
+        way = 3.0 * (1.0 - excess**-0.5) if excess > 1.0 else 1.5 * (1.0 - excess)
+    else:
+        way = math.log(excess) if excess > 1.0 else 1.0 - excess
+    return way / rate

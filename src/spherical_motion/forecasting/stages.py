@@ -1,0 +1,132 @@
+"""What one stage of a planned run will do, in numbers and as a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+
+from spherical_motion.forecasting.remedies import Remedy
+from spherical_motion.forecasting.state import WITHIN
+from spherical_motion.vocabulary.schedule import Stage
+
+__all__ = ["Outcome", "StageForecast"]
+
+SENSIBLE_FACTOR = 100.0
+"""More weight decay than this many times is computed, and not advised."""
+
+
+class Outcome(enum.Enum):
+    """How a stage ends."""
+
+    SETTLES = "settles"
+    FALLS_SHORT = "falls short"
+    VARIES = "varies"
+    NO_EQUILIBRIUM = "no equilibrium"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StageForecast:
+    """What one stage will do. Angles in radians a step; NaN where there is no such number.
+
+    Attributes:
+        stage: the steps it covers and its settings.
+        outcome: whether it reaches its equilibrium, and if not, whether it has one.
+        equilibrium_angle: Δ*, what the angle tends to; where settings vary, that of the last.
+        angle_start, angle_end: the angle at its first and last step.
+        angle_peak: the largest angle in between.
+        norm_start, norm_end: the weights' norm before and after; NaN unless `forecast` was given
+            the group's drive.
+        excess_start, excess_end: y/y*, above 1 for weights that are too heavy to turn at Δ*.
+        steps_at_least: steps the norm needs to its rest if nothing opposes it: no gradient for
+            heavy weights (the papers' lower bound, ln(y/y*)/r), no decay for light ones.
+        steps_needed: steps until the angle is within 5% of Δ*; inf without an equilibrium.
+        share_settled: share of its steps at which the angle is within 5% of Δ*, that of the
+            moment where settings vary.
+        settled_until: the step before which that last held; NaN if it never does.
+        remedy: what would mend a stage that falls short, else None.
+    """
+
+    stage: Stage
+    outcome: Outcome
+    equilibrium_angle: float
+    angle_start: float
+    angle_end: float
+    angle_peak: float
+    norm_start: float
+    norm_end: float
+    excess_start: float
+    excess_end: float
+    steps_at_least: float
+    steps_needed: float
+    share_settled: float
+    settled_until: float
+    remedy: Remedy | None = None
+
+    @property
+    def settles(self) -> bool:
+        """Whether the stage is long enough to come within 5% of its equilibrium."""
+        return self.outcome is Outcome.SETTLES
+
+    @property
+    def shortfall(self) -> float:
+        """Δ*/Δ at the end: 2.65 says that the angle ends 2.65 × below its equilibrium."""
+        return self.equilibrium_angle / self.angle_end if self.angle_end else math.inf
+
+    def __str__(self) -> str:
+        return f"steps {self.stage.start:,}-{self.stage.stop:,}: {self._sentence()}"
+
+    def _sentence(self) -> str:
+        if self.outcome is Outcome.NO_EQUILIBRIUM:
+            return f"{self._obstacle()}; {self._course()}."
+        if self.outcome is Outcome.VARIES:
+            text = f"the settings vary; {self._course()}, {self._peak()}"
+            if math.isnan(self.share_settled):
+                return f"{text}; without weight decay there is no equilibrium."
+            text += f"; within {WITHIN:.0%} of the equilibrium of the moment for "
+            text += f"{self.share_settled:.0%} of its steps"
+            if self.settled_until < self.stage.stop:
+                text += f", and no more from step {self.settled_until:,.0f} on"
+            return text + "."
+        head = f"equilibrium {self.equilibrium_angle:.3g} rad a step; "
+        if self.settles:
+            if self.steps_needed == 0:
+                return head + f"within {WITHIN:.0%} of it throughout."
+            return head + f"within {WITHIN:.0%} of it after {self.steps_needed:,.0f} steps."
+        return f"{head}{self._shortage()} {self._ways_out()}"
+
+    def _course(self) -> str:
+        return f"the angle goes from {self.angle_start:.3g} to {self.angle_end:.3g} rad a step"
+
+    def _peak(self) -> str:
+        return f"at most {self.angle_peak:.3g}"
+
+    def _obstacle(self) -> str:
+        hp = self.stage.hp
+        if hp is None or hp.lr == 0:
+            return "the learning rate is 0, so nothing moves"
+        if hp.weight_decay == 0:
+            return "no weight decay, so no equilibrium: the norm only grows"
+        return f"lr × weight decay = {hp.intrinsic_lr:g} is too large for an equilibrium"
+
+    def _shortage(self) -> str:
+        needs = f"needs {self.steps_needed:,.0f} steps to come within {WITHIN:.0%}"
+        if self.steps_at_least < self.steps_needed:
+            needs = (
+                f"needs at least {self.steps_at_least:,.0f} steps, {self.steps_needed:,.0f} to "
+                f"come within {WITHIN:.0%},"
+            )
+        times = max(self.shortfall, 1.0 / self.shortfall)
+        side = "below" if self.shortfall > 1.0 else "above"
+        return f"{needs} and has {self.stage.steps:,}: its angle ends {times:.2f} × {side}."
+
+    def _ways_out(self) -> str:
+        if self.remedy is None:
+            return ""
+        text = f"Rescale its weights by {self.remedy.rescale:.3g} at its start"
+        if self.remedy.weight_decay <= SENSIBLE_FACTOR:
+            return text + (
+                f", or raise its weight decay × {self.remedy.weight_decay:.3g}, which raises the "
+                f"equilibrium × {self.remedy.angle:.2g} too."
+            )
+        return text + "."

@@ -1,0 +1,157 @@
+"""What pushes the norm outward: L_t at every step, made piece by piece so that it needs no room."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.errors import InvalidArgument, OutOfDomain
+
+__all__ = ["WAN2021_DRIVES", "Drive", "Source", "source_of"]
+
+Array = NDArray[np.float64]
+
+Source = Callable[[int, int], Array]
+"""(start, stop) → L at these steps, shape (stop - start, settings), or (stop - start, 1) if all
+settings share it. Asked for consecutive pieces, once each."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drive:
+    """L_t = mean + sway·sin(t/period) + noise·U(-1, 1), the squared unit gradient norm at step t.
+
+    With momentum it stands for h̃_t, the gradient and its overlap with the buffer. `mean`, `noise`
+    and `sway` may be arrays over settings; the noise of each setting and step is drawn afresh.
+
+    Raises:
+        OutOfDomain: a value is not finite, noise or period is not what it must be, or L_t could
+            fall below 0, which no square does.
+
+    >>> Drive(10.0, sway=1.0, period=1e5).expected([0, 157_080]).round(3).tolist()
+    [10.0, 11.0]
+    """
+
+    mean: Any
+    noise: Any = 0.0
+    sway: Any = 0.0
+    period: float = 1e5
+
+    def __post_init__(self) -> None:
+        mean, noise, sway = self._parts()
+        if not all(np.isfinite(part).all() for part in (mean, noise, sway)):
+            raise OutOfDomain(f"Drive expects finite mean, noise and sway, got {self}.")
+        if np.any(noise < 0):
+            raise OutOfDomain(f"Drive(noise=...) must be >= 0, got {noise.min():g}.")
+        if not (math.isfinite(self.period) and self.period > 0):
+            raise OutOfDomain(f"Drive(period=...) must be > 0 steps, got {self.period}.")
+        lowest = float(np.min(mean - noise - np.abs(sway)))
+        if lowest < 0:
+            raise OutOfDomain(
+                f"Drive: mean - noise - |sway| must be >= 0, since L is a squared norm; its lowest "
+                f"value is {lowest:g}. Raise mean, or lower noise or sway."
+            )
+
+    def expected(self, step: Any) -> Array:
+        """E[L_t] = mean + sway·sin(t/period); `step` of shape (n,) gives (n, *settings)."""
+        mean, _, sway = self._parts()
+        wave = np.sin(np.asarray(step, np.float64) / self.period)
+        return mean + np.multiply.outer(wave, sway)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the settings it is made for; () if all share it."""
+        return np.broadcast_shapes(*(part.shape for part in self._parts()))
+
+    def _parts(self) -> tuple[Array, Array, Array]:
+        mean, noise, sway = (
+            np.asarray(part, np.float64) for part in (self.mean, self.noise, self.sway)
+        )
+        return mean, noise, sway
+
+    def source(self, shape: tuple[int, ...], rng: np.random.Generator) -> Source:
+        """Its values for settings of this shape, laid out flat."""
+        mean, noise, sway = (
+            np.broadcast_to(part, shape).ravel() if part.ndim else part.reshape(1)
+            for part in self._parts()
+        )
+        columns = math.prod(shape) if np.any(noise) else max(mean.size, sway.size)
+        still = not np.any(sway)
+
+        def piece(start: int, stop: int) -> Array:
+            if np.any(noise):
+                values = rng.random((stop - start, columns))
+                values *= 2.0 * noise
+                values += mean - noise
+            else:
+                values = np.tile(mean, (stop - start, columns // mean.size))
+            if not still:
+                values += np.multiply.outer(_sines(start, stop, self.period), sway)
+            return values
+
+        return piece
+
+
+WAN2021_DRIVES = MappingProxyType(
+    {
+        "a": Drive(10.0),
+        "b": Drive(10.0, noise=3.0),
+        "c": Drive(10.0, sway=1.0, period=1e5),
+        "d": Drive(10.0, noise=3.0, sway=1.0, period=1e5),
+    }
+)
+"""The four drives of wan2021's figures 3 and 4, by panel; there η = 0.1, λ = 0.001, |w_0|² = 10."""
+
+
+def _sines(start: int, stop: int, period: float) -> Array:
+    """sin(t/period), by sin(a + b) from every 256th a and 256 b: a tenth of the time of sines."""
+    first = start - start % 256
+    a, b = np.arange(first, stop, 256) / period, np.arange(256) / period
+    sines = np.multiply.outer(np.sin(a), np.cos(b)) + np.multiply.outer(np.cos(a), np.sin(b))
+    return sines.ravel()[start - first : stop - first]
+
+
+def source_of(
+    drive: Any,
+    shape: tuple[int, ...],
+    steps: int,
+    rng: np.random.Generator,
+    *,
+    negative: bool,
+    where: str,
+) -> Source:
+    """The values of a `Drive`, a number or an array (steps,) or (steps, *settings).
+
+    Args:
+        drive: as the user gave it.
+        shape: of the settings.
+        steps: how many steps will be asked for.
+        rng: draws the noise.
+        negative: whether single values of an array may be below 0, as those of h̃ may.
+        where: the function to name in an error.
+    """
+    if isinstance(drive, Drive):
+        return drive.source(shape, rng)
+    values = np.asarray(drive, np.float64)
+    if values.ndim == 0:
+        return Drive(float(values)).source(shape, rng)
+    if values.shape not in ((steps,), (steps, *shape)):
+        wanted = f"({steps},)" + (f" or {(steps, *shape)}" if shape else "")
+        raise InvalidArgument(
+            f"{where}(drive=...) as an array expects one value a step, shape {wanted}, got "
+            f"{values.shape}. A mean that differs between settings is Drive(mean=...)."
+        )
+    values = values.reshape(steps, -1)
+    bad = ~np.isfinite(values) if negative else ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        step, column = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        raise OutOfDomain(
+            f"{where}(drive=...) must be finite{'' if negative else ' and >= 0'}, got "
+            f"{values[step, column]} at step {step}."
+        )
+    return lambda start, stop: np.ascontiguousarray(values[start:stop])

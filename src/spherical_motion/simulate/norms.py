@@ -1,0 +1,273 @@
+"""How |w|² moves under a given drive, step by step: wan2021's eq. 185 and 186, for many settings.
+
+The three functions share their conventions. Settings (lr, weight_decay, ..., norm0, and the parts
+of a `Drive`) broadcast against each other to one shape, () for plain numbers. The drive is a
+number, a `Drive`, or an array with one value a step. What is met at every `every`-th step is kept,
+by default 1,000 to 2,000 of them, so memory does not grow with the number of steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
+from spherical_motion.simulate import kernels
+from spherical_motion.simulate.drive import Drive, source_of
+from spherical_motion.vocabulary.schedule import Schedule
+
+__all__ = ["NormRun", "norm_sgd", "norm_sgdm", "norm_through"]
+
+Array = NDArray[np.float64]
+
+PIECE = 1 << 15
+"""Values of the drive made at a time: they fit the second-level cache."""
+
+KEPT = 1000
+"""Steps kept at least, when `every` is not given and there are so many."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NormRun:
+    """What a simulated norm did. Arrays have shape (kept, *settings) unless it says otherwise.
+
+    Attributes:
+        step: the steps kept, shape (kept,).
+        norm_sq: |w|² before the step.
+        drive: L_t, or h̃_t, of the step.
+        angle: by which the step turned the weights, radians.
+        final_norm_sq: |w|² after the last step, shape of the settings.
+    """
+
+    step: NDArray[np.int64]
+    norm_sq: Array
+    drive: Array
+    angle: Array
+    final_norm_sq: Array
+
+    @property
+    def norm(self) -> Array:
+        """|w| before the step."""
+        return np.sqrt(self.norm_sq)
+
+
+def norm_sgd(
+    lr: Any,
+    weight_decay: Any,
+    drive: Any,
+    *,
+    norm0: Any,
+    steps: int,
+    every: int | None = None,
+    seed: int = 0,
+    printed: bool = False,
+) -> NormRun:
+    """SGD without momentum: x ← (1 - ηλ)²x + L_t η²/x for x = |w|², exact for any L_t >= 0.
+
+    The step is -ηλw - ηg with g orthogonal to w and |g|² = L/|w|², so Pythagoras is all it takes.
+    Eq. 185 of wan2021 prints 1 - 2ηλ in the place of (1 - ηλ)²; `printed=True` steps that one.
+
+    Args:
+        lr, weight_decay: η and λ.
+        drive: L_t = |g̃|².
+        norm0: |w| before the first step, > 0.
+        steps: how many.
+        every: which steps to keep.
+        seed: of the drive's noise; independent for every setting.
+        printed: step the equation as printed, for ηλ < 1/2.
+
+    Raises:
+        OutOfDomain: a value outside its range, ηλ >= 2 (the norm then grows without bound), or
+            a norm that reached 0 or overflowed.
+        InvalidArgument: shapes that do not fit.
+
+    >>> run = norm_sgd(0.1, 1e-3, 10.0, norm0=10**0.5, steps=100_000)
+    >>> round(float(run.final_norm_sq) ** 2, 1)             # Lη/(2λ), and a share ηλ/2 more
+    500.0
+    """
+    where = "norm_sgd"
+    lr, weight_decay, norm0 = _settings(where, lr=lr, weight_decay=weight_decay, norm0=norm0)
+    shape = _shape(where, drive, lr, weight_decay, norm0)
+    eta, lam, x = _flat(shape, lr, weight_decay, norm0**2)
+    _check_intrinsic(where, eta * lam, 0.5 if printed else 2.0)
+    keep = 1.0 - 2.0 * eta * lam if printed else (1.0 - eta * lam) ** 2
+    state = (x, keep, eta**2, eta, 1.0 - eta * lam)
+    return _run(where, kernels.step_plain, state, shape, drive, steps, every, seed, negative=False)
+
+
+def norm_sgdm(
+    lr: Any,
+    weight_decay: Any,
+    momentum: Any,
+    drive: Any,
+    *,
+    norm0: Any,
+    steps: int,
+    every: int | None = None,
+    seed: int = 0,
+) -> NormRun:
+    """SGD with heavy-ball momentum and L2: wan2021's eq. 186, from an empty momentum buffer.
+
+    Exact when `drive` is h̃_t = |w|²(|g|² + 2α<v_{t-1}, g>); with L_t in its place, as the paper
+    does, exact for gradients orthogonal to the buffer. It is stepped in |w|², <w, v>, |v|²
+    instead of |w_t|², <w_t, w_{t-1}>, |w_{t-1}|²: the same map, without the cancellation. At
+    momentum 0 it is the exact form of `norm_sgd`.
+
+    Args:
+        lr, weight_decay, momentum: η, λ and α.
+        drive: h̃_t; single values of an array may be negative.
+        norm0, steps, every, seed: as in `norm_sgd`.
+
+    Raises:
+        OutOfDomain: as `norm_sgd`, with ηλ >= 2(1 + α).
+        InvalidArgument: shapes that do not fit.
+
+    >>> run = norm_sgdm([0.1, 0.01], 1e-3, 0.9, 10.0, norm0=10**0.5, steps=100_000)
+    >>> (run.final_norm_sq**2).round(1).tolist()            # Lη/(2λ(1 - α))
+    [5000.1, 500.0]
+    """
+    where = "norm_sgdm"
+    lr, weight_decay, momentum, norm0 = _settings(
+        where, lr=lr, weight_decay=weight_decay, momentum=momentum, norm0=norm0
+    )
+    shape = _shape(where, drive, lr, weight_decay, momentum, norm0)
+    eta, lam, alpha, x = _flat(shape, lr, weight_decay, momentum, norm0**2)
+    _check_intrinsic(where, eta * lam, 2.0 * (1.0 + alpha))
+    state = (x, np.zeros_like(x), np.zeros_like(x), eta, lam, alpha)
+    return _run(where, kernels.step_momentum, state, shape, drive, steps, every, seed)
+
+
+def norm_through(
+    schedule: Schedule, drive: Any, *, norm0: Any, every: int | None = None, seed: int = 0
+) -> NormRun:
+    """`norm_sgdm` through a schedule: η, λ and α belong to the step.
+
+    The momentum buffer is carried across changes as `torch.optim.SGD` carries it.
+
+    Args:
+        schedule: of SGD with L2 decay, without Nesterov's look-ahead and dampening.
+        drive, norm0, every, seed: as in `norm_sgdm`; their shape is that of the settings.
+
+    Raises:
+        NoTheory: another optimizer: its norm is not moved by this recursion.
+        OutOfDomain, InvalidArgument: as `norm_sgdm`.
+
+    >>> from spherical_motion.vocabulary import HyperParameters
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3, momentum=0.9)
+    >>> plan = Schedule.step_decay(hp, steps=20_000, milestones=[10_000])
+    >>> run = norm_through(plan, 10.0, norm0=8.4)
+    >>> turned = dict(zip(run.step.tolist(), run.angle.round(5).tolist()))
+    >>> turned[9_980], turned[10_100], turned[19_980]       # √(2ηλ/1.9); then slowly back up
+    (0.01026, 0.00104, 0.00301)
+    """
+    where = "norm_through"
+    hp = schedule.hp
+    damped = bool(hp.dampening) and bool(np.any(schedule.momentum))
+    if hp.optimizer != "sgd" or hp.nesterov or hp.decoupled or damped:
+        raise NoTheory(
+            f"{where}: the recursion is that of SGD with heavy-ball momentum and L2 weight decay, "
+            f"got {hp}. `random_walk` steps the other optimizers."
+        )
+    (norm0,) = _settings(where, norm0=norm0)
+    shape = _shape(where, drive, norm0)
+    (x,) = _flat(shape, norm0**2)
+    eta, lam, alpha = schedule.lr, schedule.weight_decay, schedule.momentum
+    _check_intrinsic(where, eta * lam, 2.0 * (1.0 + alpha))
+    state = (x, np.zeros_like(x), np.zeros_like(x), eta, lam, alpha)
+    return _run(where, kernels.step_scheduled, state, shape, drive, schedule.steps, every, seed)
+
+
+def _run(
+    where: str,
+    kernel: Callable[..., None],
+    state: tuple[Array, ...],
+    shape: tuple[int, ...],
+    drive: Any,
+    steps: int,
+    every: int | None,
+    seed: int,
+    *,
+    negative: bool = True,
+) -> NormRun:
+    """Step `state`, whose first array is |w|², through the drive, piece by piece."""
+    _check_count(where, "steps", steps)
+    every = max(1, steps // KEPT) if every is None else every
+    _check_count(where, "every", every)
+    # numpy's fastest generator: drawing the noise costs more than the recursion.
+    rng = np.random.Generator(np.random.SFC64(seed))
+    source = source_of(drive, shape, steps, rng, negative=negative, where=where)
+    x = state[0]
+    kept = np.arange(0, steps, every)
+    norms, drives, angles = (np.empty((kept.size, x.size)) for _ in range(3))
+    alive = np.ones_like(x)
+    piece = max(1, PIECE // x.size)
+    for start in range(0, steps, piece):
+        stop = min(steps, start + piece)
+        kernel(*state, source(start, stop), start, every, alive, norms, drives, angles)
+        if not alive.all():
+            raise OutOfDomain(
+                f"{where}: |w|² left (0, ∞) between steps {start} and {stop}, for setting number "
+                f"{int(np.argmin(alive))}. The drive was negative for too long, or lr is so large "
+                "that one step overflows; lower lr, or raise norm0."
+            )
+    rows = (kept.size, *shape)
+    return NormRun(
+        step=kept,
+        norm_sq=norms.reshape(rows),
+        drive=drives.reshape(rows),
+        angle=angles.reshape(rows),
+        final_norm_sq=x.reshape(shape)[()],
+    )
+
+
+def _settings(where: str, **values: Any) -> tuple[Array, ...]:
+    arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
+    for name, array in arrays.items():
+        low = array > 0 if name == "norm0" else array >= 0
+        below = array < 1 if name == "momentum" else np.isfinite(array)
+        if not (low & below).all():
+            bounds = {"norm0": "finite and > 0", "momentum": ">= 0 and < 1"}
+            worst = array[~(low & below)].ravel()[0]
+            raise OutOfDomain(
+                f"{where}({name}=...) must be {bounds.get(name, 'finite and >= 0')}, got {worst}."
+            )
+    return tuple(arrays.values())
+
+
+def _shape(where: str, drive: Any, *settings: Array) -> tuple[int, ...]:
+    shapes = [array.shape for array in settings]
+    if isinstance(drive, Drive):
+        shapes.append(drive.shape)
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        shape = (0,)
+    if 0 in shape:
+        raise InvalidArgument(
+            f"{where}: the settings must broadcast to one shape that is not empty, got shapes "
+            f"{', '.join(map(str, shapes))}."
+        )
+    return shape
+
+
+def _flat(shape: tuple[int, ...], *settings: Array) -> tuple[Array, ...]:
+    return tuple(np.broadcast_to(array, shape).ravel().copy() for array in settings)
+
+
+def _check_intrinsic(where: str, intrinsic: Array, limit: Any) -> None:
+    over = ~(intrinsic < limit)
+    if over.any():
+        i = int(np.argmax(over))
+        raise OutOfDomain(
+            f"{where} expects lr × weight_decay < {np.broadcast_to(limit, over.shape)[i]:g}, got "
+            f"{intrinsic[i]:g}: beyond it the recursion does not come to rest. Lower either."
+        )
+
+
+def _check_count(where: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InvalidArgument(f"{where}({name}=...) must be an int >= 1, got {value!r}.")

@@ -1,0 +1,113 @@
+"""What each optimizer does to weights and gradient, written out in numpy as plainly as it goes.
+
+A rule keeps its buffers and turns gradients into updates u, so that a step is w - ηu, or
+(1 - ηλ)w - ηu where weight decay is decoupled. Conventions are those of `torch.optim`; Lion's are
+those of its paper (Chen et al., 2023). Arrays have shape (replicas, *shape): one copy of the
+weights after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+__all__ = ["Rule", "rule_for"]
+
+Array = NDArray[np.float64]
+
+Rule = Callable[[Array], Array]
+"""Pull → update u. The pull is the gradient, with λw in it unless decay is decoupled."""
+
+
+def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
+    """A fresh rule for weights of this shape, (replicas, *shape).
+
+    Raises:
+        NoTheory: an optimizer that is not simulated.
+        InvalidArgument: settings or a shape that it cannot have.
+    """
+    if hp.optimizer == "sgd":
+        return _sgd(hp)
+    if hp.optimizer in ("adam", "adamw"):
+        return _adam(hp, _beta2(hp))
+    if hp.optimizer == "lion":
+        return _lion(hp, _beta2(hp))
+    if hp.optimizer == "muon":
+        if len(shape) != 3:
+            raise InvalidArgument(
+                f"random_walk: muon moves matrices; pass shape=(rows, columns), got {shape[1:]}."
+            )
+        return _muon(hp)
+    raise NoTheory(
+        f"random_walk: {hp.optimizer!r} is not simulated. Known: sgd, adam, adamw, lion, muon."
+    )
+
+
+def _sgd(hp: HyperParameters) -> Rule:
+    buffer: Any = None
+
+    def update(pull: Array) -> Array:
+        nonlocal buffer
+        if buffer is None:
+            buffer = pull.copy()
+        else:
+            buffer = hp.momentum * buffer + (1.0 - hp.dampening) * pull
+        return pull + hp.momentum * buffer if hp.nesterov else buffer
+
+    return update if hp.momentum else lambda pull: pull
+
+
+def _adam(hp: HyperParameters, beta2: float) -> Rule:
+    beta1, eps = hp.momentum, hp.eps or 0.0
+    first: Any = 0.0
+    second: Any = 0.0
+    step = 0
+
+    def update(pull: Array) -> Array:
+        nonlocal first, second, step
+        step += 1
+        first = beta1 * first + (1.0 - beta1) * pull
+        second = beta2 * second + (1.0 - beta2) * pull * pull
+        size = np.sqrt(second / (1.0 - beta2**step)) + eps
+        return first / (1.0 - beta1**step) / size
+
+    return update
+
+
+def _lion(hp: HyperParameters, beta2: float) -> Rule:
+    beta1 = hp.momentum
+    buffer: Any = 0.0
+
+    def update(pull: Array) -> Array:
+        nonlocal buffer
+        direction = np.sign(beta1 * buffer + (1.0 - beta1) * pull)
+        buffer = beta2 * buffer + (1.0 - beta2) * pull
+        return direction
+
+    return update
+
+
+def _muon(hp: HyperParameters) -> Rule:
+    """The polar factor of the momentum, which torch's Newton-Schulz steps approximate."""
+    buffer: Any = 0.0
+
+    def update(pull: Array) -> Array:
+        nonlocal buffer
+        buffer = hp.momentum * buffer + (1.0 - hp.momentum) * pull
+        ahead = (1.0 - hp.momentum) * pull + hp.momentum * buffer if hp.nesterov else buffer
+        left, _, right = np.linalg.svd(ahead, full_matrices=False)
+        return left @ right
+
+    return update
+
+
+def _beta2(hp: HyperParameters) -> float:
+    if hp.beta2 is None:
+        raise InvalidArgument(f"random_walk: {hp.optimizer} needs beta2; pass betas=(β1, β2).")
+    return hp.beta2

@@ -1,0 +1,122 @@
+"""A schedule kept as a table: one row wherever something changes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary.shapes import positive_int
+
+__all__ = ["read_table"]
+
+SETTINGS = ("lr", "weight_decay", "momentum")
+
+
+def read_table(
+    path: str | os.PathLike[str], steps: int | None, steps_per_epoch: int | None
+) -> dict[str, NDArray[np.float64]]:
+    """Settings at each step by name ("lr" always, the others if the table has them).
+
+    Raises:
+        InvalidArgument: the file cannot be read as such a table; the message names the line.
+    """
+    rows = _rows(path)
+    header = [name.strip() for name in rows[0][1]]
+    counter = _counter(path, header)
+    names = [name for name in SETTINGS if name in header]
+    if "lr" not in names:
+        raise InvalidArgument(f"{path}: no column lr, got {', '.join(header)}.")
+    if len(rows) < 2:
+        raise InvalidArgument(f"{path}: a header and no rows below it.")
+    table = np.array([_numbers(path, line, row, header) for line, row in rows[1:]])
+    scale = 1
+    if counter == "epoch":
+        if steps_per_epoch is None:
+            raise InvalidArgument(f"{path} counts epochs: steps_per_epoch=... is needed.")
+        scale = positive_int("steps_per_epoch", steps_per_epoch)
+    at = table[:, header.index(counter)]
+    _check_counter(path, counter, at, [line for line, _ in rows[1:]])
+    starts = np.round(at * scale).astype(np.int64)
+    total = int(starts[-1]) + scale if steps is None else positive_int("steps", steps)
+    if total <= starts[-1]:
+        raise InvalidArgument(
+            f"{path}: its last row starts at step {starts[-1]:,}, but steps={total:,}."
+        )
+    lasts = np.diff([*starts, total])
+    return {name: np.repeat(table[:, header.index(name)], lasts) for name in names}
+
+
+def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
+    """Lines that are not blank, with their numbers."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path} cannot be read as CSV: {error}.") from error
+    reader = csv.reader(text.splitlines())
+    rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    if not rows:
+        raise InvalidArgument(f"{path} is empty; expected a header like step,lr,weight_decay.")
+    return rows
+
+
+def _counter(path: str | os.PathLike[str], header: Sequence[str]) -> str:
+    counters = [name for name in ("step", "epoch") if name in header]
+    if len(counters) != 1 or len(set(header)) != len(header):
+        raise InvalidArgument(
+            f"{path}: the header must have one column step or epoch, then lr and perhaps "
+            f"weight_decay and momentum, each once; got {', '.join(header)}."
+        )
+    unknown = set(header) - {*SETTINGS, counters[0]}
+    if unknown:
+        raise InvalidArgument(
+            f"{path}: unknown columns {', '.join(sorted(unknown))}; expected {counters[0]}, "
+            f"{', '.join(SETTINGS)}."
+        )
+    return counters[0]
+
+
+def _numbers(
+    path: str | os.PathLike[str], line: int, row: Sequence[str], header: Sequence[str]
+) -> list[float]:
+    try:
+        values = [float(cell) for cell in row]
+    except ValueError as error:
+        raise InvalidArgument(f"{path}, line {line}: {error}.") from error
+    if len(values) != len(header):
+        raise InvalidArgument(
+            f"{path}, line {line}: {len(header)} cells expected, got {len(values)}."
+        )
+    for name, value in zip(header, values, strict=True):
+        upper = 1.0 if name == "momentum" else math.inf
+        if not 0.0 <= value < upper:
+            limit = " and < 1" if name == "momentum" else ""
+            raise InvalidArgument(
+                f"{path}, line {line}: {name} must be finite, >= 0{limit}, got {value}."
+            )
+    return values
+
+
+def _check_counter(
+    path: str | os.PathLike[str], counter: str, at: NDArray[np.float64], lines: Sequence[int]
+) -> None:
+    if at[0] != 0.0:
+        raise InvalidArgument(
+            f"{path}, line {lines[0]}: the first {counter} must be 0, got {at[0]:g}."
+        )
+    falls = np.flatnonzero(np.diff(at) <= 0)
+    if falls.size:
+        i = int(falls[0])
+        raise InvalidArgument(
+            f"{path}, line {lines[i + 1]}: {counter} must increase from row to row, got "
+            f"{at[i + 1]:g} after {at[i]:g}."
+        )
+    if counter == "step" and (at % 1.0).any():
+        i = int(np.argmax(at % 1.0 > 0))
+        raise InvalidArgument(f"{path}, line {lines[i]}: step must be whole, got {at[i]:g}.")

@@ -1,0 +1,190 @@
+"""`smd forecast`, `smd plan` and `smd simulate` as a person at a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherical_motion import cli
+from spherical_motion.cli.plotting import Line, line_chart
+
+SGD = ["--lr", "0.1", "--weight-decay", "1e-4", "--momentum", "0.9"]
+IMAGENET = [*SGD, "--epochs", "90", "--steps-per-epoch", "5005", "--milestones", "30,60,80"]
+
+
+@pytest.fixture
+def smd(monkeypatch, capsys, tmp_path):
+    """Run `smd` in an empty directory; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["smd", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(exit.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def strict(text: str):
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_forecast_of_imagenet_names_the_two_stages_that_fall_short(smd) -> None:
+    code, out, _ = smd("forecast", *IMAGENET)
+    assert code == 1
+    assert out.count("settles") == 2
+    assert "needs at least 581,130 steps, 1,111,721 to come within 5%, and has 100,100" in out
+    assert "2.68 × below" in out
+    assert "60–80" in out
+
+
+def test_a_run_that_is_long_enough_exits_with_zero(smd) -> None:
+    code, out, _ = smd("forecast", *SGD, "--steps", 200_000)
+    assert code == 0
+    assert "Every stage reaches its equilibrium" in out
+
+
+def test_forecast_speaks_strict_json(smd) -> None:
+    code, out, _ = smd("forecast", *IMAGENET, "--json")
+    found = strict(out)
+    assert code == 1
+    assert found["falls_short"] is True
+    assert [s["outcome"] for s in found["stages"]] == ["settles"] * 2 + ["falls short"] * 2
+    assert found["stages"][2]["remedy"]["rescale"] == pytest.approx(0.559, abs=1e-3)
+    assert found["stages"][0]["norm_end"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--schedule", "cosine", "--warmup", "1000"],
+        ["--schedule", "polynomial", "--power", "2", "--final-lr", "1e-5"],
+        ["--schedule", "exponential", "--final-lr", "1e-4"],
+        ["--schedule", "wsd", "--warmup", "1000", "--decay", "3000"],
+    ],
+)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ["sgd"],
+        ["sgd", "--nesterov", "--momentum", "0.9"],
+        ["adamw"],
+        ["lion"],
+        ["muon", "--correlation", "39"],
+        ["adam", "--numel", "1e4", "--unit-grad-rms", "0.1"],
+    ],
+)
+def test_every_shape_for_every_optimizer(smd, arguments: list[str], optimizer: list[str]) -> None:
+    base = ["--lr", "1e-2", "--wd", "1e-2", "--steps", "10000", "--json"]
+    _, out, _ = smd("forecast", *base, "--optimizer", *optimizer, *arguments)
+    stages = strict(out)["stages"]
+    varying = [s for s in stages if s["outcome"] == "varies"]
+    assert varying
+    assert stages[-1]["stop"] == 10_000
+    assert all(s["angle_end"] > 0 for s in stages)
+
+
+def test_a_table_of_settings_is_a_schedule(smd) -> None:
+    Path("plan.csv").write_text("epoch,lr\n0,.1\n30,.01\n60,.001\n80,.0001\n")
+    table = ["--csv", "plan.csv", "--epochs", "90", "--steps-per-epoch", "5005"]
+    _, by_table, _ = smd("forecast", *SGD, *table, "--json")
+    _, by_milestones, _ = smd("forecast", *IMAGENET, "--json")
+    for one, other in zip(strict(by_table)["stages"], strict(by_milestones)["stages"], strict=True):
+        assert one["angle_end"] == pytest.approx(other["angle_end"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Either --steps, or --epochs"),
+        (["--steps", "100", "--epochs", "3"], "Either --steps, or --epochs"),
+        (["--epochs", "90"], "--epochs needs --steps-per-epoch"),
+        (["--steps", "100", "--milestones", "60,30"], "must increase strictly"),
+        (["--steps", "100", "--milestones", "a,b"], "expects numbers like 30,60,80"),
+        (["--steps", "100", "--milestones", "50", "--warmup", "60"], "must lie after --warmup"),
+        (["--steps", "100", "--schedule", "step"], "belong together"),
+        (["--steps", "100", "--milestones", "50", "--schedule", "cosine"], "belong together"),
+        (["--steps", "100", "--warmup", "100"], "none is left"),
+        (["--steps", "100", "--warmup", "nan"], "--warmup must be finite"),
+        (["--steps", "0"], "must be an int >= 1, got 0"),
+        (["--steps", "100", "--norm0", "3"], "needs unit_grad_sq"),
+        (["--steps", "100", "--csv", "none.csv"], "cannot be read"),
+        (["--steps", "100", "--optimizer", "muon"], "correlation"),
+        (["--steps", "100", "--optimizer", "adam"], "unit_grad_rms"),
+    ],
+)
+def test_a_mistake_is_exit_code_two_and_one_line(smd, arguments, message: str) -> None:
+    code, out, err = smd("forecast", *SGD, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("smd: ")
+    assert message in err
+
+
+def test_plan_finds_pairs_and_rules(smd) -> None:
+    code, out, _ = smd("plan", "--lr", 0.1, "--momentum", 0.9, "--angle", 3.244e-3)
+    assert code == 0
+    assert "0.0009997" in out
+    batch = ["--batch-factor", 4, "--steps-per-epoch", 5004, "--json"]
+    _, out, _ = smd("plan", *SGD, *batch)
+    rules = {entry["rule"]: entry for entry in strict(out)}
+    assert rules["linear"]["setting"]["angle"] == pytest.approx(6.489e-3, rel=1e-3)
+    code, _, err = smd("plan", *SGD)
+    assert code == 2
+    assert "one question" in err
+    assert smd("plan", *SGD, "--batch-factor", 4)[0] == 2
+
+
+def test_plan_for_a_time_constant(smd) -> None:
+    _, out, _ = smd("plan", "--optimizer", "adamw", "--lr", 1e-3, "--time-constant", 5000, "--json")
+    pair = next(s for s in strict(out) if s["lr"] == pytest.approx(1e-3))
+    assert pair["weight_decay"] == pytest.approx(0.1)
+
+
+def test_simulate_draws_and_agrees_with_theory(smd) -> None:
+    settings = ["--lr", 0.1, "--wd", 1e-3, "--momentum", 0.9, "--steps", 20_000, "--noise", 3]
+    code, out, _ = smd("simulate", *settings, "--html", "norms.html")
+    assert code == 0
+    assert "at equilibrium (theory)" in out
+    assert "⠤" in out
+    page = Path("norms.html").read_text()
+    assert "at rest (theory)" in page
+    assert "<script src=" not in page
+    _, out, _ = smd("simulate", *settings, "--json")
+    found = strict(out)
+    late = np.array(found["norm_sq"])[-200:].mean() / np.array(found["norm_sq_at_rest"])[-200:]
+    np.testing.assert_allclose(late, 1.0, rtol=0.02)
+
+
+def test_simulate_refuses_what_cannot_be(smd) -> None:
+    code, _, err = smd("simulate", "--lr", 0.1, "--wd", 1e-3, "--steps", 100, "--noise", 11)
+    assert code == 2
+    assert "must be >= 0" in err
+
+
+def test_a_chart_puts_a_curve_where_it_is() -> None:
+    x = np.arange(100)
+    text = line_chart([Line("rising", x, x.astype(float))], width=20, height=5).plain
+    rows = [line.split("│")[-1].split("┤")[-1] for line in text.splitlines()[:5]]
+    # A straight line from the lower left corner to the upper right one, and nothing elsewhere.
+    columns = [next(i for i, c in enumerate(row) if c != "⠀") for row in rows]
+    assert columns == sorted(columns, reverse=True)
+    assert rows[-1][0] != "⠀"
+    assert rows[0][-1] != "⠀"
+    assert "99" in text
+    assert "rising" in text
+
+
+def test_a_chart_survives_gaps_and_stillness() -> None:
+    x = np.arange(50)
+    still = line_chart([Line("still", x, np.full(50, 3.0))], log=True)
+    assert "3" in still.plain
+    gap = np.where(x < 25, np.nan, 1.0 * x)
+    assert line_chart([Line("gap", x, gap)], width=10, height=3).plain.count("⠀") >= 15
+    assert line_chart([Line("none", x, np.full(50, np.nan))]).plain

@@ -316,6 +316,17 @@ def test_what_is_missing_is_named() -> None:
         theory.equilibrium_norm(sgd(0.9, nesterov=True), overlap=-1.0, unit_grad_sq=1.0)
 
 
+def test_a_misspelt_keyword_is_not_ignored() -> None:
+    for function in (theory.equilibrium_angle, theory.relaxation_rate, theory.equilibrium_norm):
+        with pytest.raises(InvalidArgument, match="unexpected keyword 'unit_grad_square'"):
+            function(sgd(0.9), unit_grad_square=1.0)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    hp = other("adamw", 1e-3, 1e-2, 0.9, 0.99)
+    assert theory.equilibrium_norm(hp, numel=np.int64(64)) == theory.equilibrium_norm(hp, numel=64)
+
+
 def test_balance_of_adaptive_optimizers_is_their_rms_law() -> None:
     gram = Gram(ww=np.ones(3), wd=np.zeros(3), dd=np.full(3, 4e-6), wg=0 * np.ones(3),
                 gg=np.ones(3), dg=np.zeros(3))  # fmt: skip

@@ -15,6 +15,7 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 __all__ = [
     "Family",
     "Given",
+    "check_names",
     "damped_lr",
     "family_of",
     "positive",
@@ -130,14 +131,26 @@ def largest_intrinsic_lr(hp: HyperParameters) -> float:
     return math.inf if family is Family.ADAM_L2 else 2.0
 
 
-def require_decay(hp: HyperParameters, function: str) -> float:
+def check_names(given: Given, function: str) -> None:
+    """Refuse a keyword that no formula knows: misspelt, it would be ignored in silence."""
+    unknown = sorted(set(given) - set(Given.__annotations__))
+    if unknown:
+        raise InvalidArgument(
+            f"{function} got an unexpected keyword {unknown[0]!r}; of a group it takes "
+            f"{', '.join(Given.__annotations__)}."
+        )
+
+
+def require_decay(hp: HyperParameters, function: str, given: Given | None = None) -> float:
     """The intrinsic learning rate ηλ, checked to lie where an equilibrium exists.
 
     Raises:
+        InvalidArgument: `given` holds an unknown keyword.
         OutOfDomain: lr or weight_decay is 0 (nothing to balance), or ηλ is at least 2(1 + α) for
             SGD with L2, 2(1 + α)/(1 + 2α) for Nesterov, 2 for decoupled decay (each step
             overshoots the sphere's centre).
     """
+    check_names(given or {}, function)
     hp = without_dampening(hp)
     limit = largest_intrinsic_lr(hp)
     if not 0.0 < hp.intrinsic_lr < limit:
@@ -169,7 +182,7 @@ def positive(given: Given, name: str, hp: HyperParameters, function: str) -> flo
             "products alone: it takes the autocorrelation of the steps. Measure it from a series "
             "of updates (theory.correlation_sum) and pass correlation=..."
         )
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+    if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
         raise InvalidArgument(
             f"{function}({name}=...) must be finite and > 0 for {hp.optimizer}, got {value}."
         )

@@ -13,7 +13,7 @@ heavy ball, dec.    |w|⁴   4ηλ           2η²/(1 - α)²  η²/(1 - α²)  
 AdamW               |w|²   2ηλ           η²            η²(1 - β1)/(1 + β1)           numel
 Lion                |w|²   2ηλ           η²c           η²                            numel
 any decoupled       |w|²   2ηλ           η²c           η²                            mean |u|²
-Adam, L2            |w|²   not linear: 2ηλ|w|³/σ pulls                               numel
+Adam, L2            |w|²   not linear: 2ηλ|w|³/σ pulls  η²(1 - β1)/(1 + β1)          numel
 ==================  =====  ============  ============  ============================  =========
 
 Nesterov's gain and turn are those of uncorrelated gradients. Otherwise, with the overlap
@@ -29,7 +29,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.theory._families import Family, Given, family_of, positive
+from spherical_motion.theory._families import Family, Given, check_names, family_of, positive
 from spherical_motion.theory.adaptive import lion_correlation
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -151,6 +151,7 @@ def law_of(hp: HyperParameters, given: Given, function: str) -> Law:
         NoTheory: no row, or the steps' correlation is not given.
         InvalidArgument: something the row needs of the group is missing.
     """
+    check_names(given, function)
     family = family_of(hp)
     if family is Family.HEAVY_BALL_L2:
         return SgdLaw()

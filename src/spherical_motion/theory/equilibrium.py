@@ -95,7 +95,7 @@ def equilibrium_angle_approx(hp: HyperParameters, **given: Unpack[Given]) -> flo
     >>> round(equilibrium_angle_approx(hp), 6)
     0.003244
     """
-    a = require_decay(hp, "equilibrium_angle_approx")
+    a = require_decay(hp, "equilibrium_angle_approx", given)
     law, s = law_of(hp, given, "equilibrium_angle_approx"), without_dampening(hp)
     if family_of(hp) is Family.LION:
         beta2 = lion_beta2(hp, "equilibrium_angle_approx")
@@ -119,7 +119,7 @@ def equilibrium_step_ratio(hp: HyperParameters, **given: Unpack[Given]) -> float
     0.02
     """
     function = "equilibrium_step_ratio"
-    a, m, family = require_decay(hp, function), hp.momentum, family_of(hp)
+    a, m, family = require_decay(hp, function, given), hp.momentum, family_of(hp)
     if family is Family.HEAVY_BALL_L2:
         square = 2.0 * a / (1.0 + m)
     elif family is Family.NESTEROV_L2:
@@ -174,7 +174,7 @@ def equilibrium_norm(hp: HyperParameters, **given: Unpack[Given]) -> float:
     500.0
     """
     function = "equilibrium_norm"
-    a, m, family = require_decay(hp, function), hp.momentum, family_of(hp)
+    a, m, family = require_decay(hp, function, given), hp.momentum, family_of(hp)
     if family is Family.HEAVY_BALL_L2:
         share = 1.0 / ((1.0 - m) * (2.0 - a / (1.0 + m)))
     elif family is Family.NESTEROV_L2:
@@ -210,7 +210,7 @@ def equilibrium_norm_approx(hp: HyperParameters, **given: Unpack[Given]) -> floa
     4.756
     """
     function = "equilibrium_norm_approx"
-    require_decay(hp, function)
+    require_decay(hp, function, given)
     norm = _leading_norm(hp, given, function)
     if family_of(hp) is Family.LION:
         beta2 = lion_beta2(hp, function)
@@ -232,7 +232,7 @@ def balance_terms(hp: HyperParameters, gram: Gram, **given: Unpack[Given]) -> tu
     Raises:
         OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
     """
-    a, m, family = require_decay(hp, "balance_terms"), hp.momentum, family_of(hp)
+    a, m, family = require_decay(hp, "balance_terms", given), hp.momentum, family_of(hp)
     if family is Family.HEAVY_BALL_L2:
         return (1.0 + m) * gram.dd, 2.0 * a * gram.ww
     if family is Family.NESTEROV_L2:

@@ -72,7 +72,7 @@ def relaxation_rate(hp: HyperParameters, **given: Unpack[Given]) -> float:
     >>> round(relaxation_rate(HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)), 6)
     0.002
     """
-    a = require_decay(hp, "relaxation_rate")
+    a = require_decay(hp, "relaxation_rate", given)
     if family_of(hp) is Family.ANY_DECOUPLED:  # the one rate that needs no correlation
         return 2.0 * a
     return float(law_of(hp, given, "relaxation_rate").rate(without_dampening(hp)))

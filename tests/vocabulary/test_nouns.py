@@ -134,7 +134,7 @@ def test_stages_partition_any_schedule(runs) -> None:
     for stage in stages:
         inside = lr[stage.start : stage.stop]
         if stage.hp is not None:
-            assert stage.steps >= SHORTEST_STAGE
+            assert stage.steps >= SHORTEST_STAGE or len(stages) == 1
             assert (inside == stage.hp.lr).all()
 
 

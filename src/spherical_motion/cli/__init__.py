@@ -6,9 +6,11 @@ Exit codes: 0 fine, 1 the measured motion falls short of the theory, 2 bad input
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from spherical_motion import __version__
 from spherical_motion.cli.comparing import compare_command
 from spherical_motion.cli.demo import demo_command
 from spherical_motion.cli.forecasting import forecast_command
@@ -25,11 +27,23 @@ app = typer.Typer(
     name="smd",
     help="How the weights of normalized networks move on the sphere, and how they should.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"spherical-motion {__version__}")
+        raise typer.Exit
+
+
 app.command("demo")(demo_command)
 app.command("train")(train_command)
 app.command("inspect")(inspect_command)

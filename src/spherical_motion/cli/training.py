@@ -66,8 +66,11 @@ def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) 
 
         def on_step(step: int, scalars: dict) -> None:
             monitor.log(**scalars)
+            loss = float(scalars["loss"])
             if step % 25 == 0 or step + 1 == workload.steps:
-                progress.update(task, completed=step + 1, loss=float(scalars["loss"]))
+                progress.update(task, completed=step + 1, loss=loss)
+            if progress.disable and (step + 1) % (workload.steps // 10 or 1) == 0:
+                print(f"step {step + 1:,} of {workload.steps:,}, loss {loss:.3f}", file=sys.stderr)
 
         accuracy = workload.train(model, optimizer, on_step)
     print(f"trained {workload.steps:,} steps; test accuracy {accuracy:.1%}", file=sys.stderr)

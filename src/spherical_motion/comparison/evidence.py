@@ -48,6 +48,7 @@ class Evidence:
         group, stage: what is judged.
         samples: finite samples in the stage.
         non_finite: steps of the stage at which weights or gradient were NaN or infinite.
+        non_finite_from: the first of them, or None.
         moved: whether any sampled step changed the weights.
         lr_is_zero, no_decay: settings under which there is nothing to balance.
         illegal: the first step whose settings no theory covers, or None.
@@ -84,6 +85,7 @@ class Evidence:
     lr_is_zero: bool
     no_decay: bool
     illegal: int | None = None
+    non_finite_from: int | None = None
     driven: int = 0
     norm_change: float = math.nan
     radial_share: float = math.nan
@@ -140,6 +142,7 @@ def gather(
         stage=stage,
         samples=len(here),
         non_finite=int(lost.sum()),
+        non_finite_from=int(series.non_finite[lost][0]) if lost.any() else None,
         moved=bool((here.gram.dd > 0).any()),
         lr_is_zero=bool(len(here)) and not here.lr.any(),
         no_decay=bool(len(here)) and not here.weight_decay.any(),
@@ -150,22 +153,37 @@ def gather(
     )
     if len(here) < 2 or not evidence.moved:
         return evidence
-    evidence = dataclasses.replace(evidence, **_condition(here, start_norm=series.norm[0]))
+    judged, found = _judged(here, stage, evidence)
+    return dataclasses.replace(
+        evidence,
+        norm_change=float(here.norm[-1] / here.norm[0]),
+        residual=_median(here.residual),
+        judged=len(judged),
+        drift=float(judged.norm[-1] / judged.norm[0]) - 1.0,
+        measured=_rms(judged.angle),
+        **_invariance(judged, start_norm=float(series.norm[0])),
+        **found,
+    )
+
+
+def _judged(here: Series, stage: Stage, evidence: Evidence) -> tuple[Series, dict[str, Any]]:
+    """The samples to judge, and what the theory says of them."""
+    tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
     if not here.predictable or evidence.no_decay:
-        tail = here[-max(len(here) // 4, FEWEST_SAMPLES) :]
-        return dataclasses.replace(evidence, judged=len(tail), measured=_rms(tail.angle))
+        return tail, {}
     if stage.hp is None:
-        return dataclasses.replace(evidence, **_varying(here))
+        return _varying(here)
     try:
         theory.equilibrium_angle(stage.hp, **here.given)
     except OutOfDomain as reason:
-        return dataclasses.replace(evidence, no_theory=str(reason))
-    return dataclasses.replace(evidence, **_constant(here, stage, stage.hp))
+        return tail, {"no_theory": str(reason)}
+    return _constant(here, tail, stage, stage.hp)
 
 
-def _condition(here: Series, start_norm: float) -> dict[str, float]:
-    """How invariant the group was, and how much its norm moved."""
-    known = here[np.isfinite(here.gram.wg) & (here.gram.gg > 0) & np.isfinite(here.gram.gg)]
+def _invariance(judged: Series, start_norm: float) -> dict[str, float]:
+    """How invariant the group was at the judged samples."""
+    gradient = np.isfinite(judged.gram.wg) & np.isfinite(judged.gram.gg) & (judged.gram.gg > 0)
+    known = judged[gradient]
     gram = known.gram
     radial = pull = defect = math.nan
     if len(known):
@@ -176,34 +194,35 @@ def _condition(here: Series, start_norm: float) -> dict[str, float]:
         radial = float(toward.mean())
         defect = math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean()))
     return {
-        "norm_change": float(here.norm[-1] / here.norm[0]),
         "radial_share": radial / pull if pull else math.nan,
         "defect": defect,
-        "expected_defect": here.group.defect * float(start_norm / here.norm.min()) ** 2,
-        "residual": _median(here.residual),
+        "expected_defect": judged.group.defect * float(start_norm / judged.norm.min()) ** 2,
     }
 
 
-def _varying(here: Series) -> dict[str, Any]:
+def _varying(here: Series) -> tuple[Series, dict[str, Any]]:
     """A stage without one equilibrium: the driven recursion against all its samples."""
     squares = here.driven_step_ratio_sq(here.driven_norm())
     known = np.isfinite(squares)
     transient = math.sqrt(max(float(squares[known].mean()), 0.0))
-    return _held_against(here[known], transient) | {"transient": transient}
+    judged = here[known]
+    return judged, {"transient": transient} | _ratios(judged, transient)
 
 
-def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]:
+def _constant(
+    here: Series, tail: Series, stage: Stage, hp: HyperParameters
+) -> tuple[Series, dict[str, Any]]:
     """A stage with an equilibrium: when it is reached, and what the judged samples show."""
     given = here.given
     angle = theory.equilibrium_angle(hp, **given)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
     needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), given)
-    needed = max(needed, settling_memory(hp, here.hp.beta2))
+    needed = max(needed, settling_memory(hp))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
     long_enough = stage.stop - stage.start - needed >= FEWEST_MEMORIES / (1.0 - hp.momentum)
     enough = len(late) >= FEWEST_SAMPLES and long_enough
-    judged = late if enough else here[-max(quarter, min(FEWEST_SAMPLES, len(here))) :]
+    judged = late if enough else tail
 
     norms = here.driven_norm()
     transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], given)
@@ -214,7 +233,7 @@ def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]
         window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
         more = max(needed + window - stage.steps, 1.0)
     early = _mean(here.drive[:quarter])
-    return {
+    found = {
         "settled": settled,
         "steps_needed": needed,
         "steps_more": 0.0 if settled else more,
@@ -222,18 +241,17 @@ def _constant(here: Series, stage: Stage, hp: HyperParameters) -> dict[str, Any]
         "equilibrium": angle,
         "transient": transient,
         "step_law": root_mean_ratio(*theory.balance_terms(hp, judged.gram, **given)),
-    } | _held_against(judged, angle if settled else transient)
+    }
+    return judged, found | _ratios(judged, angle if settled else transient)
 
 
-def _held_against(judged: Series, predicted: float) -> dict[str, Any]:
+def _ratios(judged: Series, predicted: float) -> dict[str, Any]:
+    if not predicted > 0:
+        return {}
     angle = judged.angle
-    known = predicted > 0
     return {
-        "judged": len(judged),
-        "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
-        "measured": _rms(angle),
-        "ratio": rms_ratio(angle, predicted) if known else UNKNOWN,
-        "mean_ratio": float(angle.mean()) / predicted if known else math.nan,
+        "ratio": rms_ratio(angle, predicted),
+        "mean_ratio": float(angle.mean()) / predicted,
     }
 
 

@@ -64,7 +64,11 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
     if kind is VerdictKind.APPROACHING and rows[0].stage.hp is not None:
         shares = [row.measured / row.equilibrium for row in rows]
         more = [row.verdict.evidence.get("steps_more", float("nan")) for row in rows]
-        known = [steps for steps in more if math.isfinite(steps)]
+        known = [
+            steps
+            for steps, row in zip(more, rows, strict=True)
+            if math.isfinite(steps) and "more steps" in row.verdict.reason
+        ]
         until = f" {their} would need about {_span(known, ',.0f')} more steps." if known else ""
         return (
             f"{who} {are} not yet in equilibrium: {they} at {_span(shares, '.2f')} of it, "

@@ -189,16 +189,9 @@ def series_of(records: Records, index: int) -> Series:
     )
 
 
-def settling_memory(hp: HyperParameters, beta2: float | None) -> float:
-    """Steps an optimizer's state takes to forget the settings and gradients before a stage.
-
-    The momentum buffer's 1/(1 - α), and for AdamW the second moment's 1/(1 - β2) as well: until
-    it has settled, AdamW's steps are not of the size that its theory assumes.
-    """
-    memory = MOMENTUM_MEMORIES / (1.0 - hp.momentum)
-    if hp.optimizer == "adamw" and beta2 is not None:
-        memory = max(memory, 1.0 / (1.0 - beta2))
-    return memory
+def settling_memory(hp: HyperParameters) -> float:
+    """Steps that the momentum buffer takes to forget the settings before a stage."""
+    return MOMENTUM_MEMORIES / (1.0 - hp.momentum)
 
 
 def _drive(
@@ -216,7 +209,15 @@ def _drive(
     """
     nothing = np.full(lr.shape, np.nan)
     family = theory.family_of(hp)
-    if family in (Family.ADAMW, Family.LION):
+    if family is Family.ADAMW:
+        # d = -η(u + λw). For gradients that are independent from step to step and of settled
+        # size |u|² is numel·(1 - β1)/(1 + β1); where they fade, the second moment remembers their
+        # old size and u is smaller. So the size that u has stands in for numel.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            update_sq = gram.dd / lr**2 + 2.0 * weight_decay * gram.wd / lr
+            update_sq = update_sq + weight_decay**2 * gram.ww
+        return update_sq * (1.0 + momentum) / (1.0 - momentum), nothing
+    if family is Family.LION:
         return np.full(lr.shape, float(group.numel)), nothing
     if family is Family.ADAM_L2:
         return sphere.unit_gradient_norm(gram) / np.sqrt(group.numel), nothing

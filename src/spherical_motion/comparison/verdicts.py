@@ -32,6 +32,12 @@ LOW, HIGH = 0.95, 1.05
 FAR_LOW, FAR_HIGH = 0.85, 1.18
 """The transient is a leading-order law: an interval that misses even this range contradicts it."""
 
+FARTHEST_LOW, FARTHEST_HIGH = 0.75, 1.33
+"""... and so does a ratio outside this one, however wide its interval."""
+
+WORTH_SAYING = 0.2
+"""While the gradient fades, a remaining time under this share of the stage means nothing."""
+
 VAGUE = 0.30
 """An interval wider than this says little; the reason then admits it."""
 
@@ -76,7 +82,10 @@ def _non_finite(e: Evidence) -> str | None:
     if not e.non_finite:
         return None
     times = "step" if e.non_finite == 1 else "steps"
-    return f"weights or gradient were NaN or infinite at {e.non_finite:,} {times} of this stage"
+    text = f"weights or gradient were NaN or infinite at {e.non_finite:,} {times} of this stage"
+    return text + (
+        f", first at step {e.non_finite_from:,}" if e.non_finite_from is not None else ""
+    )
 
 
 def _frozen(e: Evidence) -> str | None:
@@ -117,11 +126,11 @@ def _not_scale_invariant(e: Evidence) -> str | None:
 def _epsilon_dominated(e: Evidence) -> str | None:
     if not abs(e.radial_share) > RADIAL_LIMIT:
         return None
-    verb = "adds" if e.radial_share > 0 else "takes"
-    side = "to" if e.radial_share > 0 else "from"
+    does = "cancels" if e.radial_share < 0 else "adds"
+    of = "of" if e.radial_share < 0 else "to"
     return (
-        "invariant but for the ε of its norm layer, whose input is by now so small that it "
-        f"{verb} {abs(e.radial_share):.0%} {side} the pull of weight decay"
+        "invariant but for the ε of its norm layer, whose input has become so small that ε "
+        f"{does} {abs(e.radial_share):.0%} {of} the pull of weight decay"
     )
 
 
@@ -147,10 +156,12 @@ def _approaching(e: Evidence) -> str | None:
     if fading:
         text += f"; the gradient fades (its square × {e.drive_change:.2g} in this stage), which "
         text += "lets the norm shrink further"
-    if math.isfinite(e.steps_more):
-        text += f"; about {e.steps_more:,.0f} more steps to within 5%"
-        return text + (", once it has stopped fading" if fading else "")
-    return text + "; with next to no gradient left, nothing says when"
+    if not math.isfinite(e.steps_more):
+        return text + "; with next to no gradient left, nothing says when"
+    if fading and e.steps_more < WORTH_SAYING * e.stage.steps:
+        return text + "; it is settled but for that"
+    text += f"; about {e.steps_more:,.0f} more steps to within 5%"
+    return text + (", once it has stopped fading" if fading else "")
 
 
 def _in_equilibrium(e: Evidence) -> str | None:
@@ -196,6 +207,8 @@ def _off(e: Evidence) -> str | None:
             "Adam's prediction takes the entries of the gradient to be alike, since the records "
             "hold only their sum of squares; where they differ the angle is larger"
         )
+    if e.drive_change < FADED:
+        return text + f"the gradient faded (its square × {e.drive_change:.2g} in this stage)"
     if abs(e.drift) > 0.05:
         return text + f"its norm moved by {e.drift:+.0%} while it was judged"
     if math.isnan(e.residual):
@@ -208,7 +221,8 @@ def _off(e: Evidence) -> str | None:
 
 def _follows_forecast(e: Evidence) -> bool:
     """Whether the transient explains what was measured, by a generous margin."""
-    return not e.residual > RESIDUAL_LIMIT and e.ratio.meets(FAR_LOW, FAR_HIGH)
+    near = e.ratio.meets(FAR_LOW, FAR_HIGH) and FARTHEST_LOW <= e.ratio.value <= FARTHEST_HIGH
+    return near and not e.residual > RESIDUAL_LIMIT
 
 
 RULES: MappingProxyType[VerdictKind, Callable[[Evidence], str | None]] = MappingProxyType(

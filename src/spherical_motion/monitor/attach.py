@@ -10,6 +10,7 @@ import torch
 
 from spherical_motion.invariance import find_groups
 from spherical_motion.monitor.monitor import Monitor
+from spherical_motion.monitor.ownership import stepped_groups
 from spherical_motion.records import read_info
 
 __all__ = ["watch"]
@@ -27,7 +28,8 @@ def watch(
     """Find the scale-invariant groups of a model and record their motion from now on.
 
     `find_groups` and `Monitor` in one: see there for details and errors. With `resume=True` the
-    groups are those the run began with, and the model is not probed again.
+    groups are those the run began with, and the model is not probed again. Groups of which no
+    member is stepped by the optimizer (fine-tuning a part) are left out, which is printed.
 
     Args:
         model: in the mode it trains in; comes back bit-identical.
@@ -49,4 +51,5 @@ def watch(
         groups = read_info(directory).groups
     else:
         groups = find_groups(model, example_inputs, granularity)
+        groups = stepped_groups(model, optimizer, groups)
     return Monitor(model, optimizer, groups, directory, **options)

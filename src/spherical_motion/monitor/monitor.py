@@ -280,7 +280,9 @@ class Monitor:
 def _as_list(
     optimizers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
 ) -> list[torch.optim.Optimizer]:
-    found = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
+    found: list[Any] = [optimizers]
+    if isinstance(optimizers, Sequence) and not isinstance(optimizers, str):
+        found = list(optimizers)
     for optimizer in found:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise InvalidArgument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import check_measurable
 from spherical_motion.vocabulary.groups import InvariantGroup, bare_names
 
-__all__ = ["Ownership", "find_owners", "plain_settings"]
+__all__ = ["Ownership", "find_owners", "plain_settings", "stepped_groups"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,6 +68,32 @@ def find_owners(
             owners[name] = Ownership(parameter, *found[0])
         _check_slices(group, owners)
     return owners
+
+
+def stepped_groups(
+    model: torch.nn.Module,
+    optimizers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    groups: Sequence[InvariantGroup],
+) -> tuple[InvariantGroup, ...]:
+    """The groups of which the optimizers step a member; all of them if they step none."""
+    given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
+    stepped = {
+        id(parameter)
+        for optimizer in given
+        for param_group in getattr(optimizer, "param_groups", ())
+        for parameter in param_group["params"]
+    }
+    named = dict(model.named_parameters(remove_duplicate=False))
+    moving = {bare for bare, full in bare_names(named).items() if id(named[full]) in stepped}
+    kept = tuple(group for group in groups if moving & {*group.parameters})
+    if kept and len(kept) < len(groups):
+        left = [group.name for group in groups if group not in kept]
+        print(
+            f"spherical-motion: {len(left)} of {len(groups)} groups are not stepped by the "
+            f"optimizer and left out: {', '.join(left[:5])}{' ...' if len(left) > 5 else ''}",
+            file=sys.stderr,
+        )
+    return kept or tuple(groups)
 
 
 def plain_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:

@@ -27,6 +27,9 @@ __all__ = ["RunWriter"]
 PENDING_LIMIT = 1 << 30
 """Bytes that may wait for the disk; a disk that falls further behind counts as failed."""
 
+FIRST_PAUSE = 1.0
+"""Seconds until the first flush; each pause is twice the last, up to `flush_seconds`."""
+
 SMALL_ITEM = 500
 """Bytes a scalar or an event is taken to occupy while it waits."""
 
@@ -47,7 +50,8 @@ class RunWriter:
         resume: append to the run in `directory`. The groups and the optimizer must be the ones
             it began with; learning rate, weight decay, momentum and β2 may differ.
         first_step: with `resume`, the step to go on from, after going back to a checkpoint.
-        flush_seconds: how much time a kill may cost.
+        flush_seconds: how much time a kill may cost; less in the beginning, where the pauses
+            grow from one second.
         flush_bytes: how much memory rows may take before they are stored earlier.
 
     Attributes:
@@ -92,6 +96,7 @@ class RunWriter:
         self.directory = Path(directory)
         self.info = info
         self._flush_seconds, self._flush_bytes = flush_seconds, flush_bytes
+        self._pause = min(FIRST_PAUSE, flush_seconds)
         self._all_slices = np.arange(len(info.slices), dtype=np.int32)
         self._store = RunStore(RunDirectory(self.directory), info, resume=resume)
         self.next_step = self._store.last_step + 1 if first_step is None else first_step
@@ -285,7 +290,8 @@ class RunWriter:
         """Wait, store, tell who waits; False when it was the last time."""
         self._store.merge()
         with self._changed:
-            self._changed.wait_for(self._due, timeout=self._flush_seconds)
+            self._changed.wait_for(self._due, timeout=self._pause)
+            self._pause = min(2.0 * self._pause, self._flush_seconds)
             pending, self._pending = self._pending, Pending()
             asked, closing = self._flushes_asked, self._closing
         self._store.write(pending)

@@ -93,7 +93,7 @@ def _group_chart(
     y_label: str,
     height: int,
 ) -> figure:
-    """Measured (thin) and predicted (dashed) for each group, with the equilibrium if there is."""
+    """Measured (solid) and predicted (dashed) for each group, with the equilibrium if there is."""
     chart = sheet.chart(title, y_label, height, "log")
 
     def draw(column: str, **look: Any) -> Any:
@@ -105,9 +105,9 @@ def _group_chart(
     if equilibrium in columns:
         draw(equilibrium, line_dash=[1, 5], line_width=1.6, line_color=INK)
     drawn = [
-        draw(quantity, line_width=1, name=f"measured_{quantity}"),
+        draw(quantity, line_width=1.6, name=f"measured_{quantity}"),
         draw(f"lone_{quantity}", line_width=5),
-        draw(f"predicted_{quantity}", line_width=2.4, line_dash=[7, 4]),
+        draw(f"predicted_{quantity}", line_width=1.5, line_dash=[6, 4], line_color=INK),
     ]
     _ensure_range(chart, [ys for r in drawn for ys in r.data_source.data["ys"]])
     chart.add_tools(HoverTool(name=f"hover_{quantity}", renderers=drawn, tooltips=None, limit=6))

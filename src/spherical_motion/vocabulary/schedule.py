@@ -50,6 +50,8 @@ class Stage:
         if self.hp is None:
             return "settings vary"
         words = f"lr {self.hp.lr:g}, weight decay {self.hp.weight_decay:g}"
+        if self.hp.beta2 is not None:
+            return words + f", betas {self.hp.momentum:g} and {self.hp.beta2:g}"
         return words + (f", momentum {self.hp.momentum:g}" if self.hp.momentum else "")
 
 
@@ -147,7 +149,8 @@ class Schedule:
         values = np.stack([self.lr, self.weight_decay, self.momentum])
         changes = np.flatnonzero((values[:, 1:] != values[:, :-1]).any(axis=0)) + 1
         edges = np.array([0, *changes.tolist(), self.steps])
-        varying = (np.diff(edges) < SHORTEST_STAGE) | _staircases(edges, values[:2, edges[:-1]])
+        short = (np.diff(edges) < SHORTEST_STAGE) & (len(edges) > 2)  # a lone run varies nowhere
+        varying = short | _staircases(edges, values[:2, edges[:-1]])
         stages: list[Stage] = []
         for a, b, varies in zip(edges[:-1].tolist(), edges[1:].tolist(), varying, strict=True):
             first, last = self.start + a, self.start + b

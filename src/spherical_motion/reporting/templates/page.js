@@ -76,7 +76,7 @@
       filter.indices = boxes.flatMap((box, i) => (box.checked ? [i] : []));
       recolor(filter.indices);
       // Bands of jitter that lie on top of each other must not hide the predictions in them.
-      const alpha = Math.max(0.05, 0.3 / Math.max(filter.indices.length, 1) ** 0.6);
+      const alpha = Math.max(0.08, Math.min(0.9, 1.1 / Math.max(filter.indices.length, 1) ** 0.5));
       for (const lines of measured) lines.line_alpha = { value: alpha };
       byId("shown-count").textContent = `${filter.indices.length} of ${boxes.length} shown`;
     }

@@ -107,7 +107,7 @@ def _group_chart(
     drawn = [
         draw(quantity, line_width=1.6, name=f"measured_{quantity}"),
         draw(f"lone_{quantity}", line_width=5),
-        draw(f"predicted_{quantity}", line_width=1.5, line_dash=[6, 4], line_color=INK),
+        draw(f"predicted_{quantity}", line_width=2, line_dash=[7, 4]),
     ]
     _ensure_range(chart, [ys for r in drawn for ys in r.data_source.data["ys"]])
     chart.add_tools(HoverTool(name=f"hover_{quantity}", renderers=drawn, tooltips=None, limit=6))

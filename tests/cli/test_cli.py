@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,6 @@ from spherical_motion import cli
 from spherical_motion.recipes import DigitsRecipe
 
 SETTLED = constant(0.1, 0.02, 0.9, 1500)
-
-
-@pytest.fixture
-def smd(monkeypatch, capsys, tmp_path):
-    """Run `smd` in an empty directory; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smd", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 COMMANDS = [command.name for command in cli.app.registered_commands]

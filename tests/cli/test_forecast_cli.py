@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spherical_motion import cli
 from spherical_motion.cli.plotting import Line, line_chart
 
 SGD = ["--lr", "0.1", "--weight-decay", "1e-4", "--momentum", "0.9"]
 IMAGENET = [*SGD, "--epochs", "90", "--steps-per-epoch", "5005", "--milestones", "30,60,80"]
-
-
-@pytest.fixture
-def smd(monkeypatch, capsys, tmp_path):
-    """Run `smd` in an empty directory; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smd", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def strict(text: str):

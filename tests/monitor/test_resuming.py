@@ -1,0 +1,128 @@
+"""Going on after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from watched import OPTIMIZERS, batch, groups_of, loss_of, network, train
+
+from spherical_motion.monitor import Monitor, watch
+from spherical_motion.records import read
+
+
+def test_resuming_appends_and_the_later_record_of_a_step_wins(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    directory, groups = tmp_path / "run", groups_of(model)
+    with Monitor(model, optimizer, groups, directory, quiet=True):
+        train(model, optimizer, 5)
+    first = read(directory).gram.to_array()
+    with Monitor(model, optimizer, groups, directory, resume=True, quiet=True) as monitor:
+        assert monitor.step == 5
+        train(model, optimizer, 2)
+    with Monitor(
+        model, optimizer, groups, directory, resume=True, first_step=3, quiet=True
+    ) as monitor:
+        train(model, optimizer, 1)
+    records = read(directory)
+    assert records.steps.tolist() == list(range(7))
+    np.testing.assert_array_equal(records.gram.to_array()[:3], first[:3])
+    assert not np.array_equal(records.gram.to_array()[3], first[3])
+    assert [e["step"] for e in records.events if e["kind"] == "resumed"] == [5, 3]
+
+
+def test_a_run_goes_on_with_the_groups_it_began_with(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    with watch(model, optimizer, batch(0)[0], tmp_path / "run", quiet=True) as monitor:
+        train(model, optimizer, 3)
+        groups = monitor.groups
+    with torch.no_grad():  # a channel dies: probing now would certify fewer rows
+        model[1].weight[2], model[1].bias[2] = 0.0, -50.0
+    with watch(model, optimizer, batch(0)[0], tmp_path / "run", resume=True, quiet=True) as monitor:
+        assert monitor.groups == groups
+        train(model, optimizer, 2)
+    assert read(tmp_path / "run").steps.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_closed_run_goes_on_where_each_optimizer_was(tmp_path: Path) -> None:
+    model = network()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD([*model[3].parameters(), *model[8].parameters()], lr=0.1)
+    directory, groups = tmp_path / "run", groups_of(model)
+
+    def go(steps: int) -> None:
+        for step in range(steps):
+            model.zero_grad()
+            loss_of(model, step).backward()
+            first.step()
+            if step % 3 == 0:
+                second.step()
+            monitor.log(loss=step)
+
+    with Monitor(model, [first, second], groups, directory, every=10, quiet=True) as monitor:
+        go(19)
+    with Monitor(
+        model, [first, second], groups, directory, every=10, resume=True, quiet=True
+    ) as monitor:
+        assert [station.step for station in monitor._stations] == [19, 7]
+        go(1)
+    assert read(directory).scalars["loss"].steps.tolist() == list(range(20))
+
+
+def test_a_change_of_rate_that_was_gone_back_on_is_forgotten(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    directory, groups = tmp_path / "run", groups_of(model)
+    with Monitor(model, optimizer, groups, directory, every=100, quiet=True):
+        train(model, optimizer, 30)
+        optimizer.param_groups[0]["lr"] = 1.0
+        train(model, optimizer, 20)
+    optimizer.param_groups[0]["lr"] = 0.1
+    with Monitor(
+        model, optimizer, groups, directory, every=100, resume=True, first_step=25, quiet=True
+    ):
+        train(model, optimizer, 80)
+    assert read(directory).schedule("0").stages()[0].hp.lr == 0.1
+    assert len(read(directory).schedule("0").stages()) == 1
+
+
+def test_each_param_group_has_its_own_changes(tmp_path: Path) -> None:
+    model = network()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD(model[3].parameters(), lr=0.2)
+    with Monitor(model, [first, second], groups_of(model), tmp_path / "run", every=100, quiet=True):
+        first.add_param_group({"params": list(model[8].parameters()), "lr": 0.5})
+        for step in range(110):
+            if step == 15:
+                second.param_groups[0]["lr"] = 0.02
+            first.param_groups[0]["lr"] = 0.1 + step * 1e-6
+            if step == 50:
+                first.param_groups[1]["lr"] = 7.0
+            first.step()
+            second.step()
+    stages = read(tmp_path / "run").schedule("3").stages()
+    assert [(s.stop, s.hp and s.hp.lr) for s in stages] == [(15, None), (102, 0.02)]
+
+
+def test_a_setting_that_no_schedule_touches_is_an_event_when_it_changes(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    optimizer.param_groups[0]["dampening"] = 0
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True):
+        train(model, optimizer, 2)
+        optimizer.param_groups[0]["nesterov"] = True
+        train(model, optimizer, 2)
+    events = [e for e in read(tmp_path / "run").events if e["kind"] == "settings_changed"]
+    assert [(e["step"], e["changed"]) for e in events] == [(2, {"nesterov": True})]
+
+
+def test_events_of_the_loop_may_use_any_names(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True) as monitor:
+        monitor.event("mine", kind="odd", time=5)
+    event = read(tmp_path / "run").events[0]
+    assert (event["kind"], event["kind_"], event["time_"]) == ("mine", "odd", 5)

@@ -17,10 +17,10 @@ from torch import Tensor
 from spherical_motion.invariance.compare import relative_change
 from spherical_motion.invariance.powers import held_under_powers_of_two
 from spherical_motion.invariance.probe import Prober, Weights
-from spherical_motion.invariance.rescale import Base, scale_cells
+from spherical_motion.invariance.rescale import Base, rescaled, row_factors
 from spherical_motion.invariance.sift import sifted, without_families
-from spherical_motion.invariance.slices import totals_over
-from spherical_motion.vocabulary.groups import Cell
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.totals import totals_over
 
 __all__ = ["Certificate", "certified"]
 
@@ -41,8 +41,8 @@ class Certificate:
             nothing and the survivors rest on their gradients at the rescaled point.
     """
 
-    cells: tuple[Cell, ...] = ()
-    dropped: tuple[Cell, ...] = ()
+    cells: tuple[Symmetry, ...] = ()
+    dropped: tuple[Symmetry, ...] = ()
     bit_identical: bool = False
     deterministic: bool = True
 
@@ -58,7 +58,7 @@ class Certificate:
 
 def certified(
     prober: Prober,
-    cells: Sequence[Cell],
+    cells: Sequence[Symmetry],
     base: Base,
     reference: tuple[Tensor, ...] | None = None,
     shifts: Mapping[str, NDArray[np.bool_]] | None = None,
@@ -107,10 +107,11 @@ def certified(
     return Certificate(tuple(survivors), dropped, identical, deterministic)
 
 
-def _randomly_scaled(prober: Prober, base: Base, cells: Sequence[Cell], seed: int) -> Weights:
+def _randomly_scaled(prober: Prober, base: Base, cells: Sequence[Symmetry], seed: int) -> Weights:
     limit = math.log(LARGEST_FACTOR)
     exponents = np.random.default_rng(seed).uniform(-limit, limit, len(cells))
-    return scale_cells(base.weights(prober), cells, np.exp(exponents).tolist())
+    factors = row_factors(cells, np.exp(exponents).tolist())
+    return rescaled(base.weights(prober), factors)
 
 
 def _outputs(prober: Prober, base: Base, weights: Weights) -> tuple[Tensor, ...]:
@@ -118,7 +119,7 @@ def _outputs(prober: Prober, base: Base, weights: Weights) -> tuple[Tensor, ...]
 
 
 def _moves(
-    prober: Prober, base: Base, cells: Sequence[Cell], reference: tuple[Tensor, ...]
+    prober: Prober, base: Base, cells: Sequence[Symmetry], reference: tuple[Tensor, ...]
 ) -> bool:
     """Whether rescaling these cells by random factors changes an output."""
     outputs = _outputs(prober, base, _randomly_scaled(prober, base, cells, seed=ATTEMPTS))

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spherical_motion.invariance.compare import relative_change, same_bits
+from spherical_motion.invariance.joint import module_of
 from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.rescale import Base, scale_cells, scale_rows
+from spherical_motion.invariance.rescale import Base, RowFactors, rescaled, row_factors
 from spherical_motion.invariance.sift import sifted
-from spherical_motion.vocabulary.groups import Cell
+from spherical_motion.invariance.symmetry import Symmetry
 
 __all__ = ["held_under_powers_of_two"]
 
@@ -20,36 +21,31 @@ EXPONENTS = (2, 3, 4, 5, 6, 7, 8)
 
 
 def held_under_powers_of_two(
-    prober: Prober, cells: Sequence[Cell], base: Base, shifts: Mapping[str, NDArray[np.bool_]]
-) -> tuple[list[Cell], bool]:
+    prober: Prober, cells: Sequence[Symmetry], base: Base, shifts: Mapping[str, NDArray[np.bool_]]
+) -> tuple[list[Symmetry], bool]:
     """(the cells that leave the outputs alone, whether they do so to the last bit).
 
-    All cells at once, those of a module by one power, up in one run and down in another. No
+    All cells at once, those of a family by one power, up in one run and down in another. No
     rounding differs between 2ᵏw and w, so a true group changes no bit of the outputs; and with 2⁸
     this reaches clips that a factor of 4 does not. Costs three forward passes if all holds.
 
     Args:
         prober: runs the passes.
-        cells: candidates, disjoint.
+        cells: candidates.
         base: where to start from.
-        shifts: for each parameter its rows, along axis 0, without effect on the outputs. Those in
-            the module of a cell are scaled along: a bias in front of a batch norm is added to
+        shifts: for each parameter its rows, along axis 0, without effect on the outputs. They go
+            along with the rows of the same module: a bias in front of a batch norm is added to
             what is scaled, and takes part in its rounding.
     """
     eps, tolerance = prober.precision.exact_eps, prober.precision.change
-    modules = sorted({_module(part.parameter) for cell in cells for part in cell})
+    families = sorted({cell.family for cell in cells})
     draws = np.random.default_rng(base.seed)
-    exponents = draws.choice(EXPONENTS, len(modules)) * draws.choice((-1, 1), len(modules))
-    powers = dict(zip(modules, 2.0**exponents, strict=True))
+    exponents = draws.choice(EXPONENTS, len(families)) * draws.choice((-1, 1), len(families))
+    powers = dict(zip(families, 2.0**exponents, strict=True))
 
-    def run(some: Sequence[Cell], direction: int) -> tuple[Tensor, ...]:
-        factors = [powers[_module(cell[0].parameter)] ** direction for cell in some]
-        weights = scale_cells(base.weights(prober), some, factors)
-        own = {part.parameter for cell in some for part in cell}
-        beside = {_module(parameter) for parameter in own}
-        for parameter, rows in shifts.items():
-            if parameter not in own and (module := _module(parameter)) in beside:
-                scale_rows(weights[parameter], 0, np.where(rows, powers[module] ** direction, 1.0))
+    def run(some: Sequence[Symmetry], direction: int) -> tuple[Tensor, ...]:
+        factors = row_factors(some, [powers[cell.family] ** direction for cell in some])
+        weights = rescaled(base.weights(prober), factors | _carried(factors, shifts))
         return prober.forward(weights, seed=base.seed, norm_eps=eps)
 
     reference = prober.forward(base.weights(prober), seed=base.seed, norm_eps=eps)
@@ -59,11 +55,23 @@ def held_under_powers_of_two(
     if all(relative_change(outputs, reference) <= tolerance for outputs in runs):
         return list(cells), False
 
-    def moves(some: Sequence[Cell]) -> bool:
+    def moves(some: Sequence[Symmetry]) -> bool:
         return any(relative_change(run(some, d), reference) > tolerance for d in (1, -1))
 
     return sifted(cells, moves), False
 
 
-def _module(parameter: str) -> str:
-    return parameter.rpartition(".")[0]
+def _carried(factors: RowFactors, shifts: Mapping[str, NDArray[np.bool_]]) -> RowFactors:
+    """Factors for rows without effect: those of the rows beside them in their module."""
+    beside = {(module_of(p), axis, rows.size): rows for (p, axis), rows in factors.items()}
+    carried: RowFactors = {}
+    for parameter, silent in shifts.items():
+        own = np.ones(silent.size)
+        mine = factors.get((parameter, 0), own[:0])
+        own[: mine.size] = mine
+        for axis in (0, 1):
+            rows = beside.get((module_of(parameter), axis, silent.size))
+            if rows is not None and rows is not mine:
+                carried[parameter, 0] = np.where(silent, rows, own)
+                break
+    return carried

@@ -27,7 +27,7 @@ from spherical_motion.invariance.interception import (
 from spherical_motion.invariance.norms import NormObserver
 from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.sandbox import undisturbed
-from spherical_motion.invariance.slices import Evidence, RowSums
+from spherical_motion.invariance.slices import Evidence, RowSums, stacked
 from spherical_motion.vocabulary.groups import strip_wrappers
 
 __all__ = ["Pass", "Prober", "Weights"]
@@ -46,7 +46,10 @@ Weights = dict[str, Tensor]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """What one backward pass leaves: the outputs probed, and the row sums of each parameter."""
+    """What a forward and its backward leave: the outputs probed, and each parameter's row sums.
+
+    With several cotangents the row sums have the shape (cotangents, rows).
+    """
 
     outputs: tuple[Tensor, ...]
     rows: Evidence
@@ -67,7 +70,7 @@ class Prober:
     Attributes:
         passes: forward and backward passes run so far.
         forwards: passes without a backward run so far.
-        observer: what the first pass was seen to feed the norm layers.
+        backwards: further backwards on the forward of a pass, run so far.
         numel: entries of each floating parameter, by stripped name.
     """
 
@@ -75,7 +78,7 @@ class Prober:
         self.precision = precision
         self.passes = 0
         self.forwards = 0
-        self.observer = NormObserver()
+        self.backwards = 0
         self._model = unwrapped(model)
         self._inputs = example_inputs
         lazy = [n for n, p in self._model.named_parameters() if nn.parameter.is_lazy(p)]
@@ -98,6 +101,19 @@ class Prober:
     def model_name(self) -> str:
         """Class of the network inside any wrappers."""
         return type(self._model).__name__
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Parameters that do not ask for a gradient in the model as it is."""
+        return frozenset(n for n, (_, p) in self._parameters.items() if not p.requires_grad)
+
+    @property
+    def aliases(self) -> dict[str, tuple[str, ...]]:
+        """Further names of parameters that the model holds under several."""
+        names: dict[int, list[str]] = {}
+        for name, parameter in self._model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(strip_wrappers(name))
+        return {first: tuple(others) for first, *others in names.values() if others}
 
     def shape(self, parameter: str) -> torch.Size:
         """Shape of a parameter; a scalar counts as one row."""
@@ -124,9 +140,23 @@ class Prober:
         }
 
     def backward(
-        self, weights: Weights, *, seed: int, norm_eps: float | None, observe: bool = False
+        self,
+        weights: Weights,
+        *,
+        seed: int,
+        norm_eps: float | None,
+        cotangents: int = 1,
+        observer: NormObserver | None = None,
     ) -> Pass:
         """Forward, then backward of a random cotangent; gradients die as they are reduced.
+
+        Args:
+            weights: leaves to run at, which are spent by it.
+            seed: of the randomness inside the model and of the cotangents.
+            norm_eps: stands in for the norm layers' ε; None keeps the model's own.
+            cotangents: how many are drawn; those after the first cost a backward each. Fewer
+                come back where a model can be differentiated only once.
+            observer: told what the norm layers are fed.
 
         Raises:
             ModelError: the model fails on its inputs, or nothing differentiable comes out.
@@ -137,7 +167,7 @@ class Prober:
             leaf.requires_grad_().register_post_accumulate_grad_hook(_Reducer(name, sums))
             for name, leaf in weights.items()
         ]
-        observer = self.observer if observe else None
+        drawn: list[Evidence] = []
 
         def body(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
             outputs = float_outputs(call_model(model, inputs))
@@ -147,8 +177,22 @@ class Prober:
                     f"{self.model_name} returned no floating tensor that depends on its "
                     "parameters. Return a loss, logits or another differentiable output."
                 )
-            cotangents = _cotangents(roots, seed)
-            torch.autograd.backward(roots, cotangents, inputs=list(weights.values()))
+            generator = torch.Generator().manual_seed(seed)
+            for remaining in reversed(range(cotangents)):
+                sums.clear()
+                try:
+                    torch.autograd.backward(
+                        roots,
+                        _cotangent(roots, generator),
+                        retain_graph=remaining > 0,
+                        inputs=list(weights.values()),
+                    )
+                except RuntimeError:
+                    if not drawn:
+                        raise
+                    break  # a function of the model's own that frees what a second backward needs
+                self.backwards += bool(drawn)
+                drawn.append(self._rows(weights, sums))
             return outputs
 
         try:
@@ -156,7 +200,7 @@ class Prober:
         finally:
             for handle in handles:
                 handle.remove()
-        return Pass(outputs, self._rows(weights, sums))
+        return Pass(outputs, drawn[0] if cotangents == 1 else stacked(drawn))
 
     def forward(self, weights: Weights, *, seed: int, norm_eps: float | None) -> tuple[Tensor, ...]:
         """The probed outputs alone. Raises ModelError as `backward` does."""
@@ -189,6 +233,8 @@ class Prober:
                 with torch.inference_mode(False), torch.enable_grad():
                     torch.set_default_dtype(dtype)
                     adapt_attributes(self._model, dtype, norm_eps)
+                    if observer is not None:
+                        observer.attach(self._model)
                     harness, inputs = _Harness(self._model), widened(self._inputs, dtype)
                     with (
                         without_compilation(),
@@ -269,6 +315,5 @@ def _row_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
     return [torch.stack(per_axis) for per_axis in sums]
 
 
-def _cotangents(outputs: Iterable[Tensor], seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def _cotangent(outputs: Iterable[Tensor], generator: torch.Generator) -> list[Tensor]:
     return [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for y in outputs]

@@ -70,6 +70,10 @@ class Ledger:
         """Rows with a gradient and a ⟨w, g⟩ of their own, not laid aside."""
         return self._open[parameter][axis]
 
+    def covered_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
+        """Rows laid aside, by themselves or in a block."""
+        return self._covered[parameter][axis]
+
     def unscaled_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
         """Live rows in no symmetry of kind "scale"."""
         live, scaled = self.live[parameter], self._scaled[parameter]

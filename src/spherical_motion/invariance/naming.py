@@ -28,12 +28,14 @@ def group_name(
     'norm[0] / fc[:, 0]'
     """
     first = cells[0]
+    indexed = granularity == "filter" or first.kind == "rescale"
     sides: list[str] = []
     for positive in (True, False):
-        parts = [s for s, p in zip(first.parts, first.powers, strict=True) if (p > 0) is positive]
-        if parts:
-            index = _index(parts[0], shape) if granularity == "filter" else ""
-            sides.append(members_name([part.parameter for part in parts]) + index)
+        members = [k for k, power in enumerate(first.powers) if (power > 0) is positive]
+        if members:
+            name = members_name([first.parts[k].parameter for k in members])
+            lead = [cell.parts[members[0]] for cell in cells]
+            sides.append(name + (_index(lead, shape) if indexed else ""))
     return " / ".join(sides)
 
 
@@ -74,9 +76,11 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return unique
 
 
-def _index(part: Slice, shape: Callable[[str], Sequence[int]]) -> str:
-    """How numpy would index the slice; nothing for a whole tensor."""
-    if part.length == shape(part.parameter)[part.axis]:
+def _index(parts: Sequence[Slice], shape: Callable[[str], Sequence[int]]) -> str:
+    """How numpy would index the slices; nothing for a whole tensor or for scattered ones."""
+    start, stop = min(p.start for p in parts), max(p.stop for p in parts)
+    whole = stop - start == shape(parts[0].parameter)[parts[0].axis]
+    if whole or sum(p.length for p in parts) != stop - start:
         return ""
-    inner = str(part.start) if part.length == 1 else f"{part.start}:{part.stop}"
-    return f"[{':, ' * part.axis}{inner}]"
+    inner = str(start) if stop - start == 1 else f"{start}:{stop}"
+    return f"[{':, ' * parts[0].axis}{inner}]"

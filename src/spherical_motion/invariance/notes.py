@@ -49,19 +49,23 @@ def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
         cells: certified, kind "scale".
         rows: row sums at the real weights.
     """
-    carried: dict[tuple[str, str], list[float]] = {}
+    alike: dict[str, list[tuple[list[str], float]]] = {}
     for family in families_of(cells):
         members = [name for name, _ in family[0].family]
         if len(members) != 2 or module_of(members[0]) != module_of(members[1]):
             continue
         defect = totals_over(rows, [Symmetry.scale(cell.parts[:1]) for cell in family]).defect()
         if np.isfinite(defect).any():
-            key = (starred(members[0]), starred(members[1]))
-            carried.setdefault(key, []).append(float(np.sqrt(np.nanmean(defect**2))))
-    return [
-        f"`{weight}` is invariant only with `{bias}`, which carries {_range(shares)} of ⟨w,g⟩."
-        for (weight, bias), shares in carried.items()
-    ]
+            share = float(np.sqrt(np.nanmean(defect**2)))
+            alike.setdefault(starred(members[0]), []).append((members, share))
+    found = []
+    for role in alike.values():
+        weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
+        shares = _range([share for _, share in role])
+        found.append(
+            f"`{weight}` is invariant only with `{bias}`, which carries {shares} of ⟨w,g⟩."
+        )
+    return found
 
 
 def equivalent_streams(

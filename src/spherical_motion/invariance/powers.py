@@ -43,9 +43,11 @@ def held_under_powers_of_two(
     exponents = draws.choice(EXPONENTS, len(families)) * draws.choice((-1, 1), len(families))
     powers = dict(zip(families, 2.0**exponents, strict=True))
 
+    shifts = {name: rows for name, rows in shifts.items() if rows.any()}
+
     def run(some: Sequence[Symmetry], direction: int) -> tuple[Tensor, ...]:
         factors = row_factors(some, [powers[cell.family] ** direction for cell in some])
-        weights = rescaled(base.weights(prober), factors | _carried(factors, shifts))
+        weights = rescaled(base.weights(prober), factors | _carried(factors, shifts, prober))
         return prober.forward(weights, seed=base.seed, norm_eps=eps)
 
     reference = prober.forward(base.weights(prober), seed=base.seed, norm_eps=eps)
@@ -61,17 +63,20 @@ def held_under_powers_of_two(
     return sifted(cells, moves), False
 
 
-def _carried(factors: RowFactors, shifts: Mapping[str, NDArray[np.bool_]]) -> RowFactors:
+def _carried(
+    factors: RowFactors, shifts: Mapping[str, NDArray[np.bool_]], prober: Prober
+) -> RowFactors:
     """Factors for rows without effect: those of the rows beside them in their module."""
-    beside = {(module_of(p), axis, rows.size): rows for (p, axis), rows in factors.items()}
     carried: RowFactors = {}
     for parameter, silent in shifts.items():
-        own = np.ones(silent.size)
-        mine = factors.get((parameter, 0), own[:0])
-        own[: mine.size] = mine
-        for axis in (0, 1):
-            rows = beside.get((module_of(parameter), axis, silent.size))
-            if rows is not None and rows is not mine:
-                carried[parameter, 0] = np.where(silent, rows, own)
+        own = _padded(factors.get((parameter, 0), np.ones(0)), silent.size)
+        for (other, axis), rows in factors.items():
+            beside = other != parameter and module_of(other) == module_of(parameter)
+            if beside and prober.shape(other)[axis] == silent.size:
+                carried[parameter, 0] = np.where(silent, _padded(rows, silent.size), own)
                 break
     return carried
+
+
+def _padded(rows: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    return np.concatenate([rows, np.ones(size - rows.size)])

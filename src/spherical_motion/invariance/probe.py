@@ -40,6 +40,9 @@ FLOOR = 0.1
 
 SMALL = 1e-3
 
+STRETCH = 2**20
+"""Entries multiplied at a time when a gradient is reduced to row sums."""
+
 Weights = dict[str, Tensor]
 """Leaves that stand in for the parameters, by name."""
 
@@ -303,16 +306,27 @@ class _Reducer:
 
 
 def _row_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
-    """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows)."""
-    w, g = (torch.atleast_1d(x).to(torch.float64) for x in (weight, gradient))
-    axes = range(min(w.ndim, 2))
-    sums: list[list[Tensor]] = [[] for _ in axes]
-    for x, y in ((w, g), (w, w), (g, g)):  # one product at a time is alive
-        product = x * y
-        for axis in axes:
-            others = [d for d in range(product.ndim) if d != axis]
-            sums[axis].append(product.sum(dim=others) if others else product)
-    return [torch.stack(per_axis) for per_axis in sums]
+    """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows).
+
+    A stretch of rows at a time: products as large as the tensor would raise the peak of memory.
+    """
+    weight, gradient = torch.atleast_1d(weight), torch.atleast_1d(gradient)
+    step = max(1, STRETCH * len(weight) // max(1, weight.numel()))
+    parts = []
+    for w, g in zip(weight.split(step), gradient.split(step), strict=True):
+        w, g = (x.to(torch.float64) for x in (w, g))
+        parts.append([_axis_sums(x * y) for x, y in ((w, g), (w, w), (g, g))])
+    first = torch.cat([torch.stack([axes[0] for axes in part]) for part in parts], dim=1)
+    if weight.ndim == 1:
+        return [first]
+    return [first, torch.stack([torch.stack([axes[1] for axes in p]) for p in parts]).sum(dim=0)]
+
+
+def _axis_sums(product: Tensor) -> list[Tensor]:
+    if product.ndim == 1:
+        return [product]
+    columns = product.flatten(2).sum(dim=2) if product.ndim > 2 else product
+    return [columns.sum(dim=1), columns.sum(dim=0)]
 
 
 def _cotangent(outputs: Iterable[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -72,7 +72,10 @@ class _Table:
 
     def open(self, strip: Strip) -> bool:
         """Whether a strip holds rows that are not explained."""
-        return bool(self._any(self.ledger.open_rows(strip.parameter, strip.axis), strip).any())
+        rows = self.ledger.open_rows(strip.parameter, strip.axis)
+        if strip.width > 1:
+            rows = rows & ~self.ledger.covered_rows(strip.parameter, strip.axis)
+        return bool(self._any(rows, strip).any())
 
     def sums(self, columns: Sequence[Column], name: str) -> NDArray[np.float64]:
         """Shape (probes, length, columns)."""
@@ -97,9 +100,9 @@ def search_profiles(ledger: Ledger) -> None:
     for length in _lengths(ledger.evidence):
         table = _Table(ledger, length)
         strips = list(_strips(ledger.evidence, length))
-        singles: list[Column] = [(strip,) for strip in strips]
         used: set[Column] = set()
-        _search(table, singles, used)
+        _search(table, [(s,) for s in strips if (s.offset, s.width) == (0, 1)], used)
+        _search(table, [(s,) for s in strips], used)
         whole = dict.fromkeys(s for s in strips if (s.offset, s.width) == (0, 1))
         for partition in roles_of(list(dict.fromkeys(s.parameter for s in whole))):
             alike: list[Column] = []
@@ -111,9 +114,13 @@ def search_profiles(ledger: Ledger) -> None:
 
 
 def _lengths(evidence: Evidence) -> list[int]:
-    """Numbers of rows that two parameters or more have, the longest first."""
-    counts = Counter(n for axes in evidence.values() for n in {rows.rows for rows in axes})
-    return sorted((n for n, count in counts.items() if count > 1 and n > 1), reverse=True)
+    """Numbers of rows that one parameter has, and another has a multiple of; the longest first."""
+    rows = {name: {r.rows for r in axes} for name, axes in evidence.items()}
+    counts = Counter(n for own in rows.values() for n in own if n > 1)
+    return sorted(
+        (n for n in counts if sum(any(m % n == 0 for m in own) for own in rows.values()) > 1),
+        reverse=True,
+    )
 
 
 def _strips(evidence: Evidence, length: int) -> Iterator[Strip]:
@@ -130,25 +137,24 @@ def _strips(evidence: Evidence, length: int) -> Iterator[Strip]:
 
 
 def _search(table: _Table, columns: Sequence[Column], used: set[Column]) -> None:
-    """Accept the relations among columns, in windows no wider than the equations resolve."""
+    """Accept the relations among columns, in windows no wider than the equations resolve.
+
+    Sweeps again as long as something is found: what is laid aside brings the others closer.
+    """
     probes = next(iter(table.ledger.evidence.values()))[0].t.shape[0]
-    width = min(WIDEST_WINDOW, probes * table.length // 2)
-    open_columns = [c for c in columns if c not in used and all(table.open(s) for s in c)]
-    start = 0
-    while width > 1 and start < len(open_columns):
-        window = [
-            c
-            for c in open_columns[start : start + width]
-            if c not in used and all(table.open(s) for s in c)
-        ]
-        if len(window) > 1:
-            # The first columns are laid aside: those whose totals say nothing any more.
-            waiting = set(table.ledger.open_tensors())
-            window.sort(key=lambda c: any(s.parameter in waiting for s in c))
-            _search_window(table, window, used)
-        if start + width >= len(open_columns):
-            break
-        start += max(1, width // 2)
+    width = min(WIDEST_WINDOW, 2 * probes * table.length // 3)
+    known = -1
+    while width > 1 and len(used) > known:
+        known = len(used)
+        free = [c for c in columns if c not in used and all(table.open(s) for s in c)]
+        for start in range(0, max(1, len(free) - width // 2), max(1, width // 4)):
+            window = [c for c in free[start : start + width] if c not in used]
+            window = [c for c in window if all(table.open(s) for s in c)]
+            if len(window) > 1:
+                # The first columns are laid aside: those whose totals say nothing any more.
+                waiting = set(table.ledger.open_tensors())
+                window.sort(key=lambda c: any(s.parameter in waiting for s in c))
+                _search_window(table, window, used)
 
 
 def _search_window(table: _Table, window: Sequence[Column], used: set[Column]) -> None:

@@ -190,6 +190,7 @@ NETWORKS = (
         ids(),
         derive_post_norm,
         f"nn.TransformerEncoderLayer × 3, dropout on, {SMALL}",
+        fast=True,
     ),
     Network("GPT-2", from_config("GPT2Config", **GPT2), ids(), derive_gpt2, f"3 layers, {SMALL}"),
     Network(

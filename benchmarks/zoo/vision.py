@@ -146,6 +146,7 @@ def derive_swin(truth: Truth) -> None:
     for stage, entry in {1: "features.0.2.*", 3: "features.2.reduction.weight"}.items():
         writers = (f"features.{stage}.*.attn.proj.*", f"features.{stage}.*.mlp.3.*")
         truth.cells.jointly(entry, *writers)
+    truth.rescaling(("features.2.norm.*",), ("features.2.reduction.weight",))
     for proj in truth.names("features.*.attn.proj.weight"):
         attention = proj.removesuffix(".proj.weight")
         width = truth.shapes[proj][0]
@@ -198,7 +199,6 @@ NETWORKS = (
         images(4, 32),
         lambda truth: derive_vit(truth, qk_norm=False),
         "timm; 4 blocks, 48 channels, 3 heads; 4 × 32 × 32",
-        fast=True,
     ),
     Network(
         "ViT, pre-LN, QK-norm",

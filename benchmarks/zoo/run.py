@@ -29,7 +29,7 @@ from zoo.score import scored
 __all__ = ["main", "measured"]
 
 DOCS = Path(__file__).parents[2] / "docs"
-LONGEST = 900
+LONGEST = 1800
 """Seconds after which a network is given up."""
 
 
@@ -123,6 +123,7 @@ def main() -> None:
     if not arguments.page:
         for name in arguments.names or by_name:
             kept["networks"][name] = result = in_a_process(by_name[name])
+            store.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             print(line(result), flush=True)
         kept["machine"] = machine()
     kept["networks"] = {n: kept["networks"][n] for n in by_name if n in kept["networks"]}

@@ -2,8 +2,8 @@
 
 A symmetry multiplies every entry of the weights by a power of one number; the powers form a vector,
 and symmetries a linear space, because one may follow another. A found cell that is not in the list
-of true ones is nevertheless true if its vector of ones lies in the space that true cells and known
-rescalings span: it is then equivalent by gauge. Anything else found is false.
+of true ones is nevertheless true if its vector of ones lies in the space that true cells, their
+listed equivalents and known rescalings span: it is then true by gauge. Anything else is false.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def scored(truth: Truth, found: Iterable[Cell]) -> Score:
 
     exact = normal.keys() & true.keys()
     doubtful = [shape for shape in normal if shape not in exact and shape not in listed]
-    space = Space(truth, true, ignored)
+    space = Space(truth, [*true, *listed], ignored)
     false = [shape for shape in doubtful if not space.holds(shape, [])]
     by_gauge = normal.keys() - exact - set(false)
     missing = [shape for shape in true if shape not in exact]

@@ -84,6 +84,14 @@ def test_what_does_not_follow_is_false(cell: tuple[Slice, ...]) -> None:
     assert score.precision == 0.0
 
 
+def test_the_union_of_equivalents_is_true_and_a_part_of_one_is_not() -> None:
+    truth = a_truth()
+    pairs = (whole("v.bias"), Slice("gain", 0, 0, 1)), (whole("v.weight"), Slice("gain", 0, 1, 2))
+    truth.equivalents.found += pairs
+    assert scored(truth, [pairs[0] + pairs[1]]).gauge == 1
+    assert len(scored(truth, [pairs[0] + pairs[1][:1]]).false) == 1
+
+
 def test_an_equivalent_recovers_a_missed_cell() -> None:
     score = scored(a_truth(), [BY_VALUES, *ROWS])
     assert score.missed_by_gauge == 1

@@ -92,13 +92,13 @@ def extent(group: InvariantGroup) -> str:
     if count == 0:
         return ""
     first = group.cells[0]
+    lead = first[0]
     together = " jointly" if len(first) > 1 else ""
     if count == 1:
         entire = set(first) == set(group.slices)
         return (together.strip() or "whole") if entire else f"1 part{together}"
-    length = first[0].length
-    kind = "columns" if first[0].axis else "rows"
-    part = kind if length == 1 else f"blocks of {length} {kind}"
+    kind = "columns" if lead.axis else "rows"
+    part = kind if lead.length == 1 else f"blocks of {lead.length} {kind}"
     return f"{count:,} {part}{together}"
 
 
@@ -183,14 +183,9 @@ def _reasons(uncovered: Sequence[Uncovered]) -> Table:
         key = (NUMBER.sub("*", entry.parameter), NUMBER.sub("*", entry.reason))
         alike.setdefault(key, []).append(entry)
     table = _plain_table("parameter", "reason", show_header=False)
-    for (pattern, _), entries in alike.items():
-        first = entries[0]
-        if len(entries) == 1:
-            table.add_row(Text(first.parameter), Text(first.reason))
-        else:
-            table.add_row(
-                Text(f"{pattern}\n{len(entries)} parameters"), Text(f"first: {first.reason}")
-            )
+    for first, *others in alike.values():
+        more = f"\nand {len(others)} alike" if others else ""
+        table.add_row(Text(first.parameter + more), Text(first.reason))
     return table
 
 

@@ -110,7 +110,7 @@ def test_a_clip_far_away_makes_slices_only_locally_invariant(limit: float) -> No
 
 
 def test_a_clip_within_reach_needs_no_powers_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certify, "held_under_powers_of_two", lambda p, c, b, s: (list(c), False))
+    monkeypatch.setattr(certify, "held_under_powers_of_two", lambda p, c, b, y, s: (list(c), False))
     model, inputs = Clipped(math.inf), torch.randn(16, 4)
     assert [group.name for group in inspect_model(model, inputs).groups] == ["fc", "tail"]
     model.limit = 2.0 * float(model.fc(inputs).detach().max())

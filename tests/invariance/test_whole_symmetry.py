@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -312,3 +313,108 @@ def test_one_factor_by_hand_tells_a_true_group_from_a_part_of_it() -> None:
     assert sorted(pair.powers) == [-1, 2] or sorted(pair.powers) == [-2, 1, 1]
     wrong = InvariantGroup("wrong", "rescale", pair.slices, (), 1, powers=(1, 1, -1))
     assert change(Squared(), vectors(), wrong, 3.0) > 1e-3
+
+
+def test_a_tied_output_layer_takes_the_stream_out_and_is_named_with_its_other_use() -> None:
+    found = inspect_model(PreNorm(fused=True, tied=True), tokens())
+    assert found.groups == ()
+    reasons = {u.parameter: u.reason for u in found.uncovered}
+    assert reasons["words.weight"].startswith("shared with head.weight")
+    assert_true(PreNorm(fused=True, tied=True), tokens(), found)
+
+
+def test_a_rectangle_of_powers_is_oriented_and_named_by_its_rows() -> None:
+    (pair,) = inspect_model(Squared(), vectors()).rescalings
+    assert (pair.name, pair.powers) == ("up / down", (1, 1, -2))
+    assert [s.axis for s in pair.slices] == [0, 0, 1]
+    assert pair.numel == 7 * 5 + 7 + 7 * 3
+    filters = inspect_model(Squared(), vectors(), "filter").rescalings
+    assert [g.name for g in filters][:2] == ["up[0] / down[:, 0]", "up[1] / down[:, 1]"]
+
+
+def test_equivalent_streams_are_one_group_and_a_note() -> None:
+    found = inspect_model(PreNorm(fused=False), tokens())
+    (note,) = [n for n in found.notes if "equivalent choices" in n]
+    assert "blocks.0.v" in note
+
+
+class Twice(nn.Module):
+    """A bias that joins its own layer in front of a norm, and the stream that layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.mix, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(1, 4)
+        self.out, self.last = nn.Conv2d(4, 4, 1), nn.GroupNorm(1, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.last(x + self.out(F.gelu(self.norm(self.mix(x))))).tanh()
+
+
+def test_groups_that_share_a_bias_count_its_entries_once() -> None:
+    torch.manual_seed(0)
+    model = Twice()
+    found = inspect_model(model, images())
+    assert {g.name for g in found.groups} == {"mix", "stem + mix.bias + out"}
+    assert_true(model, images(), found)
+    entries = sum(
+        p.numel() for n, p in model.named_parameters() if "norm" not in n and "last" not in n
+    )
+    assert found.coverage == pytest.approx(entries / sum(p.numel() for p in model.parameters()))
+
+
+def random_net(seed: int) -> nn.Module:
+    """A stack of layers, norms, activations and residual branches, drawn at random."""
+    rng = random.Random(seed)
+    width = rng.choice([4, 6, 8])
+
+    def norm() -> nn.Module:
+        return rng.choice(
+            [
+                nn.LayerNorm(width),
+                nn.RMSNorm(width),
+                nn.BatchNorm1d(width),
+                nn.GroupNorm(2, width),
+                nn.Identity(),
+            ]
+        )
+
+    def activation() -> nn.Module:
+        return rng.choice(
+            [nn.ReLU(), nn.GELU(), nn.Tanh(), nn.Identity(), nn.ReLU6(), nn.LeakyReLU()]
+        )
+
+    def branch() -> nn.Module:
+        inner = rng.choice([width, 2 * width])
+        return chain(
+            norm(),
+            nn.Linear(width, inner, bias=rng.random() < 0.5),
+            activation(),
+            nn.Linear(inner, width, bias=rng.random() < 0.5),
+            norm(),
+        )
+
+    layers: list[nn.Module] = [nn.Linear(5, width, bias=rng.random() < 0.5), norm(), activation()]
+    layers += [Residual(branch()) if rng.random() < 0.6 else branch() for _ in range(2)]
+    return chain(*layers, norm(), nn.Linear(width, 3))
+
+
+class Residual(nn.Module):
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(x)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_nothing_found_on_a_random_net_is_false(seed: int) -> None:
+    torch.manual_seed(seed)
+    model, inputs = random_net(seed), vectors(batch=24)
+    found = inspect_model(model, inputs)
+    assert_true(model, inputs, found)
+    fine = inspect_model(model, inputs, "filter")
+    for group in (*fine.groups, *fine.rescalings)[::7]:
+        assert change(model, inputs, group, 3.0) < 1e-10, group.name

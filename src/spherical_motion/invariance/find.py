@@ -120,7 +120,7 @@ def inspect_model(
     certificate = Certificate()
     if candidates:
         base = Base(last, tuple(inflated), INFLATION)
-        shifts = {name: silent[name] for name, axes in evidence.items() if axes[0].gg.any()}
+        shifts = {name: silent[name] & axes[0].gg.any(axis=0) for name, axes in evidence.items()}
         certificate = certified(prober, candidates, base, None if inflated else reference, shifts)
     scales = [cell for cell in certificate.cells if cell.kind == "scale"]
     rescales = [cell for cell in certificate.cells if cell.kind == "rescale"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.invariance.slices import Evidence, LiveRows
-from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.symmetry import Family, Symmetry
 from spherical_motion.vocabulary import Slice
 
 __all__ = ["Ledger"]
@@ -37,6 +37,7 @@ class Ledger:
         self.zero = zero
         self.found: list[Symmetry] = []
         self._spent: set[str] = set()
+        self._taken: dict[Family, dict[tuple[str, int], NDArray[np.bool_]]] = {}
         self._covered = _nothing(live)
         self._scaled = _nothing(live)
         self._open = {
@@ -48,8 +49,20 @@ class Ledger:
         }
 
     def accept(self, symmetries: Iterable[Symmetry], aside: int = 0) -> None:
-        """Note symmetries, and lay part number `aside` of each aside."""
+        """Note symmetries, and lay part number `aside` of each aside.
+
+        One that overlaps another of its family is not minimal and passed over: a block in which
+        a row is dead holds the symmetry of the other row.
+        """
         for symmetry in symmetries:
+            taken = self._taken.setdefault(symmetry.family, {})
+            if any(
+                taken.setdefault((p.parameter, p.axis), self._none(p))[p.start : p.stop].any()
+                for p in symmetry.parts
+            ):
+                continue
+            for part in symmetry.parts:
+                taken[part.parameter, part.axis][part.start : part.stop] = True
             self.found.append(symmetry)
             for part in symmetry.parts:
                 if symmetry.kind == "scale":
@@ -86,6 +99,9 @@ class Ledger:
         return [
             name for name, axes in self.live.items() if axes[0].any() and name not in self._spent
         ]
+
+    def _none(self, part: Slice) -> NDArray[np.bool_]:
+        return np.zeros(self.live[part.parameter][part.axis].size, dtype=np.bool_)
 
     def _lay_aside(self, part: Slice) -> None:
         covered = self._covered[part.parameter][part.axis]

@@ -57,7 +57,7 @@ def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
         defect = totals_over(rows, [Symmetry.scale(cell.parts[:1]) for cell in family]).defect()
         if np.isfinite(defect).any():
             share = float(np.sqrt(np.nanmean(defect**2)))
-            alike.setdefault(starred(members[0]), []).append((members, share))
+            alike.setdefault(_role(members[0]), []).append((members, share))
     found = []
     for role in alike.values():
         weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
@@ -112,6 +112,12 @@ def partial_cover(cells: Sequence[Symmetry], live: LiveRows) -> list[str]:
                 "evidence either way."
             )
     return found
+
+
+def _role(parameter: str) -> str:
+    """Its role where words tell roles apart; in a mere sequence of numbers, its name."""
+    words = [part for part in module_of(parameter).split(".") if not part.isdigit()]
+    return starred(parameter) if words else parameter
 
 
 def _range(shares: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ LARGEST = 4
 
 
 def integer_relations(columns: NDArray[np.float64], tolerance: float) -> list[tuple[int, ...]]:
-    """Independent integer vectors c with `columns @ c` = 0, those of one sign first.
+    """Independent integer vectors c with `columns @ c` = 0, those of small support first.
 
     Reduces the null space from the left and from the right: each vector of a reduced basis has
     minimal support, for it is the only relation between its own columns.
@@ -25,7 +25,7 @@ def integer_relations(columns: NDArray[np.float64], tolerance: float) -> list[tu
 
     >>> a, b = np.random.default_rng(0).normal(size=(2, 9))
     >>> integer_relations(np.stack([a, b, a + b, 2 * b], axis=1), 1e-9)
-    [(1, 1, -1, 0), (0, 2, 0, -1)]
+    [(0, 2, 0, -1), (1, 1, -1, 0)]
     """
     lengths = np.linalg.norm(columns, axis=0)
     lengths[lengths == 0.0] = 1.0
@@ -40,12 +40,18 @@ def integer_relations(columns: NDArray[np.float64], tolerance: float) -> list[tu
     for basis in (_reduced(null), _reduced(null[:, ::-1])[:, ::-1]):
         vectors = (_as_integers(vector / lengths, lengths, tolerance) for vector in basis)
         candidates += [v for v in vectors if v is not None]
-    candidates.sort(key=lambda v: len({c for c in v if c}) > 1)
+    candidates.sort(key=lambda v: (_unequal(v), sum(c != 0 for c in v), sum(map(abs, v))))
     kept: list[tuple[int, ...]] = []
     for vector in candidates:
         if np.linalg.matrix_rank(np.array([*kept, vector])) > len(kept):
             kept.append(vector)
     return kept
+
+
+def _unequal(vector: tuple[int, ...]) -> bool:
+    """Whether all coefficients have one sign and not one size, which a detour may bring about."""
+    values = {c for c in vector if c}
+    return min(values) > 0 and len(values) > 1
 
 
 def _reduced(basis: NDArray[np.float64]) -> NDArray[np.float64]:

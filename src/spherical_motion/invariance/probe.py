@@ -170,7 +170,7 @@ class Prober:
             leaf.requires_grad_().register_post_accumulate_grad_hook(_Reducer(name, sums))
             for name, leaf in weights.items()
         ]
-        drawn: list[Evidence] = []
+        drawn: list[dict[str, list[Tensor]]] = []
 
         def body(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
             outputs = float_outputs(call_model(model, inputs))
@@ -195,7 +195,7 @@ class Prober:
                         raise
                     break  # a function of the model's own that frees what a second backward needs
                 self.backwards += bool(drawn)
-                drawn.append(self._rows(weights, sums))
+                drawn.append(dict(sums))
             return outputs
 
         try:
@@ -203,7 +203,8 @@ class Prober:
         finally:
             for handle in handles:
                 handle.remove()
-        return Pass(outputs, drawn[0] if cotangents == 1 else stacked(drawn))
+        rows = [self._rows(weights, each) for each in drawn]
+        return Pass(outputs, rows[0] if cotangents == 1 else stacked(rows))
 
     def forward(self, weights: Weights, *, seed: int, norm_eps: float | None) -> tuple[Tensor, ...]:
         """The probed outputs alone. Raises ModelError as `backward` does."""

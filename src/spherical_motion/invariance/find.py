@@ -33,6 +33,7 @@ from spherical_motion.invariance.propose import (
     gathered,
     live_rows,
     proposed,
+    shift_rows,
 )
 from spherical_motion.invariance.rescale import Base
 from spherical_motion.invariance.slices import Evidence
@@ -120,7 +121,7 @@ def inspect_model(
     certificate = Certificate()
     if candidates:
         base = Base(last, tuple(inflated), INFLATION)
-        shifts = {name: silent[name] & axes[0].gg.any(axis=0) for name, axes in evidence.items()}
+        shifts = shift_rows(evidence, live)
         certificate = certified(prober, candidates, base, None if inflated else reference, shifts)
     scales = [cell for cell in certificate.cells if cell.kind == "scale"]
     rescales = [cell for cell in certificate.cells if cell.kind == "rescale"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherical_motion.errors import ModelError
-from spherical_motion.invariance.joint import search_modules
+from spherical_motion.invariance.joint import module_of, search_modules
 from spherical_motion.invariance.ledger import Ledger
 from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.probe import Prober
@@ -24,7 +25,7 @@ from spherical_motion.invariance.streams import search_totals
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
 
-__all__ = ["confirmed_suspects", "gathered", "live_rows", "proposed"]
+__all__ = ["confirmed_suspects", "gathered", "live_rows", "proposed", "shift_rows"]
 
 ALIVE_PROBES = 2
 """A row counts as live if it has a gradient in this many probes; else it is no evidence."""
@@ -71,6 +72,24 @@ def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
             for rows in axes
         )
         for name, axes in evidence.items()
+    }
+
+
+def shift_rows(evidence: Evidence, live: LiveRows) -> dict[str, NDArray[np.bool_]]:
+    """Rows, along axis 0, that look like shifts in front of a norm.
+
+    Their gradient is made of rounding errors, while another parameter of their module has one. A
+    gain between two norms has no gradient either, and must not be taken for a shift: nor has
+    anything else in its module.
+    """
+    alive: dict[str, set[str]] = {}
+    for name, axes in live.items():
+        if axes[0].any():
+            alive.setdefault(module_of(name), set()).add(name)
+    return {
+        name: ~axes[0] & evidence[name][0].gg.any(axis=0)
+        for name, axes in live.items()
+        if alive.get(module_of(name), set()) - {name}
     }
 
 

@@ -49,12 +49,16 @@ class Steadiness:
             sign = torch.randint(2, rows.shape[:1], generator=generator) * 2.0 - 1.0
             rows.mul_(1.0 + step * sign.to(leaf).reshape(-1, *[1] * (rows.ndim - 1)))
         outputs = self._prober.forward(weights, seed=self._base.seed, norm_eps=precision.norm_eps)
-        return max(precision.change, MARGIN * relative_change(outputs, self._reference))
+        return max(precision.change, MARGIN * self.change(outputs))
 
     @property
     def steady(self) -> bool:
         """Whether outputs prove anything."""
         return self.tolerance <= LIMIT
+
+    def change(self, outputs: tuple[Tensor, ...]) -> float:
+        """Relative change of the outputs from those at the base."""
+        return relative_change(outputs, self._reference)
 
     def moved(self, change: float) -> bool:
         """Whether a change is more than rounding; False where nothing can be told."""

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format bench docs wheel clean
+.PHONY: demo test test-slow check format bench zoo docs wheel clean
 
 demo: $(READY)          ## train the embedded digits, compare with theory, write a report
 	$(BIN)/smd demo
@@ -28,6 +28,9 @@ format: $(READY)
 
 bench: $(READY)         ## every figure of the README, with machine and spread
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+zoo: $(READY)           ## docs/zoo.md: precision and recall against truth derived by hand; an hour
+	cd benchmarks && ../$(BIN)/python -m zoo.run
 
 docs: $(READY)          ## pages that are generated from the code
 	$(BIN)/python tools/make_cli_docs.py

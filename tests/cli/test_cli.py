@@ -102,12 +102,12 @@ def test_train_records_and_compares(smd, monkeypatch) -> None:
 def test_inspect_a_recipe(smd) -> None:
     code, out, _ = smd("inspect", "digits", "--batch-size", "8")
     assert code == 0
-    assert "8 scale-invariant groups" in out
+    assert "12 scale-invariant groups" in out  # eight convolutions, three gains, one stream of them
     assert "layer2.shortcut.0" in out
     assert "head.weight" in out
     code, out, _ = smd("inspect", "digits", "--batch-size", "8", "--json")
     found = json.loads(out)
-    assert len(found["groups"]) == 8
+    assert len(found["groups"]) == 12
     assert found["passes"] <= 6
 
 
@@ -128,7 +128,7 @@ def test_inspect_a_model_of_ones_own(smd, tmp_path: Path) -> None:
         ("mine:nothing", "5", "cannot be loaded"),
         ("nomodule:x", "5", "cannot be loaded"),
         ("mine", "5", "module:factory"),
-        ("mine:needs", "5", "callable without arguments"),
+        ("mine:needs", "5", "callable with the settings"),
         ("mine:net", "5x", "--input"),
         ("mine:net", "7", "[16, 7]"),
     ]:

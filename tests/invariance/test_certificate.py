@@ -15,10 +15,10 @@ from spherical_motion.invariance.certify import certified
 from spherical_motion.invariance.compare import relative_change
 from spherical_motion.invariance.precision import precision_of
 from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.rescale import Base, scale_cells
+from spherical_motion.invariance.rescale import Base, rescaled, row_factors
 from spherical_motion.invariance.sift import without_families
+from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
-from spherical_motion.vocabulary.groups import Cell
 
 
 def net() -> nn.Module:
@@ -33,8 +33,8 @@ def net() -> nn.Module:
     )
 
 
-def filters(parameter: str, count: int) -> list[Cell]:
-    return [(Slice(parameter, 0, i, i + 1),) for i in range(count)]
+def filters(parameter: str, count: int) -> list[Symmetry]:
+    return [Symmetry.scale([Slice(parameter, 0, i, i + 1)]) for i in range(count)]
 
 
 def prober(model: nn.Module, inputs: torch.Tensor) -> Prober:
@@ -49,12 +49,12 @@ TRUE = filters("0.weight", 12) + filters("3.weight", 10)
     [
         filters("6.weight", 5),
         filters("1.weight", 12),
-        [(Slice("6.weight", 0, 0, 5),)],
-        [(Slice("4.bias", 0, 2, 4),)],
+        [Symmetry.scale([Slice("6.weight", 0, 0, 5)])],
+        [Symmetry.scale([Slice("4.bias", 0, 2, 4)])],
     ],
     ids=["classifier rows", "gains", "whole classifier", "some shifts"],
 )
-def test_planted_false_cells_are_dropped_and_true_ones_kept(planted: list[Cell]) -> None:
+def test_planted_false_cells_are_dropped_and_true_ones_kept(planted: list[Symmetry]) -> None:
     probe = prober(net(), torch.randn(6, 2, 6, 6))
     result = certified(probe, [*TRUE, *planted], Base(seed=2))
     assert set(result.cells) == set(TRUE)
@@ -77,7 +77,7 @@ def test_false_cells_beside_true_ones_are_told_apart() -> None:
     model = nn.Sequential(nn.Linear(3, 50), nn.BatchNorm1d(50), nn.Linear(50, 2))
     inputs = torch.randn(16, 3)
     true, false = filters("0.weight", 50), filters("2.weight", 1)
-    half_true = [(Slice("2.weight", 1, 0, 1),)]
+    half_true = [Symmetry.scale([Slice("2.weight", 1, 0, 1)])]
     result = certified(prober(model, inputs), [*true, *false, *half_true], Base(seed=0))
     assert set(result.cells) == set(true)
 
@@ -110,7 +110,7 @@ def test_a_clip_far_away_makes_slices_only_locally_invariant(limit: float) -> No
 
 
 def test_a_clip_within_reach_needs_no_powers_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certify, "held_under_powers_of_two", lambda p, c, b, s: (list(c), False))
+    monkeypatch.setattr(certify, "held_under_powers_of_two", lambda p, c, b, y, s: (list(c), False))
     model, inputs = Clipped(math.inf), torch.randn(16, 4)
     assert [group.name for group in inspect_model(model, inputs).groups] == ["fc", "tail"]
     model.limit = 2.0 * float(model.fc(inputs).detach().max())
@@ -129,7 +129,7 @@ def test_powers_of_two_leave_every_bit_and_thirds_do_not() -> None:
 
     def change(factor: float) -> float:
         scale = [factor] * len(TRUE)
-        weights = scale_cells(base.weights(probe), TRUE, scale)
+        weights = rescaled(base.weights(probe), row_factors(TRUE, scale))
         return relative_change(probe.forward(weights, seed=0, norm_eps=1e-30), reference)
 
     assert change(8.0) == 0.0

@@ -11,8 +11,9 @@ from torch import nn
 
 from spherical_motion.invariance import find_groups, inspect_model
 from spherical_motion.invariance.assemble import groups_of
+from spherical_motion.invariance.defect import Defects
+from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
-from spherical_motion.vocabulary.groups import Cell
 
 
 def batch_norm_net(eps: float, scale: float = 1.0) -> nn.Module:
@@ -54,26 +55,84 @@ def test_it_falls_with_the_squared_norm_of_the_weights(net) -> None:
 
 
 def test_it_is_what_autograd_gives_for_the_user_s_own_network() -> None:
-    """One block, with the probe's cotangent: a plain double-precision backward agrees."""
+    """One block, with the probe's three cotangents: a plain double-precision backward agrees."""
     net = layer_norm_net(1e-3)
-    found = find_groups(net, inputs())[0].defect
+    found = find_groups(net, inputs())[0]
     net, x = net.double(), inputs().double()
-    y = net(x)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
-    y.backward(cotangent)
-    w, g = net[0].weight.detach(), net[0].weight.grad
-    assert g is not None
-    assert found == pytest.approx(float((w * g).sum().abs() / (w.norm() * g.norm())), rel=1e-9)
+    generator = torch.Generator().manual_seed(0)
+    squares = []
+    for _ in range(3):
+        y = net(x)
+        cotangent = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        w = net[0].weight
+        (g,) = torch.autograd.grad(y, w, cotangent)
+        squares.append(float(((w * g).sum() / (w.norm() * g.norm())).detach()) ** 2)
+    assert found.defect == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-9)
+    spread = np.std(squares, ddof=1) / np.sqrt(3)
+    assert found.defect_error == pytest.approx(spread / (2 * found.defect), rel=1e-9)
 
 
-def test_a_layer_reads_the_root_mean_square_over_its_cells() -> None:
-    cells: list[Cell] = [(Slice("a.weight", 0, i, i + 1),) for i in range(2)]
-    defects = dict(zip(cells, (3e-4, 4e-4), strict=True))
+def test_a_layer_reads_the_root_mean_square_over_its_cells_and_gradients() -> None:
+    cells = [Symmetry.scale([Slice("a.weight", 0, i, i + 1)]) for i in range(2)]
+    values = (np.array([3e-4, 3e-4]), np.array([4e-4, 6e-4]))
+    defects = Defects(dict(zip(cells, values, strict=True)), {})
     (layer,) = groups_of(cells, defects, lambda name: (2, 7), "layer")
-    assert layer.defect == pytest.approx(math.sqrt(12.5) * 1e-4)
+    assert layer.defect == pytest.approx(math.sqrt(17.5) * 1e-4)
     assert (layer.name, layer.numel, layer.slices) == ("a", 14, (Slice("a.weight", 0, 0, 2),))
     one, two = groups_of(cells, defects, lambda name: (2, 7), "filter")
-    assert (one.defect, two.defect) == (3e-4, 4e-4)
+    assert (one.defect, two.defect) == (pytest.approx(3e-4), pytest.approx(math.sqrt(26) * 1e-4))
+    assert one.defect_error == 0.0
+
+
+def test_the_error_covers_what_other_gradients_say() -> None:
+    """Over many random gradients, |measured - mean| stays within a few standard errors."""
+    rng = np.random.default_rng(0)
+    cells = [Symmetry.scale([Slice("a.weight", 0, i, i + 1)]) for i in range(20)]
+    truth, pulls = math.sqrt(np.mean(np.arange(1, 21) ** 2)), []
+    for _ in range(300):
+        values = np.abs(rng.normal(size=(20, 3))) * np.arange(1, 21)[:, None]
+        defect, error = Defects(dict(zip(cells, values, strict=True)), {}).together(cells)
+        pulls.append((defect - truth) / error)
+    assert 0.5 < np.sqrt(np.mean(np.square(pulls))) < 1.2
+
+
+def test_one_value_has_no_error() -> None:
+    cell = Symmetry.scale([Slice("a.weight", 0, 0, 1)])
+    defect, error = Defects({cell: np.array([2e-4])}, {}).together([cell])
+    assert defect == pytest.approx(2e-4)
+    assert math.isnan(error)
+
+
+class SpentAfterOneBackward(torch.autograd.Function):
+    """Frees what a second backward would need, as reversible networks do."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.kept = [x.clone()]
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, grad):
+        if not ctx.kept:
+            raise RuntimeError("freed")
+        return grad * (1 - ctx.kept.pop().tanh() ** 2)
+
+
+def test_a_model_that_differentiates_once_is_measured_and_says_so() -> None:
+    class Once(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.norm = nn.Linear(6, 8, bias=False), nn.LayerNorm(8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return SpentAfterOneBackward.apply(self.norm(self.fc(x)))
+
+    found = inspect_model(Once(), inputs())
+    (group,) = found.groups
+    assert 0.0 < group.defect < 1e-3
+    assert math.isnan(group.defect_error)
+    assert any("could not be differentiated twice" in warning for warning in found.warnings)
+    assert found.backwards == 0
 
 
 def test_it_is_proven_and_small_behind_a_gain_of_zero() -> None:
@@ -120,7 +179,9 @@ def test_an_embedding_with_small_positions_is_not_taken_for_an_epsilon() -> None
             return self.norm(self.words(ids) + self.places(torch.arange(3))).tanh()
 
     found = inspect_model(Embeddings(), torch.tensor([[0, 1, 2], [3, 4, 1], [2, 2, 0]]))
-    assert found.groups == ()
+    (group,) = found.groups  # neither table alone, nor "nearly invariant"
+    assert group.parameters == ("words.weight", "places.weight")
+    assert (found.passes, found.repairs) == (5, 0)
 
 
 def test_an_rms_norm_without_epsilon_has_that_of_the_user_s_precision() -> None:

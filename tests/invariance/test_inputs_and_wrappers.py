@@ -183,7 +183,7 @@ def test_nothing_invariant_says_what_was_seen() -> None:
         find_groups(model, x())
     message = str(caught.value)
     assert "3 passes in torch.float64 over 4 parameters" in message
-    assert "0.weight: no direction-only symmetry found" in message
+    assert "0.weight: no norm layer was seen to run after it" in message
     assert "smd inspect" in message
     with pytest.raises(NoInvariantGroup, match=r"running statistics.*Call model.train\(\)"):
         find_groups(net().eval(), x())
@@ -258,11 +258,11 @@ def test_every_parameter_left_out_has_its_reason() -> None:
 
     found = inspect_model(Assorted(), x())
     reasons = {u.parameter: u.reason for u in found.uncovered}
-    assert [group.name for group in found.groups] == ["normed"]
+    assert [group.name for group in found.groups] == ["normed", "joint"]
     assert "a shift in front of a norm" in reasons["normed.bias"]
-    assert reasons["joint.weight"] == "invariant only jointly with joint.bias"
-    assert reasons["joint.bias"] == "invariant only jointly with joint.weight"
     assert "dead or unused" in reasons["unused.weight"]
-    assert "no direction-only symmetry found: |Σ⟨w,g⟩|" in reasons["head.weight"]
+    assert "no norm layer was seen to run after it: |⟨w,g⟩| / (‖w‖‖g‖)" in reasons["head.weight"]
     assert "normed.weight" not in reasons
-    assert found.coverage == pytest.approx(24 / sum(p.numel() for p in Assorted().parameters()))
+    assert found.coverage == pytest.approx(
+        (24 + 42) / sum(p.numel() for p in Assorted().parameters())
+    )

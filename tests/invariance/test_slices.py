@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from spherical_motion.invariance.slices import (
     RowSums,
-    Totals,
     blocks_of,
     nearly_blocks_of,
-    totals_over,
 )
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.totals import Totals, totals_over
 from spherical_motion.vocabulary import Slice
 
 ZERO = 1e-8
@@ -140,7 +140,10 @@ def test_totals_add_over_the_slices_of_a_cell() -> None:
         name: (RowSums((w * 2).sum(-1), (w * w).sum(-1), (w * w * 4).sum(-1), w.shape[-1]),)
         for name, w in (("weight", weight), ("bias", bias))
     }
-    cells = [(Slice("weight", 0, 0, 2), Slice("bias", 0, 0, 2)), (Slice("weight", 0, 3, 6),)]
+    cells = [
+        Symmetry.scale([Slice("weight", 0, 0, 2), Slice("bias", 0, 0, 2)]),
+        Symmetry.scale([Slice("weight", 0, 3, 6)]),
+    ]
     totals = totals_over(evidence, cells)
     assert totals.t.shape == (2, 2)
     joined = 2 * (weight[:, :2].sum((1, 2)) + bias[:, :2].sum((1, 2)))

@@ -122,3 +122,16 @@ def test_a_part_that_is_missing_is_damage(info):
     del document["groups"]
     with pytest.raises(NotARun, match=r"damaged .*groups"):
         RunInfo.from_json(json.dumps(document))
+
+
+def test_a_group_keeps_its_defect_s_error_and_its_powers(make_info):
+    gain, weight = Slice("n.weight", 0, 0, 4), Slice("fc.weight", 1, 0, 4)
+    trade = InvariantGroup(
+        "n / fc", "rescale", (gain, weight), (), 8, defect=1e-5, defect_error=2e-6, powers=(1, -1)
+    )
+    plain = InvariantGroup("n", "scale", (gain,), ((gain,),), 4, defect=1e-5)
+    info = make_info(groups=(trade, plain), slice_param_group=(0, 0))
+    first, second = RunInfo.from_json(info.to_json()).groups
+    assert dataclasses.replace(first, cells=()) == trade
+    assert math.isnan(second.defect_error)
+    assert second.powers == ()

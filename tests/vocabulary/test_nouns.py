@@ -233,3 +233,12 @@ def test_verdict_keeps_its_evidence_and_protects_it() -> None:
     assert str(verdict) == "off: why"
     with pytest.raises(TypeError):
         verdict.evidence["ratio"] = 1.0  # type: ignore[index]
+
+
+def test_powers_belong_to_the_slices_of_a_rescaling() -> None:
+    gain, weight = Slice("n.weight", 0, 0, 4), Slice("fc.weight", 1, 0, 4)
+    assert InvariantGroup("n / fc", "rescale", (gain, weight), (), 8, powers=(1, -1)).powers
+    with pytest.raises(InvalidArgument, match="2 slices"):
+        InvariantGroup("n / fc", "rescale", (gain, weight), (), 8, powers=(1,))
+    with pytest.raises(InvalidArgument, match="powers must be empty"):
+        InvariantGroup("n + fc", "scale", (gain, weight), (), 8, powers=(1, 1))

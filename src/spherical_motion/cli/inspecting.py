@@ -2,107 +2,113 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
+from rich.console import Console
 
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.inspection_text import inspection_to_plain, print_inspection
+from spherical_motion.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from spherical_motion.invariance import Inspection
+    from torch import Tensor, nn
 
 __all__ = ["inspect_command"]
 
+EXAMPLES = 16
+SEQUENCES = 4
+"""Size of the probing batch where none is given: of images, and of token sequences."""
+
 
 def inspect_command(
-    model: Annotated[str, typer.Argument(help="A recipe, or module:factory.", metavar="MODEL")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, torchvision:NAME, timm:NAME, transformers:CONFIG (a directory or a "
+            "class) or module:factory; with settings as NAME?key=value&key=value.",
+            metavar="MODEL",
+        ),
+    ],
     input: Annotated[
         str | None, typer.Option("--input", help="Shape of one example, like 3x224x224.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples in the probing batch.")] = 16,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Instead of --input: length of random token ids.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Probing batch: {EXAMPLES} examples, {SEQUENCES} sequences."),
+    ] = None,
     granularity: Annotated[
         Literal["layer", "filter"], typer.Option(help="One group a layer, or one a filter.")
     ] = "layer",
+    filter: Annotated[bool, typer.Option("--filter", help="Short for that.")] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Probe in float32: half the memory, less certain.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Find a model's scale-invariant groups by probe and certificate, and explain the rest.
 
     Example: smd inspect digits
 
+    Example: smd inspect torchvision:resnet18 --input 3x64x64
+
+    Example: smd inspect "transformers:GPT2Config?n_layer=2" --tokens 64
+
     Example: smd inspect mymodels:resnet20 --input 3x32x32
 
     Exits with 1 if there is no invariant group.
     """
-    from spherical_motion.compat import load_model, random_input
-    from spherical_motion.errors import InvalidArgument
-    from spherical_motion.invariance import inspect_model
-    from spherical_motion.recipes import RECIPES, recipe
+    import torch
 
-    if model in RECIPES:
-        network, _, example = recipe(model).build()
-        example = example[:batch_size]
-    else:
-        network = load_model(model)
-        example = None
-    if input is not None:
-        example = random_input(input, batch_size)
-    if example is None:
-        raise InvalidArgument(f"smd inspect {model} needs --input, like --input 3x224x224.")
-    found = inspect_model(network, example, granularity)
-    if json:
-        print_json(
-            {
-                "groups": [
-                    {
-                        "name": group.name,
-                        "kind": group.kind,
-                        "slices": [str(s) for s in group.slices],
-                        "cells": len(group.cells),
-                        "numel": group.numel,
-                        "defect": group.defect,
-                    }
-                    for group in found.groups
-                ],
-                "not_invariant": [
-                    {"parameter": u.parameter, "reason": u.reason} for u in found.uncovered
-                ],
-                "coverage": found.coverage,
-                "passes": found.passes,
-                "bit_identical": found.bit_identical,
-                "warnings": list(found.warnings),
-            }
+    from spherical_motion.invariance import inspect_model
+
+    network, example = _model_and_inputs(model, input, tokens, batch_size)
+    if filter:
+        granularity = "filter"
+    console = Console(stderr=True)
+    start = time.perf_counter()
+    with console.status("probing ...") if console.is_terminal else console:
+        found = inspect_model(
+            network, example, granularity, dtype=torch.float32 if float32 else torch.float64
         )
+    seconds = time.perf_counter() - start
+    if json:
+        print_json(inspection_to_plain(found, seconds))
     else:
-        _print(found)
+        print_inspection(found, seconds)
     raise typer.Exit(0 if found.groups else 1)
 
 
-def _print(found: Inspection) -> None:
-    console = stdout()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("group", no_wrap=True)
-    for name in ("members", "cells", "entries", "defect"):
-        table.add_column(name, justify="right")
-    for group in found.groups:
-        members = ", ".join(group.parameters)
-        table.add_row(
-            group.name, members, f"{len(group.cells):,}", f"{group.numel:,}", f"{group.defect:.1e}"
+def _model_and_inputs(
+    model: str, shape: str | None, tokens: int | None, batch_size: int | None
+) -> tuple[nn.Module, Tensor | Mapping[str, Tensor]]:
+    import torch
+
+    from spherical_motion.compat import load_model, random_input, random_tokens
+    from spherical_motion.errors import InvalidArgument
+    from spherical_motion.recipes import RECIPES, recipe
+
+    if shape is not None and tokens is not None:
+        raise InvalidArgument(
+            f"smd inspect {model} expects --input or --tokens, got both. Leave one out."
         )
-    console.print(f"{len(found.groups)} scale-invariant groups", style="bold")
-    console.print(table)
-    if found.uncovered:
-        console.print("\nNot in a group", style="bold")
-        rest = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-        rest.add_column(no_wrap=True)
-        rest.add_column()
-        for entry in found.uncovered:
-            rest.add_row(entry.parameter, entry.reason)
-        console.print(rest)
-    for warning in found.warnings:
-        console.print(f"\nnote: {warning}", markup=False)
-    exact = "bit-identical" if found.bit_identical else "equal to rounding"
-    console.print(
-        f"\n{found.coverage:.1%} of all parameters; {found.passes} forward and backward passes; "
-        f"rescaled by powers of two, the output was {exact}."
-    )
+    torch.manual_seed(0)  # random initial weights, the same each time
+    if model in RECIPES:
+        network, _, images = recipe(model).build()
+        if shape is None and tokens is None:
+            return network, images[: batch_size or EXAMPLES]
+    else:
+        if shape is None and tokens is None:
+            raise InvalidArgument(
+                f"smd inspect {model} needs --input, like --input 3x224x224, or for token ids "
+                "--tokens, like --tokens 128."
+            )
+        network = load_model(model)
+    if tokens is not None:
+        return network, random_tokens(network, tokens, batch_size or SEQUENCES)
+    assert shape is not None
+    return network, random_input(shape, batch_size or EXAMPLES)

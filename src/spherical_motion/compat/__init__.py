@@ -1,5 +1,10 @@
-"""Other people's code, met half way: loading models that are named on a command line."""
+"""Other people's code, met half way: loading models that are named on a command line.
 
-from spherical_motion.compat.loading import load_model, random_input
+`loading` sends a name to one loader a library; `inputs` makes something to feed the model.
+"""
 
-__all__ = ["load_model", "random_input"]
+from spherical_motion.compat.inputs import random_input, random_tokens
+from spherical_motion.compat.loading import load_model
+from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
+
+__all__ = ["ensure_torchvision", "load_model", "random_input", "random_tokens"]

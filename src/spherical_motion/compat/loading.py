@@ -1,75 +1,54 @@
-"""Models named as `module:factory`, and inputs given as a shape."""
+"""Models named as `library:name` or `module:factory`, with settings behind a question mark."""
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-import torch
+from torch import nn
 
+from spherical_motion.compat.factories import load_factory
+from spherical_motion.compat.settings import split_settings
+from spherical_motion.compat.timm_models import load_timm
+from spherical_motion.compat.torchvision_models import load_torchvision
+from spherical_motion.compat.transformers_models import load_transformers
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["load_model", "random_input"]
+__all__ = ["LIBRARIES", "load_model"]
+
+LIBRARIES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
+    "torchvision": load_torchvision,
+    "timm": load_timm,
+    "transformers": load_transformers,
+}
+"""Prefixes with a loader of their own; anything else in front of the colon is a module."""
 
 
-def load_model(spec: str) -> torch.nn.Module:
-    """Call the factory that `spec` names as `module:factory` and return the model.
+def load_model(spec: str) -> nn.Module:
+    """Build the model that `spec` names, with random weights and without any download.
 
-    The working directory is searched like any other place for modules. A dotted factory walks
-    through attributes; an `nn.Module` class is a factory as well.
+    - `torchvision:resnet18`, `timm:vit_tiny_patch16_224`: a model of the library's registry;
+    - `transformers:GPT2Config`, or a model's class, or a directory with a config.json;
+    - `package.module:factory`: a function or class of one's own, found from the working directory.
+
+    Each may be followed by keyword arguments: `transformers:LlamaConfig?num_hidden_layers=2`,
+    `mymodels:resnet?depth=20&width=16`. Models of the libraries are in training mode.
 
     Raises:
-        InvalidArgument: no such module or factory, or it did not return a module.
+        InvalidArgument: there is no such model, or it cannot be built with these settings.
+        MissingExtra: the library is not installed.
 
-    >>> load_model("torch.nn:Identity")
-    Identity()
+    >>> load_model("torch.nn:Linear?in_features=3&out_features=2")
+    Linear(in_features=3, out_features=2, bias=True)
     """
-    module_name, separator, path = spec.partition(":")
-    if not (module_name and separator and path):
+    prefix, separator, rest = spec.partition(":")
+    name, settings = split_settings(rest)
+    if not (prefix and separator and name):
         raise InvalidArgument(
-            f"MODEL must be a recipe or module:factory, got {spec!r}. Example: mymodels:resnet20 "
-            "for a function resnet20() in mymodels.py."
+            f"MODEL must be a recipe, {', '.join(f'{x}:NAME' for x in LIBRARIES)} or "
+            f"module:factory, got {spec!r}. Example: mymodels:resnet20 for a function resnet20() "
+            "in mymodels.py."
         )
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        target = importlib.import_module(module_name)
-        for part in path.split("."):
-            target = getattr(target, part)
-    except (ImportError, AttributeError) as error:
-        raise InvalidArgument(f"MODEL {spec!r} cannot be loaded: {error}.") from error
-    if not isinstance(target, torch.nn.Module):
-        if not callable(target):
-            raise InvalidArgument(
-                f"MODEL {spec!r} must name a function or class that makes a model, got a "
-                f"{type(target).__name__}."
-            )
-        try:
-            target = target()
-        except TypeError as error:
-            raise InvalidArgument(
-                f"MODEL {spec!r} must be callable without arguments: {error}. Wrap it in a "
-                "function that fills them in."
-            ) from error
-    if not isinstance(target, torch.nn.Module):
-        raise InvalidArgument(
-            f"MODEL {spec!r} must make a torch.nn.Module, got a {type(target).__name__}."
-        )
-    return target
-
-
-def random_input(shape: str, batch_size: int) -> torch.Tensor:
-    """A batch of standard normal numbers; `shape` is one example's, like 3x224x224.
-
-    >>> random_input("3x8x8", batch_size=4).shape
-    torch.Size([4, 3, 8, 8])
-    """
-    if not re.fullmatch(r"\d+(x\d+)*", shape):
-        raise InvalidArgument(
-            f"--input must be the shape of one example like 3x224x224, got {shape!r}."
-        )
-    generator = torch.Generator().manual_seed(0)
-    sizes = [int(size) for size in shape.split("x")]
-    return torch.randn(batch_size, *sizes, generator=generator)
+    if prefix in LIBRARIES:
+        return LIBRARIES[prefix](name, settings).train()
+    return load_factory(prefix, name, settings)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
-import numpy as np
-
+from spherical_motion.invariance.defect import Defects
+from spherical_motion.invariance.naming import group_name, unique_names
+from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.vocabulary import InvariantGroup, Slice
-from spherical_motion.vocabulary.groups import Cell
 
-__all__ = ["GRANULARITIES", "Granularity", "groups_of", "merged"]
+__all__ = ["GRANULARITIES", "Granularity", "covered_entries", "families_of", "groups_of", "merged"]
 
 Granularity: TypeAlias = Literal["layer", "filter"]
 GRANULARITIES = ("layer", "filter")
@@ -21,25 +21,29 @@ Shape: TypeAlias = Callable[[str], Sequence[int]]
 
 
 def groups_of(
-    cells: Sequence[Cell], defects: Mapping[Cell, float], shape: Shape, granularity: Granularity
+    cells: Sequence[Symmetry], defects: Defects, shape: Shape, granularity: Granularity
 ) -> tuple[InvariantGroup, ...]:
-    """One group a parameter ("layer") or one a cell ("filter"), in the order of the cells.
+    """One group a family ("layer") or one a cell ("filter"), in the order of the cells.
 
     Args:
-        cells: certified and disjoint.
-        defects: |⟨w, g⟩| / (‖w‖‖g‖) of each cell at the real weights. A layer's is the root mean
-            square over its cells: one probe reads a single cell's with a wide spread.
+        cells: certified, of one kind.
+        defects: of the same cells at the real weights.
         shape: shape of each parameter.
         granularity: "layer" or "filter".
     """
-    if granularity == "filter":
-        families = [[cell] for cell in cells]
-    else:
-        by_parameters: dict[tuple[str, ...], list[Cell]] = {}
-        for cell in cells:
-            by_parameters.setdefault(tuple(part.parameter for part in cell), []).append(cell)
-        families = list(by_parameters.values())
-    return tuple(_group(family, defects, shape, granularity) for family in families)
+    families = families_of(cells) if granularity == "layer" else [[cell] for cell in cells]
+    names = unique_names(group_name(family, shape, granularity) for family in families)
+    return tuple(
+        _group(name, family, defects, shape) for name, family in zip(names, families, strict=True)
+    )
+
+
+def families_of(cells: Iterable[Symmetry]) -> list[list[Symmetry]]:
+    """Cells that touch the same parameters with the same powers, together."""
+    families: dict[object, list[Symmetry]] = {}
+    for cell in cells:
+        families.setdefault(cell.family, []).append(cell)
+    return list(families.values())
 
 
 def merged(slices: Sequence[Slice], shape: Shape) -> tuple[Slice, ...]:
@@ -49,8 +53,62 @@ def merged(slices: Sequence[Slice], shape: Shape) -> tuple[Slice, ...]:
     >>> [str(s) for s in merged(parts, lambda name: (4, 6))]
     ['w[:, 0:3]', 'w[:, 5:6]']
     """
+    return tuple(
+        Slice(r.parameter, 0, 0, shape(r.parameter)[0])
+        if r.length == shape(r.parameter)[r.axis]
+        else r
+        for r in _ranges(slices)
+    )
+
+
+def covered_entries(groups: Iterable[InvariantGroup], shape: Shape) -> int:
+    """How many entries lie in a group, those in several counted once."""
+    rows: dict[str, dict[int, set[int]]] = {}
+    for group in groups:
+        for part in group.slices:
+            axes = rows.setdefault(part.parameter, {})
+            axes.setdefault(part.axis, set()).update(range(part.start, part.stop))
+    return sum(
+        _union({axis: len(index) for axis, index in axes.items()}, shape(parameter))
+        for parameter, axes in rows.items()
+    )
+
+
+def _group(name: str, cells: Sequence[Symmetry], defects: Defects, shape: Shape) -> InvariantGroup:
+    slices, powers = _placed(cells, shape)
+    counts: dict[str, dict[int, int]] = {}
+    for part in slices:
+        axes = counts.setdefault(part.parameter, {})
+        axes[part.axis] = axes.get(part.axis, 0) + part.length
+    defect, error = defects.together(cells)
+    return InvariantGroup(
+        name=name,
+        kind=cells[0].kind,
+        slices=slices,
+        cells=tuple(cell.parts for cell in cells),
+        numel=sum(_union(axes, shape(parameter)) for parameter, axes in counts.items()),
+        defect=defect,
+        defect_error=error,
+        powers=powers,
+    )
+
+
+def _placed(cells: Sequence[Symmetry], shape: Shape) -> tuple[tuple[Slice, ...], tuple[int, ...]]:
+    """The slices of all cells, in the order of a cell's parts, and their powers if they differ."""
+    by_power: dict[tuple[str, int], list[Slice]] = {}
+    for cell in cells:
+        for part, power in zip(cell.parts, cell.powers, strict=True):
+            by_power.setdefault((part.parameter, power), []).append(part)
+    if cells[0].kind == "scale":
+        return tuple(s for parts in by_power.values() for s in merged(parts, shape)), ()
+    placed = [(s, power) for (_, power), parts in by_power.items() for s in _ranges(parts)]
+    return tuple(s for s, _ in placed), tuple(power for _, power in placed)
+
+
+def _ranges(slices: Iterable[Slice]) -> list[Slice]:
+    """Neighbours joined."""
     ranges: list[Slice] = []
-    for part in sorted(slices):
+    for part in sorted(set(slices)):
         last = ranges[-1] if ranges else None
         if last and (last.parameter, last.axis, last.stop) == (
             part.parameter,
@@ -60,42 +118,11 @@ def merged(slices: Sequence[Slice], shape: Shape) -> tuple[Slice, ...]:
             ranges[-1] = Slice(part.parameter, part.axis, last.start, part.stop)
         else:
             ranges.append(part)
-    return tuple(
-        Slice(r.parameter, 0, 0, shape(r.parameter)[0])
-        if r.length == shape(r.parameter)[r.axis]
-        else r
-        for r in ranges
-    )
+    return ranges
 
 
-def _group(
-    cells: Sequence[Cell],
-    defects: Mapping[Cell, float],
-    shape: Shape,
-    granularity: Granularity,
-) -> InvariantGroup:
-    slices = merged([part for cell in cells for part in cell], shape)
-    name = slices[0].parameter.removesuffix(".weight")
-    if granularity == "filter":
-        name += _index(cells[0][0], shape)
-    return InvariantGroup(
-        name=name,
-        kind="scale",
-        slices=slices,
-        cells=tuple(cells),
-        numel=sum(_numel(part, shape) for part in slices),
-        defect=float(np.sqrt(np.mean([defects[cell] ** 2 for cell in cells]))),
-    )
-
-
-def _numel(part: Slice, shape: Shape) -> int:
-    whole = shape(part.parameter)
-    return math.prod(whole) // whole[part.axis] * part.length
-
-
-def _index(part: Slice, shape: Shape) -> str:
-    """How numpy would index the slice; nothing for a whole tensor."""
-    if part.length == shape(part.parameter)[part.axis]:
-        return ""
-    inner = str(part.start) if part.length == 1 else f"{part.start}:{part.stop}"
-    return f"[{':, ' * part.axis}{inner}]"
+def _union(rows: dict[int, int], shape: Sequence[int]) -> int:
+    """Entries of a tensor that lie in so many rows of each axis."""
+    outside = math.prod(n - rows.get(axis, 0) for axis, n in enumerate(shape) if axis in rows)
+    inside = math.prod(n for axis, n in enumerate(shape) if axis in rows)
+    return (inside - outside) * math.prod(n for axis, n in enumerate(shape) if axis not in rows)

@@ -17,10 +17,11 @@ from torch import Tensor
 from spherical_motion.invariance.compare import relative_change
 from spherical_motion.invariance.powers import held_under_powers_of_two
 from spherical_motion.invariance.probe import Prober, Weights
-from spherical_motion.invariance.rescale import Base, scale_cells
+from spherical_motion.invariance.rescale import Base, rescaled, row_factors
 from spherical_motion.invariance.sift import sifted, without_families
-from spherical_motion.invariance.slices import totals_over
-from spherical_motion.vocabulary.groups import Cell
+from spherical_motion.invariance.steadiness import Steadiness
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.totals import totals_over
 
 __all__ = ["Certificate", "certified"]
 
@@ -37,28 +38,30 @@ class Certificate:
         cells: the survivors, in the order given.
         dropped: the others.
         bit_identical: powers of two left every bit of the outputs as it was.
-        deterministic: two runs with the same random seeds agreed; if they did not, outputs prove
-            nothing and the survivors rest on their gradients at the rescaled point.
+        steady: rounding errors do not change the outputs noticeably, and two runs agree; if they
+            do, outputs prove nothing and the survivors rest on their gradients at the rescaled
+            point.
     """
 
-    cells: tuple[Cell, ...] = ()
-    dropped: tuple[Cell, ...] = ()
+    cells: tuple[Symmetry, ...] = ()
+    dropped: tuple[Symmetry, ...] = ()
     bit_identical: bool = False
-    deterministic: bool = True
+    steady: bool = True
 
     def warnings(self) -> list[str]:
         """What makes it weaker than it looks."""
-        if self.deterministic:
+        if self.steady:
             return []
         return [
-            "The outputs differ between two runs with the same random seeds, so a rescaling "
-            "proves nothing by them; the groups rest on their gradients alone."
+            "The outputs differ between two runs with the same random seeds, or after a change of "
+            "the weights in their last digits. So a rescaling proves nothing by them; the groups "
+            "rest on their gradients alone."
         ]
 
 
 def certified(
     prober: Prober,
-    cells: Sequence[Cell],
+    cells: Sequence[Symmetry],
     base: Base,
     reference: tuple[Tensor, ...] | None = None,
     shifts: Mapping[str, NDArray[np.bool_]] | None = None,
@@ -79,47 +82,47 @@ def certified(
     precision = prober.precision
     if reference is None:
         reference = _outputs(prober, base, base.weights(prober))
+    steadiness = Steadiness(prober, base, reference)
     survivors = list(cells)
-    deterministic = True
     for attempt in range(ATTEMPTS):
         result = prober.backward(
             _randomly_scaled(prober, base, survivors, seed=attempt),
             seed=base.seed,
             norm_eps=precision.norm_eps,
         )
-        moved = relative_change(result.outputs, reference) > precision.change
-        if moved and attempt == 0:
-            again = _outputs(prober, base, base.weights(prober))
-            deterministic = relative_change(again, reference) <= precision.change
+        moved = steadiness.moved(relative_change(result.outputs, reference))
         false = ~totals_over(result.rows, survivors).vanish(precision.zero)
         survivors = without_families(survivors, false)
-        if not survivors or not ((moved and deterministic) or false.any()):
+        if not survivors or not (moved or false.any()):
             break
     else:
-        if deterministic:
-            survivors = sifted(survivors, lambda some: _moves(prober, base, some, reference))
+        survivors = sifted(
+            survivors,
+            lambda some: steadiness.moved(
+                relative_change(
+                    _outputs(prober, base, _randomly_scaled(prober, base, some, seed=ATTEMPTS)),
+                    reference,
+                )
+            ),
+        )
 
     identical = False
-    if survivors and deterministic:
-        survivors, identical = held_under_powers_of_two(prober, survivors, base, shifts or {})
+    if survivors:
+        survivors, identical = held_under_powers_of_two(
+            prober, survivors, base, steadiness, shifts or {}
+        )
     kept = set(survivors)
     dropped = tuple(cell for cell in cells if cell not in kept)
-    return Certificate(tuple(survivors), dropped, identical, deterministic)
+    steady = not survivors or identical or steadiness.steady
+    return Certificate(tuple(survivors), dropped, identical, steady)
 
 
-def _randomly_scaled(prober: Prober, base: Base, cells: Sequence[Cell], seed: int) -> Weights:
+def _randomly_scaled(prober: Prober, base: Base, cells: Sequence[Symmetry], seed: int) -> Weights:
     limit = math.log(LARGEST_FACTOR)
     exponents = np.random.default_rng(seed).uniform(-limit, limit, len(cells))
-    return scale_cells(base.weights(prober), cells, np.exp(exponents).tolist())
+    factors = row_factors(cells, np.exp(exponents).tolist())
+    return rescaled(base.weights(prober), factors)
 
 
 def _outputs(prober: Prober, base: Base, weights: Weights) -> tuple[Tensor, ...]:
     return prober.forward(weights, seed=base.seed, norm_eps=prober.precision.norm_eps)
-
-
-def _moves(
-    prober: Prober, base: Base, cells: Sequence[Cell], reference: tuple[Tensor, ...]
-) -> bool:
-    """Whether rescaling these cells by random factors changes an output."""
-    outputs = _outputs(prober, base, _randomly_scaled(prober, base, cells, seed=ATTEMPTS))
-    return relative_change(outputs, reference) > prober.precision.change

@@ -2,72 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.invariance.course import Course
 from spherical_motion.invariance.inspection import Uncovered
-from spherical_motion.invariance.joint import joint_partners
-from spherical_motion.invariance.slices import Evidence, LiveRows, totals_over
-from spherical_motion.vocabulary import Slice
-from spherical_motion.vocabulary.groups import Cell
+from spherical_motion.invariance.slices import Evidence
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.totals import totals_over
+from spherical_motion.vocabulary import InvariantGroup, Slice
 
-__all__ = ["partial_warnings", "reasons_for"]
-
-DEAD = "no gradient: dead or unused on these inputs, which is no evidence either way"
-SHIFT = "its gradient vanishes: a shift in front of a norm layer, without effect on the outputs"
-LOCAL = "only locally invariant: a finite rescaling changes the outputs (is something clipped?)"
+__all__ = ["Findings", "reasons_for"]
 
 
-def reasons_for(
-    uncovered: Sequence[str],
-    evidence: Evidence,
-    silent: Mapping[str, NDArray[np.bool_]],
-    dropped: Sequence[Cell],
-    zero: float,
-) -> tuple[Uncovered, ...]:
-    """A reason for each parameter in no group.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """What is known once the search is over.
 
-    Args:
-        uncovered: their names.
+    Attributes:
         evidence: row sums of the probes, shape (probes, rows).
         silent: for each parameter its rows, along axis 0, without a gradient beyond rounding.
-        dropped: candidates that failed the certificate.
-        zero: threshold below which a sum of t counts as zero.
+        dropped: parameters of candidates that failed the certificate.
+        rescalings: certified groups of kind "rescale".
+        course: which modules and norms ran.
+        aliases: further names of parameters that the model holds under several.
+        frozen: parameters that do not ask for a gradient.
     """
-    failed = {part.parameter for cell in dropped for part in cell}
-    heard = [p for p in uncovered if not silent[p].all()]
-    joint = joint_partners(heard, evidence, zero)
-    found = []
-    for parameter in uncovered:
-        if not any(rows.gg.any() for rows in evidence[parameter]):
-            reason = DEAD
-        elif silent[parameter].all():
-            reason = SHIFT
-        elif parameter in failed:
-            reason = LOCAL
-        elif parameter in joint:
-            reason = f"invariant only jointly with {', '.join(joint[parameter])}"
-        else:
-            whole: list[Cell] = [(Slice(parameter, 0, 0, evidence[parameter][0].rows),)]
-            defect = float(np.nanmax(totals_over(evidence, whole).defect()))
-            reason = f"no direction-only symmetry found: |Σ⟨w,g⟩| / (‖w‖‖g‖) = {defect:.2g}"
-        found.append(Uncovered(parameter, reason))
-    return tuple(found)
+
+    evidence: Evidence
+    silent: Mapping[str, NDArray[np.bool_]]
+    dropped: frozenset[str]
+    rescalings: Sequence[InvariantGroup]
+    course: Course
+    aliases: Mapping[str, tuple[str, ...]]
+    frozen: frozenset[str]
+
+    def defect(self, parameter: str) -> str:
+        """The largest |⟨w, g⟩| / (‖w‖‖g‖) of a whole parameter in the probes, with its name."""
+        rows = self.evidence[parameter][0].rows
+        whole = Symmetry.scale([Slice(parameter, 0, 0, rows)])
+        defect = float(np.nanmax(totals_over(self.evidence, [whole]).defect()))
+        return f"|⟨w,g⟩| / (‖w‖‖g‖) = {defect:.2g}"
 
 
-def partial_warnings(cells: Sequence[Cell], live: LiveRows) -> list[str]:
-    """One line for each parameter of which only a part is certified."""
-    held: dict[tuple[str, int], int] = {}
-    for cell in cells:
-        for part in cell:
-            key = (part.parameter, part.axis)
-            held[key] = held.get(key, 0) + part.length
-    return [
-        f"{parameter}: {alive.size - count} of {alive.size} rows are not certified; "
-        f"{int((~alive).sum())} of all have no gradient on these inputs, which is no evidence "
-        "either way."
-        for (parameter, axis), count in held.items()
-        if count < (alive := live[parameter][axis]).size
-    ]
+def reasons_for(uncovered: Sequence[str], findings: Findings) -> tuple[Uncovered, ...]:
+    """A reason for each parameter in no group: that of the first rule that has one."""
+    return tuple(
+        Uncovered(
+            parameter,
+            next(filter(None, (rule(parameter, findings) for rule in RULES)))
+            + _addition(parameter, findings),
+        )
+        for parameter in uncovered
+    )
+
+
+def _dead(parameter: str, findings: Findings) -> str | None:
+    if any(rows.gg.any() for rows in findings.evidence[parameter]):
+        return None
+    return "no gradient: dead or unused on these inputs, which is no evidence either way"
+
+
+def _shift(parameter: str, findings: Findings) -> str | None:
+    if not findings.silent[parameter].all():
+        return None
+    rows = findings.evidence[parameter][0]
+    largest = max(float(np.sqrt(r.gg.sum(axis=1)).max()) for (r, *_) in findings.evidence.values())
+    share = float(np.sqrt(rows.gg.sum(axis=1)).max()) / largest
+    return (
+        "its gradient vanishes: a shift in front of a norm layer, without effect on the outputs "
+        f"(‖g‖ is {share:.0e} of the largest)"
+    )
+
+
+def _local(parameter: str, findings: Findings) -> str | None:
+    if parameter not in findings.dropped:
+        return None
+    return (
+        "only locally invariant: ⟨w,g⟩ = 0 at the probes, and a finite rescaling changes the "
+        "outputs (is something clipped?)"
+    )
+
+
+def _shared(parameter: str, findings: Findings) -> str | None:
+    others = findings.aliases.get(parameter)
+    if not others:
+        return None
+    return (
+        f"shared with {', '.join(others)}, and a norm layer does not follow on every use: "
+        f"{findings.defect(parameter)}"
+    )
+
+
+def _eval_mode(parameter: str, findings: Findings) -> str | None:
+    norm = next(findings.course.norms_after(parameter), None)
+    if norm is None or norm.own:
+        return None
+    return (
+        f"the next norm to run, `{norm.name}`, is in eval mode: with running statistics it is a "
+        f"fixed affine map; {findings.defect(parameter)}"
+    )
+
+
+def _no_norm(parameter: str, findings: Findings) -> str | None:
+    if any(norm.own for norm in findings.course.norms_after(parameter)):
+        return None
+    return f"no norm layer was seen to run after it: {findings.defect(parameter)}"
+
+
+def _not_alone(parameter: str, findings: Findings) -> str:
+    norm = next(n for n in findings.course.norms_after(parameter) if n.own)
+    return (
+        f"`{norm.name}` runs after it, but something beside it (a residual branch, a shift) or a "
+        "curved function comes between, and no parameters tried cancel it: "
+        f"{findings.defect(parameter)}"
+    )
+
+
+def _addition(parameter: str, findings: Findings) -> str:
+    added = "".join(
+        f"; rescales with others as `{group.name}`"
+        for group in findings.rescalings
+        if parameter in group.parameters
+    )
+    return added + ("; frozen, so it does not move" if parameter in findings.frozen else "")
+
+
+RULES: tuple[Callable[[str, Findings], str | None], ...] = (
+    _dead,
+    _shift,
+    _local,
+    _shared,
+    _eval_mode,
+    _no_norm,
+    _not_alone,
+)

@@ -8,11 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, NoInvariantGroup
-from spherical_motion.invariance.assemble import GRANULARITIES, Granularity, groups_of
+from spherical_motion.invariance.assemble import (
+    GRANULARITIES,
+    Granularity,
+    covered_entries,
+    groups_of,
+)
 from spherical_motion.invariance.certify import Certificate, certified
-from spherical_motion.invariance.defect import measured_defects
-from spherical_motion.invariance.explain import partial_warnings, reasons_for
+from spherical_motion.invariance.defect import Defects, measured_defects
+from spherical_motion.invariance.explain import Findings, reasons_for
 from spherical_motion.invariance.inspection import Inspection
+from spherical_motion.invariance.norms import NormObserver
+from spherical_motion.invariance.notes import (
+    equivalent_streams,
+    large_epsilons,
+    partial_cover,
+    what_joins,
+)
 from spherical_motion.invariance.precision import precision_of
 from spherical_motion.invariance.probe import Prober
 from spherical_motion.invariance.propose import (
@@ -21,6 +33,7 @@ from spherical_motion.invariance.propose import (
     gathered,
     live_rows,
     proposed,
+    shift_rows,
 )
 from spherical_motion.invariance.rescale import Base
 from spherical_motion.invariance.slices import Evidence
@@ -94,46 +107,67 @@ def inspect_model(
     precision = precision_of(dtype)
     prober = Prober(model, example_inputs, precision)
 
-    evidence, reference = _probed(prober)
+    first, observer = NormObserver(), NormObserver()
+    evidence, reference = _probed(prober, first)
     live = live_rows(evidence, precision)
     silent = {name: ~axes[0] for name, axes in live.items()}
-    warnings = prober.observer.summary()
 
     last = precision.probes - 1
-    cells, suspects = proposed(evidence, live, precision.zero)
+    proposals, suspects = proposed(evidence, live, precision.zero)
     inflated = confirmed_suspects(prober, suspects, last, evidence)
     order = {name: position for position, name in enumerate(evidence)}
-    candidates = sorted([*cells, *inflated], key=lambda cell: order[cell[0].parameter])
+    candidates = sorted([*proposals, *inflated], key=lambda c: order[c.parts[0].parameter])
 
-    groups: tuple[InvariantGroup, ...] = ()
     certificate = Certificate()
     if candidates:
         base = Base(last, tuple(inflated), INFLATION)
-        shifts = {name: silent[name] for name, axes in evidence.items() if axes[0].gg.any()}
+        shifts = shift_rows(evidence, live)
         certificate = certified(prober, candidates, base, None if inflated else reference, shifts)
-        warnings += certificate.warnings()
+    scales = [cell for cell in certificate.cells if cell.kind == "scale"]
+    rescales = [cell for cell in certificate.cells if cell.kind == "rescale"]
+    defects = Defects({}, {})
     if certificate.cells:
-        defects, mute = measured_defects(prober, certificate.cells)
-        groups = groups_of(certificate.cells, defects, prober.shape, granularity)
-        warnings += mute + partial_warnings(certificate.cells, live)
+        defects = measured_defects(prober, certificate.cells, observer)
+    groups = groups_of(scales, defects, prober.shape, granularity)
+    rescalings = groups_of(rescales, defects, prober.shape, granularity)
 
     covered = {name for group in groups for name in group.parameters}
-    uncovered = [name for name in evidence if name not in covered]
+    findings = Findings(
+        evidence=evidence,
+        silent=silent,
+        dropped=frozenset(p.parameter for cell in certificate.dropped for p in cell.parts),
+        rescalings=groups_of(rescales, defects, prober.shape, "layer"),
+        course=first.course,
+        aliases=prober.aliases,
+        frozen=prober.frozen,
+    )
     planned = precision.probes + bool(candidates) + bool(certificate.cells)
     return Inspection(
         groups=groups,
-        uncovered=reasons_for(uncovered, evidence, silent, certificate.dropped, precision.zero),
-        coverage=sum(group.numel for group in groups) / sum(prober.numel.values()),
-        warnings=tuple(warnings),
+        rescalings=rescalings,
+        uncovered=reasons_for([name for name in evidence if name not in covered], findings),
+        coverage=covered_entries(groups, prober.shape) / max(1, sum(prober.numel.values())),
+        warnings=(
+            *first.summary(),
+            *certificate.warnings(),
+            *defects.warnings,
+            *partial_cover(scales, live),
+        ),
+        notes=(
+            *large_epsilons(observer.course),
+            *what_joins(scales, defects.rows),
+            *equivalent_streams(groups, rescalings),
+        ),
         bit_identical=certificate.bit_identical,
         passes=prober.passes,
         forwards=prober.forwards,
+        backwards=prober.backwards,
         repairs=prober.passes - planned,
     )
 
 
-def _probed(prober: Prober) -> tuple[Evidence, tuple[Tensor, ...]]:
-    """Row sums at every probe, and the outputs at the last."""
+def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Tensor, ...]]:
+    """Row sums at every probe, and the outputs at the last; the observer sees the first."""
     rows: list[Evidence] = []
     outputs: tuple[Tensor, ...] = ()
     for seed in range(prober.precision.probes):
@@ -141,7 +175,7 @@ def _probed(prober: Prober) -> tuple[Evidence, tuple[Tensor, ...]]:
             prober.perturbed(seed),
             seed=seed,
             norm_eps=prober.precision.norm_eps,
-            observe=seed == 0,
+            observer=observer if seed == 0 else None,
         )
         rows.append(probe.rows)
         outputs = probe.outputs

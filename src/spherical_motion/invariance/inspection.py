@@ -22,23 +22,32 @@ class Inspection:
     """Groups of a model, and the evidence beside them.
 
     Attributes:
-        groups: what was found and certified, in the order of the model's parameters.
+        groups: what was found and certified, kind "scale", in the order of the model's
+            parameters. Two of them may share a parameter, as a bias that joins both its own
+            layer and the residual stream.
+        rescalings: certified groups of kind "rescale": slices that trade scale among each other.
         uncovered: parameters in no group, each with a reason.
         coverage: share of the entries of all floating parameters that lie in a group.
         warnings: what makes the finding weaker than it looks on these inputs.
+        notes: what else is worth knowing: a large ε, equivalent choices, what a bias carries.
         bit_identical: multiplying every group by powers of two left every bit of the outputs as
             it was (with the norm layers' ε out of the way).
         passes: forward and backward passes spent.
         forwards: passes without a backward spent besides.
+        backwards: backwards spent besides, on the forward at the real weights: a defect's error
+            needs several random gradients.
         repairs: how many of `passes` were beyond the plan (probes, one certificate, the real
             weights): a certificate repeated, an ε that could not be removed, zero gains.
     """
 
     groups: tuple[InvariantGroup, ...]
+    rescalings: tuple[InvariantGroup, ...]
     uncovered: tuple[Uncovered, ...]
     coverage: float
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     bit_identical: bool
     passes: int
     forwards: int
+    backwards: int
     repairs: int

@@ -1,32 +1,83 @@
-"""Parameters of one module whose ⟨w, g⟩ cancel only together: a weight with its bias."""
+"""Rows of one module whose ⟨w, g⟩ cancel only together: a weight's with its bias's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
 
-from spherical_motion.invariance.slices import Evidence, totals_over
+import numpy as np
+
+from spherical_motion.invariance.ledger import Ledger
+from spherical_motion.invariance.slices import RowSums, finest_ranges
+from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
-from spherical_motion.vocabulary.groups import Cell
 
-__all__ = ["joint_partners"]
+__all__ = ["module_of", "search_modules"]
+
+MOST_TOGETHER = 4
+"""An LSTM's layer has two weights and two biases."""
+
+MOST_MEMBERS = 12
+"""A module with more parameters is searched by sums only."""
 
 
-def joint_partners(
-    parameters: Iterable[str], evidence: Evidence, zero: float
-) -> dict[str, tuple[str, ...]]:
-    """For each parameter that is invariant with others of its module: who they are.
+def module_of(parameter: str) -> str:
+    """The module that a parameter belongs to.
 
-    Args:
-        parameters: names of those that are not invariant by themselves.
-        evidence: row sums of the probes, shape (probes, rows).
-        zero: threshold below which a sum of t counts as zero.
+    >>> module_of("layer1.conv.weight")
+    'layer1.conv'
+    """
+    return parameter.rpartition(".")[0]
+
+
+def search_modules(ledger: Ledger) -> None:
+    """Find contiguous blocks of rows that several parameters of a module share.
+
+    The rows i of a weight and of its bias are added up; then what holds for the blocks of one
+    parameter holds for these: a filter with its bias, a norm group's, a head's, the whole layer.
     """
     modules: dict[str, list[str]] = {}
-    for parameter in parameters:
-        modules.setdefault(parameter.rpartition(".")[0], []).append(parameter)
-    partners: dict[str, tuple[str, ...]] = {}
+    for parameter in ledger.open_tensors():
+        modules.setdefault(module_of(parameter), []).append(parameter)
     for members in modules.values():
-        cell: Cell = tuple(Slice(p, 0, 0, evidence[p][0].rows) for p in members)
-        if len(members) > 1 and totals_over(evidence, [cell]).vanish(zero).all():
-            partners |= {p: tuple(q for q in members if q != p) for p in members}
-    return partners
+        if len(members) > MOST_MEMBERS:
+            continue
+        for count in range(2, min(len(members), MOST_TOGETHER) + 1):
+            for some in itertools.combinations(members, count):
+                _search_together(ledger, some)
+
+
+def _search_together(ledger: Ledger, members: tuple[str, ...]) -> None:
+    """Accept the blocks of these parameters along the first choice of axes that has any."""
+    axes = [range(len(ledger.evidence[name])) for name in members]
+    for choice in itertools.product(*axes):
+        rows = [ledger.evidence[name][axis] for name, axis in zip(members, choice, strict=True)]
+        if len({r.rows for r in rows}) != 1:
+            continue
+        free = [ledger.unscaled_rows(n, a) for n, a in zip(members, choice, strict=True)]
+        alive = np.logical_and.reduce(free)
+        if not alive.any():
+            continue
+        ranges = finest_ranges(_added(rows), alive, ledger.zero)
+        if not ranges:
+            continue
+        any_live = np.logical_or.reduce(
+            [ledger.live[n][a] for n, a in zip(members, choice, strict=True)]
+        )
+        if len(ranges) == 1 and not np.delete(any_live, np.arange(*ranges[0])).any():
+            wholes = [Slice(n, 0, 0, ledger.evidence[n][0].rows) for n in members]
+            ledger.accept([Symmetry.scale(wholes)])
+        else:
+            ledger.accept(
+                Symmetry.scale(Slice(n, a, *r) for n, a in zip(members, choice, strict=True))
+                for r in ranges
+            )
+        return
+
+
+def _added(rows: list[RowSums]) -> RowSums:
+    """The sums of rows that are rescaled together.
+
+    `size` of the result is √(ww·gg) ≥ √Σ ww_i·gg_i of its members, by Cauchy and Schwarz.
+    """
+    t, ww, gg = (sum(getattr(r, name) for r in rows) for name in ("t", "ww", "gg"))
+    return RowSums(np.asarray(t), np.asarray(ww), np.asarray(gg), sum(r.entries for r in rows))

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from spherical_motion.errors import ModelError
+from spherical_motion.invariance.course import Course
 
 __all__ = ["NORMS", "NormObserver", "takes_machine_eps", "uses_own_statistics", "with_eps"]
 
@@ -94,24 +95,33 @@ class NormObserver:
         running: number of norm calls that used running statistics.
         warnings: what to tell the user, in the order seen.
         names: parameter name by identity of the tensor that stands in for it.
+        course: which modules and norms ran, in order.
     """
 
     own: int = 0
     running: int = 0
     warnings: list[str] = dataclasses.field(default_factory=list)
     names: dict[int, str] = dataclasses.field(default_factory=dict)
+    course: Course = dataclasses.field(default_factory=Course)
+
+    def attach(self, model: nn.Module) -> None:
+        """Follow the modules of a model as they run; whoever runs it takes the hooks off."""
+        self.course.attach(model)
 
     def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Note a norm call; raises ModelError where there is too little to normalize over."""
+        kind = NORMS[function][0]
+        label = self._label(_argument(function, "weight", args, kwargs), kind)
         if not uses_own_statistics(function, args, kwargs):
             self.running += 1
+            self.course.norm_ran(label, own=False)
             return
         self.own += 1
-        kind = NORMS[function][0]
         values = _normalized_sets(kind, function, args, kwargs)
+        eps = _argument(function, "eps", args, kwargs)
+        self.course.norm_ran(label, own=True, eps_share=_eps_share(kind, values, eps))
         if values is None:
             return
-        label = self._label(_argument(function, "weight", args, kwargs), kind)
         sets, size = values.shape
         if size < FEWEST_VALUES:
             self._too_few(kind, label, size)
@@ -156,6 +166,16 @@ class NormObserver:
                 f"±1 and carry no gradient. Pass example_inputs with {remedy}."
             )
         self.warnings.append(f"{found}, which come out nearly fixed and carry little gradient.")
+
+
+def _eps_share(kind: str, values: Tensor | None, eps: float | None) -> float:
+    """The part that ε has in variance + ε, on average over what is normalized; NaN if unknown."""
+    if values is None or not values.numel():
+        return math.nan
+    if eps is None:
+        eps = torch.finfo(values.dtype).eps if kind == "rms_norm" else 1e-5
+    square = values.square().mean(dim=1) if kind == "rms_norm" else values.var(dim=1, correction=0)
+    return float((eps / (square + eps)).mean())
 
 
 def _normalized_sets(

@@ -27,7 +27,7 @@ from spherical_motion.invariance.interception import (
 from spherical_motion.invariance.norms import NormObserver
 from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.sandbox import undisturbed
-from spherical_motion.invariance.slices import Evidence, RowSums
+from spherical_motion.invariance.slices import Evidence, RowSums, stacked
 from spherical_motion.vocabulary.groups import bare_names
 
 __all__ = ["Pass", "Prober", "Weights"]
@@ -40,13 +40,19 @@ FLOOR = 0.1
 
 SMALL = 1e-3
 
+STRETCH = 2**20
+"""Entries multiplied at a time when a gradient is reduced to row sums."""
+
 Weights = dict[str, Tensor]
 """Leaves that stand in for the parameters, by name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """What one backward pass leaves: the outputs probed, and the row sums of each parameter."""
+    """What a forward and its backward leave: the outputs probed, and each parameter's row sums.
+
+    With several cotangents the row sums have the shape (cotangents, rows).
+    """
 
     outputs: tuple[Tensor, ...]
     rows: Evidence
@@ -67,7 +73,7 @@ class Prober:
     Attributes:
         passes: forward and backward passes run so far.
         forwards: passes without a backward run so far.
-        observer: what the first pass was seen to feed the norm layers.
+        backwards: further backwards on the forward of a pass, run so far.
         numel: entries of each floating parameter, by stripped name.
     """
 
@@ -75,7 +81,7 @@ class Prober:
         self.precision = precision
         self.passes = 0
         self.forwards = 0
-        self.observer = NormObserver()
+        self.backwards = 0
         self._model = unwrapped(model)
         self._inputs = example_inputs
         lazy = [n for n, p in self._model.named_parameters() if nn.parameter.is_lazy(p)]
@@ -99,6 +105,20 @@ class Prober:
     def model_name(self) -> str:
         """Class of the network inside any wrappers."""
         return type(self._model).__name__
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Parameters that do not ask for a gradient in the model as it is."""
+        return frozenset(n for n, (_, p) in self._parameters.items() if not p.requires_grad)
+
+    @property
+    def aliases(self) -> dict[str, tuple[str, ...]]:
+        """Further names of parameters that the model holds under several."""
+        named = dict(self._model.named_parameters(remove_duplicate=False))
+        names: dict[int, list[str]] = {}
+        for bare, name in bare_names(named).items():
+            names.setdefault(id(named[name]), []).append(bare)
+        return {first: tuple(others) for first, *others in names.values() if others}
 
     def shape(self, parameter: str) -> torch.Size:
         """Shape of a parameter; a scalar counts as one row."""
@@ -125,9 +145,23 @@ class Prober:
         }
 
     def backward(
-        self, weights: Weights, *, seed: int, norm_eps: float | None, observe: bool = False
+        self,
+        weights: Weights,
+        *,
+        seed: int,
+        norm_eps: float | None,
+        cotangents: int = 1,
+        observer: NormObserver | None = None,
     ) -> Pass:
         """Forward, then backward of a random cotangent; gradients die as they are reduced.
+
+        Args:
+            weights: leaves to run at, which are spent by it.
+            seed: of the randomness inside the model and of the cotangents.
+            norm_eps: stands in for the norm layers' ε; None keeps the model's own.
+            cotangents: how many are drawn; those after the first cost a backward each. Fewer
+                come back where a model can be differentiated only once.
+            observer: told what the norm layers are fed.
 
         Raises:
             ModelError: the model fails on its inputs, or nothing differentiable comes out.
@@ -138,7 +172,7 @@ class Prober:
             leaf.requires_grad_().register_post_accumulate_grad_hook(_Reducer(name, sums))
             for name, leaf in weights.items()
         ]
-        observer = self.observer if observe else None
+        drawn: list[dict[str, list[Tensor]]] = []
 
         def body(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
             outputs = float_outputs(call_model(model, inputs))
@@ -148,8 +182,22 @@ class Prober:
                     f"{self.model_name} returned no floating tensor that depends on its "
                     "parameters. Return a loss, logits or another differentiable output."
                 )
-            cotangents = _cotangents(roots, seed)
-            torch.autograd.backward(roots, cotangents, inputs=list(weights.values()))
+            generator = torch.Generator().manual_seed(seed)
+            for remaining in reversed(range(cotangents)):
+                sums.clear()
+                try:
+                    torch.autograd.backward(
+                        roots,
+                        _cotangent(roots, generator),
+                        retain_graph=remaining > 0,
+                        inputs=list(weights.values()),
+                    )
+                except RuntimeError:
+                    if not drawn:
+                        raise
+                    break  # a function of the model's own that frees what a second backward needs
+                self.backwards += bool(drawn)
+                drawn.append(dict(sums))
             return outputs
 
         try:
@@ -157,7 +205,8 @@ class Prober:
         finally:
             for handle in handles:
                 handle.remove()
-        return Pass(outputs, self._rows(weights, sums))
+        rows = [self._rows(weights, each) for each in drawn]
+        return Pass(outputs, rows[0] if cotangents == 1 else stacked(rows))
 
     def forward(self, weights: Weights, *, seed: int, norm_eps: float | None) -> tuple[Tensor, ...]:
         """The probed outputs alone. Raises ModelError as `backward` does."""
@@ -190,6 +239,8 @@ class Prober:
                 with torch.inference_mode(False), torch.enable_grad():
                     torch.set_default_dtype(dtype)
                     adapt_attributes(self._model, dtype, norm_eps)
+                    if observer is not None:
+                        observer.attach(self._model)
                     harness, inputs = _Harness(self._model), widened(self._inputs, dtype)
                     with (
                         without_compilation(),
@@ -258,18 +309,28 @@ class _Reducer:
 
 
 def _row_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
-    """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows)."""
-    w, g = (torch.atleast_1d(x).to(torch.float64) for x in (weight, gradient))
-    axes = range(min(w.ndim, 2))
-    sums: list[list[Tensor]] = [[] for _ in axes]
-    for x, y in ((w, g), (w, w), (g, g)):  # one product at a time is alive
-        product = x * y
-        for axis in axes:
-            others = [d for d in range(product.ndim) if d != axis]
-            sums[axis].append(product.sum(dim=others) if others else product)
-    return [torch.stack(per_axis) for per_axis in sums]
+    """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows).
+
+    A stretch of rows at a time: products as large as the tensor would raise the peak of memory.
+    """
+    weight, gradient = torch.atleast_1d(weight), torch.atleast_1d(gradient)
+    step = max(1, STRETCH * len(weight) // max(1, weight.numel()))
+    parts = []
+    for w, g in zip(weight.split(step), gradient.split(step), strict=True):
+        w, g = (x.to(torch.float64) for x in (w, g))
+        parts.append([_axis_sums(x * y) for x, y in ((w, g), (w, w), (g, g))])
+    first = torch.cat([torch.stack([axes[0] for axes in part]) for part in parts], dim=1)
+    if weight.ndim == 1:
+        return [first]
+    return [first, torch.stack([torch.stack([axes[1] for axes in p]) for p in parts]).sum(dim=0)]
 
 
-def _cotangents(outputs: Iterable[Tensor], seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def _axis_sums(product: Tensor) -> list[Tensor]:
+    if product.ndim == 1:
+        return [product]
+    columns = product.flatten(2).sum(dim=2) if product.ndim > 2 else product
+    return [columns.sum(dim=1), columns.sum(dim=0)]
+
+
+def _cotangent(outputs: Iterable[Tensor], generator: torch.Generator) -> list[Tensor]:
     return [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for y in outputs]

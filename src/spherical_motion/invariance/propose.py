@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherical_motion.errors import ModelError
-from spherical_motion.invariance.joint import joint_partners
+from spherical_motion.invariance.joint import module_of, search_modules
+from spherical_motion.invariance.ledger import Ledger
 from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.probe import Prober
+from spherical_motion.invariance.profiles import search_profiles
 from spherical_motion.invariance.rescale import Base
 from spherical_motion.invariance.slices import (
     Evidence,
     LiveRows,
-    RowSums,
     blocks_of,
     nearly_blocks_of,
-    totals_over,
+    stacked,
 )
-from spherical_motion.vocabulary.groups import Cell
+from spherical_motion.invariance.streams import search_totals
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.totals import totals_over
 
-__all__ = ["confirmed_suspects", "gathered", "live_rows", "proposed"]
+__all__ = ["confirmed_suspects", "gathered", "live_rows", "proposed", "shift_rows"]
 
 ALIVE_PROBES = 2
 """A row counts as live if it has a gradient in this many probes; else it is no evidence."""
@@ -32,7 +36,7 @@ PUSH = 8.0
 FALL = 0.25
 """... and what it leaves in Σt must fall below this share of what it was."""
 
-INFLATION = PUSH**5
+INFLATION = PUSH**6
 """Enlarged by this, an ε of 1e-5 is below rounding, and the usual certificate applies."""
 
 
@@ -42,10 +46,7 @@ def gathered(probes: Sequence[Evidence]) -> Evidence:
     Raises:
         ModelError: a gradient is not finite.
     """
-    evidence = {
-        name: tuple(RowSums.stack(axis) for axis in zip(*(p[name] for p in probes), strict=True))
-        for name in probes[0]
-    }
+    evidence = stacked(probes)
     broken = [name for name, axes in evidence.items() if not np.isfinite(axes[0].gg).all()]
     if broken:
         raise ModelError(
@@ -74,32 +75,55 @@ def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
     }
 
 
-def proposed(evidence: Evidence, live: LiveRows, zero: float) -> tuple[list[Cell], list[Cell]]:
-    """(cells whose t vanish in every probe, suspects whose t are merely small).
+def shift_rows(evidence: Evidence, live: LiveRows) -> dict[str, NDArray[np.bool_]]:
+    """Rows, along axis 0, that look like shifts in front of a norm.
 
-    What cancels exactly against its neighbours is no suspect: a gain whose shift is small beside
-    it looks like a weight beside an ε, and follows the same law.
+    Their gradient is made of rounding errors, while another parameter of their module has one. A
+    gain between two norms has no gradient either, and must not be taken for a shift: nor has
+    anything else in its module.
     """
-    found = {
-        name: blocks_of(name, axes, live[name], zero)
-        for name, axes in evidence.items()
-        if live[name][0].any()
+    alive: dict[str, set[str]] = {}
+    for name, axes in live.items():
+        if axes[0].any():
+            alive.setdefault(module_of(name), set()).add(name)
+    return {
+        name: ~axes[0] & evidence[name][0].gg.any(axis=0)
+        for name, axes in live.items()
+        if alive.get(module_of(name), set()) - {name}
     }
-    open_cases = [name for name, blocks in found.items() if not blocks]
-    joint = joint_partners(open_cases, evidence, zero)
+
+
+def proposed(
+    evidence: Evidence, live: LiveRows, zero: float
+) -> tuple[list[Symmetry], list[Symmetry]]:
+    """(symmetries whose t vanish in every probe, suspects whose t are merely small).
+
+    The finest first: rows and blocks of one parameter, of one module, rows of parameters of equal
+    length, whole parameters. What cancels exactly against others is no suspect: a gain whose
+    shift is small beside it looks like a weight beside an ε, and follows the same law.
+    """
+    ledger = Ledger(evidence, live, zero)
+    for name, axes in evidence.items():
+        if live[name][0].any():
+            blocks = blocks_of(name, axes, live[name], zero)
+            ledger.accept(Symmetry.scale([part]) for part in blocks)
+    search_modules(ledger)
+    search_profiles(ledger)
+    search_totals(ledger)
+
+    placed = {part.parameter for symmetry in ledger.found for part in symmetry.parts}
     suspects = [
-        part
-        for name in open_cases
-        if name not in joint
+        Symmetry.scale([part])
+        for name in ledger.open_tensors()
+        if name not in placed
         for part in nearly_blocks_of(name, evidence[name], live[name])
     ]
-    cells = [part for blocks in found.values() for part in blocks]
-    return [(part,) for part in cells], [(part,) for part in suspects]
+    return ledger.found, suspects
 
 
 def confirmed_suspects(
-    prober: Prober, suspects: Sequence[Cell], seed: int, evidence: Evidence
-) -> list[Cell]:
+    prober: Prober, suspects: Sequence[Symmetry], seed: int, evidence: Evidence
+) -> list[Symmetry]:
     """Suspects whose Σt shrinks as an ε's share does when they are enlarged; costs a pass.
 
     An ε that a forward pass holds as a literal cannot be taken out. Beside weights 8 times as
@@ -108,7 +132,7 @@ def confirmed_suspects(
 
     Args:
         prober: runs the pass.
-        suspects: cells, disjoint.
+        suspects: single slices, disjoint.
         seed: number of the probe to start from.
         evidence: row sums of the probes, shape (probes, rows).
     """
@@ -119,8 +143,8 @@ def confirmed_suspects(
     before = totals_over(evidence, suspects).defect()[seed]
     after = totals_over(pushed.rows, suspects).defect()
     families: dict[str, list[int]] = {}
-    for index, cell in enumerate(suspects):
-        families.setdefault(cell[0].parameter, []).append(index)
+    for index, suspect in enumerate(suspects):
+        families.setdefault(suspect.parts[0].parameter, []).append(index)
     return [
         suspects[index]
         for members in families.values()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.vocabulary.groups import Cell
+from spherical_motion.invariance.symmetry import Family, Symmetry
 
 __all__ = ["sifted", "without_families"]
 
@@ -16,32 +16,32 @@ FAMILY_SHARE = 0.01
 """Where this share of a parameter's cells fails, the rest hold by chance and go as well."""
 
 
-def without_families(cells: Sequence[Cell], false: NDArray[np.bool_]) -> list[Cell]:
+def without_families(cells: Sequence[Symmetry], false: NDArray[np.bool_]) -> list[Symmetry]:
     """The cells that are not false themselves and whose parameter holds few that are.
 
     Dropping one by one those that a clip leaves flat by chance would not come to an end.
     """
-    sizes = Counter(map(_family, cells))
-    failures = Counter(_family(c) for c, bad in zip(cells, false, strict=True) if bad)
+    sizes = Counter(c.family for c in cells)
+    failures = Counter(c.family for c, bad in zip(cells, false, strict=True) if bad)
     rotten = {f for f, n in failures.items() if n >= FAMILY_SHARE * sizes[f]}
-    return [c for c, bad in zip(cells, false, strict=True) if not bad and _family(c) not in rotten]
+    return [c for c, bad in zip(cells, false, strict=True) if not bad and c.family not in rotten]
 
 
-def sifted(cells: Sequence[Cell], moves: Callable[[list[Cell]], bool]) -> list[Cell]:
+def sifted(cells: Sequence[Symmetry], moves: Callable[[list[Symmetry]], bool]) -> list[Symmetry]:
     """Keep the families that do not move the outputs: halve, and halve again where it moves.
 
     At most 2⌈log₂ n⌉ + 1 calls of `moves` for each false family among n.
 
     >>> from spherical_motion.vocabulary import Slice
-    >>> cells = [(Slice(name, 0, 0, 1),) for name in "abcde"]
-    >>> [c[0].parameter for c in sifted(cells, lambda some: cells[3] in some)]
+    >>> cells = [Symmetry.scale([Slice(name, 0, 0, 1)]) for name in "abcde"]
+    >>> [c.parts[0].parameter for c in sifted(cells, lambda some: cells[3] in some)]
     ['a', 'b', 'c', 'e']
     """
-    families: dict[tuple[str, ...], list[Cell]] = {}
+    families: dict[Family, list[Symmetry]] = {}
     for cell in cells:
-        families.setdefault(_family(cell), []).append(cell)
+        families.setdefault(cell.family, []).append(cell)
 
-    def kept(names: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    def kept(names: list[Family]) -> list[Family]:
         if not names or not moves([c for name in names for c in families[name]]):
             return names
         if len(names) == 1:
@@ -50,8 +50,4 @@ def sifted(cells: Sequence[Cell], moves: Callable[[list[Cell]], bool]) -> list[C
         return kept(names[:half]) + kept(names[half:])
 
     keep = set(kept(list(families)))
-    return [cell for cell in cells if _family(cell) in keep]
-
-
-def _family(cell: Cell) -> tuple[str, ...]:
-    return tuple(part.parameter for part in cell)
+    return [cell for cell in cells if cell.family in keep]

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.vocabulary import Slice
-from spherical_motion.vocabulary.groups import Cell
 
 __all__ = [
     "Evidence",
     "LiveRows",
     "RowSums",
-    "Totals",
     "blocks_of",
+    "finest_ranges",
     "nearly_blocks_of",
-    "totals_over",
+    "range_sums",
+    "stacked",
 ]
 
 NEARLY = 0.05
@@ -66,51 +66,17 @@ class RowSums:
 Evidence: TypeAlias = Mapping[str, tuple[RowSums, ...]]
 """Parameter name → its row sums along axis 0 and, where there is one, axis 1."""
 
+
+def stacked(probes: Sequence[Evidence]) -> Evidence:
+    """Row sums of several backward passes as arrays of shape (probes, rows)."""
+    return {
+        name: tuple(RowSums.stack(axis) for axis in zip(*(p[name] for p in probes), strict=True))
+        for name in probes[0]
+    }
+
+
 LiveRows: TypeAlias = Mapping[str, tuple[NDArray[np.bool_], ...]]
 """Parameter name → for each axis, which rows have a gradient."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Totals:
-    """Row sums added up over cells; arrays of shape (..., cells).
-
-    `size` is √Σ ‖w_i‖²‖g_i‖² over the rows of a cell, the magnitude of Σt if the rows had nothing
-    to do with each other.
-    """
-
-    t: NDArray[np.float64]
-    ww: NDArray[np.float64]
-    gg: NDArray[np.float64]
-    size: NDArray[np.float64]
-
-    def vanish(self, zero: float) -> NDArray[np.bool_]:
-        """Cells whose t sum to zero, up to `zero` times their size."""
-        return np.abs(self.t) <= zero * self.size
-
-    def defect(self) -> NDArray[np.float64]:
-        """|⟨w, g⟩| / (‖w‖‖g‖) of each cell, in [0, 1]; NaN without a weight or a gradient."""
-        scale = np.sqrt(self.ww * self.gg)
-        return np.divide(np.abs(self.t), scale, out=np.full_like(scale, np.nan), where=scale > 0)
-
-
-def totals_over(evidence: Evidence, cells: Sequence[Cell]) -> Totals:
-    """Add the row sums over the slices of each cell."""
-    members: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
-    for index, cell in enumerate(cells):
-        for part in cell:
-            members.setdefault((part.parameter, part.axis), []).append(
-                (index, part.start, part.stop)
-            )
-    lead = next(iter(evidence.values()))[0].t.shape[:-1]
-    sums = np.zeros((4, len(cells), *lead))
-    for (parameter, axis), parts in members.items():
-        rows = evidence[parameter][axis]
-        index, start, stop = np.array(parts).T
-        products = (rows.t, rows.ww, rows.gg, rows.ww * rows.gg)
-        for total, values in zip(sums, products, strict=True):
-            np.add.at(total, index, np.moveaxis(_range_sums(values, start, stop), -1, 0))
-    t, ww, gg, square = np.moveaxis(sums, 1, -1)
-    return Totals(t, ww, gg, np.sqrt(square))
 
 
 def blocks_of(
@@ -135,7 +101,7 @@ def blocks_of(
     """
     found: list[tuple[float, int, list[Slice]]] = []
     for axis, (rows, alive) in enumerate(zip(axes, live, strict=True)):
-        ranges = _finest_ranges(rows, alive, zero)
+        ranges = finest_ranges(rows, alive, zero)
         held = sum(int(alive[a:b].sum()) for a, b in ranges)
         if held:
             if len(ranges) == 1 and held == alive.sum():
@@ -158,8 +124,8 @@ def nearly_blocks_of(
         for length in (n for n in range(1, rows.rows + 1) if rows.rows % n == 0):
             start = np.arange(0, rows.rows, length)
             stop = start + length
-            t, ww, gg = (_range_sums(x, start, stop) for x in (rows.t, rows.ww, rows.gg))
-            lives = _range_sums(alive.astype(np.float64), start, stop) > 0
+            t, ww, gg = (range_sums(x, start, stop) for x in (rows.t, rows.ww, rows.gg))
+            lives = range_sums(alive.astype(np.float64), start, stop) > 0
             near = np.abs(t) * np.sqrt(rows.entries * length) <= NEARLY * np.sqrt(ww * gg)
             if lives.any() and near[:, lives].all():
                 if length == rows.rows:
@@ -169,7 +135,7 @@ def nearly_blocks_of(
     return []
 
 
-def _finest_ranges(rows: RowSums, alive: NDArray[np.bool_], zero: float) -> list[tuple[int, int]]:
+def finest_ranges(rows: RowSums, alive: NDArray[np.bool_], zero: float) -> list[tuple[int, int]]:
     """Disjoint ranges of rows with Σt = 0, each without such a range inside, in order.
 
     Single rows first. In what remains, two positions with equal prefix sums of t enclose a block
@@ -219,7 +185,7 @@ def _clusters(values: NDArray[np.float64], tolerance: float) -> NDArray[np.intp]
     return labels
 
 
-def _range_sums(
+def range_sums(
     values: NDArray[np.float64], start: NDArray[np.intp], stop: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Σ values[..., start:stop] for each pair, without the rounding of differenced prefixes."""

@@ -250,6 +250,10 @@ def _group_to_plain(group: InvariantGroup) -> dict[str, Any]:
     }
     if group.cells != (group.slices,):  # a group that is one cell need not say so
         plain["cells"] = pack_cells(group.cells)
+    if not math.isnan(group.defect_error):
+        plain["defect_error"] = group.defect_error
+    if group.powers:
+        plain["powers"] = list(group.powers)
     return plain
 
 
@@ -262,6 +266,8 @@ def _group_from_plain(plain: dict[str, Any]) -> InvariantGroup:
         cells=unpack_cells(plain["cells"]) if "cells" in plain else (slices,),
         numel=plain["numel"],
         defect=math.nan if plain["defect"] is None else plain["defect"],
+        defect_error=plain.get("defect_error", math.nan),
+        powers=tuple(plain.get("powers", ())),
     )
 
 

@@ -70,6 +70,15 @@ class InvariantGroup:
         numel: number of entries in all slices.
         defect: |<w, g>| / (|w||g|) at the real weights and the real norm-layer epsilon, a pure
             number; 0 is exact. NaN: nobody has proven this group, it was written by hand.
+        defect_error: standard error of `defect`, which a few random gradients estimate; NaN
+            where it is not known.
+        powers: for each slice the power of the common factor that it is multiplied by; empty in
+            a "scale" group, where all are 1. A cell's slices have the powers of the slices that
+            contain them.
+
+    >>> gain, weight = Slice("norm.weight", 0, 0, 8), Slice("fc.weight", 1, 0, 8)
+    >>> InvariantGroup("norm / fc", "rescale", (gain, weight), (), 40, powers=(1, -1)).powers
+    (1, -1)
     """
 
     name: str
@@ -78,6 +87,8 @@ class InvariantGroup:
     cells: tuple[Cell, ...]
     numel: int
     defect: float = math.nan
+    defect_error: float = math.nan
+    powers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("scale", "rescale"):
@@ -87,6 +98,12 @@ class InvariantGroup:
             )
         if not self.slices:
             raise InvalidArgument(f"InvariantGroup {self.name!r} expects at least one slice.")
+        if self.powers and (self.kind == "scale" or len(self.powers) != len(self.slices)):
+            raise InvalidArgument(
+                f"InvariantGroup {self.name!r}: powers must be empty if kind='scale' and one a "
+                f"slice if kind='rescale', got kind={self.kind!r}, {len(self.powers)} powers and "
+                f"{len(self.slices)} slices."
+            )
         ordered = sorted(self.slices)
         for a, b in itertools.pairwise(ordered):
             if a.overlaps(b):

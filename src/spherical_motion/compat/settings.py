@@ -1,0 +1,67 @@
+"""What the loaders share: settings behind a model's name, and libraries that may be absent."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from spherical_motion.errors import InvalidArgument, MissingExtra
+
+__all__ = ["library", "near", "split_settings"]
+
+
+def split_settings(text: str) -> tuple[str, dict[str, Any]]:
+    """A name and the keyword arguments behind its question mark.
+
+    Values are Python literals; what is none is taken as a string.
+
+    >>> split_settings("resnet?depth=20&norm=group&widths=(16, 32)")
+    ('resnet', {'depth': 20, 'norm': 'group', 'widths': (16, 32)})
+
+    Raises:
+        InvalidArgument: a setting is not of the form key=value.
+    """
+    name, _, tail = text.partition("?")
+    settings: dict[str, Any] = {}
+    for entry in filter(None, tail.split("&")):
+        key, separator, value = entry.partition("=")
+        if not (separator and key.isidentifier()):
+            raise InvalidArgument(
+                f"Settings of {name!r} must look like ?key=value&key=value, got {entry!r}."
+            )
+        try:
+            settings[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[key] = value
+    return name, settings
+
+
+def library(name: str) -> ModuleType:
+    """Import an optional library.
+
+    Raises:
+        MissingExtra: it is not installed; the message names the command that installs it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # it is there, and something it needs is not
+            raise
+        raise MissingExtra(
+            f"{name}:NAME needs {name}, which is not installed. "
+            "Run: pip install 'spherical-motion[models]'"
+        ) from error
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A hint for a misspelt name, or nothing.
+
+    >>> near("resnet81", ["resnet18", "vgg11"])
+    " Did you mean 'resnet18'?"
+    """
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""

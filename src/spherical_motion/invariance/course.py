@@ -1,0 +1,83 @@
+"""The course of a forward pass: which modules ran, and which norms after them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from spherical_motion.invariance.joint import module_of
+from spherical_motion.vocabulary.groups import strip_wrappers
+
+__all__ = ["Course", "NormRun"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NormRun:
+    """One call of a norm function.
+
+    Attributes:
+        module: the module that made it; "" for the model itself.
+        label: its gain's name, or what kind of norm it is.
+        own: it used its input's statistics, not running ones.
+        eps_share: the part of ε in variance + ε, on average; NaN if unknown.
+        time: how many modules had been entered before.
+    """
+
+    module: str
+    label: str
+    own: bool
+    eps_share: float
+    time: int
+
+    @property
+    def name(self) -> str:
+        """How to speak of it."""
+        return self.module or self.label
+
+
+@dataclasses.dataclass(slots=True)
+class Course:
+    """Written by hooks during one pass, read when reasons are sought.
+
+    Attributes:
+        entered: the module's name → when it was first entered.
+        norms: every norm call, in order.
+    """
+
+    entered: dict[str, int] = dataclasses.field(default_factory=dict)
+    norms: list[NormRun] = dataclasses.field(default_factory=list)
+    _time: int = 0
+    _stack: list[str] = dataclasses.field(default_factory=list)
+
+    def attach(self, model: nn.Module) -> None:
+        """Hook every module; whoever runs the model takes the hooks off."""
+        for name, module in model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                plain = strip_wrappers(name)
+                module.register_forward_pre_hook(lambda *_, name=plain: self._enter(name))
+                module.register_forward_hook(lambda *_: self._leave())
+
+    def norm_ran(self, label: str, *, own: bool, eps_share: float = float("nan")) -> None:
+        """Note a norm call."""
+        module = self._stack[-1] if self._stack else ""
+        self.norms.append(NormRun(module, label, own, eps_share, self._time))
+
+    def norms_after(self, parameter: str) -> Iterator[NormRun]:
+        """Norm calls after the first use of a parameter's module, but those it makes itself."""
+        module = module_of(parameter)
+        while module and module not in self.entered:  # used by a parent without being called
+            module = module_of(module)
+        begun = self.entered.get(module, 0)
+        return (n for n in self.norms if n.time >= begun and n.module != module)
+
+    def _enter(self, name: str) -> None:
+        self._time += 1
+        self.entered.setdefault(name, self._time)
+        self._stack.append(name)
+
+    def _leave(self, *_: Any) -> None:
+        self._stack.pop()

@@ -1,0 +1,125 @@
+"""What is worth knowing about what was found, in a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spherical_motion.invariance.assemble import families_of
+from spherical_motion.invariance.course import Course
+from spherical_motion.invariance.joint import module_of
+from spherical_motion.invariance.naming import members_name
+from spherical_motion.invariance.roles import starred
+from spherical_motion.invariance.slices import Evidence, LiveRows
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.totals import totals_over
+from spherical_motion.vocabulary import InvariantGroup
+
+__all__ = ["equivalent_streams", "large_epsilons", "partial_cover", "what_joins"]
+
+LARGE = 0.01
+"""Share of ε in variance + ε that is worth a line."""
+
+MOST_LINES = 5
+
+
+def large_epsilons(course: Course) -> list[str]:
+    """Norm layers whose ε is a noticeable part of what they divide by, the worst first."""
+    worst: dict[str, float] = {}
+    for norm in course.norms:
+        if norm.own and norm.eps_share >= LARGE:
+            worst[norm.name] = max(norm.eps_share, worst.get(norm.name, 0.0))
+    ranked = sorted(worst.items(), key=lambda item: -item[1])
+    lines = [
+        f"ε of `{name}` is {share:.0%} of variance + ε on these inputs: what feeds it is "
+        "invariant up to about that much."
+        for name, share in ranked[:MOST_LINES]
+    ]
+    if len(ranked) > MOST_LINES:
+        rest = [share for _, share in ranked[MOST_LINES:]]
+        lines.append(f"... and of {len(rest)} more norm layers it is {LARGE:.0%} to {rest[0]:.0%}.")
+    return lines
+
+
+def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
+    """Modules invariant only with their bias: how much of ⟨w, g⟩ the bias carries.
+
+    Args:
+        cells: certified, kind "scale".
+        rows: row sums at the real weights.
+    """
+    alike: dict[str, list[tuple[list[str], float]]] = {}
+    for family in families_of(cells):
+        members = [name for name, _ in family[0].family]
+        if len(members) != 2 or module_of(members[0]) != module_of(members[1]):
+            continue
+        defect = totals_over(rows, [Symmetry.scale(cell.parts[:1]) for cell in family]).defect()
+        if np.isfinite(defect).any():
+            share = float(np.sqrt(np.nanmean(defect**2)))
+            alike.setdefault(_role(members[0]), []).append((members, share))
+    found = []
+    for role in alike.values():
+        weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
+        shares = _range([share for _, share in role])
+        found.append(
+            f"`{weight}` is invariant only with `{bias}`, which carries {shares} of ⟨w,g⟩."
+        )
+    return found
+
+
+def equivalent_streams(
+    groups: Sequence[InvariantGroup], rescalings: Sequence[InvariantGroup]
+) -> list[str]:
+    """Groups over several modules whose members could be traded for others by a rescaling."""
+    found = []
+    for group in groups:
+        inside = set(group.parameters)
+        if len(set(map(module_of, inside))) < 2:
+            continue
+        traded = {
+            name: None
+            for other in rescalings
+            if inside & set(other.parameters)
+            for name in other.parameters
+            if name not in inside
+        }
+        if traded:
+            found.append(
+                f"`{group.name}` is one of several equivalent choices: by the rescalings found, "
+                f"{members_name(list(traded))} may stand for some of its members."
+            )
+    return found
+
+
+def partial_cover(cells: Sequence[Symmetry], live: LiveRows) -> list[str]:
+    """One line for each parameter of which only a part is certified."""
+    held: dict[str, dict[int, set[int]]] = {}
+    for cell in cells:
+        for part in cell.parts:
+            axes = held.setdefault(part.parameter, {})
+            axes.setdefault(part.axis, set()).update(range(part.start, part.stop))
+    found = []
+    for parameter, axes in held.items():
+        axis, rows = max(
+            axes.items(), key=lambda item: len(item[1]) / live[parameter][item[0]].size
+        )
+        alive = live[parameter][axis]
+        if len(rows) < alive.size:
+            found.append(
+                f"{parameter}: {alive.size - len(rows)} of {alive.size} rows are not certified; "
+                f"{int((~alive).sum())} of all have no gradient on these inputs, which is no "
+                "evidence either way."
+            )
+    return found
+
+
+def _role(parameter: str) -> str:
+    """Its role where words tell roles apart; in a mere sequence of numbers, its name."""
+    words = [part for part in module_of(parameter).split(".") if not part.isdigit()]
+    return starred(parameter) if words else parameter
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = (f"{100 * share:.2g}%" for share in (min(shares), max(shares)))
+    return low if low == high else f"{low} to {high}"

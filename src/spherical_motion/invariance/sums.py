@@ -1,0 +1,120 @@
+"""Few numbers out of many that add up to zero in every probe: arithmetic, no model."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["signed_sums", "zero_subsets"]
+
+NOTICED = 30.0
+"""A value counts if it is this many times what the threshold leaves uncertain, or more."""
+
+MOST_MATCHES = 4_000_000
+"""Beyond, the values are too much alike to be told apart, and nothing is concluded from them."""
+
+Values = NDArray[np.float64]
+
+
+def signed_sums(values: Values, sizes: Values, zero: float) -> list[dict[int, int]]:
+    """Two, three or four values that cancel with coefficients ±1, in order of their number.
+
+    Args:
+        values: shape (probes, count).
+        sizes: the same, what each value is uncertain relative to.
+        zero: a sum is zero if within this times the root of its squared sizes.
+
+    Returns:
+        index → coefficient, the first one positive.
+
+    >>> x = np.array([[1.0, 5.0, 4.0, 9.0], [2.0, 3.0, 1.0, 7.0]])
+    >>> signed_sums(x, np.ones_like(x), 1e-9)
+    [{0: 1, 1: -1, 2: 1}]
+    """
+    count = values.shape[1]
+    tolerance = 2.0 * zero * np.sqrt((sizes**2).mean(axis=1)) if count else np.zeros(0)
+    heard = np.flatnonzero((np.abs(values) > NOTICED * tolerance[:, None]).any(axis=0))
+    if heard.size < 2:
+        return []
+    i, j = (heard[k] for k in np.triu_indices(heard.size, 1))
+    pairs = [{int(a): 1, int(b): s} for s in (1, -1) for a, b in zip(i, j, strict=True)]
+    paired = np.concatenate([values[:, i] + values[:, j], values[:, i] - values[:, j]], axis=1)
+    found: list[dict[int, int]] = [
+        pairs[k] for k in np.flatnonzero((np.abs(paired) <= tolerance[:, None]).all(axis=0))
+    ]
+    targets = [{int(k): s} for s in (1, -1) for k in heard]
+    singles = np.concatenate([values[:, heard], -values[:, heard]], axis=1)
+    for others, coefficients in ((singles, targets), (np.hstack([paired, -paired]), None)):
+        for a, b in _equal(paired, others, tolerance):
+            if coefficients is not None:
+                rest = coefficients[b]
+            else:
+                rest = pairs[b % len(pairs)]
+                rest = rest if b < len(pairs) else {k: -s for k, s in rest.items()}
+            if not pairs[a].keys() & rest.keys():
+                found.append(pairs[a] | {k: -s for k, s in rest.items()})
+    unique = {tuple(sorted(_positive(f).items())): None for f in found}
+    sums = [dict(items) for items in unique]
+    return sorted((s for s in sums if _cancels(s, values, sizes, zero)), key=len)
+
+
+def zero_subsets(values: Values, sizes: Values, zero: float) -> list[tuple[int, ...]]:
+    """Subsets that add up to zero, the smallest first; none contains another.
+
+    Sums over the subsets of one half are matched with those of the other: 2^(count/2) each.
+
+    >>> x = np.array([[1.0, 5.0, -6.0, 9.0], [2.0, 3.0, -5.0, 7.0]])
+    >>> zero_subsets(x, np.ones_like(x), 1e-9)
+    [(0, 1, 2)]
+    """
+    tolerance = zero * np.sqrt((sizes**2).sum(axis=1))
+    heard = np.flatnonzero((np.abs(values) > NOTICED * tolerance[:, None]).any(axis=0))
+    if heard.size < 2:
+        return []
+    half = heard.size // 2
+    sides = [heard[:half], heard[half:]]
+    choices = [np.array(list(itertools.product((0, 1), repeat=side.size))) for side in sides]
+    left, right = (values[:, s] @ c.T for s, c in zip(sides, choices, strict=True))
+    found: list[tuple[int, ...]] = []
+    for a, b in _equal(left, -right, tolerance):
+        chosen = np.concatenate([sides[0][choices[0][a] == 1], sides[1][choices[1][b] == 1]])
+        subset = dict.fromkeys(chosen.tolist(), 1)
+        if len(subset) > 1 and _cancels(subset, values, sizes, zero):
+            found.append(tuple(subset))
+    minimal: list[tuple[int, ...]] = []
+    for subset in sorted(found, key=lambda s: (len(s), s)):
+        if not any(set(m) <= set(subset) for m in minimal):
+            minimal.append(subset)
+    return minimal
+
+
+def _cancels(terms: dict[int, int], values: Values, sizes: Values, zero: float) -> bool:
+    """Whether a sum vanishes by its own size, and would not without any one of its members."""
+    index, sign = np.array(list(terms)), np.array(list(terms.values()))
+    bound = zero * np.sqrt((sizes[:, index] ** 2).sum(axis=1))
+    needed = (np.abs(values[:, index]) > NOTICED * bound[:, None]).any(axis=0)
+    return bool(needed.all() and (np.abs(values[:, index] @ sign) <= bound).all())
+
+
+def _positive(terms: dict[int, int]) -> dict[int, int]:
+    """The same up to sign, with the lowest index positive."""
+    sign = terms[min(terms)]
+    return {k: s * sign for k, s in terms.items()}
+
+
+def _equal(left: Values, right: Values, tolerance: Values) -> list[tuple[int, int]]:
+    """Pairs (i, j) with left[:, i] = right[:, j] up to the tolerance of each probe."""
+    order = np.argsort(right[0])
+    ranked = right[0, order]
+    low = np.searchsorted(ranked, left[0] - tolerance[0], side="left")
+    high = np.searchsorted(ranked, left[0] + tolerance[0], side="right")
+    near = high - low
+    if near.sum() > MOST_MATCHES:
+        return []
+    i = np.repeat(np.arange(left.shape[1]), near)
+    within = np.arange(i.size) - np.repeat(np.cumsum(near) - near, near)
+    j = order[np.repeat(low, near) + within]
+    same = (np.abs(left[:, i] - right[:, j]) <= tolerance[:, None]).all(axis=0)
+    return list(zip(i[same].tolist(), j[same].tolist(), strict=True))

@@ -107,7 +107,7 @@ def test_two_hundred_rows_stay_calm(capsys) -> None:
         if (whole := Slice(f"layers.{i}.conv.weight", 0, 0, 4))
     )
     uncovered = tuple(
-        Uncovered(f"layers.{i}.{name}", f"`layers.{i + 1}.norm` runs after it: 1.{i}e-02")
+        Uncovered(f"layers.{i}.{name}", f"`layers.{i + 1}.norm` runs after it: 1.{i}e-02", "mixed")
         for i in range(200)
         for name in ("norm.weight", "norm.bias")
     )

@@ -155,6 +155,27 @@ class Restless(nn.Module):
         return self.net(x + 0.1 * next(self.calls) * torch.sign(x))
 
 
+def test_gains_that_are_clipped_at_some_points_only_hold_wherever_they_live() -> None:
+    """Where no maximum falls below zero, a channel is affine into the next norm: no gradient.
+
+    There ⟨w, g⟩ is a rounding error as large as ‖w‖‖g‖, and must not speak against the channel.
+    """
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(3, 64, 1, bias=False),
+        nn.BatchNorm1d(64),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        nn.BatchNorm1d(64),
+        nn.Flatten(),
+        nn.Linear(128, 5),
+    )
+    inspection = inspect_model(model, torch.randn(8, 3, 8))
+    (gains,) = (g for g in inspection.groups if g.parameters == ("1.weight", "1.bias"))
+    assert len(gains.cells) > 40
+    assert inspection.repairs == 0
+
+
 def test_outputs_that_differ_by_themselves_are_reported() -> None:
     found = inspect_model(Restless(), torch.randn(6, 2, 6, 6))
     assert [group.name for group in found.groups] == ["net.0", "net.3"]

@@ -112,6 +112,39 @@ def test_a_relation_found_row_by_row_is_not_found_again_as_a_whole() -> None:
     assert ledger.open_tensors() == ["n.bias", "fc.weight", "x"]
 
 
+def test_a_stream_of_suffixed_modules_beside_a_norm_of_its_own_width_is_found() -> None:
+    """Modules counted by a suffix; a stem whose numbers would make a role of unlike modules."""
+    rng = np.random.default_rng(0)
+    rows = {"stem.0.weight": rng.normal(size=(PROBES, 24))}
+    for name in ("stem.0.bias", "stem.2.weight", "stem.2.bias"):
+        rows[name] = rng.normal(size=(PROBES, 16))
+    for i in range(30):
+        for name in ("norm.bias", "out.weight", "down.weight"):
+            rows[f"layers.layer_{i}.{name}"] = rng.normal(size=(PROBES, 16))
+    writers = [n for n in rows if "out" in n or "down" in n or n.startswith("stem.2")]
+    rows["stem.2.weight"] -= sum(rows[n].sum(axis=1) for n in writers)[:, None] / 16
+    ledger = ledger_of(rows)
+    search_totals(ledger)
+    (stream,) = ledger.found
+    assert {name for name, _ in stream.family} == set(writers)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_of_a_rescaling_the_larger_side_is_laid_aside(side: int) -> None:
+    """So that a layer scale stands for the weight and bias it multiplies."""
+    rng = np.random.default_rng(1)
+    weight, bias = rng.normal(size=(2, PROBES, 9))
+    names = ("scale", "linear.weight", "linear.bias")[::side]
+    values = dict(
+        zip(("scale", "linear.weight", "linear.bias"), (weight + bias, weight, bias), strict=True)
+    )
+    ledger = ledger_of({name: values[name] for name in names})
+    search_profiles(ledger)
+    assert {symmetry.kind for symmetry in ledger.found} == {"rescale"}
+    assert "scale" in ledger.open_tensors()
+    assert len(ledger.open_tensors()) == 2
+
+
 @pytest.mark.parametrize("depth", [2, 30])
 def test_a_stream_is_found_however_deep(depth: int) -> None:
     rng = np.random.default_rng(depth)

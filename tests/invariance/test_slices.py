@@ -12,6 +12,8 @@ from spherical_motion.invariance.slices import (
     RowSums,
     blocks_of,
     nearly_blocks_of,
+    typical_sizes,
+    without_noise,
 )
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import Totals, totals_over
@@ -131,6 +133,18 @@ def test_suspects_are_equal_blocks_within_five_percent_of_a_random_vector() -> N
     t[:, 0] += 0.2  # z = 0.23
     far = RowSums(t, rows.ww, rows.gg, rows.entries)
     assert nearly_blocks_of("w", [far], [alive]) == []
+
+
+def test_rounding_errors_in_one_pass_are_no_evidence_against_a_row() -> None:
+    t = np.array([[1e-3, 0.2, 0.3], [1e-16, 0.2, 0.3], [1e-3, 0.0, 0.0]])
+    size = np.array([[1.0, 1.0, 1.0], [1e-16, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    rows = RowSums(t, np.ones_like(t), size**2, entries=4)
+    assert typical_sizes({"w": (rows,)}).tolist() == [1.0, 1.0, 1.0]
+    quiet = without_noise({"w": (rows,)}, 1e-12)["w"][0]
+    assert quiet.t.tolist() == [[1e-3, 0.2, 0.3], [0.0, 0.2, 0.3], [1e-3, 0.0, 0.0]]
+    assert quiet.gg is rows.gg  # a shift in front of a norm is known by them
+    nothing = RowSums(0 * t[0], t[0], 0 * t[0], entries=4)
+    assert typical_sizes({"w": (nothing,)}) == 0.0
 
 
 def test_totals_add_over_the_slices_of_a_cell() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["inspect_command"]
 
 EXAMPLES = 16
-SEQUENCES = 4
+SEQUENCES = 2
 """Size of the probing batch where none is given: of images, and of token sequences."""
 
 

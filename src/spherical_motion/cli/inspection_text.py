@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def inspection_to_plain(found: Inspection, seconds: float) -> dict[str, Any]:
     return {
         "groups": [_group_to_plain(group) for group in found.groups],
         "rescalings": [_group_to_plain(group) for group in found.rescalings],
-        "not_invariant": [{"parameter": u.parameter, "reason": u.reason} for u in found.uncovered],
+        "not_invariant": [dataclasses.asdict(entry) for entry in found.uncovered],
         "coverage": found.coverage,
         "passes": found.passes,
         "repairs": found.repairs,

@@ -36,7 +36,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, DistributedDataParallel | DataParallel):
             model = model.module
-        elif isinstance(compiled := vars(model)["_modules"].get("_orig_mod"), nn.Module):
+        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
             model = compiled
         else:
             return model
@@ -66,7 +66,8 @@ def float_outputs(result: Any) -> tuple[Tensor, ...]:
         for key in ("loss", "logits"):
             if isinstance(result.get(key), Tensor):
                 return (result[key],)
-    return tuple(t for t in _tensors(result) if t.is_floating_point() and t.numel())
+    real = (torch.view_as_real(t) if t.is_complex() else t for t in _tensors(result))
+    return tuple(t for t in real if t.is_floating_point() and t.numel())
 
 
 def _tensors(result: Any) -> Iterator[Tensor]:
@@ -92,13 +93,23 @@ def model_failure(
         hints.append(
             "A tuple is passed as model(*inputs); if this is a loader's (x, y), pass x alone."
         )
+    if isinstance(example_inputs, list):
+        hints.append("A list is one argument, model(inputs); pass a tuple for model(*inputs).")
     hints.append(
         f"The probe runs the model in {dtype}; check that it runs on these inputs by itself."
     )
     return ModelError(
         f"{type(model).__name__} failed in {_failing_module(model, error)} on inputs "
-        f"{_described(example_inputs)}: {type(error).__name__}: {error}. {' '.join(hints)}"
+        f"{_described(example_inputs)}: {type(error).__name__}: {_first_line(error)} "
+        f"{' '.join(hints)}"
     )
+
+
+def _first_line(error: Exception) -> str:
+    """What an exception says; torch goes on to list every signature of a function."""
+    line = next(iter(str(error).splitlines()), "").strip()
+    line = line.removesuffix(", but expected one of:").rstrip(".")
+    return f"{line}." if line else "(no message)."
 
 
 def _failing_module(model: nn.Module, error: Exception) -> str:

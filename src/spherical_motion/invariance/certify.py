@@ -19,6 +19,7 @@ from spherical_motion.invariance.powers import held_under_powers_of_two
 from spherical_motion.invariance.probe import Prober, Weights
 from spherical_motion.invariance.rescale import Base, rescaled, row_factors
 from spherical_motion.invariance.sift import sifted, without_families
+from spherical_motion.invariance.slices import without_noise
 from spherical_motion.invariance.steadiness import Steadiness
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
@@ -91,7 +92,8 @@ def certified(
             norm_eps=precision.norm_eps,
         )
         moved = steadiness.moved(relative_change(result.outputs, reference))
-        false = ~totals_over(result.rows, survivors).vanish(precision.zero)
+        rows = without_noise(result.rows, precision.dead)
+        false = ~totals_over(rows, survivors).vanish(precision.zero)
         survivors = without_families(survivors, false)
         if not survivors or not (moved or false.any()):
             break

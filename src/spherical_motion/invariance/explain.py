@@ -50,14 +50,14 @@ class Findings:
 
 def reasons_for(uncovered: Sequence[str], findings: Findings) -> tuple[Uncovered, ...]:
     """A reason for each parameter in no group: that of the first rule that has one."""
-    return tuple(
-        Uncovered(
-            parameter,
-            next(filter(None, (rule(parameter, findings) for rule in RULES)))
-            + _addition(parameter, findings),
-        )
-        for parameter in uncovered
-    )
+    return tuple(_explained(parameter, findings) for parameter in uncovered)
+
+
+def _explained(parameter: str, findings: Findings) -> Uncovered:
+    for cause, rule in RULES.items():
+        if reason := rule(parameter, findings):
+            return Uncovered(parameter, reason + _addition(parameter, findings), cause)
+    raise AssertionError("the last rule always has a reason")
 
 
 def _dead(parameter: str, findings: Findings) -> str | None:
@@ -131,12 +131,12 @@ def _addition(parameter: str, findings: Findings) -> str:
     return added + ("; frozen, so it does not move" if parameter in findings.frozen else "")
 
 
-RULES: tuple[Callable[[str, Findings], str | None], ...] = (
-    _dead,
-    _shift,
-    _local,
-    _shared,
-    _eval_mode,
-    _no_norm,
-    _not_alone,
-)
+RULES: dict[str, Callable[[str, Findings], str | None]] = {
+    "dead": _dead,
+    "shift": _shift,
+    "clipped": _local,
+    "shared": _shared,
+    "eval mode": _eval_mode,
+    "no norm": _no_norm,
+    "mixed": _not_alone,
+}

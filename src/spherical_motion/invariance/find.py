@@ -22,6 +22,7 @@ from spherical_motion.invariance.norms import NormObserver
 from spherical_motion.invariance.notes import (
     equivalent_streams,
     large_epsilons,
+    not_examined,
     partial_cover,
     what_joins,
 )
@@ -84,6 +85,7 @@ def find_groups(
     return inspection.groups
 
 
+@torch.inference_mode(False)
 def inspect_model(
     model: nn.Module,
     example_inputs: Any,
@@ -148,6 +150,7 @@ def inspect_model(
         uncovered=reasons_for([name for name in evidence if name not in covered], findings),
         coverage=covered_entries(groups, prober.shape) / max(1, sum(prober.numel.values())),
         warnings=(
+            *not_examined(prober.unexamined),
             *first.summary(),
             *certificate.warnings(),
             *defects.warnings,
@@ -179,7 +182,7 @@ def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Ten
         )
         rows.append(probe.rows)
         outputs = probe.outputs
-    return gathered(rows), outputs
+    return gathered(rows, prober.precision), outputs
 
 
 def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype) -> str:
@@ -187,9 +190,29 @@ def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype)
     seen = "; ".join(f"{u.parameter}: {u.reason}" for u in shown)
     more = len(inspection.uncovered) - len(shown)
     return (
-        f"{type(model).__name__}: expected at least one scale-invariant group, found none. "
-        f"{inspection.passes} passes in {dtype} over {len(inspection.uncovered)} parameters saw: "
+        f"{type(model).__name__} has no scale-invariant weights: {_why_nothing(inspection)} "
+        f"Expected at least one group, found none in {inspection.passes} passes in {dtype} over "
+        f"{len(inspection.uncovered)} parameters. Seen: "
         f"{seen}{f'; and {more} more' if more else ''}. "
         + "".join(f"{warning} " for warning in inspection.warnings)
         + "`smd inspect` lists every parameter with its reason."
+    )
+
+
+def _why_nothing(inspection: Inspection) -> str:
+    """The likeliest cause in a sentence, with what to do."""
+    causes = {entry.cause for entry in inspection.uncovered}
+    if "eval mode" in causes:
+        return (
+            "its norm layers are in eval mode, where running statistics take the place of the "
+            "batch's. Call model.train() first."
+        )
+    if causes <= {"no norm", "dead"}:
+        return (
+            "no normalization layer was seen to run after any of them. Lengths matter in this "
+            "network, so the theory of spherical motion does not apply."
+        )
+    return (
+        "norm layers run, and yet no weights, alone or together, could be rescaled without "
+        "changing the outputs."
     )

@@ -11,10 +11,18 @@ __all__ = ["Inspection", "Uncovered"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Uncovered:
-    """A parameter in no group, and why not, in plain words."""
+    """A parameter in no group, and why not.
+
+    Attributes:
+        parameter: its name.
+        reason: in plain words, with a number.
+        cause: in one word: "dead", "shift", "clipped", "shared", "eval mode", "no norm" or
+            "mixed" (with something beside it, or through a curved function, into a norm).
+    """
 
     parameter: str
     reason: str
+    cause: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
 from spherical_motion.vocabulary import InvariantGroup
 
-__all__ = ["equivalent_streams", "large_epsilons", "partial_cover", "what_joins"]
+__all__ = ["equivalent_streams", "large_epsilons", "not_examined", "partial_cover", "what_joins"]
 
 LARGE = 0.01
 """Share of ε in variance + ε that is worth a line."""
@@ -90,6 +90,17 @@ def equivalent_streams(
                 f"{members_name(list(traded))} may stand for some of its members."
             )
     return found
+
+
+def not_examined(parameters: Sequence[str]) -> list[str]:
+    """A line for parameters that are no real floating-point numbers."""
+    if not parameters:
+        return []
+    more = ", ..." if len(parameters) > 3 else ""
+    return [
+        f"{', '.join(parameters[:3])}{more}: {len(parameters)} complex or integer parameter(s) "
+        "were not examined."
+    ]
 
 
 def partial_cover(cells: Sequence[Symmetry], live: LiveRows) -> list[str]:

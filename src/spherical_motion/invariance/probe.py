@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spherical_motion.errors import ModelError, SphericalMotionError
+from spherical_motion.invariance.admission import require_inputs, require_model
 from spherical_motion.invariance.calling import (
     call_model,
     float_outputs,
@@ -19,6 +20,7 @@ from spherical_motion.invariance.calling import (
     unwrapped,
     widened,
 )
+from spherical_motion.invariance.heap import return_freed_memory
 from spherical_motion.invariance.interception import (
     Interception,
     adapt_attributes,
@@ -75,6 +77,7 @@ class Prober:
         forwards: passes without a backward run so far.
         backwards: further backwards on the forward of a pass, run so far.
         numel: entries of each floating parameter, by stripped name.
+        unexamined: the other parameters, complex or integer.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Any, precision: Precision) -> None:
@@ -82,14 +85,10 @@ class Prober:
         self.passes = 0
         self.forwards = 0
         self.backwards = 0
+        require_inputs(example_inputs)
         self._model = unwrapped(model)
+        require_model(self._model)
         self._inputs = example_inputs
-        lazy = [n for n, p in self._model.named_parameters() if nn.parameter.is_lazy(p)]
-        if lazy:
-            raise ModelError(
-                f"{type(self._model).__name__} has parameters without a shape yet "
-                f"({', '.join(lazy)}). Run it once on example inputs first."
-            )
         # Floating parameters by the name users see; functional_call wants the module's own name.
         named = dict(self._model.named_parameters())
         self._parameters = {
@@ -97,6 +96,9 @@ class Prober:
             for bare, name in bare_names(named).items()
             if named[name].is_floating_point()
         }
+        self.unexamined = tuple(
+            bare for bare, name in bare_names(named).items() if bare not in self._parameters
+        )
         first = next((p for _, p in self._parameters.values()), torch.empty(0))
         self._device_type, self._native = first.device.type, first.dtype
         self.numel = {name: p.numel() for name, (_, p) in self._parameters.items()}
@@ -167,6 +169,7 @@ class Prober:
             ModelError: the model fails on its inputs, or nothing differentiable comes out.
         """
         self.passes += 1
+        return_freed_memory()
         sums: dict[str, list[Tensor]] = {}
         handles = [
             leaf.requires_grad_().register_post_accumulate_grad_hook(_Reducer(name, sums))
@@ -211,6 +214,7 @@ class Prober:
     def forward(self, weights: Weights, *, seed: int, norm_eps: float | None) -> tuple[Tensor, ...]:
         """The probed outputs alone. Raises ModelError as `backward` does."""
         self.forwards += 1
+        return_freed_memory()
 
         def body(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
             with torch.no_grad():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.invariance.ledger import Ledger
 from spherical_motion.invariance.nullspace import integer_relations
-from spherical_motion.invariance.roles import roles_of
+from spherical_motion.invariance.roles import builds_of, roles_of
 from spherical_motion.invariance.slices import Evidence, range_sums
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
@@ -97,6 +97,7 @@ class _Table:
 
 def search_profiles(ledger: Ledger) -> None:
     """Find the relations of every length: between neighbours first, then between roles."""
+    builds = builds_of(ledger.evidence)
     for length in _lengths(ledger.evidence):
         table = _Table(ledger, length)
         strips = list(_strips(ledger.evidence, length))
@@ -104,7 +105,7 @@ def search_profiles(ledger: Ledger) -> None:
         _search(table, [(s,) for s in strips if (s.offset, s.width) == (0, 1)], used)
         _search(table, [(s,) for s in strips], used)
         whole = dict.fromkeys(s for s in strips if (s.offset, s.width) == (0, 1))
-        for partition in roles_of(list(dict.fromkeys(s.parameter for s in whole))):
+        for partition in roles_of(list(dict.fromkeys(s.parameter for s in whole)), builds):
             alike: list[Column] = []
             for role in partition:
                 for axis in (0, 1):
@@ -154,10 +155,13 @@ def _search(table: _Table, columns: Sequence[Column], used: set[Column]) -> None
                 # The first columns are laid aside: those whose totals say nothing any more.
                 waiting = set(table.ledger.open_tensors())
                 window.sort(key=lambda c: any(s.parameter in waiting for s in c))
-                _search_window(table, window, used)
+                speaking = [any(s.parameter in waiting for s in c) for c in window]
+                _search_window(table, window, speaking, used)
 
 
-def _search_window(table: _Table, window: Sequence[Column], used: set[Column]) -> None:
+def _search_window(
+    table: _Table, window: Sequence[Column], speaking: Sequence[bool], used: set[Column]
+) -> None:
     ledger = table.ledger
     t = table.sums(window, "t")
     relations = integer_relations(_equations(t), 100 * ledger.zero)
@@ -176,7 +180,8 @@ def _search_window(table: _Table, window: Sequence[Column], used: set[Column]) -
         holds = shown & (total <= bound).all(axis=0)
         if 2 * holds.sum() <= shown.sum():
             continue
-        pivot = next((window[m] for m in members if window[m] not in used), window[members[0]])
+        free = [m for m in members if window[m] not in used] or members[:1]
+        pivot = window[min(free, key=lambda m: (speaking[m], _beside(relation, m), m))]
         used.add(pivot)
         strips = [(strip, relation[m]) for m in members for strip in window[m]]
         strips.sort(key=lambda item: table.place(item[0]))
@@ -189,6 +194,15 @@ def _search_window(table: _Table, window: Sequence[Column], used: set[Column]) -
             ),
             aside=[strip for strip, _ in strips].index(pivot[0]),
         )
+
+
+def _beside(relation: Sequence[int], member: int) -> int:
+    """Minus the number of members on one's side of a relation.
+
+    One of the larger side is laid aside, so that the smaller side speaks for both: a layer scale
+    for the weight and bias it multiplies, a matrix for the gain and shift it reads.
+    """
+    return -sum(c * relation[member] > 0 for c in relation)
 
 
 def _equations(t: NDArray[np.float64]) -> NDArray[np.float64]:

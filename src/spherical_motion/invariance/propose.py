@@ -20,6 +20,8 @@ from spherical_motion.invariance.slices import (
     blocks_of,
     nearly_blocks_of,
     stacked,
+    typical_sizes,
+    without_noise,
 )
 from spherical_motion.invariance.streams import search_totals
 from spherical_motion.invariance.symmetry import Symmetry
@@ -40,8 +42,8 @@ INFLATION = PUSH**6
 """Enlarged by this, an ε of 1e-5 is below rounding, and the usual certificate applies."""
 
 
-def gathered(probes: Sequence[Evidence]) -> Evidence:
-    """Several passes' row sums as arrays of shape (probes, rows).
+def gathered(probes: Sequence[Evidence], precision: Precision) -> Evidence:
+    """Several passes' row sums as arrays of shape (probes, rows), without rounding errors.
 
     Raises:
         ModelError: a gradient is not finite.
@@ -54,18 +56,16 @@ def gathered(probes: Sequence[Evidence]) -> Evidence:
             f"inf or NaN in {len(broken)} of {len(evidence)} parameters. Check that the weights, "
             "the inputs and the loss are finite."
         )
-    return evidence
+    return without_noise(evidence, precision.dead)
 
 
 def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
     """Which rows have a gradient, and not merely the rounding errors of one.
 
     A bias in front of a batch norm has ‖g‖ around 1e-16 beside its neighbours, a row behind a
-    dead ReLU exactly 0: neither says anything about ⟨w, g⟩. The yardstick is the upper quartile,
-    because such rows may be many.
+    dead ReLU exactly 0: neither says anything about ⟨w, g⟩.
     """
-    sizes = np.concatenate([rows[0].size for rows in evidence.values()], axis=1)
-    typical = np.array([np.quantile(s[s > 0], 0.75) if (s > 0).any() else 0.0 for s in sizes])
+    typical = typical_sizes(evidence)
     return {
         name: tuple(
             (rows.size > precision.dead * typical[:, None]).sum(axis=0) >= ALIVE_PROBES

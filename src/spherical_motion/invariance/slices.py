@@ -24,6 +24,8 @@ __all__ = [
     "nearly_blocks_of",
     "range_sums",
     "stacked",
+    "typical_sizes",
+    "without_noise",
 ]
 
 NEARLY = 0.05
@@ -72,6 +74,36 @@ def stacked(probes: Sequence[Evidence]) -> Evidence:
     return {
         name: tuple(RowSums.stack(axis) for axis in zip(*(p[name] for p in probes), strict=True))
         for name in probes[0]
+    }
+
+
+def typical_sizes(evidence: Evidence) -> NDArray[np.float64]:
+    """‖w‖‖g‖ of a typical row in each pass, shape (...): the upper quartile of those that live.
+
+    Not the median, because rows that merely carry rounding errors may be many.
+    """
+    sizes = np.concatenate([axes[0].size for axes in evidence.values()], axis=-1)
+    passes = sizes.reshape(-1, sizes.shape[-1])
+    typical = [np.quantile(s[s > 0.0], 0.75) if (s > 0.0).any() else 0.0 for s in passes]
+    return np.reshape(typical, sizes.shape[:-1])
+
+
+def without_noise(evidence: Evidence, dead: float) -> Evidence:
+    """The same with t = 0 for rows whose gradient is made of rounding errors in that pass.
+
+    A gain that no ReLU clips, in front of batch norm, has none at some points and one at others;
+    where it has none, ⟨w, g⟩ / ‖w‖‖g‖ is of order 1 and says nothing.
+
+    Args:
+        evidence: row sums, shape (..., rows).
+        dead: a row has no gradient where ‖w‖‖g‖ is below this times that of a typical row.
+    """
+    floor = dead * typical_sizes(evidence)[..., None]
+    return {
+        name: tuple(
+            dataclasses.replace(rows, t=np.where(rows.size > floor, rows.t, 0.0)) for rows in axes
+        )
+        for name, axes in evidence.items()
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from spherical_motion.invariance.joint import module_of
 from spherical_motion.invariance.ledger import Ledger
-from spherical_motion.invariance.roles import roles_of
+from spherical_motion.invariance.roles import builds_of, roles_of
 from spherical_motion.invariance.sums import signed_sums, zero_subsets
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
@@ -36,9 +36,18 @@ def search_totals(ledger: Ledger) -> None:
     for name in ledger.open_tensors():
         modules.setdefault(module_of(name), []).append(name)
     _search_signed(ledger, [tuple(members) for members in modules.values()])
-    names = ledger.open_tensors()
-    for partition in [[(name,) for name in names], *roles_of(names)]:
-        _search_subsets(ledger, partition)
+    builds = builds_of(ledger.evidence)
+    for names in [*_by_width(ledger), ledger.open_tensors()]:
+        for partition in [[(name,) for name in names], *roles_of(names, builds)]:
+            _search_subsets(ledger, partition)
+
+
+def _by_width(ledger: Ledger) -> list[list[str]]:
+    """Open tensors with equally many rows: what can write into one stream, and little else."""
+    widths: dict[int, list[str]] = {}
+    for name in ledger.open_tensors():
+        widths.setdefault(ledger.evidence[name][0].rows, []).append(name)
+    return [names for rows, names in widths.items() if rows > 1 and len(names) > 1]
 
 
 def _search_signed(ledger: Ledger, atoms: Sequence[tuple[str, ...]]) -> None:

@@ -127,7 +127,7 @@ class Monitor:
                 station.attach(next_step, str(self.directory))
         self._closed = False
         if not quiet:
-            print(self._greeting(info, planned), file=sys.stderr)
+            print(self._greeting(model, info, planned), file=sys.stderr)
 
     @property
     def step(self) -> int:
@@ -267,13 +267,17 @@ class Monitor:
             sink=self,
         )
 
-    def _greeting(self, info: RunInfo, planned: int) -> str:
+    def _greeting(self, model: torch.nn.Module, info: RunInfo, planned: int) -> str:
+        share = sum(group.numel for group in self.groups) / sum(
+            parameter.numel() for parameter in model.parameters()
+        )
         size = planned * info.burst / info.every * len(info.slices) * BYTES_PER_ROW
         often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
         memory = sum(station.nbytes for station in self._stations)
         return (
-            f"spherical-motion: watching {len(self.groups)} groups at {often} → {self.directory} "
-            f"(about {_bytes(size)} for {planned:,} steps; {_bytes(memory)} of memory)"
+            f"spherical-motion: watching {len(self.groups)} groups ({min(share, 1.0):.0%} of all "
+            f"parameters) at {often} → {self.directory} (about {_bytes(size)} for {planned:,} "
+            f"steps; {_bytes(memory)} of memory)"
         )
 
 

@@ -1,0 +1,124 @@
+"""What can be probed: models and inputs that cannot are turned away at the door, with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from spherical_motion.errors import InvalidArgument, ModelError
+
+__all__ = ["require_inputs", "require_model"]
+
+QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes", "torchao")
+"""Modules of these packages keep integers in the place of weights."""
+
+
+def require_model(model: Any) -> None:
+    """Refuse what is no eager network with weights of its own.
+
+    Raises:
+        InvalidArgument: no `nn.Module`, or a scripted one.
+        ModelError: weights without a shape or without values, or integer weights.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InvalidArgument(
+            f"find_groups(model=...) expects an eager torch.nn.Module, got {type(model).__name__}: "
+            "compiled TorchScript cannot be probed. Pass the model it was made from."
+        )
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        remedy = f" Make one: {model.__name__}(...)." if isinstance(model, type) else ""
+        raise InvalidArgument(
+            f"find_groups(model=...) expects a torch.nn.Module, got {got}.{remedy}"
+        )
+    name = type(model).__name__
+    parameters = dict(model.named_parameters())
+    if lazy := [n for n, p in parameters.items() if nn.parameter.is_lazy(p)]:
+        raise ModelError(
+            f"{name} has parameters without a shape yet ({_listed(lazy)}). Run it once on example "
+            "inputs first."
+        )
+    if empty := [n for n, p in parameters.items() if p.is_meta]:
+        raise ModelError(
+            f"{name}: expected weights with values, found {len(empty)} of {len(parameters)} on the "
+            f"meta device ({_listed(empty)}). Materialize and initialize it first, as with "
+            "model.to_empty(device='cpu') and your initialization."
+        )
+    packed = [
+        n
+        for n, m in model.named_modules()
+        if type(m).__module__.startswith(QUANTIZED) and not n.endswith("_packed_params")
+    ]
+    if packed:
+        raise ModelError(
+            f"{name}: expected floating-point weights, found quantized modules "
+            f"({_listed(packed)}). Find the groups on the model before quantization."
+        )
+
+
+def require_inputs(example_inputs: Any) -> None:
+    """Refuse what cannot be the arguments of a network's forward.
+
+    Objects of other classes are let through: a model may take what it likes.
+
+    Raises:
+        InvalidArgument: a loader, a data set, text, numbers, an array; alone or as all there is
+            in a tuple, list or mapping.
+    """
+    remedy = _remedy(example_inputs)
+    if remedy is None:
+        return
+    raise InvalidArgument(
+        "find_groups(example_inputs=...) expects a tensor, or a tuple or mapping of arguments with "
+        f"tensors among them, got {_named(example_inputs)}. {remedy}"
+    )
+
+
+def _remedy(value: Any) -> str | None:
+    """What to pass instead, or None if the value may be right."""
+    if isinstance(value, DataLoader | Dataset):
+        return "Take one batch of inputs from it, like next(iter(loader))[0]."
+    if isinstance(value, np.ndarray | np.generic):
+        return "Convert it: torch.from_numpy(array).float()."
+    if isinstance(value, str | bytes):
+        return "Tokenize it, and pass the tensors as a mapping."
+    if value is None:
+        return "A few dozen real samples do, like images[:32]."
+    if isinstance(value, Mapping):
+        return _remedy_of_all(value.values())
+    if isinstance(value, tuple | list):
+        if value and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+            return f"If this is a shape: torch.randn({', '.join(map(str, value))})."
+        return _remedy_of_all(value)
+    if isinstance(value, int | float | complex):
+        return "A few dozen real samples do, like images[:32]."
+    return None
+
+
+def _remedy_of_all(values: Iterable[Any]) -> str | None:
+    """The first remedy if there is nothing but what needs one; no arguments at all are fine."""
+    remedies = [_remedy(value) for value in values]
+    return remedies[0] if remedies and None not in remedies else None
+
+
+def _named(value: Any) -> str:
+    """A type, or for a container those inside.
+
+    >>> _named((8, 3, 32, 32)), _named({"x": "text"})
+    ('a tuple of int', 'a dict of str')
+    """
+    if isinstance(value, Mapping | tuple | list):
+        inside = value.values() if isinstance(value, Mapping) else value
+        kinds = " and ".join(dict.fromkeys(type(v).__name__ for v in inside))
+        return f"a {type(value).__name__} of {kinds}"
+    return type(value).__name__
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(n or "the model itself" for n in names[:3])
+    return shown + (", ..." if len(names) > 3 else "")

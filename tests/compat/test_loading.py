@@ -98,9 +98,25 @@ def test_a_directory_with_a_configuration(tmp_path: Path) -> None:
         ("torch:pi", "function or class"),
         ("resnet18", "torchvision:NAME"),
         (":x", "module:factory"),
+        ("..models:x", "as after `import`"),
+        ("models.py:x", "No module named"),
+        ("broken_models:make", r"SyntaxError.*broken_models\.py, line 1"),
+        ("odd_models:make", r"failed while it was made: ValueError: too wide \(.*line 2\)"),
+        ("odd_models:wrong", r"failed while it was made: TypeError"),
+        ("odd_models:needs", r"cannot be called with.*'width'.*key=value"),
     ],
 )
-def test_what_cannot_be_built(spec: str, message: str) -> None:
+def test_what_cannot_be_built(spec: str, message: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "broken_models.py").write_text("def make(:\n")
+    (tmp_path / "odd_models.py").write_text(
+        "def make():\n    raise ValueError('too wide')\n"
+        "def wrong():\n    return len(3)\n"
+        "def needs(width):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name in ("broken_models", "odd_models"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(InvalidArgument, match=message):
         load_model(spec)
 

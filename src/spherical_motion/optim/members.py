@@ -25,6 +25,7 @@ MAX_DEFECT = 0.1
 """Largest defect of a group that is still taken for invariant."""
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+_Stepped = dict[int, list[tuple[torch.optim.Optimizer, int]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +35,25 @@ class Piece:
     Attributes:
         parameter: the whole parameter, of which the group may own a part.
         slice: which part.
-        param_group: the optimizer's own dict, alive: what a scheduler writes is seen here.
+        stepped_by: the optimizer and the number of its param group; None if bound without one.
         name: full name of the parameter in the model.
     """
 
     parameter: nn.Parameter
     slice: Slice
-    param_group: dict[str, Any] | None
+    stepped_by: tuple[torch.optim.Optimizer, int] | None
     name: str
+
+    @property
+    def param_group(self) -> dict[str, Any] | None:
+        """The optimizer's own dict as it is now: what a scheduler writes is seen here.
+
+        Looked up anew, because `load_state_dict` puts new dicts in the place of the old ones.
+        """
+        if self.stepped_by is None:
+            return None
+        optimizer, number = self.stepped_by
+        return optimizer.param_groups[number]
 
     def of(self, tensor: Tensor) -> Tensor:
         """The matching view of `tensor`, which is shaped like the parameter.
@@ -245,10 +257,8 @@ def bind(
             if id(parameter) not in cuts:
                 cuts[id(parameter)] = _Cut(parameter, name, s, where)
             cuts[id(parameter)].take(number, groups, s, where)
-            param_group = (
-                None if stepped is None else _owner(stepped, parameter, name, group, where)
-            )
-            own.append(Piece(parameter, s, param_group, name))
+            owner = None if stepped is None else _owner(stepped, parameter, name, group, where)
+            own.append(Piece(parameter, s, owner, name))
         if not mixed:
             _check_one_setting(group, own, where)
         pieces.append(own)
@@ -325,26 +335,26 @@ def _check_invariant(group: InvariantGroup, where: str, max_defect: float | None
         )
 
 
-def _stepped(optimizers: Optimizers | None) -> dict[int, list[dict[str, Any]]] | None:
+def _stepped(optimizers: Optimizers | None) -> _Stepped | None:
     """Which param groups step a parameter, by its id."""
     if optimizers is None:
         return None
-    found: dict[int, list[dict[str, Any]]] = {}
+    found: _Stepped = {}
     several = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers
     for optimizer in several:
-        for param_group in optimizer.param_groups:
+        for number, param_group in enumerate(optimizer.param_groups):
             for parameter in param_group["params"]:
-                found.setdefault(id(parameter), []).append(param_group)
+                found.setdefault(id(parameter), []).append((optimizer, number))
     return found
 
 
 def _owner(
-    stepped: dict[int, list[dict[str, Any]]],
+    stepped: _Stepped,
     parameter: nn.Parameter,
     name: str,
     group: InvariantGroup,
     where: str,
-) -> dict[str, Any]:
+) -> tuple[torch.optim.Optimizer, int]:
     owners = stepped.get(id(parameter), [])
     if len(owners) != 1:
         by = "no optimizer given here" if not owners else f"{len(owners)} param groups"

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from spherical_motion.errors import NoTheory
-from spherical_motion.optim.members import Piece
+from spherical_motion.optim.members import Members, Piece
+from spherical_motion.vocabulary import Slice
 
-__all__ = ["STATE_POWERS", "scale_state_", "state_powers"]
+__all__ = ["STATE_POWERS", "merged_pieces", "scale_state_", "state_powers"]
 
 _ADAM = {"exp_avg": -1, "exp_avg_sq": -2, "max_exp_avg_sq": -2}
 
@@ -61,7 +62,7 @@ def state_powers(
     if not known and powers is None:
         raise NoTheory(
             f"state_powers: how the state of {type(optimizer).__name__} scales with its weights is "
-            f"not known here (known: {', '.join(STATE_POWERS)}). Pass state_powers={{name: power}}: "
+            f"not known here (known: {', '.join(STATE_POWERS)}). Pass powers={{name: power}}: "
             "-1 for a running sum of gradients, -2 for one of their squares, 0 for what is free "
             "of scale; {} if it keeps nothing of the parameters' shape."
         )
@@ -87,7 +88,8 @@ def scale_state_(
         powers: see `state_powers`.
 
     Raises:
-        NoTheory: a state tensor of a parameter's shape whose power is not known.
+        NoTheory: a state tensor of a parameter's shape whose power is not known; nothing was
+            changed.
 
     >>> w = torch.nn.Parameter(torch.ones(2, 3))
     >>> optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
@@ -100,6 +102,7 @@ def scale_state_(
     tensor([0.5000, 1.0000])
     """
     known = state_powers(optimizer, powers)
+    found: list[tuple[torch.Tensor, int]] = []
     for piece in pieces:
         state = optimizer.state.get(piece.parameter, {})
         for name, value in state.items():
@@ -109,11 +112,38 @@ def scale_state_(
                 raise NoTheory(
                     f"scale_state_: {type(optimizer).__name__} keeps {name!r} for {piece.name!r}, "
                     f"and how it scales with the weights is not known (known: {dict(known)}). Pass "
-                    f"state_powers={{{name!r}: power}}: -1 for a running sum of gradients, -2 for "
+                    f"powers={{{name!r}: power}}: -1 for a running sum of gradients, -2 for "
                     "one of their squares, 0 for what is free of scale."
                 )
-            if known[name]:
-                piece.of(value).mul_(factor ** known[name])
+            found.append((piece.of(value), known[name]))
+    for view, power in found:
+        if power:
+            view.mul_(factor**power)
+
+
+def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
+    """The pieces of some groups, neighbours joined: a thousand filters are one piece again.
+
+    Args:
+        members: bound groups.
+        groups: their numbers.
+    """
+    by_parameter: dict[int, list[Piece]] = {}
+    for i in groups:
+        for piece in members.pieces[i]:
+            by_parameter.setdefault(id(piece.parameter), []).append(piece)
+    merged: list[Piece] = []
+    for own in by_parameter.values():
+        run: list[Piece] = []
+        for piece in sorted(own, key=lambda piece: piece.slice.start):
+            if run and run[-1].slice.stop == piece.slice.start:
+                s = run[-1].slice
+                joined = Slice(s.parameter, s.axis, s.start, piece.slice.stop)
+                run[-1] = Piece(piece.parameter, joined, run[-1].param_group, piece.name)
+            else:
+                run.append(piece)
+        merged += run
+    return merged
 
 
 def _is_per_entry(name: str, value: object, parameter: torch.Tensor) -> bool:

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -50,7 +51,8 @@ def cover(
 
     Args:
         model: whose parameters the groups name.
-        groups: as `find_groups` returns them; those of kind "rescale" cover nothing.
+        groups: as `find_groups` returns them; those of kind "rescale" cover nothing, nor does one
+            that shares entries with a larger group.
         treatment: what is going to be done to a parameter, as a value to compare; None for one
             that is not stepped at all. A group whose members differ in it covers nothing.
         max_defect: groups above it, and groups nobody has proven, cover nothing.
@@ -64,12 +66,24 @@ def cover(
     covering: dict[int, list[Slice]] = {}
     reasons: dict[str, str] = {}
     touched: dict[int, str] = {}
-    # A parameter that turns out partial takes its groups with it, and they their members.
-    pending = list(groups)
     for group in groups:
         _check_members(group, parameters, where)
         for name in group.parameters:
             touched.setdefault(id(parameters[name]), name)
+
+    def drop(group: InvariantGroup, why: str) -> None:
+        for name in group.parameters:
+            reasons.setdefault(touched[id(parameters[name])], why)
+
+    pending = []
+    for group in groups:
+        why = _obstacle(group, parameters, treatment, max_defect)
+        if why is None:
+            pending.append(group)
+        else:
+            drop(group, why)
+    pending = _disjoint(pending, parameters, drop)
+    # A parameter that turns out partial takes its groups with it, and they their members.
     while True:
         covering.clear()
         for group in pending:
@@ -77,12 +91,11 @@ def cover(
                 covering.setdefault(id(parameters[piece.parameter]), []).append(piece)
         kept = []
         for group in pending:
-            why = _obstacle(group, parameters, covering, treatment, max_defect)
+            why = _gap(group, parameters, covering)
             if why is None:
                 kept.append(group)
-                continue
-            for name in group.parameters:
-                reasons.setdefault(touched[id(parameters[name])], why)
+            else:
+                drop(group, why)
         if len(kept) == len(pending):
             break
         pending = kept
@@ -165,7 +178,6 @@ def _check_members(
 def _obstacle(
     group: InvariantGroup,
     parameters: Mapping[str, nn.Parameter],
-    covering: Mapping[int, list[Slice]],
     treatment: Callable[[nn.Parameter], Hashable],
     max_defect: float,
 ) -> str | None:
@@ -180,14 +192,61 @@ def _obstacle(
     for name, member in zip(group.parameters, members, strict=True):
         if not member.requires_grad:
             return f"{name!r}, a member of group {group.name!r}, is frozen"
-        missing = _missing(member, covering[id(member)])
-        if missing:
-            return f"groups cover only part of {name!r}: not {missing}"
     if len({treatment(member) for member in members}) > 1:
         return (
             f"the members of group {group.name!r} ({', '.join(group.parameters)}) are stepped "
             "with different settings"
         )
+    return None
+
+
+def _disjoint(
+    groups: Sequence[InvariantGroup],
+    parameters: Mapping[str, nn.Parameter],
+    drop: Callable[[InvariantGroup, str], None],
+) -> list[InvariantGroup]:
+    """The groups without those that share entries with a larger one, in their own order.
+
+    A bias may belong to the matrix it is added to and to everything that writes what the matrix
+    reads. Both are invariances; scaling every member once is the two of them together only for
+    groups that share nothing.
+    """
+    # Per parameter: the axis it is cut along, and for each index of it the number of its group.
+    taken: dict[int, tuple[int, np.ndarray]] = {}
+    kept: set[int] = set()
+    for number in sorted(range(len(groups)), key=lambda i: -groups[i].numel):
+        group = groups[number]
+        cuts = []
+        for piece in group.slices:
+            parameter = parameters[piece.parameter]
+            empty = np.full((tuple(parameter.shape) or (1,))[piece.axis], -1)
+            axis, owner = taken.setdefault(id(parameter), (piece.axis, empty))
+            # Slices along two axes of one tensor always cross.
+            cuts.append(owner[piece.start : piece.stop] if axis == piece.axis else owner)
+        others = [int(cut.max()) for cut in cuts]
+        if max(others) >= 0:
+            i = others.index(max(others))
+            drop(
+                group,
+                f"group {group.name!r} shares {group.slices[i]} with {groups[others[i]].name!r}",
+            )
+            continue
+        kept.add(number)
+        for cut in cuts:
+            cut[:] = number
+    return [group for number, group in enumerate(groups) if number in kept]
+
+
+def _gap(
+    group: InvariantGroup,
+    parameters: Mapping[str, nn.Parameter],
+    covering: Mapping[int, list[Slice]],
+) -> str | None:
+    """Which part of a member no group covers, or None."""
+    for name in group.parameters:
+        missing = _missing(parameters[name], covering[id(parameters[name])])
+        if missing:
+            return f"groups cover only part of {name!r}: not {missing}"
     return None
 
 

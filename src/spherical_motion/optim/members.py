@@ -24,6 +24,9 @@ __all__ = ["MAX_DEFECT", "Members", "Piece", "Rows", "bind"]
 MAX_DEFECT = 0.1
 """Largest defect of a group that is still taken for invariant."""
 
+PIECE = 65_536
+"""Entries that are widened to float64 at a time: half a megabyte, which a core's cache holds."""
+
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 _Stepped = dict[int, list[tuple[torch.optim.Optimizer, int]]]
 
@@ -172,14 +175,12 @@ class Members:
         for rows, left, right in zip(self.rows, a, b, strict=True):
             if left is None or right is None:
                 continue
-            x = torch.atleast_1d(left.detach()).double()
-            y = x if right is left else torch.atleast_1d(right.detach()).double()
+            axis = None if rows.whole is not None else rows.axis
+            by_row = _row_products(left.detach(), right.detach(), axis).to(total.device)
             if rows.whole is not None:
-                total[rows.whole] += (x * y).sum().to(total.device)
+                total[rows.whole] += by_row.sum()
             else:
-                others = [axis for axis in range(x.ndim) if axis != rows.axis]
-                by_row = (x * y).sum(dim=others) if others else x * y
-                total.index_add_(0, rows.index.to(total.device), by_row.to(total.device))
+                total.index_add_(0, rows.index.to(total.device), by_row)
         return total[:-1]
 
     def spread(self, values: Tensor, i: int, fill: float) -> Tensor:
@@ -233,9 +234,6 @@ def bind(
             f"{where}(groups=...) expects at least one group in a sequence, got {groups!r}. "
             "smd.find_groups(model, example_inputs) finds a model's groups."
         )
-    repeated = {g.name for g in groups if sum(h is g for h in groups) > 1}
-    if repeated:
-        raise InvalidArgument(f"{where}(groups=...): {sorted(repeated)} is given more than once.")
     named = dict(model.named_parameters(remove_duplicate=False))
     full = bare_names(named)
     stepped = _stepped(optimizers)
@@ -263,6 +261,24 @@ def bind(
             _check_one_setting(group, own, where)
         pieces.append(own)
     return Members(groups, pieces, [cut.rows(len(groups)) for cut in cuts.values()])
+
+
+def _row_products(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
+    """<a, b> for each index of `axis`, float64; axis None: of equal shares of all, in any order.
+
+    On the CPU in pieces that stay in the cache while they are widened to float64.
+    """
+    if axis is None:
+        a, b = a.reshape(1, -1), b.reshape(1, -1)
+        if a.shape[1] > PIECE and a.is_cpu:
+            pairs = zip(a[0].split(PIECE), b[0].split(PIECE), strict=True)
+            return torch.stack([torch.dot(x.double(), y.double()) for x, y in pairs])
+    else:
+        a, b = (torch.atleast_1d(t).movedim(axis, 0) for t in (a, b))
+        a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    rows = max(1, PIECE // max(1, a.shape[1])) if a.is_cpu else max(1, len(a))
+    pairs = zip(a.split(rows), b.split(rows), strict=True)
+    return torch.cat([(x.double() * y.double()).sum(dim=1) for x, y in pairs])
 
 
 class _Cut:

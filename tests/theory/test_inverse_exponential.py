@@ -68,7 +68,7 @@ def test_the_decay_found_does_what_the_growing_rate_does(rate: float) -> None:
 def test_bad_input() -> None:
     with pytest.raises(OutOfDomain, match=r"\[1, 1/momentum\), got 1\.481.*not of one epoch"):
         theory.equivalent_weight_decay(1.481, 0.1, 0.9)
-    with pytest.raises(OutOfDomain, match="got 0.5"):
+    with pytest.raises(OutOfDomain, match=r"got 0\.5"):
         theory.equivalent_weight_decay(0.5, 0.1, 0.9)
     with pytest.raises(OutOfDomain, match=r"lr=\.\.\.\) must be finite and > 0, got 0"):
         theory.equivalent_weight_decay(1.001, 0.0, 0.9)

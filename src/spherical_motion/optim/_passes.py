@@ -16,6 +16,10 @@ from torch import Tensor
 
 from spherical_motion.optim.members import Members
 
+foreach_add_, foreach_mul_, foreach_mul = (
+    getattr(torch, f"_foreach_{name}") for name in ("add_", "mul_", "mul")
+)
+
 __all__ = ["PRODUCTS", "Passes", "TorchPasses"]
 
 PRODUCTS = ("xx", "xg", "gg", "xm", "mm", "mg")
@@ -97,9 +101,9 @@ class TorchPasses:
         (_, first), rest = terms[0], terms[1:]
         if self.foreach:
             # Lists, because that is what these functions take.
-            torch._foreach_mul_(list(out), first)
+            foreach_mul_(list(out), first)
             for tensors, factors in rest:
-                torch._foreach_add_(list(out), torch._foreach_mul(list(tensors), factors))
+                foreach_add_(list(out), foreach_mul(list(tensors), factors))
             return
         for i, tensor in enumerate(out):
             tensor.mul_(first[i])

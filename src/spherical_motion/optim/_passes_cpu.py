@@ -21,8 +21,8 @@ from torch import Tensor
 
 from spherical_motion.measure.layout import DTYPES, Layout
 from spherical_motion.measure.tiles import TileTable
-from spherical_motion.optim.members import Members
 from spherical_motion.optim._passes import PRODUCTS
+from spherical_motion.optim.members import Members
 
 __all__ = ["CpuPasses"]
 
@@ -52,6 +52,7 @@ class CpuPasses:
 
     def __init__(self, members: Members) -> None:
         self._layouts = [Layout.of(p.detach()) for p in members.parameters]
+        self._kinds = _kinds(members)
         number = {id(p): i for i, p in enumerate(members.parameters)}
         slices = [
             (number[id(piece.parameter)], piece.slice.axis, piece.slice.start, piece.slice.stop)
@@ -71,6 +72,10 @@ class CpuPasses:
         self._shares = list(self._cut_shares())
         self._executor: ThreadPoolExecutor | None = None
         self._process = os.getpid()
+
+    def matches(self, members: Members) -> bool:
+        """Whether the parameters still lie in memory as they did."""
+        return self._kinds == _kinds(members)
 
     def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
         """As `Passes.sums`."""
@@ -162,6 +167,10 @@ def _drain(shares: deque[tuple[int, int, int]], work: Callable[[int, int, int], 
         except IndexError:
             return
         work(*share)
+
+
+def _kinds(members: Members) -> list[tuple[Any, ...]]:
+    return [(p.device.type, p.dtype, p.stride()) for p in members.parameters]
 
 
 def _is_dense(tensor: Tensor) -> bool:

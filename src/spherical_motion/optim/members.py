@@ -48,6 +48,12 @@ class Piece:
     name: str
 
     @property
+    def numel(self) -> int:
+        """How many entries it holds."""
+        shape = tuple(self.parameter.shape) or (1,)
+        return self.parameter.numel() // shape[self.slice.axis] * self.slice.length
+
+    @property
     def param_group(self) -> dict[str, Any] | None:
         """The optimizer's own dict as it is now: what a scheduler writes is seen here.
 

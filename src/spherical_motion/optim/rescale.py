@@ -14,15 +14,18 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.running_statistics import (
+    PROBE,
+    Following,
     has_running_statistics,
     scale_buffers_,
-    statistics_factors,
+    statistics_following,
+    statistics_shifts,
 )
 from spherical_motion.optim.settings import SettingsWatch
 from spherical_motion.optim.state import merged_pieces, scale_state_, state_powers
@@ -33,9 +36,6 @@ __all__ = ["RescaleOnDecay", "equilibrium_norm_ratio"]
 
 THRESHOLD = 1.1
 """A cosine from 0.1 to 1e-4 is followed in 18 rescalings of SGD, one each time it fell by 1.46."""
-
-PROBE = 2.0
-"""The factor at which running statistics are probed; a power of two rounds nothing."""
 
 UNIT = {"unit_grad_sq": 1.0, "numel": 1.0, "unit_grad_rms": 1.0, "correlation": 1.0}
 
@@ -86,7 +86,8 @@ class RescaleOnDecay:
         optimizer: steps them; its state is rescaled too.
         groups: what to rescale, from `find_groups`.
         example_inputs: needed where the model keeps running statistics, to measure which of them
-            follow the weights; as for `find_groups`.
+            follow the weights; as for `find_groups`. They are kept, and run through the model at
+            each rescaling, only if a bias in front of a batch norm makes that necessary.
         threshold: rescale only once ‖w*‖ has moved by more than this factor since the last
             rescaling, so that a cosine does not rescale at each step; 1 follows every change.
         skip_warmup: see above.
@@ -149,6 +150,8 @@ class RescaleOnDecay:
         self._watch = SettingsWatch(optimizer, self.members, name)
         self._pieces = [merged_pieces(self.members, own) for own in self._watch.groups_of]
         self._statistics = self._probe(example_inputs)
+        shifted = any(found.shifted for found in self._statistics)
+        self._example_inputs = example_inputs if shifted else None
         self._reference: list[HyperParameters | None] = [None] * len(self._watch)
         self._fallen = [False] * len(self._watch)
         self._check_theory()
@@ -240,13 +243,13 @@ class RescaleOnDecay:
             # Taken at the old weights, and about to be used at the new ones.
             if piece.parameter.grad is not None:
                 piece.of(piece.parameter.grad).mul_(1.0 / c)
-        scale_buffers_(self._model, {n: c**p for n, p in self._statistics[index].items()})
+        self._scale_statistics(index, c)
 
     def _tell(self, index: int, c: float, old: HyperParameters, new: HyperParameters) -> None:
         if self._on_event is not None:
             self._on_event(
                 "rescaled",
-                groups=[self.members.groups[i].name for i in self._watch.groups_of[index]],
+                groups=[group.name for group in self._groups(index)],
                 factor=c,
                 lr=new.lr,
                 weight_decay=new.weight_decay,
@@ -256,25 +259,30 @@ class RescaleOnDecay:
                 momentum_before=old.momentum,
             )
 
-    def _probe(self, example_inputs: Any) -> list[dict[str, Tensor]]:
-        """Per param group: running statistic → the power of c by which it is multiplied."""
+    def _probe(self, example_inputs: Any) -> list[Following]:
+        """How running statistics follow each param group's weights when these are doubled."""
         if not has_running_statistics(self._model):
-            return [{}] * len(self._watch)
+            return [Following({}, ())] * len(self._watch)
         if example_inputs is None:
             raise InvalidArgument(
                 "RescaleOnDecay(example_inputs=...) is needed: the model keeps running statistics, "
                 "which must follow the weights for eval mode to compute the same, and which of "
                 "them do is measured. Pass a batch as to find_groups."
             )
-        found = []
-        for own in self._watch.groups_of:
-            groups = [self.members.groups[i] for i in own]
-            factors = statistics_factors(
-                self._model, groups, [PROBE] * len(groups), example_inputs
-            )
-            powers = {n: (f.log2() / math.log2(PROBE)).round() for n, f in factors.items()}
-            found.append(powers)
-        return found
+        return [
+            statistics_following(self._model, own, [PROBE] * len(own), example_inputs)
+            for own in map(self._groups, range(len(self._watch)))
+        ]
+
+    def _groups(self, index: int) -> list[InvariantGroup]:
+        return [self.members.groups[i] for i in self._watch.groups_of[index]]
+
+    def _scale_statistics(self, index: int, c: float) -> None:
+        found = self._statistics[index]
+        shifts = statistics_shifts(self._model, self._groups(index), found, self._example_inputs)
+        # The powers are whole numbers, known exactly.
+        powers = {n: (p.log2() / math.log2(PROBE)).round() for n, p in found.factors.items()}
+        scale_buffers_(self._model, {n: c**power for n, power in powers.items()}, shifts)
 
     def _check_theory(self) -> None:
         for hp in self._watch.settings():

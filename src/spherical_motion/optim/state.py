@@ -9,6 +9,7 @@ Adam, which divides by the root of its second moment, would step 1/c times too f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -96,7 +97,7 @@ def scale_state_(
     >>> w.grad = torch.ones(2, 3)
     >>> optimizer.step()
     >>> from spherical_motion.vocabulary import Slice
-    >>> piece = Piece(w, Slice("w", 0, 0, 1), optimizer.param_groups[0], "w")
+    >>> piece = Piece(w, Slice("w", 0, 0, 1), (optimizer, 0), "w")
     >>> scale_state_(optimizer, [piece], 2.0)
     >>> optimizer.state[w]["momentum_buffer"][:, 0]
     tensor([0.5000, 1.0000])
@@ -139,7 +140,7 @@ def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
             if run and run[-1].slice.stop == piece.slice.start:
                 s = run[-1].slice
                 joined = Slice(s.parameter, s.axis, s.start, piece.slice.stop)
-                run[-1] = Piece(piece.parameter, joined, run[-1].param_group, piece.name)
+                run[-1] = dataclasses.replace(run[-1], slice=joined)
             else:
                 run.append(piece)
         merged += run

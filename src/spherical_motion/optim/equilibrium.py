@@ -203,11 +203,7 @@ def _measure(
     for batch in batches:
         with torch.enable_grad():
             value = loss(batch)
-        if not (isinstance(value, Tensor) and value.numel() == 1 and bool(value.isfinite())):
-            raise InvalidArgument(
-                f"{_WHERE}(loss=...) must return a finite scalar tensor, got {value!r} on batch "
-                f"{count}. Average over the batch; check the inputs."
-            )
+        _check_loss(value, count)
         found = iter(torch.autograd.grad(value.reshape(()), trained, allow_unused=True))
         grads = [next(found) if p.requires_grad else None for p in parameters]
         square += members.sums(grads, grads)
@@ -224,6 +220,21 @@ def _measure(
     means = [None if s is None else (s / count).sqrt() for s in squares]
     root = members.sums(ones, means) if roots else zeros
     return _Seen((square / count).cpu().numpy(), (along / count).cpu().numpy(), root.cpu().numpy())
+
+
+def _check_loss(value: Any, batch: int) -> None:
+    if not isinstance(value, Tensor):
+        found = f"a {type(value).__name__}"
+    elif value.numel() != 1:
+        found = f"shape {tuple(value.shape)}"
+    elif not value.isfinite():
+        found = f"{value.item()}"
+    else:
+        return
+    raise InvalidArgument(
+        f"{_WHERE}(loss=...) must return a finite scalar tensor, got {found} on batch {batch}. "
+        "Average over the batch; check the inputs."
+    )
 
 
 def _check_defect(

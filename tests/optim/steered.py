@@ -54,7 +54,7 @@ def whole(name: str, parameter: torch.Tensor) -> InvariantGroup:
 class Loose(nn.Module):
     """One parameter and no forward: its gradients are written by hand."""
 
-    def __init__(self, *shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
+    def __init__(self, *shape: int, dtype: torch.dtype = torch.float64, seed: int = 99) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.weight = nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -82,14 +83,23 @@ def digits(
     dtype: torch.dtype = torch.float64, granularity: Any = "layer"
 ) -> tuple[nn.Module, torch.Tensor, torch.Tensor, tuple[InvariantGroup, ...]]:
     """A small residual network with batch norm, without its ε, a batch and its groups."""
+    model, x, y = _digits(dtype)
+    return model, x, y, _groups_of_digits(granularity)
+
+
+def _digits(dtype: torch.dtype) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     model = DigitsResNet(4).to(dtype)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-30
-    x = torch.randn(24, 1, 8, 8, dtype=dtype)
-    y = torch.randint(0, 10, (24,))
-    return model, x, y, smd.find_groups(model, x, granularity)
+    return model, torch.randn(24, 1, 8, 8, dtype=dtype), torch.randint(0, 10, (24,))
+
+
+@functools.cache
+def _groups_of_digits(granularity: Any) -> tuple[InvariantGroup, ...]:
+    model, x, _ = _digits(torch.float64)
+    return smd.find_groups(model, x, granularity)
 
 
 def backward(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import spherical_motion as smd
-from spherical_motion import sphere, theory
+from spherical_motion import theory
 from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory
 from spherical_motion.optim.rescale import RescaleOnDecay, equilibrium_norm_ratio
 from spherical_motion.optim.rotational import Rotational
@@ -136,7 +136,8 @@ def test_all_members_are_rescaled_and_their_gradients_fit_the_new_weights():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     train(model, optimizer, x, y, 3)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    buffers = {n: optimizer.state[p]["momentum_buffer"].clone() for n, p in model.named_parameters()}
+    state = {n: optimizer.state[p] for n, p in model.named_parameters()}
+    buffers = {n: held["momentum_buffer"].clone() for n, held in state.items()}
     c = 10 ** (-1 / 4)
     optimizer.zero_grad()
     backward(model, x, y)
@@ -213,8 +214,8 @@ def test_beside_any_scheduler_the_weights_are_scaled_for_the_settings(name, thre
         hp = HyperParameters.from_param_group("SGD", optimizer.param_groups[0])
         optimizer.step()
         if hp.lr > 0:
-            reference = rescale._reference[0]
-            assert abs(math.log(equilibrium_norm_ratio(reference, hp))) <= math.log(threshold) + 1e-9
+            short = abs(math.log(equilibrium_norm_ratio(rescale._reference[0], hp)))
+            assert short <= math.log(threshold) + 1e-9
         for kind, data in events[seen:]:
             factor *= data["factor"]
             assert kind == "rescaled"
@@ -438,13 +439,13 @@ def test_groups_that_are_not_invariant_are_refused(group, message):
 def test_other_bad_input_is_refused_with_a_remedy():
     model = Loose(3, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-2)
-    with pytest.raises(InvalidArgument, match="threshold=.*>= 1, got 0.5"):
+    with pytest.raises(InvalidArgument, match=r"threshold=.*>= 1, got 0.5"):
         RescaleOnDecay(model, optimizer, [model.group], threshold=0.5)
     elsewhere = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
-    with pytest.raises(InvalidArgument, match="'weight'.*stepped by no optimizer"):
+    with pytest.raises(InvalidArgument, match=r"'weight'.*stepped by no optimizer"):
         RescaleOnDecay(model, elsewhere, [model.group])
     scheduler = lr_scheduler.StepLR(optimizer, 1)
-    with pytest.raises(InvalidArgument, match="expects a torch.optim.Optimizer, got StepLR"):
+    with pytest.raises(InvalidArgument, match=r"expects a torch.optim.Optimizer, got StepLR"):
         RescaleOnDecay(model, scheduler, [model.group])  # pyright: ignore
     unheard = Unheard(model.parameters(), lr=0.1, weight_decay=1e-2)
     with pytest.raises(NoTheory, match=r"Pass factor=callable\(old, new\)"):
@@ -456,5 +457,5 @@ def test_other_bad_input_is_refused_with_a_remedy():
         assert float(model.weight.detach().norm()) / norm == pytest.approx(0.5, rel=1e-2)
     net = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=1e-2)
-    with pytest.raises(InvalidArgument, match="example_inputs=.*is needed"):
+    with pytest.raises(InvalidArgument, match=r"example_inputs=.*is needed"):
         RescaleOnDecay(net, optimizer, [whole("0.weight", net[0].weight)])

@@ -73,7 +73,7 @@ def test_a_bias_before_batch_norm_stays_in_the_mean():
     assert [g.parameters for g in groups] == [("0.weight",)]
     net(x + 1.0)
     expected = net.eval()(x).detach()
-    with pytest.raises(ModelError, match="1.running_mean hold something that does not follow"):
+    with pytest.raises(ModelError, match=r"1.running_mean hold something that does not follow"):
         statistics_factors(net, groups, [3.0], x)
     rescale_statistics_(net, groups, [3.0], x)
     with torch.no_grad():

@@ -129,7 +129,7 @@ def test_unknown_state_is_refused_before_anything_is_changed():
 
 
 def test_unknown_class_is_refused_with_a_remedy():
-    with pytest.raises(NoTheory, match="Unheard.*Pass powers="):
+    with pytest.raises(NoTheory, match=r"Unheard.*Pass powers="):
         state_powers(Unheard([nn.Parameter(torch.ones(2))]))
     assert state_powers(Unheard([nn.Parameter(torch.ones(2))]), {"m": -1}) == {"m": -1}
 

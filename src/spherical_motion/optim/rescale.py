@@ -197,8 +197,8 @@ class RescaleOnDecay:
         reference, fallen = list(state["reference"]), list(state["fallen"])
         if len(reference) != len(self._reference):
             raise InvalidArgument(
-                f"RescaleOnDecay.load_state_dict: expected {len(self._reference)} param groups with "
-                f"invariant members, got {len(reference)}. Rebuild it with the groups and the "
+                f"RescaleOnDecay.load_state_dict: expected {len(self._reference)} param groups "
+                f"with invariant members, got {len(reference)}. Rebuild it with the groups and the "
                 "optimizer it was saved with."
             )
         self._reference = [hp and HyperParameters(**hp) for hp in reference]

@@ -106,9 +106,7 @@ def _rotate(addresses, sizes, tiles, first, chosen, angle, radius, turns, lost):
                 _add_float32(after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], sums)
             else:
                 _add_float64(after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], sums)
-        a, b, radius[g] = _turn(
-            sums[0], sums[1], sums[2], angle[g], radius[g], turns[g], lost[g]
-        )
+        a, b, radius[g] = _turn(sums[0], sums[1], sums[2], angle[g], radius[g], turns[g], lost[g])
         if a == 1.0 and b == 1.0:
             continue
         # Backwards: what was summed last is still in the nearest cache.

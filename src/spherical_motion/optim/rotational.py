@@ -174,7 +174,9 @@ class Rotational:
         try:
             return equilibrium_angle(hp, correlation=self._correlation)
         except NoTheory as error:
-            raise NoTheory(f"Rotational: {error} Or pass angle=callable(settings, group).") from None
+            raise NoTheory(
+                f"Rotational: {error} Or pass angle=callable(settings, group)."
+            ) from None
 
     def _lay_out(self, radius: Tensor) -> None:
         """Take the memory, for weights that lie as they do now; again after they were moved."""

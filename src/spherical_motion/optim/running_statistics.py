@@ -255,7 +255,7 @@ def _taken(
     start: Mapping[str, Tensor],
     example_inputs: Any,
 ) -> dict[str, Tensor]:
-    """This batch's statistics by buffer name."""
+    """The batch's own statistics by buffer name."""
     ends = []
     # What a buffer of zeros ends as is the momentum times the statistic; what one of ones has
     # more is 1 - momentum.

@@ -62,8 +62,7 @@ class SettingsWatch:
     def changed(self) -> Iterator[tuple[int, HyperParameters]]:
         """(index, settings) of each watched param group that differs from the last call."""
         for index, group in enumerate(self._param_groups()):
-            seen = tuple(group.get(key) for key in FOLLOWED)
-            seen = tuple(float(v) if isinstance(v, torch.Tensor) else v for v in seen)
+            seen = tuple(_plain(group.get(key)) for key in FOLLOWED)
             if seen != self._seen[index]:
                 self._seen[index] = seen
                 yield (
@@ -77,6 +76,10 @@ class SettingsWatch:
 
     def _param_groups(self) -> list[dict[str, Any]]:
         return [self._optimizer.param_groups[number] for number in self._numbers]
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, torch.Tensor) else value
 
 
 def _class_name(optimizer: torch.optim.Optimizer) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -147,7 +148,7 @@ def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
     return merged
 
 
-def _is_per_entry(name: str, value: object, parameter: torch.Tensor) -> bool:
+def _is_per_entry(name: str, value: Any, parameter: torch.Tensor) -> bool:
     """Whether a state value has an entry for each entry of the parameter; counters do not."""
     return (
         isinstance(value, torch.Tensor)

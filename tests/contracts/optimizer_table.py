@@ -60,6 +60,32 @@ def steered(kind: Any, joined: bool = False, **settings: Any) -> Case:
     return Case(make, keeps_radius=True, joined=joined)
 
 
+def rotated(kind: type[torch.optim.Optimizer], free: bool, **settings: Any) -> Case:
+    """An optimizer of torch inside `Rotational`, which holds every group at its radius.
+
+    `free`: its direction does not depend on that radius; a buffer that holds earlier pulls of L2
+    decay, and Adam's epsilon, make it.
+    """
+
+    def make(model: nn.Module, groups: Sequence[InvariantGroup], **options: Any) -> Made:
+        made: Any = kind(model.parameters(), **settings, **options)  # pyright: ignore
+        return made, [optim.Rotational(model, made, groups)]
+
+    # A copy of an optimizer takes no hooks along.
+    return Case(make, keeps_radius=free, copies=False)
+
+
+def rescaled(kind: type[torch.optim.Optimizer], **settings: Any) -> Case:
+    """An optimizer of torch beside `RescaleOnDecay`."""
+
+    def make(model: nn.Module, groups: Sequence[InvariantGroup], **options: Any) -> Made:
+        made: Any = kind(model.parameters(), **settings, **options)  # pyright: ignore
+        images = torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0)).double()
+        return made, [optim.RescaleOnDecay(model, made, groups, images)]
+
+    return Case(make, copies=False)
+
+
 def from_sgd(model: nn.Module, groups: Sequence[InvariantGroup], **options: Any) -> Made:
     maximize = options.pop("maximize", False)
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=0.01, maximize=maximize)
@@ -115,5 +141,12 @@ OPTIMIZERS: dict[str, Case] = {
     "AdaGradG, one layer": steered(optim.AdaGradG, True, lr=0.7, beta=0.99, other=ADAMW),
     "AdaGradG from SGD": Case(from_sgd, keeps_radius=True, starts_from_norm=True),
     "AdamG, filters": steered(optim.AdamG, lr=0.02, other=ADAMW),
+    "Rotational SGD": rotated(torch.optim.SGD, True, lr=0.05, weight_decay=1e-2),
+    "Rotational SGD, momentum": rotated(
+        torch.optim.SGD, False, lr=0.05, momentum=0.9, weight_decay=1e-2
+    ),
+    "Rotational AdamW": rotated(torch.optim.AdamW, False, lr=1e-2, weight_decay=0.1),
+    "RescaleOnDecay SGD": rescaled(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-2),
+    "RescaleOnDecay AdamW": rescaled(torch.optim.AdamW, lr=1e-2, weight_decay=0.1),
     "AdamG, one layer": steered(optim.AdamG, True, lr=0.02, other=SGDM),
 }

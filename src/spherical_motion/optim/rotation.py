@@ -34,7 +34,8 @@ def coefficients(
 ) -> tuple[Tensor, Tensor]:
     """A and B for each group, shape (groups,), float64; the reference for the compiled loops.
 
-    * a group of norm 0 (A = B = 1), or a step that is not finite, is left to the optimizer;
+    * a group of norm 0, one that was not stepped at all, or a step that is not finite (A = B = 1)
+      is left as it is, to the bit;
     * without a tangential part, or where there is nothing to turn (`turns` False: one entry), the
       weights stay where they were (B = 0), on their radius.
 
@@ -49,7 +50,7 @@ def coefficients(
     b = torch.where(turning, radius * angle.sin() / length, torch.zeros_like(dd))
     cosine = torch.where(turning, angle.cos(), torch.ones_like(angle))
     a = radius * cosine / ww.sqrt() - b * wd / ww
-    left = ~((ww > 0) & torch.isfinite(dd) & torch.isfinite(wd) & torch.isfinite(ww))
+    left = ~((ww > 0) & (dd != 0) & torch.isfinite(dd) & torch.isfinite(wd) & torch.isfinite(ww))
     return a.masked_fill(left, 1.0), b.masked_fill(left, 1.0)
 
 

@@ -81,7 +81,9 @@ _add_float64, _combine_float64 = _loops(types.float64)
 @numba.njit(nogil=True)
 def _turn(ww, wd, dd, angle, radius, turns, lost):
     """(A, B, radius) of one group, as `rotation.coefficients` has them."""
-    if not (ww > 0.0 and math.isfinite(ww) and math.isfinite(wd) and math.isfinite(dd)):
+    if not (
+        ww > 0.0 and dd != 0.0 and math.isfinite(ww) and math.isfinite(wd) and math.isfinite(dd)
+    ):
         return 1.0, 1.0, radius
     norm = math.sqrt(ww)
     if not radius > 0.0:

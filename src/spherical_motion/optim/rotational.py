@@ -42,13 +42,15 @@ class Rotational:
     What happens at the edges:
 
     * lr or weight decay 0 (a warm-up's first step): Δ* is 0, the group stands still;
-    * no gradient, a zero gradient, a step the GradScaler skipped, a group of one entry: no
-      direction to turn to, the group stays where it was, undecayed;
+    * no gradient, a step the GradScaler skipped: the group is not touched;
+    * a zero gradient, a group of one entry: no direction to turn to, the group stays where it was,
+      undecayed;
     * a group of norm 0: left to the optimizer until it has one, and from then on held there;
     * a step that is not finite: left as it is, so that it is seen.
 
-    `step(closure)` works, the pull of weight decay is radial and falls away, and running statistics
-    of norm layers have nothing to follow. A monitor records the rotated weights, whichever was
+    `step(closure)` works. The pull of weight decay is radial and falls away; with momentum and L2
+    decay the buffer holds the pulls of earlier steps too, which the weights have since turned away
+    from, as in ordinary training. Running statistics of norm layers have nothing to follow. A monitor records the rotated weights, whichever was
     attached first. Memory: one copy of the weights, taken here.
 
     Args:
@@ -74,7 +76,7 @@ class Rotational:
     ...     model(x)[:, 0].exp().sum().backward()
     ...     optimizer.step()
     ...     rotational.angles()["0"]
-    0.044725086...
+    0.0447250...
     >>> angle = torch.atan2((model[0].weight - before).norm() / 2, before.norm()) * 2
     >>> round(float(angle.detach()), 4)                                       # radians
     0.0447

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -74,8 +76,10 @@ def test_sums_of_millions_of_float32_are_exact_to_ten_digits() -> None:
     members = bind(layer, [group("fc", Slice("weight", 0, 0, 1200))])
     expected = math.sqrt(math.fsum((layer.weight.detach().double() ** 2).flatten().tolist()))
     assert members.norms().item() == pytest.approx(expected, rel=1e-10)
-    running = layer.weight.detach().flatten().square().cumsum(0)[-1].sqrt().item()
-    assert abs(running / expected - 1.0) > 1e-8, "float32 would have done, then"
+    squares = layer.weight.detach().flatten().square().numpy()
+    assert squares.dtype == np.float32
+    running = math.sqrt(np.cumsum(squares)[-1])
+    assert abs(running / expected - 1.0) > 1e-6, "a running float32 sum would have done, then"
 
 
 def test_scaling_touches_the_groups_and_nothing_else(net: Net) -> None:
@@ -121,7 +125,7 @@ def test_compiled_passes_are_the_torch_ones(
         fast.update(ours[0], g, ours[1] or None, factors)
         slow.update(theirs[0], g, theirs[1] or None, factors)
         TorchPasses(members, foreach=True).update(each[0], g, each[1] or None, factors)
-        for a, b, c in zip(sum(ours, []), sum(theirs, []), sum(each, []), strict=True):
+        for a, b, c in zip(*map(itertools.chain.from_iterable, (ours, theirs, each)), strict=True):
             size = b.abs().max().item()
             torch.testing.assert_close(a, b, rtol=rounding, atol=rounding * size)
             assert torch.equal(b, c)
@@ -196,14 +200,12 @@ def test_unproven_groups_can_be_vouched_for(net: Net) -> None:
 
 def test_who_steps_a_group_is_checked(net: Net) -> None:
     foreign = torch.optim.SGD(Net().parameters(), lr=0.1)
-    with pytest.raises(
-        InvalidArgument, match="stepped by no optimizer.*'conv.weight'|'conv.weight'"
-    ):
+    with pytest.raises(InvalidArgument, match=r"'conv.weight' of group .* stepped by no optimizer"):
         bind(net, mixed_groups(), foreign)
     torch_groups = [{"params": [p], "lr": 0.1 * (1 + i)} for i, p in enumerate(net.fc.parameters())]
     uneven = torch.optim.SGD(torch_groups)
     fc = [mixed_groups()[3]]
-    with pytest.raises(InvalidArgument, match="different lr.*'fc.weight' with 0.1.*0.2"):
+    with pytest.raises(InvalidArgument, match=r"different lr.*'fc.weight' with 0.1.*0.2"):
         bind(net, fc, uneven)
     assert bind(net, fc, uneven, mixed=True).owner(0)["lr"] == 0.1
 

@@ -28,7 +28,7 @@ from spherical_motion.optim._passes_cpu import CpuPasses
 from spherical_motion.optim.members import Members
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["NormedOptimizer", "check_radius", "common_settings", "split_off"]
+__all__ = ["NormedOptimizer", "check_radius", "common_settings", "root", "split_off"]
 
 VECTORS = ("group_moment", "group_radius", "group_steps")
 """State of a whole param group, one number a group."""
@@ -182,23 +182,23 @@ class NormedOptimizer(Optimizer):
         passes = self._passes_of(number, group)
         state = self._group_state(members)
         sums = passes.sums(x, g, m)
-        active = self._active(number, members, present)
         if number not in self._can_turn:
             numbers = [sum(piece.numel for piece in own) for own in members.pieces]
             self._can_turn[number] = torch.tensor(numbers, device=sums.device) > 1
         factors, after = self._turn(group, sums, state, self._can_turn[number])
-        still = torch.zeros_like(factors)
-        still[:, 0] = 1.0
-        if self.has_momentum:
-            still[:, 5] = 1.0
-        passes.update(x, g, m, torch.where(active[:, None], factors, still))
+        if not all(present):
+            active = self._active(number, members, present)
+            still = [float(name in "AF") for name in "ABCDEF"[: len(factors)]]
+            factors = [torch.where(active, f, s) for f, s in zip(factors, still, strict=True)]
+            after = {key: torch.where(active, v, state[key]) for key, v in after.items()}
+        passes.update(x, g, m, torch.stack(factors, dim=1))
         for key, value in after.items():
-            state[key].copy_(torch.where(active, value, state[key]))
+            state[key].copy_(value)
 
     def _turn(
         self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Factors for `Passes.update` and the next state, for every group from its products."""
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Columns of factors for `Passes.update`, and the next state, from the inner products."""
         raise NotImplementedError
 
     def _group_state(self, members: Members) -> dict[str, Tensor]:
@@ -304,6 +304,15 @@ def common_settings(
     if foreach and fused:
         raise InvalidArgument(f"{where}: foreach and fused cannot both be True. Leave one out.")
     return {"maximize": maximize, "foreach": foreach, "fused": fused}
+
+
+def root(x: Tensor) -> Tensor:
+    """√x, without the threads that torch wakes for `sqrt` of some thousand numbers already.
+
+    >>> root(torch.tensor([0.0, 4.0]))
+    tensor([0., 2.])
+    """
+    return x.rsqrt().reciprocal()
 
 
 def check_radius(where: str, radius: float | None) -> None:

@@ -22,6 +22,7 @@ from spherical_motion.optim._normed import (
     NormedOptimizer,
     check_radius,
     common_settings,
+    root,
     split_off,
 )
 from spherical_motion.optim._others import other_settings
@@ -256,7 +257,7 @@ class AdaGradG(NormedOptimizer):
 
     def _turn(
         self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         xx, xg, gg = sums.unbind(dim=1)
         somewhere = xx > 0
         square = torch.where(somewhere, xx, 1.0)
@@ -281,8 +282,8 @@ class AdaGradG(NormedOptimizer):
         rate = torch.where(can_turn, rate, 0.0)
 
         # x̂ - rate·g̃ has length √(1 + rate²|g̃|²), as g̃ is tangential.
-        radius = self._radius(group, state, xx.sqrt())
-        scale = radius / (square * (1.0 + rate * rate * unit_sq)).sqrt()
+        radius = self._radius(group, state, root(xx))
+        scale = radius * (square * (1.0 + rate * rate * unit_sq)).rsqrt()
         sign = -1.0 if group["maximize"] else 1.0
         of_x = scale * (1.0 + sign * rate * xg)
         of_g = -sign * scale * rate * xx
@@ -291,7 +292,7 @@ class AdaGradG(NormedOptimizer):
         of_x = torch.where(somewhere, of_x, 1.0)
         of_g = torch.where(somewhere, of_g, plain)
         kept = torch.where(somewhere, radius, 0.0)
-        return torch.stack([of_x, of_g], dim=1), {"group_moment": moment, "group_radius": kept}
+        return [of_x, of_g], {"group_moment": moment, "group_radius": kept}
 
 
 def _inverse_root(moment: Tensor) -> Tensor:

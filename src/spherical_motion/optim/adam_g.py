@@ -13,6 +13,7 @@ from spherical_motion.optim._normed import (
     NormedOptimizer,
     check_radius,
     common_settings,
+    root,
     split_off,
 )
 from spherical_motion.optim._others import other_settings
@@ -108,13 +109,13 @@ class AdamG(NormedOptimizer):
 
     def _turn(
         self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         xx, xg, gg, xm, mm, mg = sums.unbind(dim=1)
         (beta1, beta2), lr = group["betas"], group["lr"]
         sign = -1.0 if group["maximize"] else 1.0
         somewhere = xx > 0
         square = torch.where(somewhere, xx, 1.0)
-        norm = square.sqrt()
+        norm = root(square)
 
         # The new momentum as a mix of x, g and m; each part is made tangential, which rounding
         # and whoever else moves the weights undo.
@@ -127,11 +128,11 @@ class AdamG(NormedOptimizer):
 
         steps = state["group_steps"] + 1.0
         moment = beta2 * state["group_moment"] + (1.0 - beta2) * square * g_sq
-        size = (moment / (1.0 - beta2**steps)).sqrt() + group["eps"]
+        size = root(moment / (1.0 - beta2**steps)) + group["eps"]
         rate = torch.where(can_turn, lr / (1.0 - beta1**steps) / size, 0.0)
 
         # x̂ - rate·u has length √(1 + rate²|u|²); the same turn takes u to its new tangent.
-        stretch = (1.0 + rate * rate * length_sq).sqrt()
+        stretch = root(1.0 + rate * rate * length_sq)
         radius = self._radius(group, state, norm)
         of_x = radius / stretch * (1.0 / norm - rate * u_x)
         of_g = -radius / stretch * rate * u_g
@@ -142,17 +143,8 @@ class AdamG(NormedOptimizer):
 
         plain = -sign * self.param_groups[group["others"]]["lr"]
         turns = somewhere & can_turn
-        factors = torch.stack(
-            [
-                torch.where(somewhere, of_x, 1.0),
-                torch.where(somewhere, of_g, plain),
-                torch.where(turns, of_m, 0.0),
-                torch.where(turns, m_x, 0.0),
-                torch.where(turns, m_g, 0.0),
-                torch.where(turns, m_m, 0.0),
-            ],
-            dim=1,
-        )
+        factors = [torch.where(somewhere, of_x, 1.0), torch.where(somewhere, of_g, plain)]
+        factors += [torch.where(turns, factor, 0.0) for factor in (of_m, m_x, m_g, m_m)]
         after = {
             "group_moment": torch.where(somewhere, moment, 0.0),
             "group_radius": torch.where(somewhere, radius, 0.0),

@@ -146,7 +146,8 @@ def scale_to_equilibrium(
         known: dict[str, Any] = {"unit_grad_sq": unit_grad_sq[i], "numel": group.numel}
         if roots:
             known["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
-        after[i] = equilibrium_norm(settings[i], **{**known, **given})
+        known.update(given)
+        after[i] = equilibrium_norm(settings[i], **known)
     result = EquilibriumStart(members.names, before, after, unit_grad_sq, defect, left)
     _apply(model, optimizer, members, result.factors, example_inputs)
     if on_event is not None:

@@ -30,6 +30,9 @@ class StepHooks:
         before: run before each step, and before earlier hooks.
         after: run after each step, and before earlier hooks; None for no hook.
 
+    Attributes:
+        has_closure: whether the step that is being taken was given a closure.
+
     Raises:
         AlreadyAttached: something acts on this optimizer already.
     """
@@ -43,7 +46,14 @@ class StepHooks:
     ) -> None:
         self.refuse_second(optimizer, owner)
         self._optimizer = weakref.ref(optimizer)
-        self._handles = [_first(optimizer.register_step_pre_hook(lambda *_: before()))]
+        self.has_closure = False
+
+        def hook(_: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            # torch passes the optimizer itself as the first argument.
+            self.has_closure = any(given is not None for given in (*args[1:], *kwargs.values()))
+            before()
+
+        self._handles = [_first(optimizer.register_step_pre_hook(hook))]
         if after is not None:
             self._handles.append(_first(optimizer.register_step_post_hook(lambda *_: after())))
         _attached[optimizer] = owner

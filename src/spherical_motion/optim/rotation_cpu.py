@@ -35,13 +35,18 @@ SHARE = 131_072
 
 
 def _loops(scalar: types.Float) -> tuple[Any, Any]:
-    """Compiled functions that sum a tile (w, before) and that combine it in place."""
+    """Compiled functions that sum a tile and that combine it in place.
+
+    `other` is where the weights before the step lie if `factor` is NaN; otherwise the step is
+    `factor` times what lies there.
+    """
     pointer = _pointer_to(scalar)
     size = scalar.bitwidth // 8
     kind = np.float32 if size == 4 else np.float64
 
     @numba.njit(nogil=True, fastmath=FASTMATH)
-    def add_tile(after, before, outer, stride, inner, sums):
+    def add_tile(after, other, outer, stride, inner, factor, sums):
+        copied = math.isnan(factor)
         runs = max(1, BLOCK // inner)
         for first in range(0, outer, runs):
             for start in range(0, inner, BLOCK):
@@ -50,26 +55,41 @@ def _loops(scalar: types.Float) -> tuple[Any, Any]:
                 for run in range(first, min(first + runs, outer)):
                     shift = (run * stride + start) * size
                     after_run = pointer(after + shift)
-                    before_run = pointer(before + shift)
-                    for i in range(count):
-                        w = np.float64(before_run[i])
-                        d = np.float64(after_run[i]) - w
-                        ww += w * w
-                        wd += w * d
-                        dd += d * d
+                    other_run = pointer(other + shift)
+                    if copied:
+                        for i in range(count):
+                            w = np.float64(other_run[i])
+                            d = np.float64(after_run[i]) - w
+                            ww += w * w
+                            wd += w * d
+                            dd += d * d
+                    else:
+                        for i in range(count):
+                            d = factor * np.float64(other_run[i])
+                            w = np.float64(after_run[i]) - d
+                            ww += w * w
+                            wd += w * d
+                            dd += d * d
                 sums[0] += ww
                 sums[1] += wd
                 sums[2] += dd
 
     @numba.njit(nogil=True, fastmath=FASTMATH)
-    def combine_tile(after, before, outer, stride, inner, a, b):
+    def combine_tile(after, other, outer, stride, inner, factor, a, b):
+        copied = math.isnan(factor)
         for run in range(outer):
             after_run = pointer(after + run * stride * size)
-            before_run = pointer(before + run * stride * size)
-            for i in range(inner):
-                w = np.float64(before_run[i])
-                d = np.float64(after_run[i]) - w
-                after_run[i] = kind(a * w + b * d)
+            other_run = pointer(other + run * stride * size)
+            if copied:
+                for i in range(inner):
+                    w = np.float64(other_run[i])
+                    d = np.float64(after_run[i]) - w
+                    after_run[i] = kind(a * w + b * d)
+            else:
+                for i in range(inner):
+                    d = factor * np.float64(other_run[i])
+                    w = np.float64(after_run[i]) - d
+                    after_run[i] = kind(a * w + b * d)
 
     return add_tile, combine_tile
 
@@ -96,7 +116,7 @@ def _turn(ww, wd, dd, angle, radius, turns, lost):
 
 
 @numba.njit(nogil=True)
-def _rotate(addresses, sizes, tiles, first, chosen, angle, radius, turns, lost):
+def _rotate(addresses, sizes, factors, tiles, first, chosen, angle, radius, turns, lost):
     sums = np.zeros(3)
     for g in chosen:
         sums[:] = 0.0
@@ -105,9 +125,13 @@ def _rotate(addresses, sizes, tiles, first, chosen, angle, radius, turns, lost):
             shift = tiles[t, 1] * sizes[tensor]
             after, before = addresses[0, tensor] + shift, addresses[1, tensor] + shift
             if sizes[tensor] == 4:
-                _add_float32(after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], sums)
+                _add_float32(
+                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], sums
+                )
             else:
-                _add_float64(after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], sums)
+                _add_float64(
+                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], sums
+                )
         a, b, radius[g] = _turn(sums[0], sums[1], sums[2], angle[g], radius[g], turns[g], lost[g])
         if a == 1.0 and b == 1.0:
             continue
@@ -117,16 +141,31 @@ def _rotate(addresses, sizes, tiles, first, chosen, angle, radius, turns, lost):
             shift = tiles[t, 1] * sizes[tensor]
             after, before = addresses[0, tensor] + shift, addresses[1, tensor] + shift
             if sizes[tensor] == 4:
-                _combine_float32(after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], a, b)
+                _combine_float32(
+                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], a, b
+                )
             else:
-                _combine_float64(after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], a, b)
+                _combine_float64(
+                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], a, b
+                )
 
 
 def compile_rotation() -> None:
     """Compile for the types it is called with; takes time only once a process."""
     table, indices, numbers = types.int64[:, ::1], types.int64[::1], types.float64[::1]
     _rotate.compile(
-        (table, indices, table, indices, indices, numbers, numbers, types.boolean[::1], numbers)
+        (
+            table,
+            indices,
+            numbers,
+            table,
+            indices,
+            indices,
+            numbers,
+            numbers,
+            types.boolean[::1],
+            numbers,
+        )
     )
 
 
@@ -182,14 +221,25 @@ class CpuRotation:
         self._process = os.getpid()
         compile_rotation()
 
-    def __call__(self, before: Sequence[Tensor], angle: Tensor, radius: Tensor) -> None:
-        """See `TorchRotation.__call__`."""
+    def __call__(
+        self,
+        before: Sequence[Tensor],
+        angle: Tensor,
+        radius: Tensor,
+        factors: Sequence[float] | None = None,
+    ) -> None:
+        """See `TorchRotation.__call__`.
+
+        With `factors`, one for each parameter, `before` holds no earlier weights: the step was
+        `factors[i] * before[i]`, and the weights before it follow, up to their own rounding.
+        """
         weights = [p.detach() for p in self._members.parameters]
         addresses = np.array(
             [[w.data_ptr() for w in weights], [old.data_ptr() for old in before]], dtype=np.int64
         )
         shares = deque(self._shares)
-        numbers = angle.numpy(), radius.numpy()
+        steps = np.full(len(weights), math.nan) if factors is None else np.array(factors)
+        numbers = steps, angle.numpy(), radius.numpy()
         if self._process != os.getpid():  # the parent's threads do not exist here
             self._process, self._executor = os.getpid(), None
         helping = []
@@ -214,6 +264,7 @@ class CpuRotation:
         self,
         shares: deque[NDArray[np.int64]],
         addresses: NDArray[np.int64],
+        factors: NDArray[np.float64],
         angle: NDArray[np.float64],
         radius: NDArray[np.float64],
     ) -> None:
@@ -225,6 +276,7 @@ class CpuRotation:
             _rotate(
                 addresses,
                 self._sizes,
+                factors,
                 self._tiles,
                 self._first,
                 chosen,

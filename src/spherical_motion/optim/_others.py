@@ -99,7 +99,7 @@ def _sgd(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
         buffers,
         has_sparse_grad=any(part.grad.is_sparse for part in parts),
         foreach=settings["foreach"],
-        fused=settings["fused"],
+        fused=_fused(settings, parts),
         weight_decay=settings["weight_decay"],
         momentum=settings["momentum"],
         lr=settings["lr"],
@@ -134,7 +134,7 @@ def _adamw(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
         held.get("max_exp_avg_sq", []),
         held["step"],
         foreach=settings["foreach"],
-        fused=settings["fused"],
+        fused=_fused(settings, parts),
         amsgrad=settings["amsgrad"],
         beta1=beta1,
         beta2=beta2,
@@ -143,3 +143,16 @@ def _adamw(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
         eps=settings["eps"],
         maximize=settings["maximize"],
     )
+
+
+def _fused(settings: Mapping[str, Any], parts: Sequence[Part]) -> bool | None:
+    """Torch's compiled step for what lies on the CPU, where nothing else was asked for."""
+    if settings["fused"] is not None or settings["foreach"] is not None:
+        return settings["fused"]
+    fits = all(
+        part.tensor.is_cpu
+        and part.tensor.dtype in (torch.float32, torch.float64)
+        and not part.grad.is_sparse
+        for part in parts
+    )
+    return fits or None

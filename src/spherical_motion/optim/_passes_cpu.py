@@ -70,6 +70,8 @@ class CpuPasses:
         self._first_row = table.first[first_slice]
         self._sums = np.zeros((len(table.tiles), len(PRODUCTS)))
         self._shares = list(self._cut_shares())
+        self._flats: dict[str, tuple[list[int], list[NDArray[Any]]]] = {}
+        self._gradients: tuple[Sequence[Tensor], list[NDArray[Any]]] | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
@@ -79,7 +81,9 @@ class CpuPasses:
 
     def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
         """As `Passes.sums`."""
-        xs, gs = self._flat(x), self._flat(g)
+        xs, gs = self._kept("x", x), self._flat(g)
+        # The update that follows reads the same gradients; kept longer, they would fill memory.
+        self._gradients = (g, gs)
         tiles, sums = self._tiles, self._sums
         if m is None:
 
@@ -87,7 +91,7 @@ class CpuPasses:
                 _sum_two(xs[tensor], gs[tensor], tiles, start, stop, sums)
 
         else:
-            ms = self._flat(m)
+            ms = self._kept("m", m)
 
             def work(tensor: int, start: int, stop: int) -> None:
                 _sum_three(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, sums)
@@ -104,21 +108,33 @@ class CpuPasses:
         factors: Tensor,
     ) -> None:
         """As `Passes.update`."""
-        xs, gs = self._flat(x), self._flat(g)
+        same = self._gradients is not None and self._gradients[0] is g
+        xs = self._kept("x", x)
+        gs = self._gradients[1] if same and self._gradients else self._flat(g)
+        self._gradients = None
         tiles, groups = self._tiles, self._group_of_tile
         by_group: NDArray[np.float64] = np.ascontiguousarray(factors.numpy())
         if m is None:
 
             def work(tensor: int, start: int, stop: int) -> None:
-                _mix_two(xs[tensor], gs[tensor], tiles, start, stop, groups, by_group)
+                mix = _MIX_TWO[xs[tensor].itemsize]
+                mix(xs[tensor], gs[tensor], tiles, start, stop, groups, by_group)
 
         else:
-            ms = self._flat(m)
+            ms = self._kept("m", m)
 
             def work(tensor: int, start: int, stop: int) -> None:
-                _mix_three(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, groups, by_group)
+                mix = _MIX_THREE[xs[tensor].itemsize]
+                mix(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, groups, by_group)
 
         self._run(work)
+
+    def _kept(self, name: str, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
+        """`_flat` of tensors that are the same at every step, made anew only where one moved."""
+        at = [t.data_ptr() for t in tensors]
+        if name not in self._flats or self._flats[name][0] != at:
+            self._flats[name] = (at, self._flat(tensors))
+        return self._flats[name][1]
 
     def _flat(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
         """Each tensor as the line of numbers it is in memory, laid out like the weights."""
@@ -249,33 +265,49 @@ def _sum_three(x, g, m, tiles, start, stop, sums):
                 sums[row, 5] += mg
 
 
-@numba.njit(nogil=True, fastmath={"contract"})
-def _mix_two(x, g, tiles, start, stop, groups, factors):
-    for t in range(start, stop):
-        offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-        of_x, of_g = factors[groups[t], 0], factors[groups[t], 1]
-        for run in range(outer):
-            at = offset + run * stride
-            x_run = x[at : at + inner]
-            g_run = g[at : at + inner]
-            for i in range(inner):
-                x_run[i] = of_x * np.float64(x_run[i]) + of_g * np.float64(g_run[i])
+def _mixers(real: Any) -> tuple[Any, Any]:
+    """Loops that mix in the arithmetic of `real`, in which the tensors are kept.
+
+    A step changes weights by little. So that only the last addition rounds them, what is added is
+    computed by itself, unless A is far from 1.
+    """
+
+    @numba.njit(nogil=True, fastmath={"contract"})
+    def mix_two(x, g, tiles, start, stop, groups, factors):
+        for t in range(start, stop):
+            offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+            own = factors[groups[t]]
+            keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
+            base, of_x, of_g = real(keep), real(own[0] - keep), real(own[1])
+            for run in range(outer):
+                at = offset + run * stride
+                x_run = x[at : at + inner]
+                g_run = g[at : at + inner]
+                for i in range(inner):
+                    a = x_run[i]
+                    x_run[i] = base * a + (of_x * a + of_g * g_run[i])
+
+    @numba.njit(nogil=True, fastmath={"contract"})
+    def mix_three(x, g, m, tiles, start, stop, groups, factors):
+        for t in range(start, stop):
+            offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+            own = factors[groups[t]]
+            keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
+            base, of_x, of_g, of_m = real(keep), real(own[0] - keep), real(own[1]), real(own[2])
+            m_x, m_g, m_m = real(own[3]), real(own[4]), real(own[5])
+            for run in range(outer):
+                at = offset + run * stride
+                x_run = x[at : at + inner]
+                g_run = g[at : at + inner]
+                m_run = m[at : at + inner]
+                for i in range(inner):
+                    a, b, c = x_run[i], g_run[i], m_run[i]
+                    x_run[i] = base * a + (of_x * a + of_g * b + of_m * c)
+                    m_run[i] = m_x * a + m_g * b + m_m * c
+
+    return mix_two, mix_three
 
 
-@numba.njit(nogil=True, fastmath={"contract"})
-def _mix_three(x, g, m, tiles, start, stop, groups, factors):
-    for t in range(start, stop):
-        offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-        own = factors[groups[t]]
-        of_x, of_g, of_m, m_x, m_g, m_m = own[0], own[1], own[2], own[3], own[4], own[5]
-        for run in range(outer):
-            at = offset + run * stride
-            x_run = x[at : at + inner]
-            g_run = g[at : at + inner]
-            m_run = m[at : at + inner]
-            for i in range(inner):
-                a = np.float64(x_run[i])
-                b = np.float64(g_run[i])
-                c = np.float64(m_run[i])
-                x_run[i] = of_x * a + of_g * b + of_m * c
-                m_run[i] = m_x * a + m_g * b + m_m * c
+_MIXERS = {4: _mixers(np.float32), 8: _mixers(np.float64)}
+_MIX_TWO = {size: pair[0] for size, pair in _MIXERS.items()}
+_MIX_THREE = {size: pair[1] for size, pair in _MIXERS.items()}

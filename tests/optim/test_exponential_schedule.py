@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +18,9 @@ from torch.optim import lr_scheduler
 from spherical_motion import theory
 from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.invariance import find_groups
+from spherical_motion.monitor import Monitor
 from spherical_motion.optim import ExponentialSchedule, split_param_groups
+from spherical_motion.records import read
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
 DECAY, MOMENTUM = 5e-3, 0.9
@@ -411,6 +414,36 @@ def test_the_growth_of_an_epoch() -> None:
     torch.testing.assert_close(
         torch.tensor(rates, dtype=torch.float64), torch.from_numpy(reference.log_lrs)
     )
+
+
+def test_a_monitor_sees_the_angles_of_the_decayed_run(tmp_path: Path) -> None:
+    """Attached before or after, re-centring falls outside the steps it measures."""
+    angles = []
+    for undecayed, first in ((False, True), (True, True), (True, False)):
+        model, groups, split = build(Conv, 1e-30)
+        optimizer = torch.optim.SGD(split, momentum=MOMENTUM)
+        data, directory = list(batches(Conv, 330)), tmp_path / f"{undecayed}{first}"
+        schedule: list[ExponentialSchedule] = []
+        monitor = None
+        for attach_monitor in (first, not first):
+            if attach_monitor:
+                monitor = Monitor(model, optimizer, groups, directory, quiet=True)
+            elif undecayed:
+                options = {"example_inputs": data[0][0], "largest": 2.0}
+                on_event = None if monitor is None else monitor.event
+                schedule = [
+                    ExponentialSchedule(model, optimizer, groups, on_event=on_event, **options)
+                ]
+        assert monitor is not None
+        for x, y in data:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        monitor.close()
+        assert not undecayed or schedule[0]._steered[0].growth.bits >= 1
+        angles.append(read(directory).angle())
+    for grown in angles[1:]:
+        np.testing.assert_allclose(grown, angles[0], rtol=1e-9)
 
 
 # Living with torch

@@ -33,10 +33,12 @@ class Coverage:
             parameters are there once.
         reasons: bare name → why not, for every parameter that some group touches and that is
             not whole.
+        carrying: the groups that cover them; no two share entries.
     """
 
     whole: Mapping[str, nn.Parameter]
     reasons: Mapping[str, str]
+    carrying: tuple[InvariantGroup, ...]
 
 
 def cover(
@@ -100,7 +102,8 @@ def cover(
             break
         pending = kept
     whole = {name: parameters[name] for key, name in touched.items() if key in covering}
-    return Coverage(whole, {n: why for n, why in reasons.items() if n not in whole})
+    left = {name: why for name, why in reasons.items() if name not in whole}
+    return Coverage(whole, left, tuple(pending))
 
 
 def invariant_param_groups(
@@ -109,10 +112,11 @@ def invariant_param_groups(
     groups: Sequence[InvariantGroup],
     max_defect: float,
     where: str,
-) -> list[int]:
-    """Numbers of the param groups that hold nothing but parameters that are invariant as a whole.
+) -> dict[int, list[InvariantGroup]]:
+    """The param groups that hold nothing but parameters that are invariant as a whole.
 
-    One marked `"invariant": False` is left alone.
+    By number, with the groups that carry their parameters. One marked `"invariant": False` is left
+    alone.
 
     Raises:
         InvalidArgument: there is none, or one mixes invariant parameters with others.
@@ -121,14 +125,21 @@ def invariant_param_groups(
     home = {id(p): i for i, group in enumerate(param_groups) for p in group["params"]}
     coverage = cover(model, groups, lambda p: home.get(id(p)), max_defect=max_defect, where=where)
     whole = {id(parameter) for parameter in coverage.whole.values()}
-    chosen = []
+    named = dict(model.named_parameters(remove_duplicate=False))
+    full = bare_names(named)
+    chosen: dict[int, list[InvariantGroup]] = {}
     for index, group in enumerate(param_groups):
         inside = [id(parameter) in whole for parameter in group["params"]]
         if group.get("invariant") is False or not (any(inside) or group.get("invariant")):
             continue
         if not all(inside):
             raise InvalidArgument(_mixed(index, group, whole, model, coverage, where))
-        chosen.append(index)
+        chosen[index] = [
+            # Members of one group are all stepped alike, so the first speaks for them.
+            carrying
+            for carrying in coverage.carrying
+            if home.get(id(named[full[carrying.parameters[0]]])) == index
+        ]
     if not chosen:
         why = next(iter(coverage.reasons.items()), None)
         raise InvalidArgument(

@@ -21,7 +21,7 @@ from spherical_motion.optim.running_statistics import (
     scale_buffers_,
     statistics_factors,
 )
-from spherical_motion.vocabulary.groups import InvariantGroup, bare_names
+from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["ExponentialSchedule"]
 
@@ -71,8 +71,8 @@ class ExponentialSchedule(LRScheduler):
             the decayed run. Small enough by default for float16 activations. `math.inf` never
             does it, and raises when the rate leaves the weights' floating-point range.
         max_defect: groups with a larger defect count as not invariant.
-        on_event: called as `on_event("recentred", param_group=..., factor=...)`, say with
-            `monitor.event`.
+        on_event: called as `on_event("rescaled", groups=..., factor=...)` when weights are
+            re-centred, say with `monitor.event`.
 
     Raises:
         InvalidArgument: a scheduler of another optimizer; no param group to steer, or one that
@@ -128,8 +128,10 @@ class ExponentialSchedule(LRScheduler):
             raise InvalidArgument(f"{_WHERE}(largest=...) must be >= 2, got {largest}.")
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.largest, self.on_event = float(largest), on_event
-        self._steered = self._choose(groups, max_defect)
-        self._statistics = self._statistic_powers(groups, example_inputs)
+        moved = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
+        self._steered = [self._taken_over(index) for index in moved]
+        self._names = {index: [group.name for group in own] for index, own in moved.items()}
+        self._statistics = self._statistic_powers(moved, example_inputs)
         for steered in self._steered:
             self._tell(steered)
         self.base_lrs = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
@@ -205,21 +207,17 @@ class ExponentialSchedule(LRScheduler):
             self._tell(steered)
         self._note()
 
-    def _choose(self, groups: Sequence[InvariantGroup], max_defect: float) -> list[_Steered]:
-        """The param groups to steer; raises for one that mixes."""
-        chosen = []
-        for index in invariant_param_groups(self.model, self.optimizer, groups, max_defect, _WHERE):
-            group = self.optimizer.param_groups[index]
-            if isinstance(group["lr"], torch.Tensor):
-                raise InvalidArgument(
-                    f"{_WHERE}: param_groups[{index}]['lr'] must be a float, got a tensor. The "
-                    "rate is computed on the host at every step; pass lr=float(...)."
-                )
-            chosen.append(_Steered(index, float(group["lr"]), float(group["weight_decay"])))
-        return chosen
+    def _taken_over(self, index: int) -> _Steered:
+        group = self.optimizer.param_groups[index]
+        if isinstance(group["lr"], torch.Tensor):
+            raise InvalidArgument(
+                f"{_WHERE}: param_groups[{index}]['lr'] must be a float, got a tensor. The "
+                "rate is computed on the host at every step; pass lr=float(...)."
+            )
+        return _Steered(index, float(group["lr"]), float(group["weight_decay"]))
 
     def _statistic_powers(
-        self, groups: Sequence[InvariantGroup], example_inputs: Any
+        self, moved: dict[int, list[InvariantGroup]], example_inputs: Any
     ) -> dict[int, dict[str, torch.Tensor]]:
         """By param group, buffer name → the power of the weights' scale that it goes with."""
         if math.isinf(self.largest) or not has_running_statistics(self.model):
@@ -231,19 +229,10 @@ class ExponentialSchedule(LRScheduler):
                 "example_inputs=..., one batch as for find_groups."
             )
         powers = {}
-        for steered in self._steered:
-            members = self._member_names(steered)
-            moved = [g for g in groups if g.kind == "scale" and {*g.parameters} <= members]
-            found = statistics_factors(self.model, moved, [2.0] * len(moved), example_inputs)
-            powers[steered.index] = {
-                name: factor.log2().round().to("cpu") for name, factor in found.items()
-            }
+        for index, own in moved.items():
+            found = statistics_factors(self.model, own, [2.0] * len(own), example_inputs)
+            powers[index] = {name: factor.log2().round() for name, factor in found.items()}
         return powers
-
-    def _member_names(self, steered: _Steered) -> set[str]:
-        inside = {id(parameter) for parameter in self._parameters(steered)}
-        named = dict(self.model.named_parameters(remove_duplicate=False))
-        return {bare for bare, full in bare_names(named).items() if id(named[full]) in inside}
 
     def _parameters(self, steered: _Steered) -> list[nn.Parameter]:
         # By index: load_state_dict replaces the dicts of param_groups.
@@ -328,7 +317,7 @@ class ExponentialSchedule(LRScheduler):
         self._scale_statistics(steered, factor)
         steered.growth = steered.growth.recentred(bits)
         if self.on_event is not None:
-            self.on_event("recentred", param_group=steered.index, factor=factor)
+            self.on_event("rescaled", groups=self._names[steered.index], factor=factor)
 
     @torch.no_grad()
     def _catch_up(self, skipped: list[nn.Parameter], before: Growth, after: Growth) -> None:

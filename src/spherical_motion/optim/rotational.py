@@ -172,7 +172,8 @@ class Rotational:
                 "Rotational: weight_decay must be > 0 in every param group that steps a group, got "
                 f"0 for {hp.optimizer} at lr={hp.lr:g}: without decay there is no equilibrium and "
                 "no angle to turn by. Give the optimizer the weight decay you would train with "
-                "(its pull itself has no effect here), or pass angle=callable(settings, group)."
+                "(its pull itself has no effect here), leave those groups out, or pass "
+                "angle=callable(settings, group)."
             )
         for group in self.members.groups[:1]:
             self._target(hp, group)

@@ -319,6 +319,47 @@ def test_a_monitor_records_the_step_without_the_rescaling(tmp_path, first):
     np.testing.assert_allclose(norms, factors * [n for _, n in expected], rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["sgd", "momentum"])
+def test_the_law_of_motion_holds_across_a_rescaling(name):
+    """<w, v> is what the law carries from step to step, and c·w with v/c leaves it as it is."""
+    model = Loose(30, 30)
+    optimizer = SETTINGS[name](model.parameters())
+    generator = torch.Generator().manual_seed(0)
+    held, rows, rates = [], [], []
+    with RescaleOnDecay(model, optimizer, [model.group]):
+        # After the rescaling, whenever it was registered: the hooks here come first.
+        optimizer.register_step_pre_hook(
+            lambda *_: held.append((model.weight.detach().clone(), model.weight.grad.clone()))
+        )
+        for step in range(40):
+            if step == 20:
+                optimizer.param_groups[0]["lr"] /= 10
+            model.random_gradient(generator)
+            optimizer.step()
+            w, g = held[-1]
+            d = model.weight.detach() - w
+            rows.append([float((a * b).sum()) for a, b in pairs(w, d, g)])
+            rates.append(optimizer.param_groups[0]["lr"])
+    hp = HyperParameters.from_param_group("SGD", optimizer.param_groups[0])
+    residual = theory.law_of_motion_residual(
+        hp,
+        smd.Gram.from_array(np.array(rows)),
+        steps=np.arange(40),
+        lr=np.array(rates),
+        weight_decay=hp.weight_decay,
+        momentum=hp.momentum,
+        first_step=0,
+    )
+    assert residual.max() < 1e-8
+    norms = np.sqrt(np.array(rows)[:, 0])
+    assert norms[20] / norms[19] == pytest.approx(10**-0.25, rel=0.01)
+
+
+def pairs(w, d, g):
+    """In the order of a Gram's fields."""
+    return (w, w), (w, d), (d, d), (w, g), (g, g), (d, g)
+
+
 def test_saved_and_loaded_it_goes_on():
     def fresh():
         model = Loose(30, 30)

@@ -191,7 +191,7 @@ class NormedOptimizer(Optimizer):
             still = [float(name in "AF") for name in "ABCDEF"[: len(factors)]]
             factors = [torch.where(active, f, s) for f, s in zip(factors, still, strict=True)]
             after = {key: torch.where(active, v, state[key]) for key, v in after.items()}
-        passes.update(x, g, m, torch.stack(factors, dim=1))
+        passes.update(x, g, m, torch.stack(factors).T)
         for key, value in after.items():
             state[key].copy_(value)
 

@@ -96,9 +96,12 @@ class CpuPasses:
             def work(tensor: int, start: int, stop: int) -> None:
                 _sum_three(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, sums)
 
-        self._run(work)
+        self._run(work, self._shares)
         columns = sums[:, : 3 if m is None else 6]
-        return torch.from_numpy(np.add.reduceat(columns, self._first_row, axis=0))
+        if len(self._first_row) < len(columns):
+            columns = np.add.reduceat(columns, self._first_row, axis=0)
+        # Column by column in memory, as a step reads them.
+        return torch.from_numpy(np.array(columns.T, order="C")).T
 
     def update(
         self,
@@ -113,7 +116,7 @@ class CpuPasses:
         gs = self._gradients[1] if same and self._gradients else self._flat(g)
         self._gradients = None
         tiles, groups = self._tiles, self._group_of_tile
-        by_group: NDArray[np.float64] = np.ascontiguousarray(factors.numpy())
+        by_group: NDArray[np.float64] = np.ascontiguousarray(factors.numpy().T)
         if m is None:
 
             def work(tensor: int, start: int, stop: int) -> None:
@@ -127,7 +130,8 @@ class CpuPasses:
                 mix = _MIX_THREE[xs[tensor].itemsize]
                 mix(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, groups, by_group)
 
-        self._run(work)
+        # Backwards: what the sums read last is still in the cache.
+        self._run(work, self._shares[::-1])
 
     def _kept(self, name: str, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
         """`_flat` of tensors that are the same at every step, made anew only where one moved."""
@@ -157,9 +161,11 @@ class CpuPasses:
             shares += [(int(tensor[start]), a, b) for a, b in itertools.pairwise(bounds) if a < b]
         return shares
 
-    def _run(self, work: Callable[[int, int, int], None]) -> None:
+    def _run(
+        self, work: Callable[[int, int, int], None], order: Sequence[tuple[int, int, int]]
+    ) -> None:
         """Do `work` on all shares, on as many threads as torch uses."""
-        shares = deque(self._shares)
+        shares = deque(order)
         helpers = min(torch.get_num_threads(), len(self._shares)) - 1
         if self._process != os.getpid():
             # The parent's threads do not exist in a forked child.
@@ -276,7 +282,7 @@ def _mixers(real: Any) -> tuple[Any, Any]:
     def mix_two(x, g, tiles, start, stop, groups, factors):
         for t in range(start, stop):
             offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-            own = factors[groups[t]]
+            own = factors[:, groups[t]]
             keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
             base, of_x, of_g = real(keep), real(own[0] - keep), real(own[1])
             for run in range(outer):
@@ -291,7 +297,7 @@ def _mixers(real: Any) -> tuple[Any, Any]:
     def mix_three(x, g, m, tiles, start, stop, groups, factors):
         for t in range(start, stop):
             offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-            own = factors[groups[t]]
+            own = factors[:, groups[t]]
             keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
             base, of_x, of_g, of_m = real(keep), real(own[0] - keep), real(own[1]), real(own[2])
             m_x, m_g, m_m = real(own[3]), real(own[4]), real(own[5])

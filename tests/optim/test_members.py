@@ -15,6 +15,7 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim import bind
 from spherical_motion.optim._passes import TorchPasses
 from spherical_motion.optim._passes_cpu import CpuPasses
+from spherical_motion.optim.disjoint import disjoint_groups
 
 
 class Net(nn.Module):
@@ -181,9 +182,6 @@ CONV = Slice("conv.weight", 0, 0, 6)
         ([group("a", Slice("con.weight", 0, 0, 6))], "Closest: conv.weight"),
         ([group("a", Slice("conv.weight", 0, 0, 7))], "does not fit a parameter of shape"),
         ([group("a", Slice("conv.weight", 4, 0, 1))], "does not fit a parameter of shape"),
-        ([group("a", CONV), group("b", Slice("conv.weight", 0, 2, 3))], "share entries"),
-        ([group("a", Slice("conv.weight", 0, 0, 2)), group("b", Slice("conv.weight", 1, 0, 1))],
-         "share entries"),
         ([InvariantGroup("a", "rescale", (CONV,), (), 1, 0.0, powers=(-1,))], "kind 'rescale'"),
     ],
 )  # fmt: skip
@@ -192,6 +190,20 @@ def test_groups_that_cannot_be_steered_are_refused(
 ) -> None:
     with pytest.raises(InvalidArgument, match=message):
         bind(net, groups, where="Here")
+
+
+@pytest.mark.parametrize("other", [Slice("conv.weight", 0, 2, 3), Slice("conv.weight", 1, 0, 1)])
+def test_of_groups_that_share_entries_the_largest_is_taken_and_said(
+    net: Net, other: Slice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = InvariantGroup("small", "scale", (other, Slice("fc.bias", 0, 0, 1)), (), 3, 0.0)
+    large = InvariantGroup("large", "scale", (CONV,), (), 99, 0.0)
+    apart = InvariantGroup("apart", "scale", (Slice("fc.weight", 0, 0, 1),), (), 2, 0.0)
+    assert disjoint_groups([small, large, apart]) == (large, apart)
+    assert bind(net, [small, large, apart], where="Here").names == ("large", "apart")
+    said = capsys.readouterr().err
+    assert f"Here leaves group 'small' to the ordinary settings: it shares {other} with" in said
+    assert disjoint_groups([apart, large]) == (apart, large)
 
 
 def test_unproven_groups_can_be_vouched_for(net: Net) -> None:

@@ -2,10 +2,11 @@
 
 from spherical_motion.optim.adagrad_g import AdaGradG, SgdOnSphere
 from spherical_motion.optim.adam_g import AdamG
-from spherical_motion.optim.adamc import ProportionalDecay
+from spherical_motion.optim.disjoint import disjoint_groups
 from spherical_motion.optim.equilibrium import EquilibriumStart, scale_to_equilibrium
 from spherical_motion.optim.exponential import ExponentialSchedule
 from spherical_motion.optim.members import Members, Piece, bind
+from spherical_motion.optim.proportional_decay import ProportionalDecay
 from spherical_motion.optim.rescale import RescaleOnDecay, equilibrium_norm_ratio
 from spherical_motion.optim.rotational import Rotational
 from spherical_motion.optim.running_statistics import rescale_statistics_
@@ -22,6 +23,7 @@ __all__ = [
     "Members",
     "Piece",
     "bind",
+    "disjoint_groups",
     "EquilibriumStart",
     "ExponentialSchedule",
     "ProportionalDecay",

@@ -13,11 +13,11 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.disjoint import overlaps
 from spherical_motion.optim.members import MAX_DEFECT
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names, strip_wrappers
 
@@ -84,7 +84,10 @@ def cover(
             pending.append(group)
         else:
             drop(group, why)
-    pending = _disjoint(pending, parameters, drop)
+    shared = overlaps(pending)
+    for number, why in shared.items():
+        drop(pending[number], f"group {pending[number].name!r} {why}")
+    pending = [group for number, group in enumerate(pending) if number not in shared]
     # A parameter that turns out partial takes its groups with it, and they their members.
     while True:
         covering.clear()
@@ -209,43 +212,6 @@ def _obstacle(
             "with different settings"
         )
     return None
-
-
-def _disjoint(
-    groups: Sequence[InvariantGroup],
-    parameters: Mapping[str, nn.Parameter],
-    drop: Callable[[InvariantGroup, str], None],
-) -> list[InvariantGroup]:
-    """The groups without those that share entries with a larger one, in their own order.
-
-    A bias may belong to the matrix it is added to and to everything that writes what the matrix
-    reads. Both are invariances; scaling every member once is the two of them together only for
-    groups that share nothing.
-    """
-    # Per parameter: the axis it is cut along, and for each index of it the number of its group.
-    taken: dict[int, tuple[int, np.ndarray]] = {}
-    kept: set[int] = set()
-    for number in sorted(range(len(groups)), key=lambda i: -groups[i].numel):
-        group = groups[number]
-        cuts = []
-        for piece in group.slices:
-            parameter = parameters[piece.parameter]
-            empty = np.full((tuple(parameter.shape) or (1,))[piece.axis], -1)
-            axis, owner = taken.setdefault(id(parameter), (piece.axis, empty))
-            # Slices along two axes of one tensor always cross.
-            cuts.append(owner[piece.start : piece.stop] if axis == piece.axis else owner)
-        others = [int(cut.max()) for cut in cuts]
-        if max(others) >= 0:
-            i = others.index(max(others))
-            drop(
-                group,
-                f"group {group.name!r} shares {group.slices[i]} with {groups[others[i]].name!r}",
-            )
-            continue
-        kept.add(number)
-        for cut in cuts:
-            cut[:] = number
-    return [group for number, group in enumerate(groups) if number in kept]
 
 
 def _gap(

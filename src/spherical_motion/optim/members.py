@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.disjoint import overlaps
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names
 
 __all__ = ["MAX_DEFECT", "Members", "Piece", "Rows", "bind"]
@@ -224,7 +226,8 @@ def bind(
 
     Args:
         model: the model whose parameters the groups name; a compiled or wrapped one will do.
-        groups: groups of kind "scale" that share no entry.
+        groups: groups of kind "scale". Of those that share entries only the largest is taken (see
+            `disjoint_groups`), which is printed.
         optimizers: who steps them, one or several. Left out, nothing is said about settings.
         where: the caller's name, for messages.
         max_defect: largest defect allowed; None takes groups as they are, unproven ones too.
@@ -232,7 +235,7 @@ def bind(
 
     Raises:
         InvalidArgument: no groups, one that is not invariant or not proven, a name or slice the
-            model does not have, groups that share entries, a parameter no optimizer steps (or
+            model does not have, one tensor under two names, a parameter no optimizer steps (or
             several do), members of one group stepped with different settings.
     """
     if isinstance(groups, InvariantGroup) or not groups:
@@ -240,13 +243,15 @@ def bind(
             f"{where}(groups=...) expects at least one group in a sequence, got {groups!r}. "
             "smd.find_groups(model, example_inputs) finds a model's groups."
         )
+    for group in groups:
+        _check_invariant(group, where, max_defect)
+    groups = _told_disjoint(groups, where)
     named = dict(model.named_parameters(remove_duplicate=False))
     full = bare_names(named)
     stepped = _stepped(optimizers)
     cuts: dict[int, _Cut] = {}
     pieces: list[list[Piece]] = []
     for number, group in enumerate(groups):
-        _check_invariant(group, where, max_defect)
         own: list[Piece] = []
         for s in group.slices:
             name = full.get(s.parameter, s.parameter)
@@ -315,8 +320,8 @@ class _Cut:
             other = groups[int(taken[0])].name
             raise InvalidArgument(
                 f"{where}: groups {other!r} and {group.name!r} share entries of {self.name!r} "
-                f"({s}); each entry can be steered once. Give layers or filters, not both, "
-                "and a tied parameter once."
+                f"({s}) under different names; each entry can be steered once. Give a tied "
+                "parameter under one name."
             )
         self.owner[s.start : s.stop] = number
 
@@ -332,6 +337,19 @@ class _Cut:
             int(self.owner[0]) if alone else None,
             tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2)),
         )
+
+
+def _told_disjoint(groups: Sequence[InvariantGroup], where: str) -> Sequence[InvariantGroup]:
+    left_out = overlaps(groups)
+    if left_out:
+        number, why = next(iter(left_out.items()))
+        more = f" (and {len(left_out) - 1} more such)" if len(left_out) > 1 else ""
+        print(
+            f"spherical-motion: {where} leaves group {groups[number].name!r} to the ordinary "
+            f"settings: it {why}, which is larger{more}",
+            file=sys.stderr,
+        )
+    return [group for number, group in enumerate(groups) if number not in left_out]
 
 
 def _check_invariant(group: InvariantGroup, where: str, max_defect: float | None) -> None:

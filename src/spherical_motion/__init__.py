@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from spherical_motion import errors, measure, simulate, sphere, theory
+    from spherical_motion import errors, measure, optim, simulate, sphere, theory
     from spherical_motion.comparison import Comparison, compare
     from spherical_motion.errors import SphericalMotionError
     from spherical_motion.forecasting import (
@@ -70,7 +70,7 @@ _HOMES = {
 }
 """Public name → the room it lives in."""
 
-_ROOMS = ("errors", "measure", "simulate", "sphere", "theory")
+_ROOMS = ("errors", "measure", "optim", "simulate", "sphere", "theory")
 """Modules that are public as a whole: smd.theory.equilibrium_angle(...)."""
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "forecast",
     "inspect_model",
     "measure",
+    "optim",
     "read",
     "report",
     "scale_batch",

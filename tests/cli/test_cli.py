@@ -128,7 +128,7 @@ def test_inspect_a_model_of_ones_own(smd, tmp_path: Path) -> None:
         ("mine:nothing", "5", "cannot be loaded"),
         ("nomodule:x", "5", "cannot be loaded"),
         ("mine", "5", "module:factory"),
-        ("mine:needs", "5", "callable with the settings"),
+        ("mine:needs", "5", "cannot be called with the settings"),
         ("mine:net", "5x", "--input"),
         ("mine:net", "7", "[16, 7]"),
     ]:

@@ -59,6 +59,11 @@ from spherical_motion.theory.growth import (
     steps_to_overflow,
     steps_to_overflow_approx,
 )
+from spherical_motion.theory.inverse_exponential import (
+    DecayedSchedule,
+    equivalent_weight_decay,
+    undo_exponential_schedule,
+)
 from spherical_motion.theory.motion import has_law_of_motion, law_of_motion_residual
 from spherical_motion.theory.radius import (
     effective_rate_flow,
@@ -98,6 +103,7 @@ from spherical_motion.theory.undecayed import undecayed_norm_sq
 __all__ = [
     "AngleBound",
     "AssumptionCheck",
+    "DecayedSchedule",
     "DriveStatistics",
     "ExponentialSchedule",
     "Family",
@@ -129,6 +135,7 @@ __all__ = [
     "equilibrium_norm",
     "equilibrium_norm_approx",
     "equilibrium_step_ratio",
+    "equivalent_weight_decay",
     "escape_bound",
     "excess_after_drop",
     "excess_of",
@@ -172,5 +179,6 @@ __all__ = [
     "toy_resting_angle",
     "toy_unit_grad_sq",
     "undecayed_norm_sq",
+    "undo_exponential_schedule",
     "updates_between",
 ]

@@ -1,0 +1,324 @@
+"""What AdaGradG and AdamG share: a step that turns each group and leaves its radius alone.
+
+A group steered has a radius r, the norm it began with or the one that was asked for, and every
+step ends at that norm. All its numbers (second moment, radius, steps taken) are (groups,) float64
+tensors on the weights' device, kept in the state of the param group's first parameter; nothing is
+read back to the host.
+
+Steps do not depend on the norm the weights happen to have. With n = |x| the gradient on the unit
+sphere is g̃ = n·(g - (<x, g>/n²)·x), tangential: an exact invariance has <x, g> = 0, and what a
+norm layer's epsilon leaves of it would be undone by going back to the radius.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim._others import Part, step_others
+from spherical_motion.optim._passes import Passes, TorchPasses
+from spherical_motion.optim._passes_cpu import CpuPasses
+from spherical_motion.optim.members import Members
+from spherical_motion.vocabulary.groups import InvariantGroup
+
+__all__ = ["NormedOptimizer", "check_radius", "common_settings", "root", "split_off"]
+
+VECTORS = ("group_moment", "group_radius", "group_steps")
+"""State of a whole param group, one number a group."""
+
+
+class NormedOptimizer(Optimizer):
+    """Base of the optimizers that keep the radius of invariant groups.
+
+    Param groups whose `rule` is the class's own hold parameters of invariant groups, the others
+    are stepped by torch's SGD or AdamW. Rows of the former that belong to no group are stepped
+    with the settings of the param group whose number is in the key `others`.
+    """
+
+    rule = ""
+    """Name of the rule in the param groups of invariant parameters."""
+
+    has_momentum = False
+
+    def __init__(
+        self,
+        param_groups: Sequence[dict[str, Any]],
+        members: Mapping[int, Members],
+        defaults: dict[str, Any],
+    ) -> None:
+        """Args: param groups; by number the members of those of the own rule; for later ones."""
+        self._members = dict(members)
+        self._passes: dict[int, Passes] = {}
+        self._patterns: dict[tuple[int, tuple[bool, ...]], Tensor] = {}
+        self._can_turn: dict[int, Tensor] = {}
+        self._beginning = True
+        _check_real(type(self).__name__, param_groups)
+        # Settings of the one rule are not filled into param groups of the other.
+        keys = [set(group) for group in param_groups]
+        super().__init__(list(param_groups), defaults)
+        for group, own in zip(self.param_groups, keys, strict=True):
+            for key in set(group) - own:
+                del group[key]
+        self._beginning = False
+
+    @property
+    def groups(self) -> tuple[InvariantGroup, ...]:
+        """The groups that are steered, in the order of `radii` and `second_moments`."""
+        return tuple(group for members in self._members.values() for group in members.groups)
+
+    def radii(self) -> dict[str, Tensor]:
+        """Radius of each group by name, 0-d float64 tensors; empty before the first step."""
+        return self._by_name("group_radius")
+
+    def _by_name(self, key: str) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for members in self._members.values():
+            values = self.state[members.parameters[0]].get(key)
+            if values is not None:
+                found.update(zip(members.names, values.unbind(), strict=True))
+        return found
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters that belong to no group, with settings as in `other`.
+
+        Raises:
+            InvalidArgument: the param group is to hold invariant groups, which are given when the
+                optimizer is made.
+        """
+        if not self._beginning and (
+            "groups" in param_group or param_group.get("rule") == self.rule
+        ):
+            raise InvalidArgument(
+                f"{type(self).__name__}.add_param_group takes parameters for SGD or AdamW. "
+                "Invariant groups are given when the optimizer is made: make a new one and carry "
+                "the state over with load_state_dict."
+            )
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Threads and caches stay here.
+        return {**super().__getstate__(), "_members": self._members}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._passes, self._patterns, self._can_turn = {}, {}, {}
+        self._beginning = False
+        for group in self.param_groups:
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("fused", None)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, but the groups' own numbers stay float64, so that a run goes on exactly."""
+        super().load_state_dict(state_dict)
+        saved = itertools.chain.from_iterable(g["params"] for g in state_dict["param_groups"])
+        mine = itertools.chain.from_iterable(g["params"] for g in self.param_groups)
+        for number, parameter in zip(saved, mine, strict=True):
+            for key in VECTORS:
+                value = state_dict["state"].get(number, {}).get(key)
+                if value is not None:
+                    self.state[parameter][key] = value.to(
+                        device=parameter.device, dtype=torch.float64, copy=True
+                    )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step.
+
+        A group none of whose members has a gradient is left as it is; where some have one, the
+        others' counts as zero, and they are scaled with the group. A group of norm zero has no
+        direction: it takes a plain step against its gradient at the `lr` of the other parameters,
+        and its radius is the norm which that gives it. A group of a single number cannot turn.
+
+        Args:
+            closure: reevaluates the model and returns the loss.
+
+        Raises:
+            InvalidArgument: a sparse gradient of an invariant group.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for number, group in enumerate(self.param_groups):
+            if group["rule"] == self.rule:
+                self._step_groups(number, group)
+                parts = self._free_parts(self._members[number])
+                step_others(self.param_groups[group["others"]], parts)
+            else:
+                step_others(
+                    group,
+                    [
+                        Part(p, p.grad, self.state[p], "")
+                        for p in group["params"]
+                        if p.grad is not None
+                    ],
+                )
+        return loss
+
+    def _step_groups(self, number: int, group: dict[str, Any]) -> None:
+        members = self._members[number]
+        present = tuple(p.grad is not None for p in members.parameters)
+        if not any(present):
+            return
+        for rows in members.rows:
+            grad = rows.parameter.grad
+            if grad is not None and grad.is_sparse:
+                raise InvalidArgument(
+                    f"{type(self).__name__}: the gradient of {rows.name!r} is sparse, and a group "
+                    "turns as a whole. Build the embedding with sparse=False, or leave its groups "
+                    "out."
+                )
+        x = members.parameters
+        g = [torch.zeros_like(p) if p.grad is None else p.grad for p in x]
+        m = self._momentum(x) if self.has_momentum else None
+        passes = self._passes_of(number, group)
+        state = self._group_state(members)
+        sums = passes.sums(x, g, m)
+        if number not in self._can_turn:
+            numbers = [sum(piece.numel for piece in own) for own in members.pieces]
+            self._can_turn[number] = torch.tensor(numbers, device=sums.device) > 1
+        factors, after = self._turn(group, sums, state, self._can_turn[number])
+        if not all(present):
+            active = self._active(number, members, present)
+            still = [float(name in "AF") for name in "ABCDEF"[: len(factors)]]
+            factors = [torch.where(active, f, s) for f, s in zip(factors, still, strict=True)]
+            after = {key: torch.where(active, v, state[key]) for key, v in after.items()}
+        passes.update(x, g, m, torch.stack(factors).T)
+        for key, value in after.items():
+            state[key].copy_(value)
+
+    def _turn(
+        self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Columns of factors for `Passes.update`, and the next state, from the inner products."""
+        raise NotImplementedError
+
+    def _group_state(self, members: Members) -> dict[str, Tensor]:
+        """The vectors of this param group: made of zeros when first asked for."""
+        state = self.state[members.parameters[0]]
+        for key in VECTORS:
+            if key not in state:
+                state[key] = torch.zeros(len(members), dtype=torch.float64, device=members.device)
+        return state
+
+    def _momentum(self, x: Sequence[nn.Parameter]) -> list[Tensor]:
+        for p in x:
+            kept = self.state[p].get("group_momentum")
+            # Loaded state may lie in memory otherwise than the weights do.
+            if kept is None or kept.stride() != p.stride():
+                laid = torch.zeros_like(p, memory_format=torch.preserve_format)
+                self.state[p]["group_momentum"] = laid if kept is None else laid.copy_(kept)
+        return [self.state[p]["group_momentum"] for p in x]
+
+    def _radius(self, group: dict[str, Any], state: dict[str, Tensor], norm: Tensor) -> Tensor:
+        """The radius to end at: as given, as kept, or the norm of now; 0 for a norm of 0."""
+        if group["radius"] is not None:
+            return torch.full_like(norm, group["radius"])
+        return torch.where(state["group_radius"] > 0, state["group_radius"], norm)
+
+    def _free_parts(self, members: Members) -> list[Part]:
+        parts = []
+        for rows in members.rows:
+            p = rows.parameter
+            if p.grad is None:
+                continue
+            views = zip(rows.free, rows.free_views(p), rows.free_views(p.grad), strict=True)
+            parts += [
+                Part(view, grad, self.state[p], f"[{start}:{stop}]")
+                for (start, stop), view, grad in views
+            ]
+        return parts
+
+    def _passes_of(self, number: int, group: dict[str, Any]) -> Passes:
+        foreach, fused = group["foreach"], group["fused"]
+        if fused is None:
+            fused = foreach is None
+        passes = self._passes.get(number)
+        members = self._members[number]
+        if fused and isinstance(passes, CpuPasses) and passes.matches(members):
+            return passes
+        if fused and CpuPasses.fits(members):
+            passes = CpuPasses(members)
+        elif group["fused"]:
+            raise InvalidArgument(
+                f"{type(self).__name__}(fused=True) needs float32 or float64 parameters on the "
+                "CPU that fill a block of memory each. Leave fused out to use it where it fits."
+            )
+        elif not isinstance(passes, TorchPasses) or passes.foreach != bool(foreach):
+            on_cpu = all(p.is_cpu for p in members.parameters)
+            passes = TorchPasses(members, bool(not on_cpu if foreach is None else foreach))
+        self._passes[number] = passes
+        return passes
+
+    def _active(self, number: int, members: Members, present: tuple[bool, ...]) -> Tensor:
+        """(groups,), bool: whether any member has a gradient. Kept, as it rarely changes."""
+        if (number, present) not in self._patterns:
+            stepped = {id(p) for p, here in zip(members.parameters, present, strict=True) if here}
+            active = [any(id(q.parameter) in stepped for q in own) for own in members.pieces]
+            self._patterns[number, present] = torch.tensor(active, device=members.device)
+        return self._patterns[number, present]
+
+
+def split_off(model: nn.Module, members: Members) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The model's parameters that a group touches, and the others; each once."""
+    steered = {id(p) for p in members.parameters}
+    return list(members.parameters), [p for p in model.parameters() if id(p) not in steered]
+
+
+def _check_real(where: str, param_groups: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InvalidArgument for parameters these optimizers have no step for."""
+    for group in param_groups:
+        for parameter in group["params"]:
+            if parameter.is_complex():
+                raise InvalidArgument(
+                    f"{where}: parameters must be real, got one of {parameter.dtype} and shape "
+                    f"{tuple(parameter.shape)}. Step complex ones with torch.optim.SGD."
+                )
+            if group.get("others") is not None and parameter.dtype not in (
+                torch.float32,
+                torch.float64,
+            ):
+                raise InvalidArgument(
+                    f"{where}: invariant parameters must be float32 or float64, got "
+                    f"{parameter.dtype}, whose spacing is wider than a step. Keep float32 weights "
+                    "and compute under torch.autocast."
+                )
+
+
+def common_settings(
+    where: str, maximize: bool, foreach: bool | None, fused: bool | None
+) -> dict[str, Any]:
+    """What every param group has.
+
+    Raises:
+        InvalidArgument: `foreach` and `fused` are both asked for.
+    """
+    if foreach and fused:
+        raise InvalidArgument(f"{where}: foreach and fused cannot both be True. Leave one out.")
+    return {"maximize": maximize, "foreach": foreach, "fused": fused}
+
+
+def root(x: Tensor) -> Tensor:
+    """√x, without the threads that torch wakes for `sqrt` of some thousand numbers already.
+
+    >>> root(torch.tensor([0.0, 4.0]))
+    tensor([0., 2.])
+    """
+    return x.rsqrt().reciprocal()
+
+
+def check_radius(where: str, radius: float | None) -> None:
+    """Raise InvalidArgument unless `radius` is None or > 0."""
+    if radius is not None and not 0.0 < radius < math.inf:
+        raise InvalidArgument(
+            f"{where}(radius=...) must be > 0 and finite, got {radius!r}. Leave it out to keep the "
+            "norm each group has."
+        )

@@ -1,0 +1,158 @@
+"""Steps for what is not invariant: torch's own SGD and AdamW, on parameters or on parts of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from spherical_motion.errors import InvalidArgument
+
+__all__ = ["OTHER_RULES", "Part", "other_settings", "step_others"]
+
+OTHER_RULES: dict[str, dict[str, Any]] = {
+    "sgd": {
+        "lr": 1e-3,
+        "momentum": 0.0,
+        "dampening": 0.0,
+        "weight_decay": 0.0,
+        "nesterov": False,
+    },
+    "adamw": {
+        "lr": 1e-3,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "weight_decay": 1e-2,
+        "amsgrad": False,
+    },
+}
+"""Settings of each rule, named as the class in `torch.optim` names them, with its defaults."""
+
+
+class Part(NamedTuple):
+    """A parameter, or some of its rows as a view, with where its state is kept.
+
+    `suffix` is put behind the names of the state, which tells the parts of one parameter apart.
+    """
+
+    tensor: Tensor
+    grad: Tensor
+    state: dict[str, Any]
+    suffix: str
+
+
+def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A param group's settings from what the user gave: the name of a rule, or a mapping.
+
+    Raises:
+        InvalidArgument: an unknown rule, setting or value.
+
+    >>> other_settings("AdaGradG", {"rule": "sgd", "lr": 0.1})["momentum"]
+    0.0
+    """
+    given = {"rule": other} if isinstance(other, str) else {"rule": "sgd", **other}
+    rule = given["rule"]
+    if rule not in OTHER_RULES:
+        raise InvalidArgument(
+            f"{where}(other=...): the rule must be one of {', '.join(OTHER_RULES)}, got {rule!r}. "
+            "Step the rest with an optimizer of its own if it needs another one."
+        )
+    settings = {"rule": rule, **OTHER_RULES[rule], **given}
+    unknown = set(settings) - {"rule", *OTHER_RULES[rule]}
+    if unknown:
+        raise InvalidArgument(
+            f"{where}(other=...): {rule} has no setting {', '.join(sorted(unknown))}; expected "
+            f"{', '.join(OTHER_RULES[rule])}."
+        )
+    for name in ("lr", "momentum", "weight_decay", "eps"):
+        value = settings.get(name, 0.0)
+        if not value >= 0.0:
+            raise InvalidArgument(f"{where}(other=...): {name} must be >= 0, got {value!r}.")
+    if not all(0.0 <= beta < 1.0 for beta in settings.get("betas", ())):
+        raise InvalidArgument(
+            f"{where}(other=...): betas must lie in [0, 1), got {settings['betas']!r}."
+        )
+    if settings.get("nesterov") and (settings["momentum"] <= 0 or settings["dampening"] != 0):
+        raise InvalidArgument(
+            f"{where}(other=...): nesterov needs a momentum > 0 and no dampening, got "
+            f"momentum={settings['momentum']}, dampening={settings['dampening']}."
+        )
+    return settings
+
+
+def step_others(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
+    """One step of the rule in `settings` on every part."""
+    if parts:
+        {"sgd": _sgd, "adamw": _adamw}[settings["rule"]](settings, parts)
+
+
+def _sgd(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
+    name = "momentum_buffer"
+    buffers: list[Tensor | None] = [part.state.get(name + part.suffix) for part in parts]
+    sgd(
+        [part.tensor for part in parts],
+        [part.grad for part in parts],
+        buffers,
+        has_sparse_grad=any(part.grad.is_sparse for part in parts),
+        foreach=settings["foreach"],
+        fused=_fused(settings, parts),
+        weight_decay=settings["weight_decay"],
+        momentum=settings["momentum"],
+        lr=settings["lr"],
+        dampening=settings["dampening"],
+        nesterov=settings["nesterov"],
+        maximize=settings["maximize"],
+    )
+    if settings["momentum"] != 0:
+        for part, buffer in zip(parts, buffers, strict=True):
+            part.state[name + part.suffix] = buffer
+
+
+def _adamw(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
+    names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * settings["amsgrad"]
+    for part in parts:
+        if part.grad.is_sparse:
+            raise InvalidArgument(
+                "AdamW has no step for sparse gradients. Build the embedding with sparse=False, "
+                "or step it with torch.optim.SparseAdam."
+            )
+        if "step" + part.suffix not in part.state:
+            part.state["step" + part.suffix] = torch.tensor(0.0, dtype=torch.float32)
+            for name in names:
+                part.state[name + part.suffix] = torch.zeros_like(part.tensor)
+    held = {name: [part.state[name + part.suffix] for part in parts] for name in (*names, "step")}
+    beta1, beta2 = settings["betas"]
+    adamw(
+        [part.tensor for part in parts],
+        [part.grad for part in parts],
+        held["exp_avg"],
+        held["exp_avg_sq"],
+        held.get("max_exp_avg_sq", []),
+        held["step"],
+        foreach=settings["foreach"],
+        fused=_fused(settings, parts),
+        amsgrad=settings["amsgrad"],
+        beta1=beta1,
+        beta2=beta2,
+        lr=settings["lr"],
+        weight_decay=settings["weight_decay"],
+        eps=settings["eps"],
+        maximize=settings["maximize"],
+    )
+
+
+def _fused(settings: Mapping[str, Any], parts: Sequence[Part]) -> bool | None:
+    """Torch's compiled step for what lies on the CPU, where nothing else was asked for."""
+    if settings["fused"] is not None or settings["foreach"] is not None:
+        return settings["fused"]
+    fits = all(
+        part.tensor.is_cpu
+        and part.tensor.dtype in (torch.float32, torch.float64)
+        and not part.grad.is_sparse
+        for part in parts
+    )
+    return fits or None

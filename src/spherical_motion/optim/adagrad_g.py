@@ -1,0 +1,337 @@
+"""AdaGradG: what SGD with weight decay does to invariant weights, as a step on the sphere.
+
+Under SGD the norm r of an invariant group grows with every gradient and shrinks with the decay,
+and it divides the steps: the angle of a step is ηr^-2/(1 - ηλ) times the unit gradient g̃. So the
+norm is an adaptive learning rate in disguise, and r⁴ is a decaying sum of squares:
+
+    r⁴ ← (1 - ηλ)⁴·r⁴·(1 + τ)²,    τ = tan²Δ = (η|g̃|/(r²(1 - ηλ)))².
+
+Keeping 1 + 2τ of the last factor gives AdaGradG on the sphere with v = r⁴/(2η²√β).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spherical_motion.errors import InvalidArgument, OutOfDomain
+from spherical_motion.optim._normed import (
+    NormedOptimizer,
+    check_radius,
+    common_settings,
+    root,
+    split_off,
+)
+from spherical_motion.optim._others import other_settings
+from spherical_motion.optim.members import Members, bind
+from spherical_motion.vocabulary.groups import InvariantGroup
+
+__all__ = ["AdaGradG", "SgdOnSphere"]
+
+
+class SgdOnSphere(NamedTuple):
+    """The settings with which AdaGradG moves as SGD does."""
+
+    lr: float
+    """η_k = (2β)^-½."""
+    beta: float
+    """β = (1 - ηλ)⁴."""
+    moment: float
+    """v_0 = r_0⁴/(2η²√β) of a group that starts at norm r_0."""
+
+
+class AdaGradG(NormedOptimizer):
+    """One adaptive rate a group, on the sphere; the other parameters by SGD or AdamW.
+
+    For each invariant group with weights x on the sphere of radius r, x̂ = x/r and g̃ the gradient
+    at x̂ (Roburin et al., section 3.2; they take r = 1)::
+
+        x̂ ← x̂ - lr·g̃/√v,  back to length 1;    v ← beta·v + |g̃|².
+
+    The radius changes nothing of the motion: weights three times as large draw the same path. In
+    a steady state v = |g̃|²/(1 - beta), and each step turns the group by lr·√(1 - beta) radians.
+
+    `param_groups[0]` holds the invariant parameters with `lr` and `beta`, `param_groups[1]` the
+    others with the settings of torch's class, so schedulers work as with any optimizer. Rows of a
+    parameter that belong to no group are stepped with the latter. State is made at the first step:
+    load weights before it.
+
+    Args:
+        model: the model that `groups` were found on.
+        groups: invariant groups, of layers or of filters.
+        lr: step in units of √v, > 0.
+        beta: how much of v is kept a step, in (0, 1].
+        moment: v before the first step, > 0. None: a group's first |g̃|²/(1 - beta), as if it had
+            been there for ever; its first |g̃|² if beta is 1.
+        radius: norm to keep every group at. None: each at the norm it has at its first step.
+        other: "sgd", "adamw", or settings like {"rule": "adamw", "lr": 1e-3}.
+        maximize, foreach: as in torch.
+        fused: compiled loops for weights on the CPU. None: where they fit, unless `foreach` is
+            given.
+        max_defect: largest defect allowed of a group; see `bind`.
+
+    Raises:
+        InvalidArgument: groups that cannot be steered (see `bind`), a setting outside its range,
+            complex or half-precision weights.
+
+    >>> from spherical_motion.vocabulary import Slice
+    >>> net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4))
+    >>> part = Slice("0.weight", 0, 0, 4)
+    >>> group = InvariantGroup("0", "scale", (part,), (), 16, defect=0.0)
+    >>> optimizer = AdaGradG(net, [group], lr=0.71, beta=0.9999, other={"lr": 0.1})
+    >>> before = net[0].weight.norm().item()
+    >>> net(torch.randn(8, 4)).pow(3).sum().backward()
+    >>> optimizer.step()
+    >>> abs(net[0].weight.norm().item() / before - 1.0) < 1e-6
+    True
+    """
+
+    rule = "adagradg"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[InvariantGroup],
+        lr: float | Tensor = 0.7071,
+        beta: float = 0.9999,
+        *,
+        moment: float | None = None,
+        radius: float | None = None,
+        other: str | Mapping[str, Any] = "sgd",
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        max_defect: float | None = 0.1,
+    ) -> None:
+        if not lr > 0.0:
+            raise InvalidArgument(f"AdaGradG(lr=...) must be > 0, got {lr!r}.")
+        if not 0.0 < beta <= 1.0:
+            raise InvalidArgument(
+                f"AdaGradG(beta=...) must lie in (0, 1], got {beta!r}. With SGD's settings it is "
+                "(1 - lr·weight_decay)⁴: AdaGradG.from_sgd sets it."
+            )
+        if moment is not None and not moment > 0.0:
+            raise InvalidArgument(
+                f"AdaGradG(moment=...) must be > 0, got {moment!r}: the first step divides by its "
+                "root. Leave it out to start from the first gradient."
+            )
+        check_radius("AdaGradG", radius)
+        common = common_settings("AdaGradG", maximize, foreach, fused)
+        members = bind(model, groups, where="AdaGradG", max_defect=max_defect)
+        steered, rest = split_off(model, members)
+        settings = {**other_settings("AdaGradG", other), **common}
+        own = {"rule": self.rule, "follows": None, "lr": lr, "beta": beta, "moment": moment}
+        super().__init__(
+            [
+                {"params": steered, **own, "radius": radius, "others": 1, **common},
+                {"params": rest, **settings},
+            ],
+            {0: members},
+            settings,
+        )
+
+    @classmethod
+    def from_sgd(
+        cls,
+        model: nn.Module,
+        groups: Sequence[InvariantGroup],
+        sgd: torch.optim.SGD | None = None,
+        *,
+        lr: float | None = None,
+        weight_decay: float = 0.0,
+        radius: float | None = None,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        max_defect: float | None = 0.1,
+    ) -> AdaGradG:
+        """An optimizer that moves the groups as SGD would, and steps the rest by that SGD.
+
+        Theorem 4 of Roburin et al.: β = (1 - ηλ)⁴, η_k = (2β)^-½ and v_0 = r_0⁴/(2η²√β), with r_0
+        the norm each group has at its first step. The two differ by what the theorem drops, a
+        share τ² = tan⁴Δ of v a step: over a fixed stretch of η·steps the paths part as η³, and in
+        equilibrium the angles by a share of about ηλ/2.
+
+        In param groups of invariant parameters, `lr` and `weight_decay` are SGD's, so whatever
+        scheduler drove it drives this; `eta` and `beta` show what follows from them. The theorem
+        is about constant settings, but v = r⁴/(2η²√β) holds at every step: what is kept is SGD's
+        r⁴, which a change of settings does not touch, and the order of the error stays.
+
+        Args:
+            model: the model that `groups` were found on.
+            groups: invariant groups, of layers or of filters.
+            sgd: the optimizer to replace: its settings, param groups and, for what is not
+                invariant, momentum are taken over, frozen parameters left out.
+            lr, weight_decay: its settings instead, for all parameters.
+            radius, foreach, fused, max_defect: as for the class.
+
+        Raises:
+            InvalidArgument: momentum, dampening or Nesterov for an invariant group, which the
+                theorem does not cover; or as the class does.
+            OutOfDomain: lr × weight_decay is not below 1.
+
+        >>> plain = AdaGradG.sgd_on_sphere(1e-2, 1e-3, norm=1.0)
+        >>> round(plain.lr, 3), round(plain.beta, 5)
+        (0.707, 0.99996)
+        """
+        if (sgd is None) == (lr is None):
+            raise InvalidArgument(
+                "AdaGradG.from_sgd expects an SGD optimizer or lr=..., one of the two."
+            )
+        if sgd is None:
+            trained = [p for p in model.parameters() if p.requires_grad]
+            sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
+        if not isinstance(sgd, torch.optim.SGD):
+            raise InvalidArgument(
+                f"AdaGradG.from_sgd(sgd=...) must be a torch.optim.SGD, got {type(sgd).__name__}: "
+                "theorem 4 of Roburin et al. is about SGD."
+            )
+        check_radius("AdaGradG.from_sgd", radius)
+        where = "AdaGradG.from_sgd"
+        members = bind(model, groups, sgd, where, max_defect=max_defect)
+        numbers = [_stepper(own[0].stepped_by) for own in members.pieces]
+        param_groups: list[dict[str, Any]] = []
+        settings = other_settings(where, "sgd")
+        owned: dict[int, Members] = {}
+        for number, given in enumerate(sgd.param_groups):
+            common = common_settings("AdaGradG", given["maximize"], foreach, fused)
+            mine = [g for g, n in zip(members.groups, numbers, strict=True) if n == number]
+            steered: set[int] = set()
+            if mine:
+                _check_covered(given, mine)
+                part = bind(model, mine, where=where, max_defect=max_defect)
+                steered = {id(p) for p in part.parameters}
+                owned[len(param_groups)] = part
+                param_groups.append(
+                    {
+                        "params": list(part.parameters),
+                        "rule": cls.rule,
+                        "follows": "sgd",
+                        "lr": given["lr"],
+                        "weight_decay": given["weight_decay"],
+                        **_shown(given),
+                        "radius": radius,
+                        "others": len(param_groups) + 1,
+                        **common,
+                    }
+                )
+            keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+            settings = {"rule": "sgd", **{key: given[key] for key in keys}, **common}
+            rest = [p for p in given["params"] if id(p) not in steered]
+            param_groups.append({"params": rest, **settings})
+        made = cls.__new__(cls)
+        NormedOptimizer.__init__(made, param_groups, owned, settings)
+        for parameter, state in sgd.state.items():
+            if state.get("momentum_buffer") is not None:
+                made.state[parameter]["momentum_buffer"] = state["momentum_buffer"].clone()
+        return made
+
+    @staticmethod
+    def sgd_on_sphere(lr: float, weight_decay: float, norm: float) -> SgdOnSphere:
+        """Theorem 4 of Roburin et al. for SGD(lr, weight_decay) from weights of norm `norm`.
+
+        Raises:
+            OutOfDomain: lr or norm not positive, or lr × weight_decay outside [0, 1).
+
+        >>> AdaGradG.sgd_on_sphere(0.5, 0.0, norm=2.0)
+        SgdOnSphere(lr=0.7071067811865476, beta=1.0, moment=32.0)
+        """
+        if not (lr > 0.0 and norm > 0.0):
+            raise OutOfDomain(f"sgd_on_sphere: lr and norm must be > 0, got {lr!r} and {norm!r}.")
+        shrink = 1.0 - _decay(lr, weight_decay)
+        beta = shrink**4
+        return SgdOnSphere((2.0 * beta) ** -0.5, beta, norm**4 / (2.0 * lr**2 * shrink**2))
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """v of each group by name, 0-d float64 tensors; empty before the first step."""
+        found = self._by_name("group_moment")
+        for number, members in self._members.items():
+            group = self.param_groups[number]
+            if group["follows"] == "sgd" and members.names[0] in found:
+                shrink = 1.0 - _decay(group["lr"], group["weight_decay"])
+                for name in members.names:
+                    found[name] = found[name] / (2.0 * group["lr"] ** 2 * shrink**2)
+        return found
+
+    def _turn(
+        self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        xx, xg, gg = sums.unbind(dim=1)
+        somewhere = xx > 0
+        square = torch.where(somewhere, xx, 1.0)
+        unit_sq = xx * (gg - xg * xg / square).clamp(min=0.0)
+        moment = state["group_moment"]
+        lr = group["lr"]
+        if group["follows"] == "sgd":
+            # What is kept is SGD's r⁴ = 2η²√β·v: it outlives a change of settings, and η = 0.
+            shrink = 1.0 - _decay(lr, group["weight_decay"])
+            group.update(_shown(group))
+            moment = torch.where(moment > 0, moment, xx * xx)
+            rate = lr / shrink * _inverse_root(moment)
+            moment = shrink**4 * moment + 2.0 * (lr * shrink) ** 2 * unit_sq
+        else:
+            beta = group["beta"]
+            first = unit_sq / (1.0 - beta) if beta < 1.0 else unit_sq
+            if group["moment"] is not None:
+                first = torch.full_like(unit_sq, group["moment"])
+            moment = torch.where(moment > 0, moment, first)
+            rate = lr * _inverse_root(moment)
+            moment = beta * moment + unit_sq
+        rate = torch.where(can_turn, rate, 0.0)
+
+        # x̂ - rate·g̃ has length √(1 + rate²|g̃|²), as g̃ is tangential.
+        radius = self._radius(group, state, root(xx))
+        scale = radius * (square * (1.0 + rate * rate * unit_sq)).rsqrt()
+        sign = -1.0 if group["maximize"] else 1.0
+        of_x = scale * (1.0 + sign * rate * xg)
+        of_g = -sign * scale * rate * xx
+
+        plain = -sign * self.param_groups[group["others"]]["lr"]
+        of_x = torch.where(somewhere, of_x, 1.0)
+        of_g = torch.where(somewhere, of_g, plain)
+        kept = torch.where(somewhere, radius, 0.0)
+        return [of_x, of_g], {"group_moment": moment, "group_radius": kept}
+
+
+def _inverse_root(moment: Tensor) -> Tensor:
+    """1/√v, and 0 for a group that has had no gradient yet."""
+    return torch.where(moment > 0, moment, torch.inf).rsqrt()
+
+
+def _decay(lr: Any, weight_decay: Any) -> Any:
+    share = lr * weight_decay
+    if not 0.0 <= share < 1.0:
+        raise OutOfDomain(
+            f"AdaGradG: lr × weight_decay must lie in [0, 1), got {lr} × {weight_decay}: SGD would "
+            "turn the weights around. Lower one of them."
+        )
+    return share
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`eta` and `beta` of theorem 4 at SGD's settings."""
+    beta = (1.0 - _decay(settings["lr"], settings["weight_decay"])) ** 4
+    return {"eta": (2.0 * beta) ** -0.5, "beta": beta}
+
+
+def _stepper(stepped_by: tuple[torch.optim.Optimizer, int] | None) -> int:
+    assert stepped_by is not None
+    return stepped_by[1]
+
+
+def _check_covered(settings: Mapping[str, Any], groups: Sequence[InvariantGroup]) -> None:
+    for name in ("momentum", "dampening", "nesterov"):
+        if settings[name]:
+            raise InvalidArgument(
+                f"AdaGradG.from_sgd: group {groups[0].name!r} is stepped with {name}="
+                f"{settings[name]}; theorem 4 of Roburin et al. covers SGD without it, as the norm "
+                "is then no sum over single gradients. Use momentum=0 for invariant parameters, or "
+                "AdamG."
+            )
+    if not settings["lr"] > 0.0:
+        raise InvalidArgument(
+            f"AdaGradG.from_sgd: lr must be > 0, got {settings['lr']!r}. Make it before a "
+            "scheduler sets the rate to 0; afterwards 0 is a pause."
+        )

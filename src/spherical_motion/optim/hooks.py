@@ -1,0 +1,89 @@
+"""Hooks on `optimizer.step` that come before everybody else's, and one wing at a time.
+
+What changes the weights around a step must do so inside what others watch: a monitor whose copy
+was taken before a rescaling would record the rescaling as part of the step.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from spherical_motion.errors import AlreadyAttached, InvalidArgument
+
+__all__ = ["StepHooks"]
+
+_attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, str] = weakref.WeakKeyDictionary()
+"""Optimizers that something here acts on, and what does."""
+
+
+class StepHooks:
+    """A pre hook and a post hook of an optimizer, moved in front of those registered already.
+
+    Args:
+        optimizer: hooked through `register_step_pre_hook` and `register_step_post_hook`.
+        owner: class name of what acts, for messages.
+        before: run before each step, and before earlier hooks.
+        after: run after each step, and before earlier hooks; None for no hook.
+
+    Attributes:
+        has_closure: whether the step that is being taken was given a closure.
+
+    Raises:
+        AlreadyAttached: something acts on this optimizer already.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        owner: str,
+        before: Callable[[], None],
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.refuse_second(optimizer, owner)
+        self._optimizer = weakref.ref(optimizer)
+        self.has_closure = False
+
+        def hook(_: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            # torch passes the optimizer itself as the first argument.
+            self.has_closure = any(given is not None for given in (*args[1:], *kwargs.values()))
+            before()
+
+        self._handles = [_first(optimizer.register_step_pre_hook(hook))]
+        if after is not None:
+            self._handles.append(_first(optimizer.register_step_post_hook(lambda *_: after())))
+        _attached[optimizer] = owner
+
+    @staticmethod
+    def refuse_second(optimizer: Any, owner: str) -> None:
+        """Raise unless `optimizer` is a torch optimizer on which nothing acts yet."""
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise InvalidArgument(
+                f"{owner}(optimizer=...) expects a torch.optim.Optimizer, got "
+                f"{type(optimizer).__name__}. A scheduler or wrapper holds it as `.optimizer`."
+            )
+        if optimizer in _attached:
+            raise AlreadyAttached(
+                f"{owner}: a {_attached[optimizer]} acts on this {type(optimizer).__name__} "
+                "already, and two would undo each other's work. Close that one first: .close()."
+            )
+
+    def remove(self) -> None:
+        """Take the hooks off; may be repeated."""
+        for handle in self._handles:
+            handle.remove()
+        optimizer = self._optimizer()
+        if self._handles and optimizer is not None:
+            _attached.pop(optimizer, None)
+        self._handles = []
+
+
+def _first(handle: RemovableHandle) -> RemovableHandle:
+    """Move a hook to the front of its optimizer's, as `prepend=True` does for a module's hooks."""
+    hooks: Any = handle.hooks_dict_ref()
+    hooks.move_to_end(handle.id, last=False)
+    return handle

@@ -1,0 +1,271 @@
+"""An optimizer's steps, each turned into a rotation by exactly the equilibrium angle.
+
+Under weight decay the norm of an invariant group settles where each step turns it by Δ*, whatever
+the gradient's size; until then some layers turn too fast and others too slowly. Holding the norm
+and prescribing the angle skips the transient: every layer is in equilibrium from the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.optim.hooks import StepHooks
+from spherical_motion.optim.members import MAX_DEFECT, Members, bind
+from spherical_motion.optim.rotation import LOST, TorchRotation
+from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
+from spherical_motion.optim.settings import SettingsWatch
+from spherical_motion.theory import equilibrium_angle
+from spherical_motion.vocabulary import HyperParameters, InvariantGroup
+
+__all__ = ["Rotational"]
+
+
+class Rotational:
+    """Keeps every group's norm and lets each step turn it by the equilibrium angle.
+
+    The wrapped optimizer steps as always. Afterwards, for each group, the tangential part of its
+    step is taken as the direction, and the weights are those at angle Δ* from where they were, on
+    the radius they had at the start. Δ* is `theory.equilibrium_angle` at the param group's lr,
+    weight decay and momentum of that very step, so schedulers work on it as on the optimizer.
+    Everything that is in no group is the optimizer's alone.
+
+    The angle is met to 1e-6 rad in float32 always, and closer in large groups: storing n rounded
+    weights shifts it by about 1e-7/√n rad, which at 3e-3 rad is 1e-6 of the angle from a thousand
+    entries on. In float64 to 1e-9 of the angle.
+
+    What happens at the edges:
+
+    * lr or weight decay 0 (a warm-up's first step): Δ* is 0, the group stands still;
+    * no gradient, a step the GradScaler skipped: the group is not touched;
+    * a zero gradient, a group of one entry: no direction to turn to, the group stays where it was,
+      undecayed;
+    * a group of norm 0: left to the optimizer until it has one, and from then on held there;
+    * a step that is not finite: left as it is, so that it is seen.
+
+    `step(closure)` works. The pull of weight decay is radial and falls away; with momentum and L2
+    decay the buffer holds the pulls of earlier steps too, which the weights have since turned away
+    from, as in ordinary training. Running statistics of norm layers have nothing to follow. A
+    monitor records the rotated weights, whichever was attached first.
+
+    Memory: one copy of the weights, taken here. For `torch.optim.SGD` with momentum on the CPU the
+    step is read off its buffer instead, and nothing is copied.
+
+    Args:
+        model: names the parameters.
+        optimizer: whose steps are turned.
+        groups: what to turn, from `find_groups`, by layer or by filter.
+        correlation: c = 1 + 2Σρ_k of its steps, for Muon and other optimizers with decoupled decay.
+        angle: `angle(settings, group)` in radians, used instead of the closed form.
+        max_defect: largest |<w, g>|/(‖w‖‖g‖) of a group that is accepted; None for any.
+
+    Raises:
+        InvalidArgument: see the message; nothing was attached.
+        NoTheory: no closed form for this optimizer; pass `correlation` or `angle`.
+        OutOfDomain: no equilibrium at these settings, here or, under a schedule, at a step.
+        AlreadyAttached: the optimizer is rotated or rescaled already.
+
+    >>> from spherical_motion.invariance import find_groups
+    >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8))
+    >>> x = torch.randn(16, 4)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
+    >>> before = model[0].weight.detach().clone()
+    >>> with Rotational(model, optimizer, find_groups(model, x)) as rotational:
+    ...     model(x)[:, 0].exp().sum().backward()
+    ...     optimizer.step()
+    ...     rotational.angles()["0"]
+    0.0447250...
+    >>> angle = torch.atan2((model[0].weight - before).norm() / 2, before.norm()) * 2
+    >>> round(float(angle.detach()), 4)                                       # radians
+    0.0447
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        groups: Sequence[InvariantGroup],
+        *,
+        correlation: float | None = None,
+        angle: Callable[[HyperParameters, InvariantGroup], float] | None = None,
+        max_defect: float | None = MAX_DEFECT,
+    ) -> None:
+        name = type(self).__name__
+        StepHooks.refuse_second(optimizer, name)
+        self.members: Members = bind(model, groups, optimizer, where=name, max_defect=max_defect)
+        for rows in self.members.rows:
+            if rows.parameter.dtype not in LOST:
+                raise InvalidArgument(
+                    f"{name}: parameter {rows.name!r} must be float32 or float64, got "
+                    f"{rows.parameter.dtype}, in which a small rotation is lost to rounding. Keep "
+                    "float32 weights and use torch.autocast."
+                )
+        self._correlation, self._angle = correlation, angle
+        self._watch = SettingsWatch(optimizer, self.members, name)
+        for hp in self._watch.settings():
+            self._check(hp)
+        self._before: list[Tensor] = []
+        self._places: list[Any] = []
+        self._armed = self._told = False
+        self._optimizer = optimizer
+        number = {
+            id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
+        }
+        self._owners = [number[id(p)] for p in self.members.parameters]
+        self._lay_out(self.members.norms())
+        self._hooks = StepHooks(optimizer, name, self._take, self._turn)
+
+    def angles(self) -> dict[str, float]:
+        """The angle by which each group was last told to turn, radians, by its name.
+
+        Reads them off the device; meant for now and then.
+        """
+        return dict(zip(self.members.names, self._angles.tolist(), strict=True))
+
+    def close(self) -> None:
+        """Take the hooks off; the optimizer goes on alone. Repeating it does nothing."""
+        self._hooks.remove()
+        self._rotate.close()
+
+    def __enter__(self) -> Rotational:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Rotational of {len(self.members)} groups>"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The radii; model and optimizer are saved by themselves."""
+        return {"names": list(self.members.names), "radius": self._radius.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the radii of `state_dict`.
+
+        Raises:
+            InvalidArgument: it was taken with other groups.
+        """
+        if list(state["names"]) != list(self.members.names):
+            raise InvalidArgument(
+                f"Rotational.load_state_dict: expected the radii of {len(self.members)} groups "
+                f"{list(self.members.names)[:3]}..., got those of {len(state['names'])}: "
+                f"{list(state['names'])[:3]}... Use the groups it was saved with."
+            )
+        self._radius.copy_(state["radius"])
+
+    def _check(self, hp: HyperParameters) -> None:
+        """Raise unless Δ* is known; a learning rate of 0 is a warm-up's."""
+        if self._angle is None and hp.weight_decay == 0.0:
+            raise InvalidArgument(
+                "Rotational: weight_decay must be > 0 in every param group that steps a group, got "
+                f"0 for {hp.optimizer} at lr={hp.lr:g}: without decay there is no equilibrium and "
+                "no angle to turn by. Give the optimizer the weight decay you would train with "
+                "(its pull itself has no effect here), leave those groups out, or pass "
+                "angle=callable(settings, group)."
+            )
+        for group in self.members.groups[:1]:
+            self._target(hp, group)
+
+    def _target(self, hp: HyperParameters, group: InvariantGroup) -> float:
+        if self._angle is not None:
+            return float(self._angle(hp, group))
+        if hp.lr == 0.0 or hp.weight_decay == 0.0:
+            return 0.0  # the limit; and nothing moves
+        try:
+            return equilibrium_angle(hp, correlation=self._correlation)
+        except NoTheory as error:
+            raise NoTheory(
+                f"Rotational: {error} Or pass angle=callable(settings, group)."
+            ) from None
+
+    def _lay_out(self, radius: Tensor) -> None:
+        """Take the memory, for weights that lie as they do now; again after they were moved."""
+        members = self.members
+        device = members.device
+        lost = [LOST[own[0].parameter.dtype] for own in members.pieces]
+        turns = torch.tensor([group.numel > 1 for group in members.groups], device=device)
+        backend = CpuRotation if can_rotate_on_cpu(members) else TorchRotation
+        self._rotate = backend(
+            members, turns, torch.tensor(lost, dtype=torch.float64, device=device)
+        )
+        self._before = [torch.empty_like(p.detach()) for p in members.parameters]
+        self._places = self._where()
+        self._radius = radius.to(device)
+        self._angles = torch.zeros(len(members), dtype=torch.float64, device=device)
+        self._own = [torch.tensor(own, device=device) for own in self._watch.groups_of]
+        self._watch.forget()
+
+    def _where(self) -> list[Any]:
+        return [(p.device, p.dtype, p.stride()) for p in self.members.parameters]
+
+    @torch.no_grad()
+    def _take(self) -> None:
+        if self._where() != self._places:
+            self._rotate.close()
+            self._lay_out(self._radius)
+        self._armed = True
+        self._told = isinstance(self._rotate, CpuRotation) and self._step_can_be_read()
+        if self._told:
+            return
+        # One call for all tensors; torch has no public name for it.
+        torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
+            self._before, [p.detach() for p in self.members.parameters]
+        )
+
+    def _step_can_be_read(self) -> bool:
+        """Whether the coming step will be -lr times SGD's buffer: then no copy has to be made."""
+        optimizer = self._optimizer
+        # A closure may still take gradients away.
+        if type(optimizer) is not torch.optim.SGD or self._hooks.has_closure:
+            return False
+        # A GradScaler lets fused steps be skipped inside.
+        if getattr(optimizer, "found_inf", None) is not None:
+            return False
+        plain = all(
+            group["momentum"] != 0 and not group["nesterov"] for group in optimizer.param_groups
+        )
+        return plain and all(
+            isinstance(buffer := optimizer.state[p].get("momentum_buffer"), Tensor)
+            and buffer.stride() == p.stride()
+            and buffer.dtype == p.dtype
+            for p in self.members.parameters
+        )
+
+    def _read_step(self) -> tuple[list[Tensor], list[float]]:
+        """SGD's buffers, and what they were multiplied by; nothing if there was no gradient."""
+        state, factors = self._optimizer.state, []
+        for own, p in zip(self._owners, self.members.parameters, strict=True):
+            lr = float(self._optimizer.param_groups[own]["lr"])
+            # Rounded as the optimizer does when it multiplies.
+            lr = float(np.float32(lr)) if p.dtype == torch.float32 else lr
+            factors.append(0.0 if p.grad is None else -lr)
+        return [state[p]["momentum_buffer"] for p in self.members.parameters], factors
+
+    def _turn(self) -> None:
+        if not self._armed:
+            return
+        self._armed = False
+        for index, hp in self._watch.changed():
+            if self._angle is None:
+                value = self._target(hp, self.members.groups[0])
+                self._angles.index_fill_(0, self._own[index], value)
+            else:
+                for i in self._watch.groups_of[index]:
+                    self._angles[i] = self._target(hp, self.members.groups[i])
+        if self._told and isinstance(self._rotate, CpuRotation):
+            buffers, factors = self._read_step()
+            self._rotate(buffers, self._angles, self._radius, factors)
+        else:
+            self._rotate(self._before, self._angles, self._radius)

@@ -1,0 +1,143 @@
+"""Decay in proportion to the rate keeps the resting norm; the angle follows the rate at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from spherical_motion import theory
+from spherical_motion.errors import AlreadyAttached, InvalidArgument
+from spherical_motion.optim import ProportionalDecay, split_param_groups
+from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
+
+GIVEN = {"unit_grad_sq": 3.0, "numel": 50, "unit_grad_rms": 0.3, "correlation": 5, "update_sq": 50}
+FAMILIES = {
+    "sgd": HyperParameters("sgd", lr=0.1, weight_decay=1e-3),
+    "sgdm": HyperParameters("sgd", lr=0.1, weight_decay=1e-3, momentum=0.9),
+    "nesterov": HyperParameters("sgd", lr=0.1, weight_decay=1e-3, momentum=0.9, nesterov=True),
+    "decoupled": HyperParameters("sgd", lr=0.1, weight_decay=1e-3, momentum=0.9, decoupled=True),
+    "adam": HyperParameters("adam", lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.999)),
+    "adamw": HyperParameters("adamw", lr=1e-3, weight_decay=0.1, betas=(0.9, 0.999)),
+    "lion": HyperParameters("lion", lr=1e-4, weight_decay=1.0, betas=(0.9, 0.99)),
+    "muon": HyperParameters("muon", lr=1e-2, weight_decay=0.01, momentum=0.95),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("drop", [0.5, 0.01])
+def test_in_every_family_the_norm_stays_and_the_angle_goes_with_the_rate(name, drop) -> None:
+    full = FAMILIES[name]
+    low = dataclasses.replace(full, lr=full.lr * drop, weight_decay=full.weight_decay * drop)
+    norms = [theory.equilibrium_norm_approx(hp, **GIVEN) for hp in (full, low)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+    angles = [theory.equilibrium_angle_approx(hp, **GIVEN) for hp in (full, low)]
+    assert angles[1] == pytest.approx(angles[0] * drop, rel=1e-3)
+
+
+def problem(kind: type[torch.optim.Optimizer], **settings: float):
+    """One matrix whose gradient is noise, tangential and homogeneous of degree -1."""
+    model = nn.Sequential(nn.Linear(64, 32, bias=False), nn.LayerNorm(32))
+    piece = Slice("0.weight", 0, 0, 32)
+    group = InvariantGroup("0", "scale", (piece,), ((piece,),), 2048, defect=0.0)
+    split = split_param_groups(model, [group], **settings)
+    return model, kind(split), [group]
+
+
+def run(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, scheduler=None):
+    """Norms and angles of each step."""
+    generator = torch.Generator().manual_seed(0)
+    weight = model[0].weight
+    norms, angles = [], []
+    for _ in range(steps):
+        noise = torch.randn(weight.shape, generator=generator)
+        w = weight.detach().clone()
+        noise -= (noise * w).sum() / w.square().sum() * w
+        weight.grad = noise / w.norm()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        d = weight.detach() - w
+        across = d - (d * w).sum() / w.square().sum() * w
+        angles.append(math.atan2(across.norm(), float(w.norm() + (d * w).sum() / w.norm())))
+        norms.append(float(w.norm()))
+    return torch.tensor(norms), torch.tensor(angles)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.05, "momentum": 0.5}),
+        (torch.optim.AdamW, {"lr": 5e-3, "weight_decay": 1.0}),
+    ],
+)
+def test_a_drop_leaves_the_norm_where_it_is(kind, settings) -> None:
+    ends = {}
+    for proportional in (False, True):
+        model, optimizer, groups = problem(kind, **settings)
+        norms, angles = run(model, optimizer, 600)
+        scheduler = lr_scheduler.MultiStepLR(optimizer, [1])
+        if proportional:
+            ProportionalDecay(model, optimizer, groups)
+        after_norms, after_angles = run(model, optimizer, 60, scheduler)
+        rested, turned = norms[-100:].mean(), angles[-100:].mean()
+        ends[proportional] = (after_norms[-1] / rested, after_angles[20:].mean() / turned)
+    assert ends[True][0] == pytest.approx(1.0, abs=0.03)
+    assert ends[True][1] == pytest.approx(0.1, rel=0.1)  # Δ* ∝ lr, at once
+    assert ends[False][0] < ends[True][0]  # on its way to a shorter norm
+    assert ends[False][1] > 0  # and to Δ* ∝ √lr, which 60 steps do not reach
+
+
+@pytest.mark.parametrize(
+    ("make", "peak"),
+    [
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 20), 0.1),
+        (lambda o: lr_scheduler.OneCycleLR(o, max_lr=0.4, total_steps=20), 0.4),
+        (lambda o: lr_scheduler.LinearLR(o, 0.01, total_iters=10), 0.1),
+    ],
+)
+def test_decay_follows_the_rate_of_any_scheduler(make, peak: float) -> None:
+    model, optimizer, groups = problem(torch.optim.SGD, lr=0.1, weight_decay=0.02, momentum=0.5)
+    scheduler = make(optimizer)
+    decay = ProportionalDecay(model, optimizer, groups)
+    invariant, others = optimizer.param_groups
+    for _ in range(15):
+        rate = invariant["lr"]
+        model[0].weight.grad = torch.zeros_like(model[0].weight)
+        optimizer.step()
+        assert invariant["weight_decay"] == pytest.approx(0.02 * rate / peak, rel=1e-12)
+        assert others["weight_decay"] == 0.02
+        scheduler.step()
+    stored = decay.state_dict()
+    decay.close()
+    decay.close()
+    assert invariant["weight_decay"] == 0.02
+    again = ProportionalDecay(model, optimizer, groups, lr_max=7.0)
+    again.load_state_dict(stored)
+    optimizer.step()
+    assert invariant["weight_decay"] == pytest.approx(0.02 * invariant["lr"] / peak, rel=1e-12)
+
+
+def test_refusals() -> None:
+    model, optimizer, groups = problem(torch.optim.SGD, lr=0.1, weight_decay=0.02)
+    for bad in (0.0, -1.0, math.inf):
+        with pytest.raises(InvalidArgument, match=r"lr_max=\.\.\.\) must be finite and > 0"):
+            ProportionalDecay(model, optimizer, groups, lr_max=bad)
+    plain = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.02)
+    with pytest.raises(InvalidArgument, match=r"param_groups\[0\] must hold scale-inv.*split"):
+        ProportionalDecay(model, plain, groups)
+    without = problem(torch.optim.SGD, lr=0.1)
+    with pytest.raises(InvalidArgument, match=r"\['weight_decay'\] must be > 0, got 0"):
+        ProportionalDecay(*without)
+    still = problem(torch.optim.SGD, lr=0.0, weight_decay=0.1)
+    with pytest.raises(InvalidArgument, match=r"is 0 and so is its initial_lr.*lr_max"):
+        ProportionalDecay(*still)
+    decay = ProportionalDecay(model, optimizer, groups)
+    with pytest.raises(AlreadyAttached, match="ProportionalDecay acts on this SGD"):
+        ProportionalDecay(model, optimizer, groups)
+    with pytest.raises(InvalidArgument, match=r"param groups \[0\], got \[3\]"):
+        decay.load_state_dict({"base": {3: [0.1, 0.1]}})

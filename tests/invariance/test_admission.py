@@ -33,6 +33,7 @@ def x() -> Tensor:
         ({"text": ["a", "b"]}, "a dict of list", "Tokenize"),
         (None, "NoneType", "real samples"),
         (3, "int", "real samples"),
+        (torch.zeros(0, 4), "Tensor", "It is empty"),
         ((8, 4), "a tuple of int", "torch.randn(8, 4)"),
         ([8, 4], "a list of int", "torch.randn(8, 4)"),
     ],
@@ -138,6 +139,19 @@ def test_odd_forwards_are_handled_and_undone(kind: type[Around]) -> None:
     assert model.seen == []
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+class InOwnPrecision(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise TypeError(f"expected dtype float32, got {x.dtype}")
+        return self.net(x)
+
+
+def test_a_model_that_insists_on_its_precision_is_told_how_to_be_probed() -> None:
+    with pytest.raises(errors.ModelError, match=r"dtype=torch\.float32"):
+        find_groups(InOwnPrecision(), x())
+    assert [g.name for g in find_groups(InOwnPrecision(), x(), dtype=torch.float32)] == ["net.0"]
 
 
 def test_complex_parameters_are_said_not_to_be_examined() -> None:

@@ -146,21 +146,35 @@ def test_it_is_proven_and_small_behind_a_gain_of_zero() -> None:
     assert (found.passes, found.repairs) == (6, 1)
 
 
-class LiteralEps(nn.Module):
-    """Normalizes with an ε that no attribute holds."""
+class ByHand(nn.Module):
+    """Normalizes with an ε that no attribute holds: a number, or a tensor."""
 
-    def __init__(self, outside: bool) -> None:
+    def __init__(self, outside: bool, eps: float | torch.Tensor) -> None:
         super().__init__()
         self.outside = outside
+        self.eps = [eps]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         square = x.pow(2).mean(-1, keepdim=True)
-        return x / (square.sqrt() + 1e-4) if self.outside else x / (square + 1e-4).sqrt()
+        (eps,) = self.eps
+        return x / (square.sqrt() + eps) if self.outside else x / (square + eps).sqrt()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("outside", [False, True])
+def test_an_epsilon_written_into_the_forward_costs_nothing(outside: bool, bias: bool) -> None:
+    net = nn.Sequential(nn.Linear(6, 12, bias=bias), ByHand(outside, 1e-4), nn.Tanh())
+    found = inspect_model(net, inputs())
+    (group,) = found.groups
+    assert (group.name, len(group.cells), found.repairs, found.passes) == ("0", 1, 0, 5)
+    assert len(group.parameters) == 1 + bias
+    assert 1e-7 < group.defect < 1e-3
 
 
 @pytest.mark.parametrize("outside", [False, True])
-def test_a_literal_epsilon_costs_one_repair_and_shows_in_the_defect(outside: bool) -> None:
-    net = nn.Sequential(nn.Linear(6, 12, bias=False), LiteralEps(outside), nn.Tanh())
+def test_an_epsilon_that_cannot_be_removed_costs_one_repair(outside: bool) -> None:
+    eps = torch.tensor(1e-4)
+    net = nn.Sequential(nn.Linear(6, 12, bias=False), ByHand(outside, eps), nn.Tanh())
     found = inspect_model(net, inputs())
     (group,) = found.groups
     assert (group.name, len(group.cells), found.repairs, found.passes) == ("0", 1, 1, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -126,3 +127,41 @@ def test_a_norm_in_eval_mode_keeps_its_attribute() -> None:
     assert norm.eps == 1e-5
     adapt_attributes(norm.train(), torch.float64, None)
     assert norm.eps == 1e-5
+
+
+BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "added to the variance": lambda x: x / torch.sqrt(x.var(-1, keepdim=True) + 1e-6),
+    "from the left": lambda x: x * torch.rsqrt(1e-6 + x.var(-1, keepdim=True)),
+    "in place": lambda x: x * x.var(-1, keepdim=True).add_(1e-6).rsqrt(),
+    "a power": lambda x: x * (x.var(-1, keepdim=True) + 1e-6) ** -0.5,
+    "outside the root": lambda x: x / (x.std(-1, keepdim=True) + 1e-3),
+    "a bound": lambda x: x / x.std(-1, keepdim=True).clamp(min=1e-3),
+    "normalize": lambda x: F.normalize(x, dim=-1, eps=1e-3) * x.shape[-1] ** 0.5,
+    "torch.add": lambda x: x / torch.add(x.var(-1, keepdim=True), 1e-6).sqrt(),
+}
+
+
+@pytest.mark.parametrize("call", BY_HAND.values(), ids=BY_HAND)
+def test_norms_written_by_hand_lose_theirs_and_are_seen(call: Callable[[Tensor], Tensor]) -> None:
+    assert call(FAINT).square().mean() < 0.1
+    observer = NormObserver()
+    with Interception(torch.float64, 1e-30, torch.float32, observer):
+        lifted = call(FAINT)
+    assert float(lifted.square().mean()) == pytest.approx(1.0, abs=0.3)
+    assert [norm.own for norm in observer.course.norms] == [True]
+    observer = NormObserver()
+    with Interception(torch.float64, None, torch.float32, observer):
+        assert torch.equal(call(FAINT), call(FAINT))
+    (share, *_) = (norm.eps_share for norm in observer.course.norms)
+    assert share > 0.9 or math.isnan(share)
+
+
+def test_numbers_that_no_norm_divides_by_are_no_norms() -> None:
+    observer = NormObserver()
+    x = FAINT.abs()
+    with Interception(torch.float64, 1e-30, torch.float32, observer):
+        assert torch.equal(x + 0.5, x.add(0.5))
+        (x + 1e-6).log()
+        x.clamp(min=0.0) / 2.0
+        x.sum() / x.numel()
+    assert observer.course.norms == []

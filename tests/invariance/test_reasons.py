@@ -103,12 +103,16 @@ def test_a_large_epsilon_is_noted_with_its_share(eps: float, share: str | None) 
         assert f"ε of {share} is {expected:.0%} of variance + ε" in notes[0]
 
 
-def test_a_bias_in_front_of_a_norm_is_noted_with_what_it_carries() -> None:
+def test_a_bias_in_front_of_a_norm_is_noted_with_what_it_cancels() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Tanh())
     found = inspect_model(net, vectors())
     assert [g.parameters for g in found.groups] == [("0.weight", "0.bias")]
     (note,) = found.notes
     assert re.fullmatch(
-        r"`0.weight` is invariant only with `0.bias`, which carries [\d.]+% of ⟨w,g⟩\.", note
+        r"`0.weight` is invariant only with `0.bias`, whose ⟨b,g⟩ cancels its own ⟨w,g⟩, [\d.]+% "
+        r"of ‖w‖‖g‖\.",
+        note,
     )
+    nn.init.zeros_(net[0].bias)  # now only ε is left of ⟨w, g⟩
+    assert inspect_model(net, vectors()).notes == ()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from spherical_motion.errors import InvalidArgument, ModelError
@@ -87,6 +87,8 @@ def _remedy(value: Any) -> str | None:
         return "Convert it: torch.from_numpy(array).float()."
     if isinstance(value, str | bytes):
         return "Tokenize it, and pass the tensors as a mapping."
+    if isinstance(value, Tensor):
+        return None if value.numel() else "It is empty. A few dozen real samples do."
     if value is None:
         return "A few dozen real samples do, like images[:32]."
     if isinstance(value, Mapping):

@@ -95,9 +95,17 @@ def model_failure(
         )
     if isinstance(example_inputs, list):
         hints.append("A list is one argument, model(inputs); pass a tuple for model(*inputs).")
-    hints.append(
-        f"The probe runs the model in {dtype}; check that it runs on these inputs by itself."
-    )
+    told = str(error)
+    if dtype == torch.float64 and any(word in told for word in ("Double", "float64", "dtype")):
+        hints.append(
+            "The probe runs the model in torch.float64, which part of it does not take; "
+            "dtype=torch.float32 (smd inspect --float32) leaves it in its own. Weights that are "
+            "not registered as parameters stay in theirs, too."
+        )
+    else:
+        hints.append(
+            f"The probe runs the model in {dtype}; check that it runs on these inputs by itself."
+        )
     return ModelError(
         f"{type(model).__name__} failed in {_failing_module(model, error)} on inputs "
         f"{_described(example_inputs)}: {type(error).__name__}: {_first_line(error)} "

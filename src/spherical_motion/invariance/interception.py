@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from spherical_motion.invariance.literal_eps import LiteralEps
 from spherical_motion.invariance.norms import (
     NORMS,
     NormObserver,
@@ -53,6 +54,7 @@ class Interception(TorchFunctionMode):
         self.norm_eps = norm_eps
         self.native = native
         self.observer = observer
+        self._literals = LiteralEps(norm_eps)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -72,7 +74,21 @@ class Interception(TorchFunctionMode):
         elif func is not Tensor.view:  # view(dtype) reinterprets bits, it is no cast
             args = tuple(self._widened(a) for a in args)
             kwargs = {name: self._widened(a) for name, a in kwargs.items()}
-        return func(*args, **kwargs)
+            args, kwargs = self._literals.replaced(func, args, kwargs)
+        result = func(*args, **kwargs)
+        if self.observer is not None:
+            self._observe_by_hand(func, args, kwargs, result)
+        return result
+
+    def _observe_by_hand(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        """Tell the observer of norms that are no norm function."""
+        assert self.observer is not None
+        self._literals.note(func, args, kwargs, result)
+        share = self._literals.divisor(func, args)
+        if share is not None and isinstance(result, Tensor):
+            self.observer.hand_written_norm_called(result, share)
 
     def _widened(self, argument: Any) -> Any:
         if isinstance(argument, torch.dtype) and argument.is_floating_point:

@@ -134,6 +134,10 @@ class NormObserver:
                     "on these inputs, where rescaling what feeds them shows nothing."
                 )
 
+    def hand_written_norm_called(self, divisor: Tensor, eps_share: float) -> None:
+        """Note a root of, or a division by, something that an ε was added to."""
+        self.course.norm_ran("a norm written by hand", own=True, eps_share=eps_share)
+
     def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
         """Note an embedding whose padding row was looked up: its gradient is masked."""
         if padding_idx is not None and bool((tokens == padding_idx).any()):

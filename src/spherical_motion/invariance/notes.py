@@ -23,6 +23,9 @@ LARGE = 0.01
 
 MOST_LINES = 5
 
+NOTICED = 10.0
+"""A weight's own ⟨w, g⟩ is told if it is this many times what is left of it with its bias."""
+
 
 def large_epsilons(course: Course) -> list[str]:
     """Norm layers whose ε is a noticeable part of what they divide by, the worst first."""
@@ -43,7 +46,10 @@ def large_epsilons(course: Course) -> list[str]:
 
 
 def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
-    """Modules invariant only with their bias: how much of ⟨w, g⟩ the bias carries.
+    """Modules invariant only with their bias: how large ⟨w, g⟩ of the weight alone is.
+
+    Where that is hardly more than what ε leaves of the two together, as while biases are zero,
+    there is nothing to tell.
 
     Args:
         cells: certified, kind "scale".
@@ -54,18 +60,24 @@ def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
         members = [name for name, _ in family[0].family]
         if len(members) != 2 or module_of(members[0]) != module_of(members[1]):
             continue
-        defect = totals_over(rows, [Symmetry.scale(cell.parts[:1]) for cell in family]).defect()
-        if np.isfinite(defect).any():
-            share = float(np.sqrt(np.nanmean(defect**2)))
-            alike.setdefault(_role(members[0]), []).append((members, share))
+        alone = _defect([Symmetry.scale(cell.parts[:1]) for cell in family], rows)
+        if alone > NOTICED * _defect(family, rows):
+            alike.setdefault(_role(members[0]), []).append((members, alone))
     found = []
     for role in alike.values():
         weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
-        shares = _range([share for _, share in role])
+        sizes = _range([size for _, size in role])
         found.append(
-            f"`{weight}` is invariant only with `{bias}`, which carries {shares} of ⟨w,g⟩."
+            f"`{weight}` is invariant only with `{bias}`, whose ⟨b,g⟩ cancels its own ⟨w,g⟩, "
+            f"{sizes} of ‖w‖‖g‖."
         )
     return found
+
+
+def _defect(cells: Sequence[Symmetry], rows: Evidence) -> float:
+    """Root mean square over cells and gradients; 0 where nothing has one."""
+    defects = totals_over(rows, cells).defect()
+    return float(np.sqrt(np.nanmean(defects**2))) if np.isfinite(defects).any() else 0.0
 
 
 def equivalent_streams(

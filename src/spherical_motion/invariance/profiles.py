@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.invariance.joint import module_of
 from spherical_motion.invariance.ledger import Ledger
 from spherical_motion.invariance.nullspace import integer_relations
 from spherical_motion.invariance.roles import builds_of, roles_of
@@ -181,7 +182,7 @@ def _search_window(
         if 2 * holds.sum() <= shown.sum():
             continue
         free = [m for m in members if window[m] not in used] or members[:1]
-        pivot = window[min(free, key=lambda m: (speaking[m], _beside(relation, m), m))]
+        pivot = window[min(free, key=lambda m: (speaking[m], *_side(window, relation, m), m))]
         used.add(pivot)
         strips = [(strip, relation[m]) for m in members for strip in window[m]]
         strips.sort(key=lambda item: table.place(item[0]))
@@ -196,13 +197,17 @@ def _search_window(
         )
 
 
-def _beside(relation: Sequence[int], member: int) -> int:
-    """Minus the number of members on one's side of a relation.
+def _side(window: Sequence[Column], relation: Sequence[int], member: int) -> tuple[int, int]:
+    """The modules on one's side of a relation, and minus the parameters.
 
-    One of the larger side is laid aside, so that the smaller side speaks for both: a layer scale
-    for the weight and bias it multiplies, a matrix for the gain and shift it reads.
+    One of the side with fewer modules is laid aside, or with more parameters: a gain for all that
+    reads it, a layer's weight for the layer scale that multiplies weight and bias.
     """
-    return -sum(c * relation[member] > 0 for c in relation)
+    beside = [
+        column for column, c in zip(window, relation, strict=True) if c * relation[member] > 0
+    ]
+    parameters = [strip.parameter for column in beside for strip in column]
+    return len(set(map(module_of, parameters))), -len(parameters)
 
 
 def _equations(t: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["compile_kernels", "fold_tiles", "sum_tiles"]
+__all__ = ["FASTMATH", "compile_kernels", "fold_tiles", "pointer_to", "sum_tiles"]
 
 BLOCK = 512
 """Entries summed before they are added to the sum of their tile."""
@@ -27,7 +27,7 @@ BLOCK = 512
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 
-def _pointer_to(scalar: types.Float) -> Any:
+def pointer_to(scalar: types.Float) -> Any:
     """A compiled function that takes an address (int64) for a pointer to `scalar`."""
 
     @intrinsic
@@ -42,7 +42,7 @@ def _pointer_to(scalar: types.Float) -> Any:
 
 def _tile_summer(scalar: types.Float) -> Any:
     """A compiled function that writes the sums of a tile of `scalar` into a row of `sums`."""
-    pointer = _pointer_to(scalar)
+    pointer = pointer_to(scalar)
     size = scalar.bitwidth // 8
 
     @numba.njit(nogil=True, fastmath=FASTMATH)

@@ -6,34 +6,24 @@ a row; made of what it has, a step reads everything many times. `TorchPasses` is
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numba import types
 from torch import Tensor
 
-from spherical_motion.measure.layout import DTYPES, Layout
-from spherical_motion.measure.tiles import TileTable
-from spherical_motion.optim._passes import PRODUCTS
+from spherical_motion.measure.kernel import FASTMATH, pointer_to
+from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks, Work
 from spherical_motion.optim.members import Members
 
 __all__ = ["CpuPasses"]
 
-SHARE = 262_144
-"""Entries a thread takes at a time."""
-
 BLOCK = 512
 """Entries summed before they are added to the sum of their tile."""
-
-# Sums may be reordered, which is what vectorises them. NaN and infinity must pass through.
-FASTMATH = {"reassoc", "contract", "nsz"}
 
 
 class CpuPasses:
@@ -42,38 +32,12 @@ class CpuPasses:
     The order of summation depends on the shapes alone: the number of threads changes no bit.
     """
 
-    @staticmethod
-    def fits(members: Members) -> bool:
-        """Whether all parameters are of a kind that the loops can read in place."""
-        return all(
-            p.is_cpu and p.dtype in DTYPES and p.layout == torch.strided and _is_dense(p)
-            for p in members.parameters
-        )
+    fits = staticmethod(CpuBlocks.fits)
 
     def __init__(self, members: Members) -> None:
-        self._layouts = [Layout.of(p.detach()) for p in members.parameters]
         self._kinds = _kinds(members)
-        number = {id(p): i for i, p in enumerate(members.parameters)}
-        slices = [
-            (number[id(piece.parameter)], piece.slice.axis, piece.slice.start, piece.slice.stop)
-            for own in members.pieces
-            for piece in own
-        ]
-        counts = [len(own) for own in members.pieces]
-        table = TileTable.cut(self._layouts, slices)
-        self._tiles = table.tiles
-        slice_of_row = np.repeat(np.arange(len(slices)), np.diff(table.first))
-        group_of_slice = np.repeat(np.arange(len(counts)), counts)
-        self._group_of_tile = group_of_slice[slice_of_row[table.tiles[:, 5]]]
-        # Slices are in the order of the groups, and rows in the order of the slices.
-        first_slice = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        self._first_row = table.first[first_slice]
-        self._sums = np.zeros((len(table.tiles), len(PRODUCTS)))
-        self._shares = list(self._cut_shares())
-        self._flats: dict[str, tuple[list[int], list[NDArray[Any]]]] = {}
-        self._gradients: tuple[Sequence[Tensor], list[NDArray[Any]]] | None = None
-        self._executor: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
+        self._blocks = CpuBlocks(members)
+        compile_passes()
 
     def matches(self, members: Members) -> bool:
         """Whether the parameters still lie in memory as they did."""
@@ -81,27 +45,9 @@ class CpuPasses:
 
     def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
         """As `Passes.sums`."""
-        xs, gs = self._kept("x", x), self._flat(g)
-        # The update that follows reads the same gradients; kept longer, they would fill memory.
-        self._gradients = (g, gs)
-        tiles, sums = self._tiles, self._sums
-        if m is None:
-
-            def work(tensor: int, start: int, stop: int) -> None:
-                _sum_two(xs[tensor], gs[tensor], tiles, start, stop, sums)
-
-        else:
-            ms = self._kept("m", m)
-
-            def work(tensor: int, start: int, stop: int) -> None:
-                _sum_three(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, sums)
-
-        self._run(work, self._shares)
-        columns = sums[:, : 3 if m is None else 6]
-        if len(self._first_row) < len(columns):
-            columns = np.add.reduceat(columns, self._first_row, axis=0)
-        # Column by column in memory, as a step reads them.
-        return torch.from_numpy(np.array(columns.T, order="C")).T
+        tensors = self._placed(x, g, m)
+        self._blocks.sum(self._summing(tensors))
+        return torch.from_numpy(self._blocks.sums[:, : 3 if m is None else 6].copy())
 
     def update(
         self,
@@ -111,105 +57,75 @@ class CpuPasses:
         factors: Tensor,
     ) -> None:
         """As `Passes.update`."""
-        same = self._gradients is not None and self._gradients[0] is g
-        xs = self._kept("x", x)
-        gs = self._gradients[1] if same and self._gradients else self._flat(g)
-        self._gradients = None
-        tiles, groups = self._tiles, self._group_of_tile
-        by_group: NDArray[np.float64] = np.ascontiguousarray(factors.numpy().T)
-        if m is None:
+        tensors = self._placed(x, g, m)
+        self._blocks.factors[:, : factors.shape[1]] = factors.numpy()
+        self._blocks.move(self._mixing(tensors))
 
-            def work(tensor: int, start: int, stop: int) -> None:
-                mix = _MIX_TWO[xs[tensor].itemsize]
-                mix(xs[tensor], gs[tensor], tiles, start, stop, groups, by_group)
-
-        else:
-            ms = self._kept("m", m)
-
-            def work(tensor: int, start: int, stop: int) -> None:
-                mix = _MIX_THREE[xs[tensor].itemsize]
-                mix(xs[tensor], gs[tensor], ms[tensor], tiles, start, stop, groups, by_group)
-
-        # Backwards: what the sums read last is still in the cache.
-        self._run(work, self._shares[::-1])
-
-    def _kept(self, name: str, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
-        """`_flat` of tensors that are the same at every step, made anew only where one moved."""
-        at = [t.data_ptr() for t in tensors]
-        if name not in self._flats or self._flats[name][0] != at:
-            self._flats[name] = (at, self._flat(tensors))
-        return self._flats[name][1]
-
-    def _flat(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
-        """Each tensor as the line of numbers it is in memory, laid out like the weights."""
-        placed = (
-            layout.place("gradient or state", tensor.detach())
-            for layout, tensor in zip(self._layouts, tensors, strict=True)
-        )
-        return [t.as_strided((t.numel(),), (1,)).numpy() for t in placed]
-
-    def _cut_shares(self) -> list[tuple[int, int, int]]:
-        """(tensor, first tile, one past the last) of about `SHARE` entries each."""
-        shares = []
-        tensor, entries = self._tiles[:, 0], self._tiles[:, 2] * self._tiles[:, 4]
-        edges = np.flatnonzero(np.diff(tensor, prepend=-1, append=-2))
-        for start, stop in itertools.pairwise(edges.tolist()):
-            ends = np.cumsum(entries[start:stop])
-            parts = max(1, int(ends[-1]) // SHARE)
-            inside = start + np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts)
-            bounds = [start, *inside.tolist(), stop]
-            shares += [(int(tensor[start]), a, b) for a, b in itertools.pairwise(bounds) if a < b]
-        return shares
-
-    def _run(
-        self, work: Callable[[int, int, int], None], order: Sequence[tuple[int, int, int]]
+    def step(
+        self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None, turn: Any
     ) -> None:
-        """Do `work` on all shares, on as many threads as torch uses."""
-        shares = deque(order)
-        helpers = min(torch.get_num_threads(), len(self._shares)) - 1
-        if self._process != os.getpid():
-            # The parent's threads do not exist in a forked child.
-            self._process, self._executor = os.getpid(), None
-        if helpers > 0 and self._executor is None:
-            self._executor = ThreadPoolExecutor(helpers, "spherical-motion-step")
-        helping = []
-        if helpers > 0 and self._executor is not None:
-            helping = [self._executor.submit(_drain, shares, work) for _ in range(helpers)]
-        _drain(shares, work)
-        for helper in helping:
-            # One that has not begun by now has nothing left to do.
-            if not helper.cancel():
-                helper.result()
+        """`sums` and `update` in one, block by block.
+
+        Args:
+            x, g, m: as for both.
+            turn: `turn(sums, factors, start, stop)` writes the factors of groups `start:stop`,
+                given the sums of all, numpy arrays (groups, 6). Called from several threads.
+        """
+        tensors = self._placed(x, g, m)
+        sums, factors = self._blocks.sums, self._blocks.factors
+        self._blocks.step(
+            self._summing(tensors), functools.partial(turn, sums, factors), self._mixing(tensors)
+        )
+
+    def _placed(
+        self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None
+    ) -> list[list[Tensor]]:
+        return [self._blocks.place(tensors) for tensors in (x, g, m) if tensors is not None]
+
+    def _summing(self, tensors: list[list[Tensor]]) -> Work:
+        blocks = self._blocks
+        addresses = _addresses(tensors)
+        # The tensors are bound too: what is read at an address has to stay there.
+        return functools.partial(
+            _sum, tensors, addresses, blocks.sizes, blocks.tiles, blocks.tile_sums
+        )
+
+    def _mixing(self, tensors: list[list[Tensor]]) -> Work:
+        blocks = self._blocks
+        return functools.partial(
+            _mix,
+            tensors,
+            _addresses(tensors),
+            blocks.sizes,
+            blocks.tiles,
+            blocks.group_of_tile,
+            blocks.factors,
+        )
 
 
-def _drain(shares: deque[tuple[int, int, int]], work: Callable[[int, int, int], None]) -> None:
-    while True:
-        try:
-            share = shares.popleft()
-        except IndexError:
-            return
-        work(*share)
+def _addresses(tensors: list[list[Tensor]]) -> Any:
+    return np.array([[t.data_ptr() for t in each] for each in tensors], dtype=np.int64)
+
+
+def _sum(tensors: list[list[Tensor]], *arguments: Any) -> None:
+    (_sum_two if len(tensors) == 2 else _sum_three)(*arguments)
+
+
+def _mix(tensors: list[list[Tensor]], *arguments: Any) -> None:
+    (_mix_two if len(tensors) == 2 else _mix_three)(*arguments)
 
 
 def _kinds(members: Members) -> list[tuple[Any, ...]]:
     return [(p.device.type, p.dtype, p.stride()) for p in members.parameters]
 
 
-def _is_dense(tensor: Tensor) -> bool:
-    layout = Layout.of(tensor.detach())
-    return layout.place("", tensor.detach()).data_ptr() == tensor.data_ptr()
+def _summers(scalar: types.Float) -> tuple[Any, Any]:
+    """Compiled functions that write the sums of a tile of `scalar` into `sums[row]`."""
+    pointer = pointer_to(scalar)
+    size = scalar.bitwidth // 8
 
-
-@numba.njit(nogil=True, fastmath=FASTMATH)
-def _sum_two(x, g, tiles, start, stop, sums):
-    for t in range(start, stop):
-        offset, outer, stride, inner, row = (
-            tiles[t, 1],
-            tiles[t, 2],
-            tiles[t, 3],
-            tiles[t, 4],
-            tiles[t, 5],
-        )
+    @numba.njit(nogil=True, fastmath=FASTMATH)
+    def sum_two(x, g, outer, stride, inner, sums, row):
         sums[row, 0] = sums[row, 1] = sums[row, 2] = 0.0
         runs = max(1, BLOCK // inner)
         for first in range(0, outer, runs):
@@ -217,9 +133,8 @@ def _sum_two(x, g, tiles, start, stop, sums):
                 count = min(BLOCK, inner - begin)
                 xx = xg = gg = 0.0
                 for run in range(first, min(first + runs, outer)):
-                    at = offset + run * stride + begin
-                    x_run = x[at : at + count]
-                    g_run = g[at : at + count]
+                    shift = (run * stride + begin) * size
+                    x_run, g_run = pointer(x + shift), pointer(g + shift)
                     for i in range(count):
                         a = np.float64(x_run[i])
                         b = np.float64(g_run[i])
@@ -230,17 +145,8 @@ def _sum_two(x, g, tiles, start, stop, sums):
                 sums[row, 1] += xg
                 sums[row, 2] += gg
 
-
-@numba.njit(nogil=True, fastmath=FASTMATH)
-def _sum_three(x, g, m, tiles, start, stop, sums):
-    for t in range(start, stop):
-        offset, outer, stride, inner, row = (
-            tiles[t, 1],
-            tiles[t, 2],
-            tiles[t, 3],
-            tiles[t, 4],
-            tiles[t, 5],
-        )
+    @numba.njit(nogil=True, fastmath=FASTMATH)
+    def sum_three(x, g, m, outer, stride, inner, sums, row):
         for field in range(6):
             sums[row, field] = 0.0
         runs = max(1, BLOCK // inner)
@@ -249,10 +155,8 @@ def _sum_three(x, g, m, tiles, start, stop, sums):
                 count = min(BLOCK, inner - begin)
                 xx = xg = gg = xm = mm = mg = 0.0
                 for run in range(first, min(first + runs, outer)):
-                    at = offset + run * stride + begin
-                    x_run = x[at : at + count]
-                    g_run = g[at : at + count]
-                    m_run = m[at : at + count]
+                    shift = (run * stride + begin) * size
+                    x_run, g_run, m_run = pointer(x + shift), pointer(g + shift), pointer(m + shift)
                     for i in range(count):
                         a = np.float64(x_run[i])
                         b = np.float64(g_run[i])
@@ -270,50 +174,107 @@ def _sum_three(x, g, m, tiles, start, stop, sums):
                 sums[row, 4] += mm
                 sums[row, 5] += mg
 
+    return sum_two, sum_three
 
-def _mixers(real: Any) -> tuple[Any, Any]:
-    """Loops that mix in the arithmetic of `real`, in which the tensors are kept.
+
+def _mixers(scalar: types.Float, real: Any) -> tuple[Any, Any]:
+    """Compiled functions that mix a tile in the arithmetic of `real`, in which it is kept.
 
     A step changes weights by little. So that only the last addition rounds them, what is added is
     computed by itself, unless A is far from 1.
     """
+    pointer = pointer_to(scalar)
+    size = scalar.bitwidth // 8
 
     @numba.njit(nogil=True, fastmath={"contract"})
-    def mix_two(x, g, tiles, start, stop, groups, factors):
-        for t in range(start, stop):
-            offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-            own = factors[:, groups[t]]
-            keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
-            base, of_x, of_g = real(keep), real(own[0] - keep), real(own[1])
-            for run in range(outer):
-                at = offset + run * stride
-                x_run = x[at : at + inner]
-                g_run = g[at : at + inner]
-                for i in range(inner):
-                    a = x_run[i]
-                    x_run[i] = base * a + (of_x * a + of_g * g_run[i])
+    def mix_two(x, g, outer, stride, inner, own):
+        keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
+        base, of_x, of_g = real(keep), real(own[0] - keep), real(own[1])
+        for run in range(outer):
+            shift = run * stride * size
+            x_run, g_run = pointer(x + shift), pointer(g + shift)
+            for i in range(inner):
+                a = x_run[i]
+                x_run[i] = base * a + (of_x * a + of_g * g_run[i])
 
     @numba.njit(nogil=True, fastmath={"contract"})
-    def mix_three(x, g, m, tiles, start, stop, groups, factors):
-        for t in range(start, stop):
-            offset, outer, stride, inner = tiles[t, 1], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-            own = factors[:, groups[t]]
-            keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
-            base, of_x, of_g, of_m = real(keep), real(own[0] - keep), real(own[1]), real(own[2])
-            m_x, m_g, m_m = real(own[3]), real(own[4]), real(own[5])
-            for run in range(outer):
-                at = offset + run * stride
-                x_run = x[at : at + inner]
-                g_run = g[at : at + inner]
-                m_run = m[at : at + inner]
-                for i in range(inner):
-                    a, b, c = x_run[i], g_run[i], m_run[i]
-                    x_run[i] = base * a + (of_x * a + of_g * b + of_m * c)
-                    m_run[i] = m_x * a + m_g * b + m_m * c
+    def mix_three(x, g, m, outer, stride, inner, own):
+        keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
+        base, of_x, of_g, of_m = real(keep), real(own[0] - keep), real(own[1]), real(own[2])
+        m_x, m_g, m_m = real(own[3]), real(own[4]), real(own[5])
+        for run in range(outer):
+            shift = run * stride * size
+            x_run, g_run, m_run = pointer(x + shift), pointer(g + shift), pointer(m + shift)
+            for i in range(inner):
+                a, b, c = x_run[i], g_run[i], m_run[i]
+                x_run[i] = base * a + (of_x * a + of_g * b + of_m * c)
+                m_run[i] = m_x * a + m_g * b + m_m * c
 
     return mix_two, mix_three
 
 
-_MIXERS = {4: _mixers(np.float32), 8: _mixers(np.float64)}
-_MIX_TWO = {size: pair[0] for size, pair in _MIXERS.items()}
-_MIX_THREE = {size: pair[1] for size, pair in _MIXERS.items()}
+_sum_two_float32, _sum_three_float32 = _summers(types.float32)
+_sum_two_float64, _sum_three_float64 = _summers(types.float64)
+_mix_two_float32, _mix_three_float32 = _mixers(types.float32, np.float32)
+_mix_two_float64, _mix_three_float64 = _mixers(types.float64, np.float64)
+
+
+@numba.njit(nogil=True)
+def _sum_two(addresses, sizes, tiles, sums, start, stop):
+    for t in range(start, stop):
+        tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        shift, row = tiles[t, 1] * sizes[tensor], tiles[t, 5]
+        x, g = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        if sizes[tensor] == 4:
+            _sum_two_float32(x, g, outer, stride, inner, sums, row)
+        else:
+            _sum_two_float64(x, g, outer, stride, inner, sums, row)
+
+
+@numba.njit(nogil=True)
+def _sum_three(addresses, sizes, tiles, sums, start, stop):
+    for t in range(start, stop):
+        tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        shift, row = tiles[t, 1] * sizes[tensor], tiles[t, 5]
+        x, g = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        m = addresses[2, tensor] + shift
+        if sizes[tensor] == 4:
+            _sum_three_float32(x, g, m, outer, stride, inner, sums, row)
+        else:
+            _sum_three_float64(x, g, m, outer, stride, inner, sums, row)
+
+
+# Backwards, as the blocks are: what was summed last is still in the nearest cache.
+
+
+@numba.njit(nogil=True)
+def _mix_two(addresses, sizes, tiles, groups, factors, start, stop):
+    for t in range(stop - 1, start - 1, -1):
+        tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        shift, own = tiles[t, 1] * sizes[tensor], factors[groups[t]]
+        x, g = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        if sizes[tensor] == 4:
+            _mix_two_float32(x, g, outer, stride, inner, own)
+        else:
+            _mix_two_float64(x, g, outer, stride, inner, own)
+
+
+@numba.njit(nogil=True)
+def _mix_three(addresses, sizes, tiles, groups, factors, start, stop):
+    for t in range(stop - 1, start - 1, -1):
+        tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        shift, own = tiles[t, 1] * sizes[tensor], factors[groups[t]]
+        x, g = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        m = addresses[2, tensor] + shift
+        if sizes[tensor] == 4:
+            _mix_three_float32(x, g, m, outer, stride, inner, own)
+        else:
+            _mix_three_float64(x, g, m, outer, stride, inner, own)
+
+
+def compile_passes() -> None:
+    """Compile for the types they are called with; takes time only once a process."""
+    for sum_all in (_sum_two, _sum_three):
+        sum_all.compile((TABLE, INDICES, TABLE, NUMBERS, INDEX, INDEX))
+    for mix_all in (_mix_two, _mix_three):
+        mix_all.compile((TABLE, INDICES, TABLE, INDICES, NUMBERS, INDEX, INDEX))

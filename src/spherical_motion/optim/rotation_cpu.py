@@ -1,37 +1,33 @@
 """Turning groups on the CPU: compiled loops that read each group twice, the second time from cache.
 
-A group is summed and, while it is still in the cache, combined; so memory is read once and written
-once, where separate torch operations would go over it ten times. The loops are serial and release
-the GIL; the groups are shared out among threads, large ones first.
+A block of groups is summed and, while it is still in the cache, combined; so memory is read once
+and written once, where separate torch operations would go over it ten times.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 from numba import types
-from numpy.typing import NDArray
 from torch import Tensor
 
-from spherical_motion.measure.kernel import FASTMATH, _pointer_to
-from spherical_motion.measure.layout import DTYPES, Layout
-from spherical_motion.measure.tiles import TileTable
+from spherical_motion.measure.kernel import FASTMATH, pointer_to
+from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks
 from spherical_motion.optim.members import Members
 from spherical_motion.optim.rotation import RADIAL
 
-__all__ = ["CpuRotation", "compile_rotation", "can_rotate_on_cpu"]
+__all__ = ["CpuRotation", "can_rotate_on_cpu", "compile_rotation"]
 
 BLOCK = 512
-SHARE = 131_072
-"""Entries, at least, that a thread takes at a time."""
+"""Entries summed before they are added to the sum of their tile."""
+
+can_rotate_on_cpu = CpuBlocks.fits
 
 
 def _loops(scalar: types.Float) -> tuple[Any, Any]:
@@ -40,13 +36,14 @@ def _loops(scalar: types.Float) -> tuple[Any, Any]:
     `other` is where the weights before the step lie if `factor` is NaN; otherwise the step is
     `factor` times what lies there.
     """
-    pointer = _pointer_to(scalar)
+    pointer = pointer_to(scalar)
     size = scalar.bitwidth // 8
-    kind = np.float32 if size == 4 else np.float64
+    real = np.float32 if size == 4 else np.float64
 
     @numba.njit(nogil=True, fastmath=FASTMATH)
-    def add_tile(after, other, outer, stride, inner, factor, sums):
+    def add_tile(after, other, outer, stride, inner, factor, sums, row):
         copied = math.isnan(factor)
+        sums[row, 0] = sums[row, 1] = sums[row, 2] = 0.0
         runs = max(1, BLOCK // inner)
         for first in range(0, outer, runs):
             for start in range(0, inner, BLOCK):
@@ -70,26 +67,34 @@ def _loops(scalar: types.Float) -> tuple[Any, Any]:
                             ww += w * w
                             wd += w * d
                             dd += d * d
-                sums[0] += ww
-                sums[1] += wd
-                sums[2] += dd
+                sums[row, 0] += ww
+                sums[row, 1] += wd
+                sums[row, 2] += dd
 
-    @numba.njit(nogil=True, fastmath=FASTMATH)
+    @numba.njit(nogil=True, fastmath={"contract"})
     def combine_tile(after, other, outer, stride, inner, factor, a, b):
         copied = math.isnan(factor)
+        # In the arithmetic in which the weights are kept; unless A is far from 1, the change is
+        # computed by itself, so that only the last addition rounds them. The factor of the step
+        # comes as a sum of two numbers: rounded to one, it would be off alike in all entries.
+        keep = 1.0 if abs(a - 1.0) < 0.5 else 0.0
+        base, of_w = real(keep), real(a - keep)
+        # With w = after - d, A·w + B·d = A·after + (B - A)·d.
+        exact = b if copied else (b - a) * factor
+        most = real(exact)
+        rest = real(exact - np.float64(most))
         for run in range(outer):
             after_run = pointer(after + run * stride * size)
             other_run = pointer(other + run * stride * size)
             if copied:
                 for i in range(inner):
-                    w = np.float64(other_run[i])
-                    d = np.float64(after_run[i]) - w
-                    after_run[i] = kind(a * w + b * d)
+                    w = other_run[i]
+                    d = after_run[i] - w
+                    after_run[i] = base * w + (of_w * w + rest * d + most * d)
             else:
                 for i in range(inner):
-                    d = factor * np.float64(other_run[i])
-                    w = np.float64(after_run[i]) - d
-                    after_run[i] = kind(a * w + b * d)
+                    x, d = after_run[i], other_run[i]
+                    after_run[i] = base * x + (of_w * x + rest * d + most * d)
 
     return add_tile, combine_tile
 
@@ -116,67 +121,47 @@ def _turn(ww, wd, dd, angle, radius, turns, lost):
 
 
 @numba.njit(nogil=True)
-def _rotate(addresses, sizes, factors, tiles, first, chosen, angle, radius, turns, lost):
-    sums = np.zeros(3)
-    for g in chosen:
-        sums[:] = 0.0
-        for t in range(first[g], first[g + 1]):
-            tensor = tiles[t, 0]
-            shift = tiles[t, 1] * sizes[tensor]
-            after, before = addresses[0, tensor] + shift, addresses[1, tensor] + shift
-            if sizes[tensor] == 4:
-                _add_float32(
-                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], sums
-                )
-            else:
-                _add_float64(
-                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], sums
-                )
-        a, b, radius[g] = _turn(sums[0], sums[1], sums[2], angle[g], radius[g], turns[g], lost[g])
+def _add(addresses, sizes, steps, tiles, sums, start, stop):
+    for t in range(start, stop):
+        tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        shift, row, step = tiles[t, 1] * sizes[tensor], tiles[t, 5], steps[tensor]
+        after, other = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        if sizes[tensor] == 4:
+            _add_float32(after, other, outer, stride, inner, step, sums, row)
+        else:
+            _add_float64(after, other, outer, stride, inner, step, sums, row)
+
+
+@numba.njit(nogil=True)
+def _turn_all(angle, radius, turns, lost, sums, factors, start, stop):
+    for g in range(start, stop):
+        factors[g, 0], factors[g, 1], radius[g] = _turn(
+            sums[g, 0], sums[g, 1], sums[g, 2], angle[g], radius[g], turns[g], lost[g]
+        )
+
+
+@numba.njit(nogil=True)
+def _combine(addresses, sizes, steps, tiles, groups, factors, start, stop):
+    # Backwards, as the blocks are: what was summed last is still in the nearest cache.
+    for t in range(stop - 1, start - 1, -1):
+        a, b = factors[groups[t], 0], factors[groups[t], 1]
         if a == 1.0 and b == 1.0:
             continue
-        # Backwards: what was summed last is still in the nearest cache.
-        for t in range(first[g + 1] - 1, first[g] - 1, -1):
-            tensor = tiles[t, 0]
-            shift = tiles[t, 1] * sizes[tensor]
-            after, before = addresses[0, tensor] + shift, addresses[1, tensor] + shift
-            if sizes[tensor] == 4:
-                _combine_float32(
-                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], a, b
-                )
-            else:
-                _combine_float64(
-                    after, before, tiles[t, 2], tiles[t, 3], tiles[t, 4], factors[tensor], a, b
-                )
+        tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
+        shift, step = tiles[t, 1] * sizes[tensor], steps[tensor]
+        after, other = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        if sizes[tensor] == 4:
+            _combine_float32(after, other, outer, stride, inner, step, a, b)
+        else:
+            _combine_float64(after, other, outer, stride, inner, step, a, b)
 
 
 def compile_rotation() -> None:
-    """Compile for the types it is called with; takes time only once a process."""
-    table, indices, numbers = types.int64[:, ::1], types.int64[::1], types.float64[::1]
-    _rotate.compile(
-        (
-            table,
-            indices,
-            numbers,
-            table,
-            indices,
-            indices,
-            numbers,
-            numbers,
-            types.boolean[::1],
-            numbers,
-        )
-    )
-
-
-def can_rotate_on_cpu(members: Members) -> bool:
-    """Whether every weight is float32 or float64, on the CPU, and without gaps in memory."""
-    return all(
-        p.is_cpu
-        and p.dtype in DTYPES
-        and Layout.of(p.detach()).strides == tuple(torch.atleast_1d(p.detach()).stride())
-        for p in members.parameters
-    )
+    """Compile for the types they are called with; takes time only once a process."""
+    numbers, flags = types.float64[::1], types.boolean[::1]
+    _add.compile((TABLE, INDICES, numbers, TABLE, NUMBERS, INDEX, INDEX))
+    _turn_all.compile((numbers, numbers, flags, numbers, NUMBERS, NUMBERS, INDEX, INDEX))
+    _combine.compile((TABLE, INDICES, numbers, TABLE, INDICES, NUMBERS, INDEX, INDEX))
 
 
 class CpuRotation:
@@ -198,27 +183,10 @@ class CpuRotation:
     """
 
     def __init__(self, members: Members, turns: Tensor, lost: Tensor) -> None:
-        place = {id(p): i for i, p in enumerate(members.parameters)}
-        slices = [
-            (place[id(piece.parameter)], piece.slice.axis, piece.slice.start, piece.slice.stop)
-            for own in members.pieces
-            for piece in own
-        ]
-        tensors = [p.detach() for p in members.parameters]
-        table = TileTable.cut([Layout.of(tensor) for tensor in tensors], slices)
-        # In the order of the slices, so that a group's tiles lie side by side.
-        self._tiles = np.ascontiguousarray(table.tiles[np.argsort(table.tiles[:, 5])])
-        ends = np.cumsum([0, *(len(own) for own in members.pieces)])
-        self._first = np.ascontiguousarray(table.first[ends])
-        entries = np.concatenate([[0], np.cumsum(self._tiles[:, 2] * self._tiles[:, 4])])
-        self._shares = _shared_out(np.diff(entries[self._first]))
-        self._sizes = np.array([t.element_size() for t in tensors], dtype=np.int64)
         self._members = members
+        self._blocks = CpuBlocks(members)
         self._turns = np.ascontiguousarray(turns.numpy())
         self._lost = np.ascontiguousarray(lost.numpy())
-        self._helpers = min(torch.get_num_threads(), len(self._shares)) - 1
-        self._executor: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
         compile_rotation()
 
     def __call__(
@@ -233,62 +201,18 @@ class CpuRotation:
         With `factors`, one for each parameter, `before` holds no earlier weights: the step was
         `factors[i] * before[i]`, and the weights before it follow, up to their own rounding.
         """
-        weights = [p.detach() for p in self._members.parameters]
-        addresses = np.array(
-            [[w.data_ptr() for w in weights], [old.data_ptr() for old in before]], dtype=np.int64
+        blocks = self._blocks
+        after = [p.data_ptr() for p in self._members.parameters]
+        addresses = np.array([after, [old.data_ptr() for old in before]], dtype=np.int64)
+        steps = np.full(len(after), math.nan) if factors is None else np.array(factors)
+        arguments = addresses, blocks.sizes, steps, blocks.tiles
+        groups = angle.numpy(), radius.numpy(), self._turns, self._lost
+        blocks.step(
+            functools.partial(_add, *arguments, blocks.tile_sums),
+            functools.partial(_turn_all, *groups, blocks.sums, blocks.factors),
+            functools.partial(_combine, *arguments, blocks.group_of_tile, blocks.factors),
         )
-        shares = deque(self._shares)
-        steps = np.full(len(weights), math.nan) if factors is None else np.array(factors)
-        numbers = steps, angle.numpy(), radius.numpy()
-        if self._process != os.getpid():  # the parent's threads do not exist here
-            self._process, self._executor = os.getpid(), None
-        helping = []
-        if self._helpers:
-            self._executor = self._executor or ThreadPoolExecutor(self._helpers)
-            helping = [
-                self._executor.submit(self._work, shares, addresses, *numbers)
-                for _ in range(self._helpers)
-            ]
-        self._work(shares, addresses, *numbers)
-        for helper in helping:
-            if not helper.cancel():
-                helper.result()
 
     def close(self) -> None:
         """End the threads; a later call starts them again."""
-        executor, self._executor = self._executor, None
-        if executor is not None and self._process == os.getpid():
-            executor.shutdown()
-
-    def _work(
-        self,
-        shares: deque[NDArray[np.int64]],
-        addresses: NDArray[np.int64],
-        factors: NDArray[np.float64],
-        angle: NDArray[np.float64],
-        radius: NDArray[np.float64],
-    ) -> None:
-        while True:
-            try:
-                chosen = shares.popleft()
-            except IndexError:
-                return
-            _rotate(
-                addresses,
-                self._sizes,
-                factors,
-                self._tiles,
-                self._first,
-                chosen,
-                angle,
-                radius,
-                self._turns,
-                self._lost,
-            )
-
-
-def _shared_out(entries: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Groups in bundles of at least `SHARE` entries, the largest bundle first."""
-    number = np.concatenate([[0], np.cumsum(entries)[:-1]]) // SHARE
-    bundles = np.split(np.arange(len(entries)), np.flatnonzero(np.diff(number)) + 1)
-    return sorted(bundles, key=lambda own: -int(entries[own].sum()))
+        self._blocks.close()

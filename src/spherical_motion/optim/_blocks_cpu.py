@@ -1,0 +1,232 @@
+"""Steps on the CPU that go through memory once: a block of groups is summed, then moved from cache.
+
+A step first needs sums over each group, then writes each group. Done for all groups at once, both
+halves read everything from memory. Here groups are taken in blocks, the threads work on one block
+together, and what they summed last they move first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Condition
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import types
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spherical_motion.measure.kernel import compile_kernels, fold_tiles
+from spherical_motion.measure.layout import DTYPES, Layout
+from spherical_motion.measure.tiles import TileTable
+from spherical_motion.optim.members import Members
+
+__all__ = ["FIELDS", "INDEX", "INDICES", "NUMBERS", "TABLE", "CpuBlocks", "Work"]
+
+INDEX, INDICES, TABLE = types.int64, types.int64[::1], types.int64[:, ::1]
+NUMBERS = types.float64[:, ::1]
+"""Types of what the compiled loops are called with."""
+
+FIELDS = 6
+"""Sums a group, and factors a group, at most."""
+
+SHARE = 131_072
+"""Entries, about, that a thread takes at a time; a block is no smaller."""
+
+Work = Callable[[int, int], object]
+"""Something done to tiles or groups `start:stop`."""
+
+
+class _Share(NamedTuple):
+    block: int
+    start: int
+    stop: int
+
+
+class CpuBlocks:
+    """Groups in blocks, cut into tiles that compiled loops work on.
+
+    Each tile is summed into a row of its own and the rows are added in a fixed order, so the number
+    of threads changes no bit.
+
+    Attributes:
+        tiles: (tiles, 6), as in `TileTable`, block after block, in each in the order of memory.
+        group_of_tile: (tiles,).
+        sizes: (tensors,), bytes of an entry.
+        tile_sums: (tiles, FIELDS), what the first half of a step fills.
+        sums: (groups, FIELDS), the same by group.
+        factors: (groups, FIELDS), what the second half of a step reads.
+    """
+
+    @staticmethod
+    def fits(members: Members) -> bool:
+        """Whether all parameters are of a kind that the loops can read in place."""
+        return all(
+            p.is_cpu and p.dtype in DTYPES and p.layout == torch.strided and _is_dense(p)
+            for p in members.parameters
+        )
+
+    def __init__(self, members: Members) -> None:
+        tensors = [p.detach() for p in members.parameters]
+        self._layouts = [Layout.of(tensor) for tensor in tensors]
+        self.sizes = np.array([t.element_size() for t in tensors], dtype=np.int64)
+        number = {id(p): i for i, p in enumerate(members.parameters)}
+        slices = [
+            (number[id(piece.parameter)], piece.slice.axis, piece.slice.start, piece.slice.stop)
+            for own in members.pieces
+            for piece in own
+        ]
+        table = TileTable.cut(self._layouts, slices)
+        # Slices are in the order of the groups, and rows of sums in the order of the slices.
+        ends = np.cumsum([0, *(len(own) for own in members.pieces)])
+        self._first_row = np.ascontiguousarray(table.first[ends])
+        group_of_tile = np.searchsorted(self._first_row, table.tiles[:, 5], side="right") - 1
+        entries = table.tiles[:, 2] * table.tiles[:, 4]
+        of_group = np.bincount(group_of_tile, entries, len(members)).astype(np.int64)
+        block_of_group = _bundled(of_group)
+        order = np.argsort(block_of_group[group_of_tile], kind="stable")
+        self.tiles = np.ascontiguousarray(table.tiles[order])
+        self.group_of_tile = np.ascontiguousarray(group_of_tile[order])
+        self.tile_sums = np.zeros((len(order), FIELDS))
+        self.sums = np.zeros((len(members), FIELDS))
+        self.factors = np.zeros((len(members), FIELDS))
+        blocks = block_of_group[-1] + 1
+        self._groups = np.searchsorted(block_of_group, np.arange(blocks + 1)).tolist()
+        self._shares = _cut(block_of_group[self.group_of_tile], entries[order])
+        self._executor: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        compile_kernels()
+
+    def place(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors, one for each parameter, laid out like it: copies where they are not."""
+        return [
+            layout.place("gradient or state", tensor.detach())
+            for layout, tensor in zip(self._layouts, tensors, strict=True)
+        ]
+
+    def sum(self, work: Work) -> None:
+        """Let `work` fill `tile_sums`; then `sums` are there."""
+        self._run([[(work, s) for s in own] for own in self._shares], self._fold, None)
+
+    def move(self, work: Work) -> None:
+        """Let `work` move all tiles, by the `factors` that are there."""
+        self._run([[(work, s) for s in own] for own in self._shares], None, None)
+
+    def step(self, sum_tiles: Work, turn: Work, move_tiles: Work) -> None:
+        """Block by block: sum its tiles, let `turn` fill `factors` of its groups, move its tiles.
+
+        All three are called from several threads at a time, for different tiles and groups.
+        """
+
+        def between(start: int, stop: int) -> None:
+            self._fold(start, stop)
+            turn(start, stop)
+
+        self._run([[(sum_tiles, s) for s in own] for own in self._shares], between, move_tiles)
+
+    def close(self) -> None:
+        """End the threads; a later step starts them again."""
+        executor, self._executor = self._executor, None
+        if executor is not None and self._process == os.getpid():
+            executor.shutdown()
+
+    def _fold(self, start: int, stop: int) -> None:
+        fold_tiles(self.tile_sums, self._first_row[start : stop + 1], self.sums[start:stop])
+
+    def _run(
+        self, blocks: Sequence[list[tuple[Work, _Share]]], between: Work | None, after: Work | None
+    ) -> None:
+        """Do the work of all blocks on as many threads as torch uses.
+
+        Args:
+            blocks: what to do first, for each block.
+            between: done to the groups of a block when all of that is done.
+            after: done to the shares of the block then.
+        """
+        queue = deque(itertools.chain.from_iterable(blocks))
+        left = [len(own) for own in blocks]
+        unfinished = len(blocks)
+        changed = Condition()
+
+        def drain() -> None:
+            nonlocal unfinished
+            while True:
+                with changed:
+                    # A block that is being finished may leave more to do.
+                    while after is not None and not queue and unfinished:
+                        changed.wait()
+                    if not queue:
+                        return
+                    work, share = queue.popleft()
+                try:
+                    work(share.start, share.stop)
+                    if work is after:
+                        continue
+                    with changed:
+                        left[share.block] -= 1
+                        finished = left[share.block] == 0
+                    if not finished:
+                        continue
+                    if between is not None:
+                        between(*self._groups[share.block : share.block + 2])
+                except BaseException:
+                    with changed:
+                        queue.clear()
+                        unfinished = 0
+                        changed.notify_all()
+                    raise
+                with changed:
+                    unfinished -= 1
+                    if after is not None:
+                        # In front and backwards: what was summed last is still in the cache.
+                        queue.extendleft((after, own) for own in self._shares[share.block])
+                    changed.notify_all()
+
+        helping = [executor.submit(drain) for executor in self._helpers(len(queue))]
+        drain()
+        for helper in helping:
+            # One that has not begun by now has nothing left to do.
+            if not helper.cancel():
+                helper.result()
+
+    def _helpers(self, shares: int) -> list[ThreadPoolExecutor]:
+        """The executor, once for each thread that is to help."""
+        if self._process != os.getpid():
+            # The parent's threads do not exist in a forked child.
+            self._process, self._executor = os.getpid(), None
+        count = min(torch.get_num_threads(), shares) - 1
+        if count < 1:
+            return []
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(count, "spherical-motion-step")
+        return [self._executor] * count
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    layout = Layout.of(tensor.detach())
+    return layout.place("", tensor.detach()).data_ptr() == tensor.data_ptr()
+
+
+def _bundled(entries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The block of each group: neighbours, until they hold `SHARE` entries."""
+    before = np.cumsum(entries) - entries
+    _, block = np.unique(before // SHARE, return_inverse=True)
+    return block
+
+
+def _cut(block: NDArray[np.int64], entries: NDArray[np.int64]) -> list[list[_Share]]:
+    """For each block its tiles in shares of about `SHARE` entries."""
+    shares = []
+    edges = np.flatnonzero(np.diff(block, prepend=-1, append=-2)).tolist()
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        ends = np.cumsum(entries[start:stop])
+        parts = max(1, int(ends[-1]) // SHARE)
+        inside = start + np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts)
+        bounds = itertools.pairwise([start, *inside.tolist(), stop])
+        shares.append([_Share(number, a, b) for a, b in bounds if a < b])
+    return shares

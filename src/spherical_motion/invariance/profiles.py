@@ -206,7 +206,7 @@ def _side(window: Sequence[Column], relation: Sequence[int], member: int) -> tup
     beside = [
         column for column, c in zip(window, relation, strict=True) if c * relation[member] > 0
     ]
-    parameters = [strip.parameter for column in beside for strip in column]
+    parameters = {strip.parameter for column in beside for strip in column}
     return len(set(map(module_of, parameters))), -len(parameters)
 
 

@@ -13,13 +13,12 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from numba import types
 from torch import Tensor
 
 from spherical_motion.measure.kernel import FASTMATH, pointer_to
-from spherical_motion.optim._passes_cpu import sum_two
 from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks
+from spherical_motion.optim._passes_cpu import sum_two
 from spherical_motion.optim.members import Members
 from spherical_motion.optim.rotation import RADIAL
 
@@ -208,10 +207,11 @@ class CpuRotation:
         after = [p.data_ptr() for p in self._members.parameters]
         addresses = np.array([after, [old.data_ptr() for old in before]], dtype=np.int64)
         steps = np.full(len(after), math.nan) if factors is None else np.array(factors)
+        add = _add_copied if factors is None else _add_told
         arguments = addresses, blocks.sizes, steps, blocks.tiles
         groups = angle.numpy(), radius.numpy(), self._turns, self._lost
         blocks.step(
-            functools.partial(_add_copied if factors is None else _add_told, *arguments, blocks.tile_sums),
+            functools.partial(add, *arguments, blocks.tile_sums),
             functools.partial(_turn_all, *groups, blocks.sums, blocks.factors),
             functools.partial(_combine, *arguments, blocks.group_of_tile, blocks.factors),
         )

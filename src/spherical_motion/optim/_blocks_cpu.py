@@ -35,7 +35,7 @@ NUMBERS = types.float64[:, ::1]
 FIELDS = 6
 """Sums a group, and factors a group, at most."""
 
-SHARE = 131_072
+SHARE = 262_144
 """Entries, about, that a thread takes at a time; a block is no smaller."""
 
 Work = Callable[[int, int], object]
@@ -111,11 +111,11 @@ class CpuBlocks:
 
     def sum(self, work: Work) -> None:
         """Let `work` fill `tile_sums`; then `sums` are there."""
-        self._run([[(work, s) for s in own] for own in self._shares], self._fold, None)
+        self._run(work, self._fold, None)
 
     def move(self, work: Work) -> None:
         """Let `work` move all tiles, by the `factors` that are there."""
-        self._run([[(work, s) for s in own] for own in self._shares], None, None)
+        self._run(work, None, None)
 
     def step(self, sum_tiles: Work, turn: Work, move_tiles: Work) -> None:
         """Block by block: sum its tiles, let `turn` fill `factors` of its groups, move its tiles.
@@ -127,7 +127,7 @@ class CpuBlocks:
             self._fold(start, stop)
             turn(start, stop)
 
-        self._run([[(sum_tiles, s) for s in own] for own in self._shares], between, move_tiles)
+        self._run(sum_tiles, between, move_tiles)
 
     def close(self) -> None:
         """End the threads; a later step starts them again."""
@@ -138,54 +138,59 @@ class CpuBlocks:
     def _fold(self, start: int, stop: int) -> None:
         fold_tiles(self.tile_sums, self._first_row[start : stop + 1], self.sums[start:stop])
 
-    def _run(
-        self, blocks: Sequence[list[tuple[Work, _Share]]], between: Work | None, after: Work | None
-    ) -> None:
+    def _run(self, first: Work, between: Work | None, second: Work | None) -> None:
         """Do the work of all blocks on as many threads as torch uses.
 
         Args:
-            blocks: what to do first, for each block.
-            between: done to the groups of a block when all of that is done.
-            after: done to the shares of the block then.
+            first: done to the tiles of each share.
+            between: done to the groups of a block when all of its shares are done.
+            second: done to the shares of the block then.
         """
-        queue = deque(itertools.chain.from_iterable(blocks))
-        left = [len(own) for own in blocks]
-        unfinished = len(blocks)
+        queue = deque((share, False) for own in self._shares for share in own)
+        left = [len(own) for own in self._shares]
+        unfinished = len(left)
         changed = Condition()
 
         def drain() -> None:
-            nonlocal unfinished
             while True:
                 with changed:
                     # A block that is being finished may leave more to do.
-                    while after is not None and not queue and unfinished:
+                    while second is not None and not queue and unfinished:
                         changed.wait()
                     if not queue:
                         return
-                    work, share = queue.popleft()
+                    share, summed = queue.popleft()
                 try:
-                    work(share.start, share.stop)
-                    if work is after:
-                        continue
-                    with changed:
-                        left[share.block] -= 1
-                        finished = left[share.block] == 0
-                    if not finished:
-                        continue
-                    if between is not None:
-                        between(*self._groups[share.block : share.block + 2])
+                    if summed and second is not None:
+                        second(share.start, share.stop)
+                    else:
+                        first(share.start, share.stop)
+                        finish(share.block)
                 except BaseException:
-                    with changed:
-                        queue.clear()
-                        unfinished = 0
-                        changed.notify_all()
+                    give_up()
                     raise
-                with changed:
-                    unfinished -= 1
-                    if after is not None:
-                        # In front and backwards: what was summed last is still in the cache.
-                        queue.extendleft((after, own) for own in self._shares[share.block])
-                    changed.notify_all()
+
+        def finish(block: int) -> None:
+            nonlocal unfinished
+            with changed:
+                left[block] -= 1
+                if left[block]:
+                    return
+            if between is not None:
+                between(*self._groups[block : block + 2])
+            with changed:
+                unfinished -= 1
+                if second is not None:
+                    # In front and backwards: what was summed last is still in the cache.
+                    queue.extendleft((share, True) for share in self._shares[block])
+                changed.notify_all()
+
+        def give_up() -> None:
+            nonlocal unfinished
+            with changed:
+                queue.clear()
+                unfinished = 0
+                changed.notify_all()
 
         helping = [executor.submit(drain) for executor in self._helpers(len(queue))]
         drain()

@@ -17,7 +17,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
@@ -181,13 +183,17 @@ class NormedOptimizer(Optimizer):
         m = self._momentum(x) if self.has_momentum else None
         passes = self._passes_of(number, group)
         state = self._group_state(members)
-        sums = passes.sums(x, g, m)
         if number not in self._can_turn:
             numbers = [sum(piece.numel for piece in own) for own in members.pieces]
-            self._can_turn[number] = torch.tensor(numbers, device=sums.device) > 1
+            self._can_turn[number] = torch.tensor(numbers, device=members.device) > 1
+        active = self._active(number, members, present)
+        if isinstance(passes, CpuPasses):
+            turn = self._compiled_turn(group, state, self._can_turn[number].numpy(), active.numpy())
+            passes.step(x, g, m, turn)
+            return
+        sums = passes.sums(x, g, m)
         factors, after = self._turn(group, sums, state, self._can_turn[number])
         if not all(present):
-            active = self._active(number, members, present)
             still = [float(name in "AF") for name in "ABCDEF"[: len(factors)]]
             factors = [torch.where(active, f, s) for f, s in zip(factors, still, strict=True)]
             after = {key: torch.where(active, v, state[key]) for key, v in after.items()}
@@ -199,6 +205,16 @@ class NormedOptimizer(Optimizer):
         self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Columns of factors for `Passes.update`, and the next state, from the inner products."""
+        raise NotImplementedError
+
+    def _compiled_turn(
+        self,
+        group: dict[str, Any],
+        state: dict[str, Tensor],
+        can_turn: NDArray[np.bool_],
+        active: NDArray[np.bool_],
+    ) -> Callable[..., None]:
+        """The same for `CpuPasses.step`; moves the state of groups that are `active` in place."""
         raise NotImplementedError
 
     def _group_state(self, members: Members) -> dict[str, Tensor]:

@@ -86,8 +86,26 @@ def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]
 
 def step_others(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
     """One step of the rule in `settings` on every part."""
-    if parts:
-        {"sgd": _sgd, "adamw": _adamw}[settings["rule"]](settings, parts)
+    rule = {"sgd": _sgd, "adamw": _adamw}[settings["rule"]]
+    in_line = [part for part in parts if _is_in_line(part)]
+    scattered = [part for part in parts if not _is_in_line(part)]
+    if in_line:
+        rule(settings, in_line)
+    if scattered:
+        # Torch's compiled steps run down the memory, into what lies between.
+        rule({**settings, "fused": False}, scattered)
+
+
+def _is_in_line(part: Part) -> bool:
+    """Whether weights and gradient each fill a block of memory, in the same order."""
+    tensor, grad = part.tensor, part.grad
+    if grad.is_sparse:
+        return False
+    if tensor.is_contiguous() and grad.is_contiguous():
+        return True
+    return all(
+        t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last) for t in (tensor, grad)
+    )
 
 
 def _sgd(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:

@@ -20,7 +20,7 @@ from spherical_motion.measure.kernel import FASTMATH, pointer_to
 from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks, Work
 from spherical_motion.optim.members import Members
 
-__all__ = ["CpuPasses"]
+__all__ = ["CpuPasses", "mix_three", "mix_two", "sum_three", "sum_two"]
 
 BLOCK = 512
 """Entries summed before they are added to the sum of their tile."""
@@ -80,7 +80,9 @@ class CpuPasses:
     def _placed(
         self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None
     ) -> list[list[Tensor]]:
-        return [self._blocks.place(tensors) for tensors in (x, g, m) if tensors is not None]
+        """The two or three lists; only the gradient, which others make, may have to be copied."""
+        lists = [[t.detach() for t in x], self._blocks.place(g)]
+        return lists if m is None else [*lists, [t.detach() for t in m]]
 
     def _summing(self, tensors: list[list[Tensor]]) -> Work:
         blocks = self._blocks
@@ -108,11 +110,11 @@ def _addresses(tensors: list[list[Tensor]]) -> Any:
 
 
 def _sum(tensors: list[list[Tensor]], *arguments: Any) -> None:
-    (_sum_two if len(tensors) == 2 else _sum_three)(*arguments)
+    (sum_two if len(tensors) == 2 else sum_three)(*arguments)
 
 
 def _mix(tensors: list[list[Tensor]], *arguments: Any) -> None:
-    (_mix_two if len(tensors) == 2 else _mix_three)(*arguments)
+    (mix_two if len(tensors) == 2 else mix_three)(*arguments)
 
 
 def _kinds(members: Members) -> list[tuple[Any, ...]]:
@@ -220,7 +222,7 @@ _mix_two_float64, _mix_three_float64 = _mixers(types.float64, np.float64)
 
 
 @numba.njit(nogil=True)
-def _sum_two(addresses, sizes, tiles, sums, start, stop):
+def sum_two(addresses, sizes, tiles, sums, start, stop):
     for t in range(start, stop):
         tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
         shift, row = tiles[t, 1] * sizes[tensor], tiles[t, 5]
@@ -232,7 +234,7 @@ def _sum_two(addresses, sizes, tiles, sums, start, stop):
 
 
 @numba.njit(nogil=True)
-def _sum_three(addresses, sizes, tiles, sums, start, stop):
+def sum_three(addresses, sizes, tiles, sums, start, stop):
     for t in range(start, stop):
         tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
         shift, row = tiles[t, 1] * sizes[tensor], tiles[t, 5]
@@ -248,7 +250,7 @@ def _sum_three(addresses, sizes, tiles, sums, start, stop):
 
 
 @numba.njit(nogil=True)
-def _mix_two(addresses, sizes, tiles, groups, factors, start, stop):
+def mix_two(addresses, sizes, tiles, groups, factors, start, stop):
     for t in range(stop - 1, start - 1, -1):
         tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
         shift, own = tiles[t, 1] * sizes[tensor], factors[groups[t]]
@@ -260,7 +262,7 @@ def _mix_two(addresses, sizes, tiles, groups, factors, start, stop):
 
 
 @numba.njit(nogil=True)
-def _mix_three(addresses, sizes, tiles, groups, factors, start, stop):
+def mix_three(addresses, sizes, tiles, groups, factors, start, stop):
     for t in range(stop - 1, start - 1, -1):
         tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
         shift, own = tiles[t, 1] * sizes[tensor], factors[groups[t]]
@@ -274,7 +276,7 @@ def _mix_three(addresses, sizes, tiles, groups, factors, start, stop):
 
 def compile_passes() -> None:
     """Compile for the types they are called with; takes time only once a process."""
-    for sum_all in (_sum_two, _sum_three):
+    for sum_all in (sum_two, sum_three):
         sum_all.compile((TABLE, INDICES, TABLE, NUMBERS, INDEX, INDEX))
-    for mix_all in (_mix_two, _mix_three):
+    for mix_all in (mix_two, mix_three):
         mix_all.compile((TABLE, INDICES, TABLE, INDICES, NUMBERS, INDEX, INDEX))

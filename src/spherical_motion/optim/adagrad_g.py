@@ -11,10 +11,13 @@ Keeping 1 + 2τ of the last factor gives AdaGradG on the sphere with v = r⁴/(2
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, OutOfDomain
@@ -26,6 +29,7 @@ from spherical_motion.optim._normed import (
     split_off,
 )
 from spherical_motion.optim._others import other_settings
+from spherical_motion.optim._turns_cpu import turn_adagrad_g
 from spherical_motion.optim.members import Members, bind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -293,6 +297,31 @@ class AdaGradG(NormedOptimizer):
         of_g = torch.where(somewhere, of_g, plain)
         kept = torch.where(somewhere, radius, 0.0)
         return [of_x, of_g], {"group_moment": moment, "group_radius": kept}
+
+    def _compiled_turn(
+        self,
+        group: dict[str, Any],
+        state: dict[str, Tensor],
+        can_turn: NDArray[np.bool_],
+        active: NDArray[np.bool_],
+    ) -> Callable[..., None]:
+        lr = float(group["lr"])
+        if group["follows"] == "sgd":
+            shrink = 1.0 - _decay(lr, float(group["weight_decay"]))
+            group.update(_shown(group))
+            rule = (lr / shrink, shrink**4, 2.0 * (lr * shrink) ** 2)
+            first = (1.0, 0.0, 0.0)
+        else:
+            beta, moment = float(group["beta"]), group["moment"]
+            rule = (lr, beta, 1.0)
+            first = (0.0, 1.0 / (1.0 - beta) if beta < 1.0 else 1.0, 0.0)
+            if moment is not None:
+                first = (0.0, 0.0, float(moment))
+        sign = -1.0 if group["maximize"] else 1.0
+        plain = -sign * float(self.param_groups[group["others"]]["lr"])
+        numbers = (*rule, *first, float(group["radius"] or 0.0), sign, plain)
+        vectors = (state[f"group_{name}"].numpy() for name in ("moment", "radius"))
+        return functools.partial(turn_adagrad_g, numbers, *vectors, can_turn, active)
 
 
 def _inverse_root(moment: Tensor) -> Tensor:

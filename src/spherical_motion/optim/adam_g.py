@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument
@@ -17,6 +20,7 @@ from spherical_motion.optim._normed import (
     split_off,
 )
 from spherical_motion.optim._others import other_settings
+from spherical_motion.optim._turns_cpu import turn_adam_g
 from spherical_motion.optim.members import bind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -151,3 +155,17 @@ class AdamG(NormedOptimizer):
             "group_steps": torch.where(somewhere, steps, 0.0),
         }
         return factors, after
+
+    def _compiled_turn(
+        self,
+        group: dict[str, Any],
+        state: dict[str, Tensor],
+        can_turn: NDArray[np.bool_],
+        active: NDArray[np.bool_],
+    ) -> Callable[..., None]:
+        sign = -1.0 if group["maximize"] else 1.0
+        plain = -sign * float(self.param_groups[group["others"]]["lr"])
+        settings = (group["lr"], *group["betas"], group["eps"], group["radius"] or 0.0)
+        numbers = (*map(float, settings), sign, plain)
+        vectors = (state[f"group_{name}"].numpy() for name in ("moment", "radius", "steps"))
+        return functools.partial(turn_adam_g, numbers, *vectors, can_turn, active)

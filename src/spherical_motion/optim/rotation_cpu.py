@@ -13,12 +13,12 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from numba import types
 from torch import Tensor
 
 from spherical_motion.measure.kernel import FASTMATH, pointer_to
 from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks
+from spherical_motion.optim._passes_cpu import sum_two
 from spherical_motion.optim.members import Members
 from spherical_motion.optim.rotation import RADIAL
 
@@ -41,8 +41,7 @@ def _loops(scalar: types.Float) -> tuple[Any, Any]:
     real = np.float32 if size == 4 else np.float64
 
     @numba.njit(nogil=True, fastmath=FASTMATH)
-    def add_tile(after, other, outer, stride, inner, factor, sums, row):
-        copied = math.isnan(factor)
+    def add_tile(after, before, outer, stride, inner, sums, row):
         sums[row, 0] = sums[row, 1] = sums[row, 2] = 0.0
         runs = max(1, BLOCK // inner)
         for first in range(0, outer, runs):
@@ -52,21 +51,13 @@ def _loops(scalar: types.Float) -> tuple[Any, Any]:
                 for run in range(first, min(first + runs, outer)):
                     shift = (run * stride + start) * size
                     after_run = pointer(after + shift)
-                    other_run = pointer(other + shift)
-                    if copied:
-                        for i in range(count):
-                            w = np.float64(other_run[i])
-                            d = np.float64(after_run[i]) - w
-                            ww += w * w
-                            wd += w * d
-                            dd += d * d
-                    else:
-                        for i in range(count):
-                            d = factor * np.float64(other_run[i])
-                            w = np.float64(after_run[i]) - d
-                            ww += w * w
-                            wd += w * d
-                            dd += d * d
+                    before_run = pointer(before + shift)
+                    for i in range(count):
+                        w = np.float64(before_run[i])
+                        d = np.float64(after_run[i]) - w
+                        ww += w * w
+                        wd += w * d
+                        dd += d * d
                 sums[row, 0] += ww
                 sums[row, 1] += wd
                 sums[row, 2] += dd
@@ -121,15 +112,25 @@ def _turn(ww, wd, dd, angle, radius, turns, lost):
 
 
 @numba.njit(nogil=True)
-def _add(addresses, sizes, steps, tiles, sums, start, stop):
+def _add_copied(addresses, sizes, steps, tiles, sums, start, stop):
     for t in range(start, stop):
         tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
-        shift, row, step = tiles[t, 1] * sizes[tensor], tiles[t, 5], steps[tensor]
-        after, other = addresses[0, tensor] + shift, addresses[1, tensor] + shift
+        shift, row = tiles[t, 1] * sizes[tensor], tiles[t, 5]
+        after, before = addresses[0, tensor] + shift, addresses[1, tensor] + shift
         if sizes[tensor] == 4:
-            _add_float32(after, other, outer, stride, inner, step, sums, row)
+            _add_float32(after, before, outer, stride, inner, sums, row)
         else:
-            _add_float64(after, other, outer, stride, inner, step, sums, row)
+            _add_float64(after, before, outer, stride, inner, sums, row)
+
+
+@numba.njit(nogil=True)
+def _add_told(addresses, sizes, steps, tiles, sums, start, stop):
+    sum_two(addresses, sizes, tiles, sums, start, stop)
+    for t in range(start, stop):
+        step, row = steps[tiles[t, 0]], tiles[t, 5]
+        # With w = x - d and d = step·m: from <x,x>, <x,m>, <m,m> to <w,w>, <w,d>, <d,d>.
+        xx, xd, dd = sums[row, 0], step * sums[row, 1], step * step * sums[row, 2]
+        sums[row, 0], sums[row, 1], sums[row, 2] = xx - 2.0 * xd + dd, xd - dd, dd
 
 
 @numba.njit(nogil=True)
@@ -159,7 +160,8 @@ def _combine(addresses, sizes, steps, tiles, groups, factors, start, stop):
 def compile_rotation() -> None:
     """Compile for the types they are called with; takes time only once a process."""
     numbers, flags = types.float64[::1], types.boolean[::1]
-    _add.compile((TABLE, INDICES, numbers, TABLE, NUMBERS, INDEX, INDEX))
+    for add in (_add_copied, _add_told):
+        add.compile((TABLE, INDICES, numbers, TABLE, NUMBERS, INDEX, INDEX))
     _turn_all.compile((numbers, numbers, flags, numbers, NUMBERS, NUMBERS, INDEX, INDEX))
     _combine.compile((TABLE, INDICES, numbers, TABLE, INDICES, NUMBERS, INDEX, INDEX))
 
@@ -205,10 +207,11 @@ class CpuRotation:
         after = [p.data_ptr() for p in self._members.parameters]
         addresses = np.array([after, [old.data_ptr() for old in before]], dtype=np.int64)
         steps = np.full(len(after), math.nan) if factors is None else np.array(factors)
+        add = _add_copied if factors is None else _add_told
         arguments = addresses, blocks.sizes, steps, blocks.tiles
         groups = angle.numpy(), radius.numpy(), self._turns, self._lost
         blocks.step(
-            functools.partial(_add, *arguments, blocks.tile_sums),
+            functools.partial(add, *arguments, blocks.tile_sums),
             functools.partial(_turn_all, *groups, blocks.sums, blocks.factors),
             functools.partial(_combine, *arguments, blocks.group_of_tile, blocks.factors),
         )

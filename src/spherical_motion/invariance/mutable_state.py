@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from spherical_motion.invariance.tensor_state import remembered_array, remembered_tensor
 
-__all__ = ["PutBack", "put_back", "remembered"]
+__all__ = ["Remembered"]
 
 LIMIT = 100_000
 """Entries looked at beyond the modules' own attributes. Plain numbers and text are not counted."""
@@ -35,6 +35,7 @@ PutBack = Callable[[], None]
 """Writes one thing back if it changed."""
 
 _CONTAINERS = (collections.OrderedDict, dict, list, set, collections.deque)
+_EMPTY = {base: base() for base in _CONTAINERS}
 _IMMUTABLE = (tuple, frozenset)
 _ATOMS = frozenset(
     {
@@ -52,55 +53,47 @@ _ELSEWHERE = frozenset({"torch", "numpy", "lightning", "pytorch_lightning", "lig
 """Their objects are modules, data sets, optimizers, trainers: not the model's own state."""
 
 
-def remembered(model: nn.Module) -> list[PutBack]:
-    """What puts the model's plain state back, in the order in which it was met.
+class Remembered:
+    """The plain state of a model as it was when this was made.
 
-    Values of the model's parameters and buffers are not among it, nor is what only functions,
-    classes, iterators or modules outside `model.modules()` hold.
+    The model's parameters and buffers are not part of it, nor is what only functions, classes,
+    iterators or modules outside `model.modules()` hold.
 
     >>> model = nn.Identity()
     >>> model.steps = {"train": [0]}
-    >>> kept = remembered(model)
+    >>> before = Remembered(model)
     >>> model.steps["train"][0] += 1
-    >>> put_back(kept)
+    >>> before.put_back()
     >>> model.steps
     {'train': [0]}
     """
-    walk = _Walk(model)
-    for module in model.modules():
-        walk.attributes(vars(module))
-    walk.onwards()
-    return walk.kept
-
-
-def put_back(kept: list[PutBack]) -> None:
-    """Undo all changes, the innermost first; what cannot be undone is named in a warning."""
-    for restore in reversed(kept):
-        try:
-            restore()
-        except Exception as error:  # whatever a stranger's tensor or array may raise
-            warnings.warn(
-                f"something that the model holds could not be put back after a probe: {error}",
-                stacklevel=2,
-            )
-
-
-class _Walk:
-    """One breadth-first walk; near things are met before far ones when the limit is reached."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.kept: list[PutBack] = []
+        # Three lists and not tuples in one: thousands of small objects a pass would set off the
+        # garbage collector, which takes longer than all the rest.
+        self._bases: list[type] = []
+        self._containers: list[Any] = []
+        self._contents: list[Any] = []
+        self._others: list[PutBack] = []
         self._seen = {id(t) for t in (*model.parameters(), *model.buffers())}
         self._waiting: collections.deque[Any] = collections.deque()
         self._visits: dict[type, Callable[[Any], None] | None] = dict.fromkeys(_ATOMS)
         self._left = LIMIT
+        for module in model.modules():
+            self._keep(dict, vars(module))
+            self._enqueue(vars(module).values())  # those at the door are let in free
+        self._onwards()  # breadth first: near things are met before the limit is reached
 
-    def attributes(self, own: dict[str, Any]) -> None:
-        """Keep a module's attributes; those who are at the door are let in free."""
-        self._keep(dict, own)
-        self._enqueue(own.values())
+    def put_back(self) -> None:
+        """Undo all changes, the innermost first; what cannot be undone is named in a warning."""
+        for restore in reversed(self._others):
+            _attempted(restore)
+        lists = (reversed(each) for each in (self._bases, self._containers, self._contents))
+        for base, value, content in zip(*lists, strict=True):
+            if not _same_entries(base, value, content):
+                _attempted(lambda b=base, v=value, c=content: _refill(b, v, c))
 
-    def onwards(self) -> None:
+    def _onwards(self) -> None:
         while self._waiting:
             value = self._waiting.popleft()
             visit = self._visits[type(value)]
@@ -129,14 +122,16 @@ class _Walk:
     def _visit_of(self, cls: type) -> Callable[[Any], None] | None:
         """How to remember the objects of a class, or None if they are left alone."""
         if issubclass(cls, Tensor):
-            return lambda value: self.kept.append(remembered_tensor(value))
+            return lambda value: self._others.append(remembered_tensor(value))
         if cls is np.ndarray:
-            return lambda value: self.kept.append(remembered_array(value))
+            return lambda value: self._others.append(remembered_array(value))
         if issubclass(cls, torch.Generator):
             return self._generator
         if issubclass(cls, random.Random):
-            return lambda value: self.kept.append(_stateful(value.getstate, value.setstate))
-        if issubclass(cls, np.random.Generator | np.random.RandomState):
+            return lambda value: self._others.append(_stateful(value.getstate, value.setstate))
+        if issubclass(cls, np.random.RandomState):
+            return lambda value: self._others.append(_stateful(value.get_state, value.set_state))
+        if issubclass(cls, np.random.Generator):
             return self._numpy_generator
         if not _plain(cls):
             return None
@@ -159,34 +154,40 @@ class _Walk:
 
     def _object(self, value: Any) -> None:
         own = _attributes_of(value)
-        if own:
+        if own is not None:
             self._keep(dict, own)
             self._look_into(own.values())
-        elif own is not None:
-            self._keep(dict, own)
         for slot in _slots_of(type(value)):
             try:
                 content = slot.__get__(value)
             except AttributeError:
-                self.kept.append(lambda slot=slot: _empty_slot(value, slot))
+                self._others.append(lambda slot=slot: _empty_slot(value, slot))
                 continue
-            self.kept.append(lambda slot=slot, content=content: _fill_slot(value, slot, content))
+            self._others.append(lambda slot=slot, content=content: _fill_slot(value, slot, content))
             self._look_into((content,))
 
     def _generator(self, value: torch.Generator) -> None:
         state = value.get_state()
-        self.kept.append(lambda: value.set_state(state) and None)
+        self._others.append(lambda: value.set_state(state) and None)
 
-    def _numpy_generator(self, value: Any) -> None:
-        bits = (
-            value.bit_generator if isinstance(value, np.random.Generator) else value._bit_generator
+    def _numpy_generator(self, value: np.random.Generator) -> None:
+        bits, state = value.bit_generator, value.bit_generator.state
+        self._others.append(lambda: setattr(bits, "state", state))
+
+    def _keep(self, base: Any, value: Any) -> None:
+        self._bases.append(base)
+        self._containers.append(value)
+        self._contents.append(base.copy(value) if len(value) else _EMPTY[base])
+
+
+def _attempted(restore: PutBack) -> None:
+    try:
+        restore()
+    except Exception as error:  # whatever a stranger's tensor or array may raise
+        warnings.warn(
+            f"something that the model holds could not be put back after a probe: {error}",
+            stacklevel=4,
         )
-        state = bits.state
-        self.kept.append(lambda: setattr(bits, "state", state))
-
-    def _keep(self, base: type, value: Any) -> None:
-        content = base.copy(value)  # pyright: ignore[reportAttributeAccessIssue]
-        self.kept.append(lambda: _refill(base, value, content))
 
 
 def _stateful(get: Callable[[], Any], set_: Callable[[Any], Any]) -> PutBack:
@@ -196,8 +197,6 @@ def _stateful(get: Callable[[], Any], set_: Callable[[Any], Any]) -> PutBack:
 
 def _refill(base: Any, value: Any, content: Any) -> None:
     """Put content back by the built-in type's own methods, past those of a subclass."""
-    if _same_entries(base, value, content):
-        return
     base.clear(value)
     if base is collections.OrderedDict:
         for key, entry in content.items():

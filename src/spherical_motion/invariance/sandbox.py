@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spherical_motion.invariance.mutable_state import put_back, remembered
+from spherical_motion.invariance.mutable_state import Remembered
 
 __all__ = ["undisturbed"]
 
@@ -27,7 +27,7 @@ def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
     that are no submodules of the model hold.
     """
     with contextlib.ExitStack() as stack:
-        stack.callback(put_back, remembered(model))
+        stack.callback(Remembered(model).put_back)
         _remember_random_states(stack, _accelerators(model))
         _seed(seed, _accelerators(model))
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def test_tokens_and_a_stream_of_many_members(smd) -> None:
     assert "embed.weight, blocks.0.down.weight, blocks.0.down.bias, blocks.1.down.weight" in out
     assert "Rescaling symmetries" in out
     assert "Not in a group" in out
-    assert "passes" in out.splitlines()[-1]
+    *_, footer = out.splitlines()
+    assert re.search(r"% of all entries; \d forward and backward passes, \d forwards", footer)
+    assert re.search(r"and \d backwards besides", footer)
 
 
 def test_settings_and_json(smd) -> None:
@@ -96,6 +99,77 @@ def test_filters_and_float32(smd) -> None:
     code, out, _ = smd(*base, "--float32", "--json")
     assert code == 0
     assert "0" in [g["name"] for g in json.loads(out)["groups"]]
+
+
+def printed(capsys, *uncovered: Uncovered, **costs: int) -> list[str]:
+    """Lines of an inspection that found no group."""
+    spent = {"passes": 3, "forwards": 0, "backwards": 0, "repairs": 0} | costs
+    found = Inspection((), (), uncovered, 0.5, (), (), False, **spent)
+    print_inspection(found, seconds=1.0)
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_head_in_a_sequence_is_not_taken_for_a_gain(capsys) -> None:
+    reason = "no norm layer was seen to run after it: 0.{}"
+    names = ("1.weight", "5.weight", "net.1.weight", "net.5.weight")
+    lines = printed(capsys, *(Uncovered(n, reason.format(i), "x") for i, n in enumerate(names, 3)))
+    assert [line.split()[0] for line in lines if "no norm layer" in line] == list(names)
+    assert not any("alike" in line for line in lines)
+
+
+def test_repeated_modules_share_a_row_with_the_range_of_their_numbers(capsys) -> None:
+    reason = "`h.{}.norm` runs after it: |⟨w,g⟩| / (‖w‖‖g‖) = {}"
+    lines = printed(
+        capsys,
+        *(
+            Uncovered(f"h.{i}.gate.bias", reason.format(i, share), "mixed")
+            for i, share in enumerate(("0.31", "0.27", "4.1e-01"))
+        ),
+        Uncovered("h.3.gate.bias", reason.format(3, 0.9), "shared"),
+    )
+    (merged,) = (line for line in lines if "`h.0.norm`" in line)
+    assert merged.startswith("h.0.gate.bias ")
+    assert merged.endswith("= 0.27 to 4.1e-01")
+    assert sum("and 2 alike" in line for line in lines) == 1
+    assert any(line.startswith("h.3.gate.bias") and line.endswith("= 0.9") for line in lines)
+
+
+def test_a_name_in_a_reason_is_no_number(capsys) -> None:
+    lines = printed(
+        capsys,
+        *(Uncovered(f"a.{i}.b.w", f"shared with c.{i}.d, see f{i}: 2 of 3", "x") for i in (1, 2)),
+    )
+    assert any(line.endswith("shared with c.1.d, see f1: 2 of 3") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(1, "`g0`"), (2, "`g0` and `g1`"), (5, "`g0`, `g1` and 3 more")]
+)
+def test_of_many_rescalings_two_are_named(capsys, count: int, shown: str) -> None:
+    names = "".join(f"; rescales with others as `g{i}`" for i in range(count))
+    lines = printed(capsys, Uncovered("w", f"mixed: 0.5{names}; frozen", "mixed"))
+    assert any(
+        line.endswith(f"mixed: 0.5; rescales with others as {shown}; frozen") for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("costs", "shown"),
+    [
+        (
+            {"passes": 5, "forwards": 3, "backwards": 2, "repairs": 1},
+            "5 forward and backward passes, 3 forwards and 2 backwards besides, 1 of the passes a "
+            "repair, 1.0 s.",
+        ),
+        (
+            {"passes": 6, "backwards": 1, "repairs": 2},
+            "6 forward and backward passes, 1 backward besides, 2 of the passes repairs, 1.0 s.",
+        ),
+        ({"passes": 1}, "1 forward and backward pass, 1.0 s."),
+    ],
+)
+def test_the_footer_names_all_the_cost(capsys, costs: dict[str, int], shown: str) -> None:
+    assert printed(capsys, **costs)[-1] == f"50.0% of all entries; {shown}"
 
 
 def test_two_hundred_rows_stay_calm(capsys) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,10 @@ from torch import nn
 from spherical_motion.errors import InvalidArgument, ModelError, NoInvariantGroup
 from spherical_motion.invariance import call_model, find_groups, inspect_model
 from spherical_motion.invariance.calling import unwrapped
+from spherical_motion.invariance.notes import partial_cover
+from spherical_motion.invariance.slices import RowSums
+from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import strip_wrappers
 
 
@@ -240,7 +246,50 @@ def test_rows_behind_a_dead_relu_are_left_out_and_reported() -> None:
     assert [(s.start, s.stop) for s in group.slices] == [(0, 2), (3, 6)]
     assert (len(group.cells), group.numel) == (5, 20)
     (warning,) = found.warnings
-    assert warning.startswith("body.0.weight: 1 of 6 rows are not certified; 1 of all have no grad")
+    assert warning == (
+        "body.0.weight: 1 of 6 rows is in no group; it has a gradient in fewer than 2 of 3 probes, "
+        "which is no evidence either way: more or longer inputs may show it."
+    )
+
+
+def test_rows_left_out_are_told_apart_by_their_gradients() -> None:
+    class Partly(nn.Module):
+        """Of 6 rows 2 pass no norm, and 1 or 2 of the others lead nowhere."""
+
+        def __init__(self, dead: int) -> None:
+            super().__init__()
+            self.fc, self.norm = nn.Linear(4, 6, bias=False), nn.BatchNorm1d(4)
+            self.mask = torch.tensor([float(i >= dead) for i in range(4)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.fc(x)
+            return torch.cat([self.norm(y[:, :4]) * self.mask, y[:, 4:].tanh()], dim=1)
+
+    live = r"\|⟨w,g⟩\| / \(‖w‖‖g‖\) is up to (0\.\d+)\."
+    (warning,) = inspect_model(Partly(0), x()).warnings
+    found = re.fullmatch(rf"fc.weight: 2 of 6 rows are in no group; {live}", warning)
+    assert found
+    assert 0.0 < float(found[1]) <= 1.0
+
+    (warning,) = inspect_model(Partly(2), x()).warnings
+    rare = "have a gradient in fewer than 2 of 3 probes, which is no evidence either way"
+    assert re.fullmatch(
+        rf"fc.weight: 4 of 6 rows are in no group; 2 of these {rare}: more or longer inputs may "
+        rf"show them; of the other 2 {live}",
+        warning,
+    )
+
+
+def test_the_number_of_rows_left_out_is_the_largest_of_any_probe() -> None:
+    t = np.array([[0.0, 0.1, 0.2], [0.0, 0.3, -0.4], [0.0, 0.0, 0.0]])
+    rows = RowSums(t, np.ones((3, 3)), np.ones((3, 3)), entries=4)
+    alive = (np.array([True, True, True]),)
+    cells = [Symmetry.scale([Slice("w", 0, 0, 1)])]
+    assert partial_cover(cells, {"w": alive}, {"w": (rows,)}) == [
+        "w: 2 of 3 rows are in no group; |⟨w,g⟩| / (‖w‖‖g‖) is up to 0.4."
+    ]
+    entire = [Symmetry.scale([Slice("w", 0, 0, 3)])]
+    assert partial_cover(entire, {"w": alive}, {"w": (rows,)}) == []
 
 
 def test_every_parameter_left_out_has_its_reason() -> None:

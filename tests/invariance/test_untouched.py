@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 import gc
 import random
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +19,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spherical_motion.errors import ModelError
-from spherical_motion.invariance import find_groups, inspect_model
+from spherical_motion.invariance import find_groups, inspect_model, mutable_state
+from spherical_motion.invariance.mutable_state import Remembered
 from spherical_motion.invariance.precision import precision_of
 from spherical_motion.invariance.probe import Prober
+from spherical_motion.invariance.tensor_state import remembered_tensor
 
 
 class Busy(nn.Module):
@@ -49,6 +55,97 @@ class Busy(nn.Module):
         if random.random() < FAILURE["odds"]:
             raise ValueError("no luck")
         return self.still(self.frozen(y.relu()))
+
+
+class Settings:
+    """An object of the user's, with all that may lie in one."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.lock = threading.Lock()
+        self.itself = self
+        self.deeper = {"rng": [np.random.default_rng(4), random.Random(4), torch.Generator()]}
+        self.legacy = np.random.RandomState(4)
+        self.counts = np.zeros(3)
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    """An object without a `__dict__`."""
+
+    seen: int
+    last: torch.Tensor
+    names: set[str] = dataclasses.field(init=False)
+
+
+class Hoard(nn.Module):
+    """Writes to everything it can reach but its own attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
+        self.queue = [torch.zeros(8)]
+        self.steps = {"train": [0]}
+        self.cfg = Settings()
+        self.slotted = (Slotted(0, torch.ones(2)),)
+        self.lists = collections.defaultdict(list, a=[collections.deque([1], maxlen=2)])
+        self.order = collections.OrderedDict(a={1}, b={2})
+        self.tally = [collections.Counter(a=1)]
+        self.still = {"tensor": [torch.tensor([float("nan"), -0.0])]}
+        self.odd = [
+            torch.ones(1).expand(4),
+            torch.zeros(2, 3, dtype=torch.complex64).t(),
+            torch.zeros((), dtype=torch.bool),
+            torch.zeros(2, dtype=torch.float16),
+        ]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x)
+        self.queue[0].mul_(0.9).add_(y.mean())
+        self.steps["train"][0] += 1
+        self.cfg.n += 1
+        self.cfg.new = y
+        generator, plain, torchs = self.cfg.deeper["rng"]
+        self.cfg.counts += generator.random() + plain.random() + self.cfg.legacy.normal()
+        self.cfg.counts += torch.rand(1, generator=torchs).item()
+        (slotted,) = self.slotted
+        slotted.seen += 1
+        slotted.last.data = torch.zeros(3)
+        slotted.names = {"x"}
+        self.lists["a"][0].append(len(self.lists["b"]))
+        self.order["a"].add(3)
+        self.order.move_to_end("a")
+        self.tally[0]["a"] += 1
+        base = self.odd[0].as_strided((1,), (1,))
+        for tensor in (base, self.odd[1], self.odd[3]):
+            tensor.add_(1)
+        self.odd[2].logical_not_()
+        if random.random() < FAILURE["odds"]:
+            raise ValueError("no luck")
+        return y
+
+
+def hoarded(model: Hoard) -> dict[str, Any]:
+    """All that `Hoard` writes to, values and the identities of what holds them."""
+    generator, plain, torchs = model.cfg.deeper["rng"]
+    (slotted,) = model.slotted
+    queue = model.queue[0]
+    return {
+        "queue": (queue.clone(), id(queue), queue.requires_grad, queue.grad_fn),
+        "steps": (copy.deepcopy(model.steps), id(model.steps["train"])),
+        "cfg": (model.cfg.n, sorted(vars(model.cfg)), model.cfg.counts.copy()),
+        "generators": (
+            repr(generator.bit_generator.state),
+            plain.getstate(),
+            torchs.get_state(),
+            repr(model.cfg.legacy.get_state()),
+        ),
+        "slots": (slotted.seen, slotted.last.clone(), hasattr(slotted, "names")),
+        "lists": repr(model.lists),
+        "order": repr(model.order),
+        "tally": repr(model.tally),
+        "odd": [torch.view_as_real(t).clone() if t.is_complex() else t.clone() for t in model.odd],
+    }
 
 
 FAILURE = {"odds": 0.0}
@@ -108,20 +205,30 @@ def test_everything_is_as_before_after_success(busy: Busy) -> None:
     assert {key for key in before if not same(before[key], after[key])} == set()
 
 
+@pytest.fixture
+def failing_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make models fail in their forward, once they have been run so many times."""
+
+    def arrange(healthy_runs: int) -> None:
+        runs = iter(range(100))
+        original = Prober._run
+
+        def failing(self: Prober, *args: Any) -> Any:
+            monkeypatch.setitem(FAILURE, "odds", float(next(runs) >= healthy_runs))
+            return original(self, *args)
+
+        monkeypatch.setattr(Prober, "_run", failing)
+
+    return arrange
+
+
 @pytest.mark.parametrize("healthy_runs", range(7))
 def test_everything_is_as_before_after_an_exception_in_any_pass(
-    busy: Busy, healthy_runs: int, monkeypatch: pytest.MonkeyPatch
+    busy: Busy, healthy_runs: int, failing_after: Callable[[int], None]
 ) -> None:
     inputs = torch.randn(5, 2, 6, 6)
     before = fingerprint(busy, inputs)
-    runs = iter(range(100))
-    original = Prober._run
-
-    def failing(self: Prober, *args: Any) -> Any:
-        monkeypatch.setitem(FAILURE, "odds", float(next(runs) >= healthy_runs))
-        return original(self, *args)
-
-    monkeypatch.setattr(Prober, "_run", failing)
+    failing_after(healthy_runs)
     with pytest.raises(ModelError, match="no luck") as caught:
         inspect_model(busy, inputs)
     assert isinstance(caught.value.__cause__, ValueError)
@@ -137,6 +244,107 @@ def test_the_fingerprint_notices_a_forward(busy: Busy) -> None:
         key for key, value in fingerprint(busy, inputs).items() if not same(before[key], value)
     }
     assert changed >= {"tensors", "training", "attributes", "own", "stream", "inputs", "random"}
+
+
+def changes(before: dict[str, Any], model: Hoard) -> set[str]:
+    after = hoarded(model)
+    return {key for key in before if not same(before[key], after[key])}
+
+
+def test_what_lies_in_containers_and_objects_is_as_before() -> None:
+    model = Hoard()
+    before, untouched = hoarded(model), model.still["tensor"][0]
+    assert find_groups(model, torch.randn(8, 4))
+    assert changes(before, model) == set()
+    assert untouched._version == 0
+
+
+@pytest.mark.parametrize("healthy_runs", range(7))
+def test_what_lies_in_containers_is_as_before_after_an_exception_in_any_pass(
+    healthy_runs: int, failing_after: Callable[[int], None]
+) -> None:
+    model = Hoard()
+    before = hoarded(model)
+    failing_after(healthy_runs)
+    with pytest.raises(ModelError, match="no luck"):
+        inspect_model(model, torch.randn(8, 4))
+    assert changes(before, model) == set()
+
+
+def test_the_hoard_notices_a_forward() -> None:
+    model = Hoard()
+    before = hoarded(model)
+    model(torch.randn(8, 4))
+    assert changes(before, model) == set(before)
+
+
+def test_parameters_and_buffers_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
+    model.again = {"all": [*model.parameters(), *model.buffers()]}
+    model.own = [[stray := torch.ones(3)]]
+    copied: list[torch.Tensor] = []
+
+    def watched(tensor: torch.Tensor) -> Callable[[], None]:
+        copied.append(tensor)
+        return remembered_tensor(tensor)
+
+    monkeypatch.setattr(mutable_state, "remembered_tensor", watched)
+    Remembered(model)
+    assert [id(tensor) for tensor in copied] == [id(stray)]
+
+
+def test_what_is_large_is_restored_and_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutable_state, "LIMIT", 10)
+    model = nn.Identity()
+    model.names = {i: f"class {i}" for i in range(1000)}  # text costs nothing
+    model.many = [[i] for i in range(11)]
+    model.few = [[0]]
+    before = Remembered(model)
+    model.names[0] = "other"
+    model.few[0][0] += 1
+    model.many[0][0] += 1
+    model.many.append([11])
+    before.put_back()
+    assert (model.names[0], model.few, len(model.many), model.many[0]) == (
+        "class 0",
+        [[0]],
+        11,
+        [1],
+    )
+
+
+def test_nobodys_code_is_run_and_machinery_is_left_alone() -> None:
+    class Touchy:
+        def __init__(self) -> None:
+            object.__setattr__(self, "inner", [0])
+
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+        __setattr__ = __eq__ = __hash__ = __getattribute__  # type: ignore[assignment]
+
+    class Worker(threading.Thread):
+        state = 0
+
+    model = nn.Identity()
+    model.touchy, model.worker = [Touchy()], [Worker()]
+    inner = object.__getattribute__(model.touchy[0], "inner")
+    before = Remembered(model)
+    inner[0] = model.worker[0].state = 1
+    before.put_back()
+    assert (inner, model.worker[0].state) == ([0], 1)
+
+
+def test_what_cannot_be_put_back_is_named_and_stops_nothing() -> None:
+    model = nn.Identity()
+    model.held = [np.zeros(2), [0]]
+    before = Remembered(model)
+    model.held[0] += 1
+    model.held[1][0] += 1
+    model.held[0].flags.writeable = False
+    with pytest.warns(UserWarning, match="could not be put back"):
+        before.put_back()
+    assert model.held[1] == [0]
 
 
 def test_a_parameter_that_was_never_registered_gets_no_gradient() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from spherical_motion.cli.merging import merged_reasons
 from spherical_motion.cli.printing import stdout
 from spherical_motion.vocabulary import InvariantGroup
 
@@ -23,8 +23,6 @@ __all__ = ["inspection_to_plain", "print_inspection"]
 
 SPELLED_OUT = 3
 """A group of more parameters has them listed below the table, and counted in it."""
-
-NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 def inspection_to_plain(found: Inspection, seconds: float) -> dict[str, Any]:
@@ -175,18 +173,11 @@ def _powers(group: InvariantGroup) -> str:
 
 
 def _reasons(uncovered: Sequence[Uncovered]) -> Table:
-    """One row for all parameters that differ, with their reasons, in numbers only.
-
-    Repeated layers have the same parameters for the same reason; the first one's is shown.
-    """
-    alike: dict[tuple[str, str], list[Uncovered]] = {}
-    for entry in uncovered:
-        key = (NUMBER.sub("*", entry.parameter), NUMBER.sub("*", entry.reason))
-        alike.setdefault(key, []).append(entry)
+    """A row for each parameter; those of repeated modules with one reason share a row."""
     table = _plain_table("parameter", "reason", show_header=False)
-    for first, *others in alike.values():
-        more = f"\nand {len(others)} alike" if others else ""
-        table.add_row(Text(first.parameter + more), Text(first.reason))
+    for names, reason in merged_reasons(uncovered):
+        more = f"\nand {len(names) - 1} alike" if len(names) > 1 else ""
+        table.add_row(Text(names[0] + more), Text(reason))
     return table
 
 
@@ -197,13 +188,30 @@ def _defect(group: InvariantGroup) -> str:
 
 
 def _summary(found: Inspection, seconds: float) -> str:
-    repairs = f", {found.repairs} of them repairs" if found.repairs else ""
     exact = ""
     if found.groups:
         exact = "; rescaled by powers of two, the outputs were " + (
             "bit-identical" if found.bit_identical else "equal to rounding"
         )
-    return (
-        f"\n{found.coverage:.1%} of all parameters; {found.passes} forward and backward passes"
-        f"{repairs}, {seconds:.1f} s{exact}."
-    )
+    return f"\n{found.coverage:.1%} of all entries; {_cost(found)}, {seconds:.1f} s{exact}."
+
+
+def _cost(found: Inspection) -> str:
+    """Every time the model ran: passes, what came besides, and how many passes were repairs."""
+    besides = [
+        _counted(count, what)
+        for count, what in ((found.forwards, "forward"), (found.backwards, "backward"))
+        if count
+    ]
+    cost = _counted(found.passes, "forward and backward pass")
+    if besides:
+        cost += f", {' and '.join(besides)} besides"
+    if found.repairs:
+        some = "a repair" if found.repairs == 1 else "repairs"
+        cost += f", {found.repairs} of the passes {some}"
+    return cost
+
+
+def _counted(count: int, what: str) -> str:
+    ending = "" if count == 1 else "es" if what.endswith("s") else "s"
+    return f"{count} {what}{ending}"

@@ -154,7 +154,7 @@ def inspect_model(
             *first.summary(),
             *certificate.warnings(),
             *defects.warnings,
-            *partial_cover(scales, live),
+            *partial_cover(scales, live, evidence),
         ),
         notes=(
             *large_epsilons(observer.course),

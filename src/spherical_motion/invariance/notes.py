@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherical_motion.invariance.assemble import families_of
 from spherical_motion.invariance.course import Course
 from spherical_motion.invariance.joint import module_of
 from spherical_motion.invariance.naming import members_name
+from spherical_motion.invariance.propose import ALIVE_PROBES
 from spherical_motion.invariance.roles import starred
-from spherical_motion.invariance.slices import Evidence, LiveRows
+from spherical_motion.invariance.slices import Evidence, LiveRows, RowSums
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
 from spherical_motion.vocabulary import InvariantGroup
@@ -115,8 +117,14 @@ def not_examined(parameters: Sequence[str]) -> list[str]:
     ]
 
 
-def partial_cover(cells: Sequence[Symmetry], live: LiveRows) -> list[str]:
-    """One line for each parameter of which only a part is certified."""
+def partial_cover(cells: Sequence[Symmetry], live: LiveRows, evidence: Evidence) -> list[str]:
+    """One line for each parameter of which only a part is certified: how much, and why.
+
+    Args:
+        cells: certified, kind "scale".
+        live: which rows have a gradient in enough probes.
+        evidence: row sums of the probes, shape (probes, rows).
+    """
     held: dict[str, dict[int, set[int]]] = {}
     for cell in cells:
         for part in cell.parts:
@@ -124,17 +132,46 @@ def partial_cover(cells: Sequence[Symmetry], live: LiveRows) -> list[str]:
             axes.setdefault(part.axis, set()).update(range(part.start, part.stop))
     found = []
     for parameter, axes in held.items():
-        axis, rows = max(
+        axis, inside = max(
             axes.items(), key=lambda item: len(item[1]) / live[parameter][item[0]].size
         )
         alive = live[parameter][axis]
-        if len(rows) < alive.size:
+        outside = np.array([i for i in range(alive.size) if i not in inside], dtype=np.intp)
+        if outside.size:
+            kind = "columns" if axis else "rows"
             found.append(
-                f"{parameter}: {alive.size - len(rows)} of {alive.size} rows are not certified; "
-                f"{int((~alive).sum())} of all have no gradient on these inputs, which is no "
-                "evidence either way."
+                f"{parameter}: {outside.size} of {alive.size} {kind} "
+                f"{_are(outside.size)} in no group; "
+                + _why_outside(evidence[parameter][axis], outside, alive[outside])
             )
     return found
+
+
+def _why_outside(rows: RowSums, outside: NDArray[np.intp], alive: NDArray[np.bool_]) -> str:
+    """Of rows in no group, those without enough gradient, and what the others' ⟨w,g⟩ is."""
+    dead, others = int((~alive).sum()), outside[alive]
+    reasons = []
+    if dead:
+        has, them = ("has", "it") if dead == 1 else ("have", "them")
+        who = f"{dead} of these" if others.size else "all of these" if dead > 1 else "it"
+        reasons.append(
+            f"{who} {has} a gradient in fewer than {ALIVE_PROBES} of {rows.t.shape[0]} probes, "
+            f"which is no evidence either way: more or longer inputs may show {them}"
+        )
+    if others.size:
+        of = f"of the other {others.size} " if dead else ""
+        reasons.append(f"{of}|⟨w,g⟩| / (‖w‖‖g‖) is up to {_largest_defect(rows, others):.2g}")
+    return "; ".join(reasons) + "."
+
+
+def _largest_defect(rows: RowSums, index: NDArray[np.intp]) -> float:
+    """Of single rows, in any probe in which they have a gradient."""
+    t, size = np.abs(rows.t[:, index]), rows.size[:, index]
+    return float(np.divide(t, size, out=np.zeros_like(t), where=size > 0.0).max())
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _role(parameter: str) -> str:

@@ -27,7 +27,14 @@ from spherical_motion.invariance.streams import search_totals
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
 
-__all__ = ["confirmed_suspects", "gathered", "live_rows", "proposed", "shift_rows"]
+__all__ = [
+    "ALIVE_PROBES",
+    "confirmed_suspects",
+    "gathered",
+    "live_rows",
+    "proposed",
+    "shift_rows",
+]
 
 ALIVE_PROBES = 2
 """A row counts as live if it has a gradient in this many probes; else it is no evidence."""

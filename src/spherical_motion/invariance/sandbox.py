@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["undisturbed"]
+from spherical_motion.invariance.mutable_state import Remembered
 
-_CONTAINERS = (dict, collections.OrderedDict, list, set, collections.deque)
+__all__ = ["undisturbed"]
 
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
     """Seed all random generators; afterwards put them and the modules' attributes back.
 
-    Restored, also after an exception: train/eval flags, hooks, every attribute of every module,
-    the content of plain containers among them, and the states of `random`, `numpy.random`,
-    torch on the CPU and on the model's devices, and of generators the modules hold. Values of
-    parameters and buffers are not copied: whoever runs the model swaps in clones. What a model
-    keeps in objects of its own, outside the modules, is out of reach.
+    Restored, also after an exception: train/eval flags, hooks, every attribute of every module;
+    what lies in them at any depth, in plain containers and plain objects, down to tensors, arrays
+    and generators; and the states of `random`, `numpy.random`, torch on the CPU and on the model's
+    devices. Values of parameters and buffers are not copied: whoever runs the model swaps in
+    clones. Out of reach is what only functions (closures, hooks), classes, iterators, or modules
+    that are no submodules of the model hold.
     """
     with contextlib.ExitStack() as stack:
-        for module in model.modules():
-            _remember_attributes(stack, module)
+        stack.callback(Remembered(model).put_back)
         _remember_random_states(stack, _accelerators(model))
         _seed(seed, _accelerators(model))
         yield
-
-
-def _remember_attributes(stack: contextlib.ExitStack, module: nn.Module) -> None:
-    attributes = vars(module)
-    stack.callback(_refill, attributes, attributes.copy())
-    for value in attributes.values():
-        if type(value) in _CONTAINERS:
-            stack.callback(_refill, value, value.copy())
-        elif isinstance(value, torch.Generator):
-            stack.callback(value.set_state, value.get_state())
-
-
-def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    if isinstance(container, list | collections.deque):
-        container.extend(content)
-    else:
-        container.update(content)
 
 
 def _remember_random_states(

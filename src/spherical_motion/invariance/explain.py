@@ -15,7 +15,7 @@ from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.slices import Evidence
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
-from spherical_motion.invariance.ways import CONSTANT, CURVED, SOFTMAX
+from spherical_motion.invariance.ways import CONSTANT, CURVED, SOFTMAX, Ways
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
 __all__ = ["Findings", "reasons_for"]
@@ -170,52 +170,52 @@ def _no_norm(parameter: str, findings: Findings) -> str | None:
 
 
 def _curved(parameter: str, findings: Findings) -> str | None:
-    for norm, way in findings.course.ways(parameter)[0]:
+    norms, past_all = findings.course.ways(parameter)
+    for norm, way in norms:
         if way.curves:
-            curves = _listed(way.curves)
-            text = f"`{norm.name}` normalizes it only after a curved function ({curves})"
-            if not way.only_curved:
-                text = f"`{norm.name}` normalizes it on one way after a curved function ({curves})"
+            how = "only" if way.only_curved else "on some ways only"
+            text = f"`{norm.name}` normalizes it {how} after a curved function "
+            text += f"({_listed(way.curves)})"
             if way.only_joined:
                 text += " and in a sum with another branch"
-            return f"{text}: {findings.defect(parameter)}"
+            return f"{text}{_bypass(past_all)}: {findings.defect(parameter)}"
     return None
 
 
 def _residual(parameter: str, findings: Findings) -> str | None:
-    for norm, way in findings.course.ways(parameter)[0]:
+    norms, past_all = findings.course.ways(parameter)
+    for norm, way in norms:
         if way.joined:
-            how = "only" if way.only_joined else "on one way"
+            how = "only" if way.only_joined else "on some ways only"
             return (
                 f"`{norm.name}` normalizes it {how} in a sum with another branch (a residual joins "
-                f"before the norm): {findings.defect(parameter)}"
+                f"before the norm){_bypass(past_all)}: {findings.defect(parameter)}"
             )
     return None
 
 
 def _mixed(parameter: str, findings: Findings) -> str:
     norms, past_all = findings.course.ways(parameter)
-    if norms and past_all is not None:
-        return (
-            f"`{norms[0][0].name}` normalizes it, but it also reaches the outputs past every norm: "
-            f"{findings.defect(parameter)}"
-        )
+    number = findings.defect(parameter)
     for norm, way in norms:
         if beside := [name for name in way.beside if not findings.inert(name)]:
             return (
-                f"`{norm.name}` normalizes it only together with {_listed(beside)}, which is added "
-                f"to it: {findings.defect(parameter)}"
+                f"`{norm.name}` normalizes it only together with {_listed(beside)}, added on the "
+                f"way{_bypass(past_all)}: {number}"
             )
+    if norms:
+        how = _bypass(past_all) or ", and yet no rescaling was found that it takes out again"
+        return f"`{norms[0][0].name}` normalizes it{how}: {number}"
     norm = next(n for n in findings.course.norms_after(parameter) if n.own)
-    if not norms:
-        return (
-            f"`{norm.name}` runs after it, and the autograd graph does not show what comes "
-            f"between: {findings.defect(parameter)}"
-        )
     return (
-        f"`{norm.name}` normalizes it, but not as it is: no rescaling was found that cancels what "
-        f"comes between: {findings.defect(parameter)}"
+        f"`{norm.name}` runs after it, and the autograd graph does not show what comes between: "
+        f"{number}"
     )
+
+
+def _bypass(past_all: Ways | None) -> str:
+    """What to add of a parameter with a way to the outputs that meets no norm."""
+    return "" if past_all is None else ", and it also reaches the outputs past every norm"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -200,7 +200,7 @@ def flow_through(
         opaque=frozenset(
             number
             for number, node in enumerate(place)
-            if isinstance(node, BackwardCFunction) and node.name() != HOOKS
+            if isinstance(node, BackwardCFunction) and type(node).__name__ != HOOKS
         ),
     )
 

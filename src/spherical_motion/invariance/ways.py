@@ -48,6 +48,7 @@ CURVED = {
     "Hardshrink": "hard shrinkage",
     "Glu": "GLU",
     "Softmax": SOFTMAX,
+    "SafeSoftmax": SOFTMAX,
     "LogSoftmax": "log-softmax",
     "Logsumexp": "log-sum-exp",
     "Exp": "exp",

@@ -11,6 +11,8 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from spherical_motion.invariance.by_hand import divided_by_own_size
+
 __all__ = ["Flow", "NormResults", "Site", "TensorSite", "flow_through", "node_of"]
 
 Node = Any
@@ -26,6 +28,7 @@ _RESHAPING = (
 RESHAPING = frozenset(_RESHAPING.split())
 """A parameter that went through these alone is still the bare parameter."""
 
+_QUOTIENT_NODES = frozenset({"MulBackward0", "DivBackward0"})
 QUOTIENTS = frozenset({"Mul", "Div"})
 """How a norm written by hand applies its divisor."""
 
@@ -42,6 +45,7 @@ class TensorSite:
         gain: the gain it was given.
         shift: the shift it was given.
         by_hand: only the divisor is known, not the result.
+        perhaps: only the result is known, and whether it is one of a norm is to be found out.
     """
 
     input: Node | None
@@ -51,6 +55,7 @@ class TensorSite:
     gain: Node | None = None
     shift: Node | None = None
     by_hand: bool = False
+    perhaps: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,19 +128,24 @@ class Flow:
 
 
 class NormResults(TorchFunctionMode):
-    """Hands on what calls of certain functions return.
+    """Hands on what calls of certain functions return, and what a product or quotient does.
 
     Args:
         functions: the functions to look at.
         returned: called with (function, result, args, kwargs) of each.
+        divided: called with the result of any other function that ends in a product or quotient.
     """
 
     def __init__(
-        self, functions: Collection[Any], returned: Callable[[Any, Any, Any, Any], None]
+        self,
+        functions: Collection[Any],
+        returned: Callable[[Any, Any, Any, Any], None],
+        divided: Callable[[Tensor], None],
     ) -> None:
         super().__init__()
         self._functions = functions
         self._returned = returned
+        self._divided = divided
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -143,6 +153,8 @@ class NormResults(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func in self._functions:
             self._returned(func, result, args, kwargs or {})
+        elif isinstance(result, Tensor) and type(result.grad_fn).__name__ in _QUOTIENT_NODES:
+            self._divided(result)
         return result
 
 
@@ -187,15 +199,22 @@ def flow_through(
         for source in inputs[-1]:
             upstream |= 0 if source is None else reach[source]
         reach.append(upstream)
+    located = [
+        Site(at(s.input), s.seen, s.own, at(s.output), at(s.gain), at(s.shift), s.by_hand)
+        for s in sites
+    ]
+    told = {site.input for site in located if site.by_hand}
+    for number, site in enumerate(located):
+        if sites[number].perhaps and site.output is not None:
+            found = divided_by_own_size(functions, inputs, site.output)
+            if found is not None and told.isdisjoint(found[1]):
+                located[number] = dataclasses.replace(site, input=found[0])
     return Flow(
         functions=functions,
         inputs=inputs,
         reach=reach,
         leaves=leaves,
-        sites=[
-            Site(at(s.input), s.seen, s.own, at(s.output), at(s.gain), at(s.shift), s.by_hand)
-            for s in sites
-        ],
+        sites=located,
         outputs=frozenset(place[end] for end in ends if end is not None),
         opaque=frozenset(
             number
@@ -234,4 +253,6 @@ def _function(node: Node) -> str:
     name = node.name()
     if name.endswith("AccumulateGrad"):
         return ""
+    if name == "PowBackward0" and node._saved_exponent < 0:
+        return "InversePow"
     return name.rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")

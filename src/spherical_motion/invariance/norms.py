@@ -42,6 +42,8 @@ NORMS: Mapping[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
 }
 """Function → (kind, the order of its arguments)."""
 
+BY_HAND = "a norm written by hand"
+
 FEWEST_VALUES = 3
 """One value cannot be normalized, and two always come out as ±1 and carry no gradient."""
 
@@ -112,12 +114,19 @@ class NormObserver:
 
     def watching(self) -> NormResults:
         """A mode to run the model in, beneath which `norm_called` is told of each norm call."""
-        return NormResults(NORMS, self._norm_returned)
+        return NormResults(NORMS, self._norm_returned, self._divided)
 
     def forward_ended(self, outputs: Iterable[Tensor]) -> None:
         """Follow what flowed into the norms, and let go of the graph; later calls are repeats."""
         if self.course.flow is None:
-            self.course.flow = flow_through(outputs, self._sites, self.names)
+            flow = flow_through(outputs, self._sites, self.names)
+            norms = [
+                n
+                for n, s in enumerate(self._sites)
+                if not s.perhaps or flow.sites[n].input is not None
+            ]
+            self.course.norms[:] = [self.course.norms[n] for n in norms]
+            self.course.flow = dataclasses.replace(flow, sites=[flow.sites[n] for n in norms])
         self._sites.clear()
 
     def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -155,8 +164,7 @@ class NormObserver:
             result: the sum with ε that it divides by, or takes the root of for that.
             eps_share: the part of ε in it, on average; NaN if unknown.
         """
-        label = "a norm written by hand"
-        self._noted(label, result, own=True, eps_share=eps_share, by_hand=True)
+        self._noted(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
 
     def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
         """Note an embedding whose padding row was looked up: its gradient is masked."""
@@ -191,6 +199,14 @@ class NormObserver:
             self.course.norm_ran(label, own=own, eps_share=eps_share)
             seen = torch.is_grad_enabled()
             self._sites.append(TensorSite(node_of(source), seen, own, by_hand=by_hand))
+
+    def _divided(self, result: Tensor) -> None:
+        """Note what may turn out to be a norm that nobody told of."""
+        if self.course.flow is None:
+            self.course.norm_ran(BY_HAND, own=True)
+            self._sites.append(
+                TensorSite(None, seen=True, own=True, output=node_of(result), perhaps=True)
+            )
 
     def _norm_returned(
         self, function: Any, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -455,7 +455,8 @@ def test_a_norm_in_lines_of_its_own_is_found(kind: str) -> None:
                 return (x - u) / torch.sqrt((x - u).pow(2).mean(-1, keepdim=True) + self.eps)
             if kind == "length":
                 return F.normalize(x, dim=-1)
-            return x.abs() / x.abs().sum(-1, keepdim=True)
+            positive = x.abs()
+            return positive / positive.sum(-1, keepdim=True)
 
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -102,8 +102,10 @@ class Flow:
         """Whether a norm call, by its position, is fed by the parameter; None if not known."""
         if parameter not in self.leaves:
             return None
-        if self.sites[site].seen:
-            return self.depends(self.sites[site].input, parameter)
+        source = self.sites[site].input
+        # A gradient that ends at no parameter at all is one inside a custom function.
+        if self.sites[site].seen and (source is None or self.reach[source]):
+            return self.depends(source, parameter)
         hidden = any(self.depends(node, parameter) for node in self.opaque)
         return None if hidden else False
 

@@ -1,8 +1,14 @@
-"""Why not: each kind of reason on a network made for it, with the module and the number."""
+"""Why not: each kind of reason on a network made for it, with the module and the number.
+
+Which reason applies is a matter of what flows where, and not of what ran when.
+"""
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from spherical_motion.invariance import inspect_model
+from spherical_motion.invariance.flow import TensorSite, flow_through, node_of
+from spherical_motion.invariance.norms import NormObserver
+from spherical_motion.invariance.ways import Ways, ways_to_norms
 
 
 def vectors(width: int = 5, batch: int = 16) -> torch.Tensor:
@@ -18,6 +27,10 @@ def vectors(width: int = 5, batch: int = 16) -> torch.Tensor:
 
 def reasons(model: nn.Module, inputs: torch.Tensor) -> dict[str, str]:
     return {u.parameter: u.reason for u in inspect_model(model, inputs).uncovered}
+
+
+def causes(model: nn.Module, inputs: torch.Tensor) -> dict[str, str]:
+    return {u.parameter: u.cause for u in inspect_model(model, inputs).uncovered}
 
 
 def number(reason: str) -> float:
@@ -59,14 +72,16 @@ class Mixed(nn.Module):
 
 def test_each_parameter_has_the_reason_that_applies() -> None:
     why = reasons(Mixed(), vectors())
-    assert "`inner.norm` runs after it, but something beside it" in why["inner.shifted.weight"]
+    assert why["inner.shifted.weight"].startswith(
+        "`inner.norm` normalizes it only together with a constant or the input, added on the way: |"
+    )
     assert 0.0 < number(why["inner.shifted.weight"]) < 1.0
     assert "`inner.eval_norm`, is in eval mode" in why["inner.before_eval.weight"]
-    assert "a shift in front of a norm layer" in why["inner.batch.bias"]
+    assert "as of a shift or a scale that `inner.batch_norm` takes" in why["inner.batch.bias"]
     assert "only locally invariant" in why["inner.clipped.weight"]
-    assert why["inner.head.weight"].startswith("no norm layer was seen to run after it: |⟨w,g⟩|")
+    assert why["inner.head.weight"].startswith("no norm layer is fed by it: |⟨w,g⟩| / (‖w‖")
     assert why["inner.head.bias"].endswith("; frozen, so it does not move")
-    assert "dead or unused" in why["inner.unused.weight"]
+    assert why["inner.unused.weight"].startswith("no gradient in any of 3 probes: dead or unused")
     assert "inner.batch.weight" not in why
 
 
@@ -89,7 +104,10 @@ def test_a_module_used_by_its_parent_without_a_call_is_placed_at_the_parent() ->
             x = F.linear(x, self.fc.weight).tanh()
             return self.head(self.norm(x))
 
-    assert "`norm` runs after it" in reasons(Parent(), vectors())["fc.weight"]
+    assert (
+        "`norm` normalizes it only after a curved function (tanh)"
+        in reasons(Parent(), vectors())["fc.weight"]
+    )
 
 
 @pytest.mark.parametrize(("eps", "share"), [(1e-5, None), (0.25, "`1`")])
@@ -116,3 +134,374 @@ def test_a_bias_in_front_of_a_norm_is_noted_with_what_it_cancels() -> None:
     )
     nn.init.zeros_(net[0].bias)  # now only ε is left of ⟨w, g⟩
     assert inspect_model(net, vectors()).notes == ()
+
+
+class Branches(nn.Module):
+    """A branch without a norm, which runs before or after the one with a norm."""
+
+    def __init__(self, first: str) -> None:
+        super().__init__()
+        self.first = first
+        self.a = nn.Linear(5, 4)
+        self.b, self.n, self.o = nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.first == "a":
+            return self.a(x), self.o(self.n(self.b(x)))
+        normed = self.o(self.n(self.b(x)))
+        return self.a(x), normed
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_of_parallel_branches_the_norm_follows_in_one_only(first: str) -> None:
+    why = reasons(Branches(first), vectors())
+    for name in ("a.weight", "a.bias", "o.weight", "n.weight"):
+        assert why[name].startswith("no norm layer is fed by it: |⟨w,g⟩|"), (name, why[name])
+    assert "b.weight" not in why
+
+
+def test_of_parallel_experts_each_knows_its_own_norm() -> None:
+    """Every expert ends in a projection, after which the norms of later experts run."""
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(5, 3)
+            self.experts = nn.ModuleList(
+                nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.LayerNorm(6), nn.Linear(6, 4))
+                for _ in range(3)
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.zeros(len(x), 4, dtype=x.dtype)
+            weights = self.gate(x).softmax(-1)
+            for n, expert in enumerate(self.experts):
+                chosen = torch.arange(len(x)) % 3 != n
+                y[chosen] += expert(x[chosen]) * weights[chosen, n : n + 1]
+            return y
+
+    found = {u.parameter: u for u in inspect_model(Experts(), vectors(batch=24)).uncovered}
+    for n in range(3):
+        curved = found[f"experts.{n}.0.weight"]
+        assert curved.cause == "curved"
+        assert curved.reason.startswith(
+            f"`experts.{n}.2` normalizes it only after a curved function (tanh): |⟨w,g⟩|"
+        )
+        assert found[f"experts.{n}.3.weight"].cause == "no norm"
+    assert found["gate.weight"].cause == "no norm"
+
+
+class Residual(nn.Module):
+    """A stream that only a branch beside it and the norm at its end read."""
+
+    def __init__(self, *, last_norm: bool = True) -> None:
+        super().__init__()
+        self.stem, self.hold = nn.Linear(5, 6), nn.Linear(6, 6)
+        self.n1, self.up, self.down = nn.LayerNorm(6), nn.Linear(6, 8), nn.Linear(8, 6)
+        self.n2 = nn.LayerNorm(6) if last_norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.hold(self.stem(x).tanh())
+        return self.n2(x + self.down(F.gelu(self.up(self.n1(x)))))
+
+
+def test_a_curved_function_is_named_and_a_residual_join_beside_it() -> None:
+    found = {u.parameter: u for u in inspect_model(Residual(), vectors()).uncovered}
+    assert found["up.weight"].cause == found["n1.weight"].cause == "curved"
+    assert found["up.weight"].reason.startswith(
+        "`n2` normalizes it only after a curved function (GELU) and in a sum with another branch: |"
+    )
+    assert "(tanh)" in found["stem.weight"].reason
+    assert 0.0 < number(found["up.weight"].reason) < 1.0
+
+
+def test_a_way_past_every_norm_is_told() -> None:
+    found = {u.parameter: u for u in inspect_model(Residual(last_norm=False), vectors()).uncovered}
+    assert found["down.weight"].cause == "no norm"
+    assert found["hold.weight"].cause == "mixed"
+    why = found["hold.weight"].reason
+    assert why.startswith(
+        "`n1` normalizes it only together with `hold.bias`, added on the way, and it also reaches "
+        "the outputs past every norm: |"
+    )
+
+
+def test_a_residual_join_is_told_from_a_shift() -> None:
+    """The other branch is curved, so that no two of them scale together."""
+
+    class Join(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 6, bias=False), nn.Linear(5, 6, bias=False)
+            self.c, self.gain = nn.Linear(6, 6, bias=False), nn.Parameter(torch.ones(6))
+            self.n, self.m = nn.LayerNorm(6), nn.LayerNorm(6)
+            self.place = nn.Parameter(torch.ones(6), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            joined = self.n(self.a(x) + self.b(x).tanh())
+            return self.m(self.c(joined.tanh()) + self.place.exp())
+
+    found = {u.parameter: u for u in inspect_model(Join(), vectors()).uncovered}
+    assert found["a.weight"].cause == "residual"
+    assert found["a.weight"].reason.startswith(
+        "`n` normalizes it only in a sum with another branch (a residual joins before the norm): |"
+    )
+    assert found["b.weight"].cause == "curved"
+    assert found["c.weight"].cause == "residual"  # a function of a parameter is no bare shift
+    assert found["place"].cause == "curved"
+    assert found["place"].reason.endswith("; frozen, so it does not move")
+
+
+def test_what_is_added_is_named() -> None:
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n = nn.Linear(5, 6, bias=False), nn.LayerNorm(6)
+            self.place = nn.Parameter(torch.randn(6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.n(self.a(x) + self.place) + self.place.square()
+
+    found = {u.parameter: u for u in inspect_model(Placed(), vectors()).uncovered}
+    assert found["a.weight"].cause == "mixed"
+    assert "`n` normalizes it only together with `place`, added on" in found["a.weight"].reason
+
+
+class Attention(nn.Module):
+    """With or without a norm after it; a bias of the keys shifts all scores of a query alike."""
+
+    def __init__(self, *, norm: bool) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4) if norm else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x))
+        return self.norm(x + mixed)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_key_bias_is_taken_out_by_the_softmax_and_not_by_the_norm(norm: bool) -> None:
+    x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(1))
+    found = {u.parameter: u for u in inspect_model(Attention(norm=norm), x).uncovered}
+    assert found["k.bias"].cause == "shift"
+    assert "as of a shift or a scale that a softmax takes out again" in found["k.bias"].reason
+    assert re.search(r"\(‖g‖ is \d+e-\d+ of the largest\)", found["k.bias"].reason)
+    assert found["q.weight"].cause == ("curved" if norm else "no norm")
+
+
+def test_a_scale_in_front_of_a_norm_is_not_called_a_bias() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.scale, self.n = (
+                nn.Linear(5, 6),
+                nn.Parameter(torch.ones(2)),
+                nn.LayerNorm(6),
+            )
+            self.turned = nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.turned(self.n(self.a(x).tanh() * self.scale.prod()).tanh())
+
+    found = {u.parameter: u for u in inspect_model(Scaled(), vectors()).uncovered}
+    assert found["scale"].cause == "shift"
+    assert found["scale"].reason.endswith("as of a shift or a scale that `n` takes out again")
+
+
+class Rare(nn.Module):
+    """A bias behind a gate that opens at some of the probes, by the sign of `key`'s noise."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.a, self.key = nn.Linear(5, 3), nn.Parameter(torch.zeros(()))
+        self.rare, self.threshold = nn.Parameter(torch.ones(3)), threshold
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x) * (1 + self.rare * (self.key.detach() > self.threshold))
+
+
+def test_a_gradient_in_one_probe_of_three_is_called_rare_and_no_shift() -> None:
+    keys: list[float] = []
+
+    class Listening(Rare):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            keys.append(float(self.key.detach()))
+            return super().forward(x)
+
+    inspect_model(Listening(0.0), vectors())
+    second, first = sorted(keys[:3])[1:]
+    (entry,) = (
+        u
+        for u in inspect_model(Rare((first + second) / 2), vectors()).uncovered
+        if u.parameter == "rare"
+    )
+    assert entry.cause == "dead"
+    assert entry.reason.startswith("a gradient in only 1 of 3 probes: behind a dead ReLU or unused")
+    assert re.search(r"‖g‖ at most \de[+-]\d+ of the largest", entry.reason)
+
+
+def test_a_norm_that_runs_later_is_not_taken_for_one_that_follows() -> None:
+    """The head's projection is computed first, the other branch's norms next."""
+
+    class Twisted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late, self.early = nn.Linear(5, 4), nn.Linear(5, 4)
+            self.n = nn.LayerNorm(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            held = self.early(x).tanh()
+            return self.n(self.late(x).tanh()).mean() + held
+
+    why = causes(Twisted(), vectors())
+    assert why["early.weight"] == "no norm"
+    assert why["late.weight"] == "curved"
+
+
+def test_what_a_custom_function_hides_is_judged_by_the_order_of_execution() -> None:
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            with torch.enable_grad():
+                ctx.leaf = x.detach().requires_grad_()
+                ctx.out = F.layer_norm(ctx.leaf.tanh(), (6,))
+            return ctx.out.detach()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            return torch.autograd.grad(ctx.out, ctx.leaf, gradients, retain_graph=True)[0]
+
+    class Net(nn.Module):
+        def __init__(self, no_grad: bool) -> None:
+            super().__init__()
+            self.a, self.head, self.no_grad = nn.Linear(5, 6), nn.Linear(6, 2), no_grad
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.no_grad:
+                with torch.no_grad():
+                    F.layer_norm(x, (5,))
+            return self.head(self.a(x) if self.no_grad else Hidden.apply(self.a(x)))
+
+    assert causes(Net(no_grad=True), vectors())["a.weight"] == "no norm"
+    why = reasons(Net(no_grad=False), vectors())
+    assert why["head.weight"].startswith("no norm layer is fed by it")
+    assert why["a.weight"].startswith("`a layer_norm without weight` runs after it, and the autogr")
+
+
+def test_hooks_and_parametrizations_do_not_break_the_flow() -> None:
+    model = nn.Sequential(
+        nn.Linear(5, 6), nn.SiLU(), nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 2)
+    )
+    nn.utils.parametrizations.weight_norm(model[0])
+    model[2].register_full_backward_hook(lambda *_: None)
+    why = causes(model, vectors())
+    assert why["0.parametrizations.weight.original0"] == "curved"
+    assert why["4.weight"] == why["3.weight"] == "no norm"
+
+
+def test_of_a_deep_stack_the_flow_is_walked_without_recursion() -> None:
+    w = torch.ones(2, requires_grad=True)
+    y = w
+    for _ in range(5000):
+        y = y * 1.0
+    source = node_of(y)
+    site = TensorSite(source, seen=True, own=True)
+    flow = flow_through([y], [site], {id(w): "w"})
+    assert len(flow.functions) == 5001
+    assert flow.follows(0, "w")
+    assert ways_to_norms(flow, "w")[0] == {0: Ways()}
+
+
+def test_the_graph_is_let_go_of() -> None:
+    w = torch.ones(2, requires_grad=True)
+    observer = NormObserver(names={id(w): "w"})
+    y = (w * 2).tanh()
+    node = weakref.ref(y)
+    with observer.watching():
+        observer.norm_called(F.layer_norm, (y[None].expand(1, 2), (2,)), {})
+    observer.forward_ended([y])
+    del y
+    gc.collect()
+    assert node() is None
+    assert [n.name for n in observer.course.norms_after("w")] == ["a layer_norm without weight"]
+
+
+def test_a_norm_written_by_hand_counts_where_it_is_told_of() -> None:
+    """x / sqrt(mean x² + ε): what it divides takes its way no further."""
+    a, b = torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)
+    observer = NormObserver(names={id(a): "a", id(b): "b"})
+    square = a.square().mean(-1, keepdim=True) + 1e-6
+    observer.hand_written_norm_called(square, eps_share=0.25)
+    y = a * torch.rsqrt(square) * b
+    observer.forward_ended([y, b.tanh()])
+    (norm,) = observer.course.norms_after("a")
+    assert (norm.name, norm.own, norm.eps_share) == ("a norm written by hand", True, 0.25)
+    assert not list(observer.course.norms_after("b"))
+    ways, past_all = observer.course.ways("a")
+    assert [n.name for n, _ in ways] == ["a norm written by hand"]
+    assert past_all is None
+    assert observer.course.ways("b")[1] is not None
+
+
+@pytest.mark.parametrize("kind", ["rms", "power", "layer", "length", "share"])
+def test_a_norm_in_lines_of_its_own_is_found(kind: str) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.eps = 1e-6
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if kind == "rms":
+                return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+            if kind == "power":
+                return x * torch.pow((x * x).mean(-1, keepdim=True) + self.eps, -0.5)
+            if kind == "layer":
+                u = x.mean(-1, keepdim=True)
+                return (x - u) / torch.sqrt((x - u).pow(2).mean(-1, keepdim=True) + self.eps)
+            if kind == "length":
+                return F.normalize(x, dim=-1)
+            positive = x.abs()
+            return positive / positive.sum(-1, keepdim=True)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.head = nn.Linear(5, 6), Own(), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            gated = self.a(x).tanh() * 2.0
+            return self.head(self.norm(gated) * gated.detach().mean(-1, keepdim=True))
+
+    found = {u.parameter: u for u in inspect_model(Net(), vectors()).uncovered}
+    assert found["head.weight"].cause == "no norm"
+    assert found["a.weight"].cause == "curved"
+    assert "norm` normalizes it only after a curved function (tanh)" in found["a.weight"].reason
+
+
+def test_a_gate_by_the_mean_is_no_norm() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(5, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.a(x)
+            return x * x.mean(-1, keepdim=True).sigmoid() + x * x.mean(-1, keepdim=True)
+
+    assert causes(Gated(), vectors())["a.weight"] == "no norm"
+
+
+def test_in_float32_a_failed_candidate_may_be_lost_to_rounding() -> None:
+    torch.manual_seed(0)
+    found = inspect_model(Mixed(), vectors(), dtype=torch.float32).uncovered
+    (why,) = (u.reason for u in found if u.parameter == "inner.clipped.weight")
+    assert "is something clipped, or lost to rounding: try float64" in why
+
+
+def test_every_reason_carries_a_number() -> None:
+    x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(1))
+    models = [(Mixed(), vectors()), (Residual(), vectors()), (Attention(norm=True), x)]
+    for model, inputs in models:
+        for parameter, reason in reasons(model, inputs).items():
+            assert re.search(r"= [\d.]+|\d+e-\d+ of the largest|of \d probes", reason), parameter

@@ -1,4 +1,4 @@
-"""The course of a forward pass: which modules ran, and which norms after them."""
+"""The course of a forward pass: which modules ran, and which norms their weights flow into."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from spherical_motion.invariance.flow import Flow
 from spherical_motion.invariance.joint import module_of
+from spherical_motion.invariance.ways import Ways, ways_to_norms
 from spherical_motion.vocabulary.groups import strip_wrappers
 
 __all__ = ["Course", "NormRun"]
@@ -46,10 +48,12 @@ class Course:
     Attributes:
         entered: the module's name → when it was first entered.
         norms: every norm call, in order.
+        flow: what flowed into them; None until the forward is over.
     """
 
     entered: dict[str, int] = dataclasses.field(default_factory=dict)
     norms: list[NormRun] = dataclasses.field(default_factory=list)
+    flow: Flow | None = None
     _time: int = 0
     _stack: list[str] = dataclasses.field(default_factory=list)
 
@@ -67,12 +71,31 @@ class Course:
         self.norms.append(NormRun(module, label, own, eps_share, self._time))
 
     def norms_after(self, parameter: str) -> Iterator[NormRun]:
-        """Norm calls after the first use of a parameter's module, but those it makes itself."""
+        """Norm calls whose input depends on the parameter, in order.
+
+        Where the graph does not show what flows (inside a function of the model's own), it is
+        those that ran after the first use of the parameter's module, but for its own.
+        """
+        for number, norm in enumerate(self.norms):
+            follows = self.flow.follows(number, parameter) if self.flow is not None else None
+            if self._ran_after(norm, parameter) if follows is None else follows:
+                yield norm
+
+    def ways(self, parameter: str) -> tuple[list[tuple[NormRun, Ways]], Ways | None]:
+        """How the parameter arrives at each norm it meets first on some way, and at the outputs.
+
+        None if it does not reach the outputs past every norm, or if nothing is known of it.
+        """
+        if self.flow is None:
+            return [], None
+        norms, past_all = ways_to_norms(self.flow, parameter)
+        return [(self.norms[number], way) for number, way in norms.items()], past_all
+
+    def _ran_after(self, norm: NormRun, parameter: str) -> bool:
         module = module_of(parameter)
         while module and module not in self.entered:  # used by a parent without being called
             module = module_of(module)
-        begun = self.entered.get(module, 0)
-        return (n for n in self.norms if n.time >= begun and n.module != module)
+        return norm.time >= self.entered.get(module, 0) and norm.module != module
 
     def _enter(self, name: str) -> None:
         self._time += 1

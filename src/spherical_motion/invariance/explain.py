@@ -6,16 +6,22 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spherical_motion.invariance.course import Course
 from spherical_motion.invariance.inspection import Uncovered
+from spherical_motion.invariance.precision import Precision
 from spherical_motion.invariance.slices import Evidence
 from spherical_motion.invariance.symmetry import Symmetry
 from spherical_motion.invariance.totals import totals_over
+from spherical_motion.invariance.ways import CONSTANT, CURVED, SOFTMAX, Ways
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
 __all__ = ["Findings", "reasons_for"]
+
+ROUNDING = 1e-9
+"""Below this share of the largest a float64 gradient may be nothing but rounding."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +36,7 @@ class Findings:
         course: which modules and norms ran.
         aliases: further names of parameters that the model holds under several.
         frozen: parameters that do not ask for a gradient.
+        precision: what the probes ran in.
     """
 
     evidence: Evidence
@@ -39,6 +46,29 @@ class Findings:
     course: Course
     aliases: Mapping[str, tuple[str, ...]]
     frozen: frozenset[str]
+    precision: Precision
+
+    @property
+    def vanishing(self) -> float:
+        """A gradient is rounding where it is below this times the largest."""
+        return max(ROUNDING, self.precision.dead)
+
+    def shares(self, parameter: str) -> NDArray[np.float64]:
+        """‖g‖ of each row relative to the largest row of all, shape (probes, rows)."""
+        largest = np.max([rows.gg.max(axis=1) for (rows, *_) in self.evidence.values()], axis=0)
+        gg = self.evidence[parameter][0].gg
+        return np.sqrt(gg / np.where(largest > 0.0, largest, 1.0)[:, None])
+
+    def vanishes(self, parameter: str) -> bool:
+        """Whether all of its gradient is rounding, in every probe, and there is one to round."""
+        shares = self.shares(parameter)
+        return bool(
+            self.silent[parameter].all() and shares.any() and (shares < self.vanishing).all()
+        )
+
+    def inert(self, name: str) -> bool:
+        """Whether something added is a parameter that does nothing."""
+        return name in self.silent and bool(self.silent[name].all())
 
     def defect(self, parameter: str) -> str:
         """The largest |⟨w, g⟩| / (‖w‖‖g‖) of a whole parameter in the probes, with its name."""
@@ -56,40 +86,66 @@ def reasons_for(uncovered: Sequence[str], findings: Findings) -> tuple[Uncovered
 def _explained(parameter: str, findings: Findings) -> Uncovered:
     for cause, rule in RULES.items():
         if reason := rule(parameter, findings):
-            return Uncovered(parameter, reason + _addition(parameter, findings), cause)
+            return Uncovered(parameter, reason + _addition(parameter, cause, findings), cause)
     raise AssertionError("the last rule always has a reason")
 
 
 def _dead(parameter: str, findings: Findings) -> str | None:
-    if any(rows.gg.any() for rows in findings.evidence[parameter]):
+    shares = findings.shares(parameter)
+    probes = len(shares)
+    if not shares.any():
+        return (
+            f"no gradient in any of {probes} probes: dead or unused on these inputs, which is no "
+            "evidence either way"
+        )
+    if not findings.silent[parameter].all() or findings.vanishes(parameter):
         return None
-    return "no gradient: dead or unused on these inputs, which is no evidence either way"
+    lively = int((shares >= findings.vanishing).sum(axis=0).max())
+    return (
+        f"a gradient in only {lively} of {probes} probes: behind a dead ReLU or unused on most of "
+        f"these inputs, which is little evidence either way (‖g‖ at most {shares.max():.0e} of "
+        "the largest)"
+    )
 
 
 def _shift(parameter: str, findings: Findings) -> str | None:
-    if not findings.silent[parameter].all():
+    if not findings.vanishes(parameter):
         return None
-    rows = findings.evidence[parameter][0]
-    largest = max(float(np.sqrt(r.gg.sum(axis=1)).max()) for (r, *_) in findings.evidence.values())
-    share = float(np.sqrt(rows.gg.sum(axis=1)).max()) / largest
+    share = f"its gradient vanishes (‖g‖ is {findings.shares(parameter).max():.0e} of the largest)"
+    norms, past_all = findings.course.ways(parameter)
+    ways = [*(way for _, way in norms), *([past_all] if past_all else [])]
+    if ways and all(SOFTMAX in way.curves and way.only_curved for way in ways):
+        remover = "a softmax"
+    elif norms:
+        remover = _listed(list(dict.fromkeys(norm.name for norm, _ in norms)))
+    elif norm := next((n for n in findings.course.norms_after(parameter) if n.own), None):
+        remover = f"`{norm.name}`"
+    else:
+        return f"{share}: the outputs do not depend on it, up to rounding"
     return (
-        "its gradient vanishes: a shift in front of a norm layer, without effect on the outputs "
-        f"(‖g‖ is {share:.0e} of the largest)"
+        f"{share}: the outputs do not depend on it, as of a shift or a scale that {remover} "
+        "takes out again"
     )
 
 
 def _local(parameter: str, findings: Findings) -> str | None:
     if parameter not in findings.dropped:
         return None
+    why = "is something clipped?"
+    if findings.precision.dtype == torch.float32:
+        why = "is something clipped, or lost to rounding: try float64"
     return (
-        "only locally invariant: ⟨w,g⟩ = 0 at the probes, and a finite rescaling changes the "
-        "outputs (is something clipped?)"
+        "only locally invariant: ⟨w,g⟩ = 0 at the probes, alone or with others, and a finite "
+        f"rescaling changes the outputs ({why}); alone {findings.defect(parameter)}"
     )
 
 
 def _shared(parameter: str, findings: Findings) -> str | None:
     others = findings.aliases.get(parameter)
     if not others:
+        return None
+    norms, past_all = findings.course.ways(parameter)
+    if norms and past_all is None:
         return None
     return (
         f"shared with {', '.join(others)}, and a norm layer does not follow on every use: "
@@ -102,28 +158,78 @@ def _eval_mode(parameter: str, findings: Findings) -> str | None:
     if norm is None or norm.own:
         return None
     return (
-        f"the next norm to run, `{norm.name}`, is in eval mode: with running statistics it is a "
-        f"fixed affine map; {findings.defect(parameter)}"
+        f"the next norm that it feeds, `{norm.name}`, is in eval mode: with running statistics it "
+        f"is a fixed affine map; {findings.defect(parameter)}"
     )
 
 
 def _no_norm(parameter: str, findings: Findings) -> str | None:
     if any(norm.own for norm in findings.course.norms_after(parameter)):
         return None
-    return f"no norm layer was seen to run after it: {findings.defect(parameter)}"
+    return f"no norm layer is fed by it: {findings.defect(parameter)}"
 
 
-def _not_alone(parameter: str, findings: Findings) -> str:
+def _curved(parameter: str, findings: Findings) -> str | None:
+    norms, past_all = findings.course.ways(parameter)
+    for norm, way in norms:
+        if way.curves:
+            how = "only" if way.only_curved else "on some ways only"
+            text = f"`{norm.name}` normalizes it {how} after a curved function "
+            text += f"({_listed(way.curves)})"
+            if way.only_joined:
+                text += " and in a sum with another branch"
+            return f"{text}{_bypass(past_all)}: {findings.defect(parameter)}"
+    return None
+
+
+def _residual(parameter: str, findings: Findings) -> str | None:
+    norms, past_all = findings.course.ways(parameter)
+    for norm, way in norms:
+        if way.joined:
+            how = "only" if way.only_joined else "on some ways only"
+            return (
+                f"`{norm.name}` normalizes it {how} in a sum with another branch (a residual joins "
+                f"before the norm){_bypass(past_all)}: {findings.defect(parameter)}"
+            )
+    return None
+
+
+def _mixed(parameter: str, findings: Findings) -> str:
+    norms, past_all = findings.course.ways(parameter)
+    number = findings.defect(parameter)
+    for norm, way in norms:
+        if beside := [name for name in way.beside if not findings.inert(name)]:
+            return (
+                f"`{norm.name}` normalizes it only together with {_listed(beside)}, added on the "
+                f"way{_bypass(past_all)}: {number}"
+            )
+    if norms:
+        how = _bypass(past_all) or ", and yet no rescaling was found that it takes out again"
+        return f"`{norms[0][0].name}` normalizes it{how}: {number}"
     norm = next(n for n in findings.course.norms_after(parameter) if n.own)
     return (
-        f"`{norm.name}` runs after it, but something beside it (a residual branch, a shift) or a "
-        "curved function comes between, and no parameters tried cancel it: "
-        f"{findings.defect(parameter)}"
+        f"`{norm.name}` runs after it, and the autograd graph does not show what comes between: "
+        f"{number}"
     )
 
 
-def _addition(parameter: str, findings: Findings) -> str:
-    added = "".join(
+def _bypass(past_all: Ways | None) -> str:
+    """What to add of a parameter with a way to the outputs that meets no norm."""
+    return "" if past_all is None else ", and it also reaches the outputs past every norm"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Up to three, and how many more; names of the model's in quotes."""
+    shown = [name if name in (CONSTANT, *CURVED.values()) else f"`{name}`" for name in names[:3]]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(shown) + more
+
+
+def _addition(parameter: str, cause: str, findings: Findings) -> str:
+    added = ""
+    if cause != "shared" and parameter in findings.aliases:
+        added = f"; shared with {', '.join(findings.aliases[parameter])}"
+    added += "".join(
         f"; rescales with others as `{group.name}`"
         for group in findings.rescalings
         if parameter in group.parameters
@@ -138,5 +244,7 @@ RULES: dict[str, Callable[[str, Findings], str | None]] = {
     "shared": _shared,
     "eval mode": _eval_mode,
     "no norm": _no_norm,
-    "mixed": _not_alone,
+    "curved": _curved,
+    "residual": _residual,
+    "mixed": _mixed,
 }

@@ -142,6 +142,7 @@ def inspect_model(
         course=first.course,
         aliases=prober.aliases,
         frozen=prober.frozen,
+        precision=precision,
     )
     planned = precision.probes + bool(candidates) + bool(certificate.cells)
     return Inspection(
@@ -209,7 +210,7 @@ def _why_nothing(inspection: Inspection) -> str:
         )
     if causes <= {"no norm", "dead"}:
         return (
-            "no normalization layer was seen to run after any of them. Lengths matter in this "
+            "no normalization layer is fed by any of them. Lengths matter in this "
             "network, so the theory of spherical motion does not apply."
         )
     return (

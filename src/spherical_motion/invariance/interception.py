@@ -86,9 +86,8 @@ class Interception(TorchFunctionMode):
         """Tell the observer of norms that are no norm function."""
         assert self.observer is not None
         self._literals.note(func, args, kwargs, result)
-        share = self._literals.divisor(func, args)
-        if share is not None and isinstance(result, Tensor):
-            self.observer.hand_written_norm_called(result, share)
+        if found := self._literals.divisor(func, args):
+            self.observer.hand_written_norm_called(*found)
 
     def _widened(self, argument: Any) -> Any:
         if isinstance(argument, torch.dtype) and argument.is_floating_point:

@@ -66,13 +66,13 @@ class LiteralEps:
             # The tensor is kept, so that its identity is not given to another one.
             self._raised[id(out)] = (out, float(eps))
 
-    def divisor(self, function: Any, args: tuple[Any, ...]) -> float | None:
-        """The share of ε in what this call takes a root of or divides by; None if it has none.
+    def divisor(self, function: Any, args: tuple[Any, ...]) -> tuple[Tensor, float] | None:
+        """What a call takes a root of or divides by, if an ε was added to it, and the ε's share.
 
-        Each divisor is reported once. NaN where the share is not known.
+        Each is reported once. The share is NaN where it is not known.
         """
         if function in _TAKING_EPS:
-            return math.nan
+            return (args[0], math.nan) if args else None
         name = getattr(function, "__name__", "")
         position = 0 if name in _ROOTS else 1 if name in _DIVISIONS else None
         if position is None or len(args) <= position:
@@ -81,10 +81,8 @@ class LiteralEps:
         if found is None:
             return None
         raised, eps = found
-        detached = raised.detach()
-        if not detached.numel():
-            return math.nan
-        return float((eps / detached.clamp_min(eps)).mean())
+        values = raised.detach()
+        return raised, float((eps / values.clamp_min(eps)).mean()) if values.numel() else math.nan
 
 
 def _place(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str | None:

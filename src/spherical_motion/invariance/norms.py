@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spherical_motion.errors import ModelError
 from spherical_motion.invariance.course import Course
+from spherical_motion.invariance.flow import NormResults, TensorSite, flow_through, node_of
 
 __all__ = ["NORMS", "NormObserver", "takes_machine_eps", "uses_own_statistics", "with_eps"]
 
@@ -40,6 +41,8 @@ NORMS: Mapping[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
     )
 }
 """Function → (kind, the order of its arguments)."""
+
+BY_HAND = "a norm written by hand"
 
 FEWEST_VALUES = 3
 """One value cannot be normalized, and two always come out as ±1 and carry no gradient."""
@@ -103,23 +106,43 @@ class NormObserver:
     warnings: list[str] = dataclasses.field(default_factory=list)
     names: dict[int, str] = dataclasses.field(default_factory=dict)
     course: Course = dataclasses.field(default_factory=Course)
+    _sites: list[TensorSite] = dataclasses.field(default_factory=list)
 
     def attach(self, model: nn.Module) -> None:
         """Follow the modules of a model as they run; whoever runs it takes the hooks off."""
         self.course.attach(model)
 
+    def watching(self) -> NormResults:
+        """A mode to run the model in, beneath which `norm_called` is told of each norm call."""
+        return NormResults(NORMS, self._norm_returned, self._divided)
+
+    def forward_ended(self, outputs: Iterable[Tensor]) -> None:
+        """Follow what flowed into the norms, and let go of the graph; later calls are repeats."""
+        if self.course.flow is None:
+            flow = flow_through(outputs, self._sites, self.names)
+            norms = [
+                n
+                for n, s in enumerate(self._sites)
+                if not s.perhaps or flow.sites[n].input is not None
+            ]
+            self.course.norms[:] = [self.course.norms[n] for n in norms]
+            self.course.flow = dataclasses.replace(flow, sites=[flow.sites[n] for n in norms])
+        self._sites.clear()
+
     def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Note a norm call; raises ModelError where there is too little to normalize over."""
         kind = NORMS[function][0]
         label = self._label(_argument(function, "weight", args, kwargs), kind)
-        if not uses_own_statistics(function, args, kwargs):
+        own = uses_own_statistics(function, args, kwargs)
+        source = _argument(function, "input", args, kwargs)
+        if not own:
             self.running += 1
-            self.course.norm_ran(label, own=False)
+            self._noted(label, source, own=False)
             return
         self.own += 1
         values = _normalized_sets(kind, function, args, kwargs)
         eps = _argument(function, "eps", args, kwargs)
-        self.course.norm_ran(label, own=True, eps_share=_eps_share(kind, values, eps))
+        self._noted(label, source, own=True, eps_share=_eps_share(kind, values, eps))
         if values is None:
             return
         sets, size = values.shape
@@ -134,9 +157,14 @@ class NormObserver:
                     "on these inputs, where rescaling what feeds them shows nothing."
                 )
 
-    def hand_written_norm_called(self, divisor: Tensor, eps_share: float) -> None:
-        """Note a root of, or a division by, something that an ε was added to."""
-        self.course.norm_ran("a norm written by hand", own=True, eps_share=eps_share)
+    def hand_written_norm_called(self, result: Tensor, eps_share: float = math.nan) -> None:
+        """Note a norm that a forward pass spells out itself.
+
+        Args:
+            result: the sum with ε that it divides by, or takes the root of for that.
+            eps_share: the part of ε in it, on average; NaN if unknown.
+        """
+        self._noted(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
 
     def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
         """Note an embedding whose padding row was looked up: its gradient is masked."""
@@ -157,6 +185,39 @@ class NormObserver:
                 "Call model.train() to see the groups of training."
             )
         return found
+
+    def _noted(
+        self,
+        label: str,
+        source: Any,
+        *,
+        own: bool,
+        eps_share: float = math.nan,
+        by_hand: bool = False,
+    ) -> None:
+        if self.course.flow is None:
+            self.course.norm_ran(label, own=own, eps_share=eps_share)
+            seen = torch.is_grad_enabled()
+            self._sites.append(TensorSite(node_of(source), seen, own, by_hand=by_hand))
+
+    def _divided(self, result: Tensor) -> None:
+        """Note what may turn out to be a norm that nobody told of."""
+        if self.course.flow is None:
+            self.course.norm_ran(BY_HAND, own=True)
+            self._sites.append(
+                TensorSite(None, seen=True, own=True, output=node_of(result), perhaps=True)
+            )
+
+    def _norm_returned(
+        self, function: Any, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        if self._sites:
+            gain, shift = (
+                node_of(_argument(function, n, args, kwargs)) for n in ("weight", "bias")
+            )
+            self._sites[-1] = dataclasses.replace(
+                self._sites[-1], output=node_of(result), gain=gain, shift=shift
+            )
 
     def _label(self, weight: Any, kind: str) -> str:
         return self.names.get(id(weight), f"a {kind} without weight")

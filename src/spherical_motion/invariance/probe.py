@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
@@ -185,6 +186,8 @@ class Prober:
                     f"{self.model_name} returned no floating tensor that depends on its "
                     "parameters. Return a loss, logits or another differentiable output."
                 )
+            if observer is not None:
+                observer.forward_ended(roots)
             generator = torch.Generator().manual_seed(seed)
             for remaining in reversed(range(cotangents)):
                 sums.clear()
@@ -250,6 +253,7 @@ class Prober:
                         without_compilation(),
                         torch.autocast(self._device_type, enabled=False),
                         Interception(dtype, norm_eps, self._native, observer),
+                        observer.watching() if observer else contextlib.nullcontext(),
                     ):
                         outputs = functional_call(harness, swapped, (body, inputs))
                 return tuple(y.detach() for y in outputs)

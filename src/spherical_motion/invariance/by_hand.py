@@ -1,0 +1,95 @@
+"""Norms that a forward pass spells out itself, read off the graph: x divided by a size of x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["divided_by_own_size"]
+
+REDUCTIONS = frozenset(
+    {"Mean", "Sum", "Var", "VarMean", "Std", "StdMean", "LinalgVectorNorm", "Norm"}
+)
+"""What sums up the size of something."""
+
+INVERSES = frozenset({"Rsqrt", "Reciprocal", "InversePow"})
+"""What makes a divisor of a factor."""
+
+_SIZES = (
+    "Add AddScalar Abs Alias ClampMin Clone Expand Mul Pow Reshape Sqrt Squeeze ToCopy Unsqueeze "
+    "UnsafeView View"
+)
+SIZES = REDUCTIONS | INVERSES | frozenset(_SIZES.split())
+"""What may lie between something and the divisor made of it, one input each."""
+
+_LINEAR = "Alias Clone Expand Mean Reshape Sub ToCopy UnsafeView View"
+LINEAR = frozenset(_LINEAR.split())
+"""What may lie between something and what is divided: casts, reshaping, its mean taken off."""
+
+
+def divided_by_own_size(
+    functions: Sequence[str], inputs: Sequence[tuple[int | None, ...]], node: int
+) -> tuple[int, frozenset[int]] | None:
+    """What the product or quotient `node` normalizes, and its divisor's chain; None if nothing.
+
+    x/√(mean x² + ε), (x - mean x)/(std x + ε), x/‖x‖ and the like, for which torch has functions
+    and forward passes often their own lines. A positive factor of x drops out of each of them.
+
+    Args:
+        functions: what each node of the graph computed.
+        inputs: the nodes it was computed from, which have smaller numbers; None for constants.
+        node: the one to look at.
+
+    >>> divided_by_own_size(["", "Pow", "Mean", "Rsqrt", "Mul"], [(), (0,), (1,), (2,), (0, 3)], 4)
+    (0, frozenset({1, 2, 3}))
+    """
+    if functions[node] not in ("Mul", "Div") or len(inputs[node]) != 2:
+        return None
+    one, other = inputs[node]
+    if one is None or other is None:
+        return None
+    if functions[node] == "Div":
+        return _common(functions, inputs, one, other, inverse=True)
+    return _common(functions, inputs, one, other, inverse=False) or _common(
+        functions, inputs, other, one, inverse=False
+    )
+
+
+def _common(
+    functions: Sequence[str],
+    inputs: Sequence[tuple[int | None, ...]],
+    divided: int,
+    divisor: int,
+    *,
+    inverse: bool,
+) -> tuple[int, frozenset[int]] | None:
+    """What both are made of, `divisor` by way of a reduction and an inverse."""
+    chain: list[int] = []
+    reduced, at = False, divisor
+    while functions[at] in SIZES:
+        given = {i for i in inputs[at] if i is not None}
+        if len(given) != 1:
+            break
+        chain.append(at)
+        reduced = reduced or functions[at] in REDUCTIONS
+        inverse = inverse or functions[at] in INVERSES
+        (at,) = given
+    if not (reduced and inverse):
+        return None
+    last = max(n for n, i in enumerate(chain) if functions[i] in REDUCTIONS)
+    sources = {*chain[last + 1 :], *_behind(functions, inputs, at)}
+    common = sources & _behind(functions, inputs, divided)
+    return (max(common), frozenset(chain)) if common else None
+
+
+def _behind(
+    functions: Sequence[str], inputs: Sequence[tuple[int | None, ...]], start: int
+) -> set[int]:
+    """The node and all from which it is made by linear functions alone."""
+    found, stack = set[int](), [start]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            if functions[node] in LINEAR:
+                stack.extend(i for i in inputs[node] if i is not None)
+    return found

@@ -27,8 +27,9 @@ from spherical_motion.optim.running_statistics import (
     statistics_following,
     statistics_shifts,
 )
+from spherical_motion.optim.scaling import scale_pieces_
 from spherical_motion.optim.settings import SettingsWatch
-from spherical_motion.optim.state import merged_pieces, scale_state_, state_powers
+from spherical_motion.optim.state import merged_pieces, state_powers
 from spherical_motion.theory import equilibrium_norm
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
@@ -234,15 +235,8 @@ class RescaleOnDecay:
             )
         return c
 
-    @torch.no_grad()
     def _rescale(self, index: int, c: float) -> None:
-        # First what may be refused: nothing has been touched by then.
-        scale_state_(self._optimizer, self._pieces[index], c, self._powers)
-        for piece in self._pieces[index]:
-            piece.of(piece.parameter).mul_(c)
-            # Taken at the old weights, and about to be used at the new ones.
-            if piece.parameter.grad is not None:
-                piece.of(piece.parameter.grad).mul_(1.0 / c)
+        scale_pieces_(self._optimizer, self._pieces[index], c, self._powers)
         self._scale_statistics(index, c)
 
     def _tell(self, index: int, c: float, old: HyperParameters, new: HyperParameters) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import checked_callback, checked_number, checked_state
+from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.coverage import invariant_param_groups
 from spherical_motion.optim.growing import Growth
 from spherical_motion.optim.hooks import StepHooks
@@ -24,6 +24,7 @@ from spherical_motion.optim.running_statistics import (
     statistics_factors,
 )
 from spherical_motion.optim.scaling import scale_pieces_
+from spherical_motion.optim.stored import check_state
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 
 __all__ = ["ExponentialSchedule"]
@@ -140,8 +141,10 @@ class ExponentialSchedule(LRScheduler):
                 f"{type(scheduler).__name__} attached to another one (or to none). Make it from "
                 "the same optimizer."
             )
-        self.largest = checked_number(_WHERE, "largest", largest, ">= 2", lambda v: v >= 2.0)
-        checked_callback(_WHERE, on_event)
+        if largest != math.inf and not number(_WHERE, "largest", largest) >= 2.0:
+            raise InvalidArgument(f"{_WHERE}(largest=...) must be >= 2, got {largest}.")
+        self.largest = float(largest)
+        check_callable(_WHERE, "on_event", on_event, "on_event(kind, **data)")
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.on_event = on_event
         self._closed = self._returned = False
@@ -254,7 +257,7 @@ class ExponentialSchedule(LRScheduler):
             InvalidArgument: it comes from an optimizer with other param groups, or from a run with
                 a scheduler where this has none (or the reverse); or this one has let go.
         """
-        checked_state(state_dict, _WHERE, ("scheduler", "steered"))
+        check_state(state_dict, _WHERE, ("scheduler", "steered"))
         stored = state_dict["steered"]
         indices, own = [s["index"] for s in stored], [s.index for s in self._steered]
         if indices != own:

@@ -450,7 +450,7 @@ def test_step_with_a_closure_is_rescaled_before_the_closure_runs():
     assert norms == [pytest.approx(before * 10**-0.25, rel=1e-4)]
 
 
-class Unheard(torch.optim.SGD):
+class Unheard(torch.optim.NAdam):
     """Its class name is not known, its state is."""
 
 

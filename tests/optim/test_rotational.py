@@ -482,7 +482,7 @@ def test_closed_the_optimizer_is_alone_again():
     assert torch.equal(model.weight, plain.weight)
 
 
-class Unheard(torch.optim.SGD):
+class Unheard(torch.optim.NAdam):
     """Its class name is not known."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["as_groups", "check_callable", "check_max_defect", "number"]
+__all__ = ["as_groups", "check_callable", "check_max_defect", "check_state", "number"]
 
 
 def as_groups(groups: Any, where: str) -> Sequence[InvariantGroup]:
@@ -75,7 +75,20 @@ def check_max_defect(where: str, max_defect: Any) -> None:
         )
 
 
+def check_state(where: str, state: Any, keys: Sequence[str]) -> None:
+    """Raise InvalidArgument unless `state` is a mapping that holds `keys`."""
+    missing = [key for key in keys if not isinstance(state, Mapping) or key not in state]
+    if missing:
+        raise InvalidArgument(
+            f"{where}.load_state_dict: expected what {where}.state_dict() returned, with "
+            f"{', '.join(map(repr, keys))}; {', '.join(map(repr, missing))} is missing. Load the "
+            "state that was saved from it, not the model's or the optimizer's."
+        )
+
+
 def check_callable(where: str, name: str, value: Any, signature: str) -> None:
     """Raise InvalidArgument unless `value` is None or can be called."""
     if value is not None and not callable(value):
-        raise InvalidArgument(f"{where}({name}=...) must be callable as {signature}, got {value!r}.")
+        raise InvalidArgument(
+            f"{where}({name}=...) must be callable as {signature}, got {value!r}."
+        )

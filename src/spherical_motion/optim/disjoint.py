@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.optim.arguments import as_groups
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["disjoint_groups", "overlaps"]
@@ -19,13 +20,14 @@ def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, .
     reads. Both are invariances; but to scale every member once is the two of them together only
     for groups that share nothing. Of equal ones the first stays.
 
-    >>> from spherical_motion.vocabulary import Slice
+        >>> from spherical_motion.vocabulary import Slice
     >>> weight, bias, stream = (Slice(name, 0, 0, 4) for name in ("fc.weight", "fc.bias", "embed"))
     >>> layer = InvariantGroup("fc", "scale", (weight, bias), (), 20, defect=0.0)
     >>> writers = InvariantGroup("embed + fc", "scale", (bias, stream), (), 404, defect=0.0)
     >>> [group.name for group in disjoint_groups([layer, writers])]
     ['embed + fc']
     """
+    groups = as_groups(groups, "disjoint_groups") if groups else ()
     left_out = overlaps(groups)
     return tuple(group for number, group in enumerate(groups) if number not in left_out)
 

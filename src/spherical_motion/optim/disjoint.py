@@ -20,7 +20,7 @@ def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, .
     reads. Both are invariances; but to scale every member once is the two of them together only
     for groups that share nothing. Of equal ones the first stays.
 
-        >>> from spherical_motion.vocabulary import Slice
+    >>> from spherical_motion.vocabulary import Slice
     >>> weight, bias, stream = (Slice(name, 0, 0, 4) for name in ("fc.weight", "fc.bias", "embed"))
     >>> layer = InvariantGroup("fc", "scale", (weight, bias), (), 20, defect=0.0)
     >>> writers = InvariantGroup("embed + fc", "scale", (bias, stream), (), 404, defect=0.0)

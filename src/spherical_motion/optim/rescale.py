@@ -43,6 +43,9 @@ THRESHOLD = 1.1
 MARK = "rescaled_for"
 """Key of a param group: the settings its weights are scaled for, so that checkpoints know."""
 
+MAX_DEFECT_AFTER = 0.01
+"""Outputs of a small network with two batch norms change by 3% when defects have grown to this."""
+
 UNIT = {"unit_grad_sq": 1.0, "numel": 1.0, "unit_grad_rms": 1.0, "correlation": 1.0}
 
 
@@ -77,11 +80,11 @@ class RescaleOnDecay:
     equilibrium is in equilibrium at the new settings, at once (wan2020, section 4.1).
 
     Rescaling is exact up to rounding and the norm layers' ε, whose share grows as weights shrink:
-    a group's defect goes as c^-2. So no group is shortened further than to where its defect, taken
-    to be its certificate's at the weights as they are now, would reach `max_defect`. What it lacks
-    is made up for when the settings rise again. It is said once on stderr, and each time as an
-    event "rescaling_limited". Outputs may change by about as much as the defect: with the default
-    they still can by some percent.
+    a group's defect goes as c^-2, and as c^-4 where a gain and the weights behind it are both
+    rescaled in front of one norm. So no group is shortened further than to where its defect, taken
+    to be its certificate's at the weights as they are now, would reach `max_defect_after`; a longer
+    group is no loss but turns more slowly. When the settings rise again it is lengthened by as much
+    less. It is said once on stderr, and each time as an event "rescaling_limited".
 
     Resuming: what the weights are scaled for is kept in the optimizer's param groups too, under
     "rescaled_for", and is read when this is made or the optimizer is loaded. A checkpoint without
@@ -113,8 +116,9 @@ class RescaleOnDecay:
         on_event: called as on_event("rescaled", groups=..., factor=..., lr=..., ...); pass
             `monitor.event`. A monitor's copies are taken after a rescaling, whichever was
             attached first.
-        max_defect: largest |<w, g>|/(‖w‖‖g‖) of a group that is accepted, and that a rescaling may
-            bring about; None for any.
+        max_defect: largest |<w, g>|/(‖w‖‖g‖) of a group that is accepted; None for any.
+        max_defect_after: largest that a rescaling may bring about, extrapolated as said above;
+            None for any.
 
     Raises:
         InvalidArgument: see the message; nothing was attached.
@@ -151,6 +155,7 @@ class RescaleOnDecay:
         powers: Mapping[str, int] | None = None,
         on_event: Callable[..., None] | None = None,
         max_defect: float | None = MAX_DEFECT,
+        max_defect_after: float | None = MAX_DEFECT_AFTER,
     ) -> None:
         name = type(self).__name__
         StepHooks.refuse_second(optimizer, name)
@@ -159,11 +164,19 @@ class RescaleOnDecay:
                 f"{name}(threshold=...) must be finite and >= 1, got {threshold!r}. It is a factor "
                 "of the equilibrium norm; use 1 to follow every change."
             )
+        if (
+            max_defect_after is not None
+            and not number(name, "max_defect_after", max_defect_after) > 0
+        ):
+            raise InvalidArgument(
+                f"{name}(max_defect_after=...) must be > 0 or None, got {max_defect_after!r}. "
+                "It is the largest defect that shortening a group may give it; None allows any."
+            )
         check_callable(name, "factor", factor, "factor(old, new)")
         check_callable(name, "on_event", on_event, "on_event(kind, **data)")
         self.members: Members = bind(model, groups, optimizer, where=name, max_defect=max_defect)
         self.threshold, self.skip_warmup = float(threshold), bool(skip_warmup)
-        self.max_defect = max_defect
+        self.max_defect_after = max_defect_after
         self._model, self._optimizer = model, optimizer
         self._factor, self._on_event = factor, on_event
         self._powers = state_powers(optimizer, powers)
@@ -171,8 +184,11 @@ class RescaleOnDecay:
         self._check_theory()
         self._check_decay()
         self._pieces = [merged_pieces(self.members, own) for own in self._watch.groups_of]
-        self._floors = [[self._floor(g) for g in own] for own in self._each_groups()]
         self._statistics = self._probe(example_inputs)
+        self._floors = [
+            [self._floor(group, self._power(index)) for group in own]
+            for index, own in enumerate(self._each_groups())
+        ]
         needed = any(found.shifted for found in self._statistics) or any(map(any, self._floors))
         self._example_inputs = example_inputs if needed else None
         self._reference: list[HyperParameters | None] = [None] * len(self._watch)
@@ -295,14 +311,20 @@ class RescaleOnDecay:
             )
         return float(c)
 
-    def _floor(self, group: InvariantGroup) -> float:
-        """The product of factors at which its defect, which goes as their -2nd power, is allowed.
-
-        Of the norm's σ² + ε only σ² shrinks with the weights.
-        """
-        if not self.max_defect or not group.defect > 0.0:
+    def _floor(self, group: InvariantGroup, power: float) -> float:
+        """The product of factors below which its defect would be too large; at most 1."""
+        if self.max_defect_after is None or not group.defect > 0.0:
             return 0.0
-        return math.sqrt(group.defect / self.max_defect)
+        return min(1.0, (group.defect / self.max_defect_after) ** (1.0 / power))
+
+    def _power(self, index: int) -> float:
+        """Variances in front of norm layers go as this power of the factor: 2, or more in a chain.
+
+        A gain and the weights behind it, both rescaled, feed one norm: of its σ² + ε, σ² goes as
+        the 4th power. The running variances tell; where there are none, 2 is assumed.
+        """
+        found = self._statistics[index].factors.values()
+        return max([2.0, *(float(p.max().log2()) / math.log2(PROBE) for p in found)])
 
     def _rescale(self, index: int, c: float, old: HyperParameters, new: HyperParameters) -> None:
         before, after = self._scaled[index], self._scaled[index] * c
@@ -326,7 +348,7 @@ class RescaleOnDecay:
                 groups=[names[i] for i in short],
                 factors=[factors[i] for i in short],
                 wanted=c,
-                max_defect=self.max_defect,
+                max_defect_after=self.max_defect_after,
             )
             self._warn([names[i] for i in short], c)
 
@@ -359,8 +381,8 @@ class RescaleOnDecay:
         print(
             f"spherical-motion: RescaleOnDecay leaves group {names[0]!r}{more} longer than a "
             f"factor of {c:.3g} would make it: its defect would grow above "
-            f"max_defect={self.max_defect:g}, where the epsilon of its norm layer changes what the "
-            "network computes. Lower that eps, or start from longer weights.",
+            f"max_defect_after={self.max_defect_after:g}, where the epsilon of its norm layer "
+            "changes what the network computes. Lower that eps, or start from longer weights.",
             file=sys.stderr,
         )
 

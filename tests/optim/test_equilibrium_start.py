@@ -362,10 +362,12 @@ def test_a_thousand_filters_are_scaled_tensor_by_tensor() -> None:
         target = torch.randn(16, rows)
         (model(x) * target).sum().backward()
         optimizer.step()
+
+        def loss(x: torch.Tensor, model: nn.Module = model, y: torch.Tensor = target):
+            return (model(x) * y).sum()
+
         with torch.profiler.profile() as profile:
-            start = scale_to_equilibrium(
-                model, optimizer, groups, [x], lambda x: (model(x) * target).sum()
-            )
+            start = scale_to_equilibrium(model, optimizer, groups, [x], loss)
         assert np.abs(np.log(start.factors)).min() > 0.0
         calls[rows] = sum(e.count for e in profile.key_averages() if e.key == "aten::mul_")
     assert calls[8] == calls[512] > 0
@@ -397,7 +399,7 @@ def test_refusals() -> None:
     with pytest.raises(InvalidArgument, match=r"depends on the weights.*\.detach\(\)"):
         attempt(loss=lambda batch: loss_of(model)(batch).detach())
     muon = torch.optim.RMSprop(model.parameters(), weight_decay=1e-3)
-    with pytest.raises(NoTheory, match="group '0' at .*no closed form"):
+    with pytest.raises(NoTheory, match=r"group '0' at .*no closed form"):
         attempt(muon)
     with pytest.raises(InvalidArgument, match=r"stepped by no optimizer given here"):
         attempt(torch.optim.SGD(model[0].parameters(), lr=0.1, weight_decay=1e-3))

@@ -483,7 +483,10 @@ def test_after_close_nothing_is_scheduled_and_nothing_grows_from_there() -> None
 def test_a_refused_construction_leaves_every_setting() -> None:
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     groups = [hand_made(model), hand_made(model, "1.weight")]
-    kept = [{"params": [layer.weight], "weight_decay": d} for layer, d in zip(model, (0.1, 15.0), strict=True)]
+    kept = [
+        {"params": [layer.weight], "weight_decay": d}
+        for layer, d in zip(model, (0.1, 15.0), strict=True)
+    ]
     optimizer = torch.optim.SGD(kept, lr=0.1)
     with pytest.raises(OutOfDomain, match="α_t must be > 0"):
         ExponentialSchedule(model, optimizer, groups)
@@ -649,7 +652,9 @@ def test_refusals() -> None:
     with pytest.raises(InvalidArgument, match=r"nothing to steer.*defect of 0\.3"):
         ExponentialSchedule(model, optimizer, bad)
     optimizer.param_groups[0]["invariant"] = True
-    with pytest.raises(InvalidArgument, match=r"split off as scale-inv.*defect of 0\.3, above 0\.1"):
+    with pytest.raises(
+        InvalidArgument, match=r"split off as scale-inv.*defect of 0\.3, above 0\.1"
+    ):
         ExponentialSchedule(model, optimizer, bad)
     norm = nn.Sequential(model[0], nn.BatchNorm1d(4))
     with pytest.raises(InvalidArgument, match=r"Pass example_inputs"):

@@ -206,6 +206,7 @@ def test_what_is_wrong_with_the_groups_is_said_and_not_of_the_split() -> None:
             make(network(), optimizer, groups)
         bad = [groups[0], dataclasses.replace(groups[1], defect=0.3)]
         with pytest.raises(
-            InvalidArgument, match=r"split off .*'3\.weight', .*defect of 0\.3, above 0\.1.*the same"
+            InvalidArgument,
+            match=r"split off .*'3\.weight', .*defect of 0\.3, above 0\.1.*the same",
         ):
             make(model, optimizer, bad)

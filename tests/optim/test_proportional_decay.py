@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -196,7 +197,8 @@ def test_resumed_from_the_optimizers_state_alone(first: bool, scheduled: bool, c
     if scheduler is None:
         optimizer.param_groups[0]["lr"] = 0.04
         paced(optimizer, 1)
-    stored = optimizer.state_dict()
+    stored = copy.deepcopy(optimizer.state_dict())
+    optimizer.param_groups[0]["lr"] *= 0.9
     expected = paced(optimizer, 110, scheduler)
 
     _, again, _ = problem(torch.optim.SGD, lr=0.1, weight_decay=0.02)
@@ -213,6 +215,7 @@ def test_resumed_from_the_optimizers_state_alone(first: bool, scheduled: bool, c
         for a, b in zip(again.param_groups, stored["param_groups"], strict=True):
             a["lr"] = b["lr"]
         inner.last_epoch = 170
+    again.param_groups[0]["lr"] *= 0.9
     assert paced(again, 110, inner) == pytest.approx(expected, rel=1e-9)
     assert capsys.readouterr().err == ""
 
@@ -272,7 +275,7 @@ def test_refusals() -> None:
     with pytest.raises(InvalidArgument, match=r"is 0 and so is its initial_lr.*lr_max"):
         ProportionalDecay(*still)
     decay = ProportionalDecay(model, optimizer, groups)
-    with pytest.raises(InvalidArgument, match=r"state_dict\(\) returned, with 'base', got a dict"):
+    with pytest.raises(InvalidArgument, match=r"state_dict\(\) returned, with 'base'; 'base' is"):
         decay.load_state_dict({})
     with pytest.raises(AlreadyAttached, match="ProportionalDecay acts on this SGD"):
         ProportionalDecay(model, optimizer, groups)

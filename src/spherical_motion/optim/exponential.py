@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import check_callable, number
+from spherical_motion.optim.arguments import check_callable, check_state, number
 from spherical_motion.optim.coverage import invariant_param_groups
 from spherical_motion.optim.growing import Growth
 from spherical_motion.optim.hooks import StepHooks
@@ -24,7 +24,6 @@ from spherical_motion.optim.running_statistics import (
     statistics_factors,
 )
 from spherical_motion.optim.scaling import scale_pieces_
-from spherical_motion.optim.stored import check_state
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 
 __all__ = ["ExponentialSchedule"]
@@ -257,7 +256,7 @@ class ExponentialSchedule(LRScheduler):
             InvalidArgument: it comes from an optimizer with other param groups, or from a run with
                 a scheduler where this has none (or the reverse); or this one has let go.
         """
-        check_state(state_dict, _WHERE, ("scheduler", "steered"))
+        check_state(_WHERE, state_dict, ("scheduler", "steered"))
         stored = state_dict["steered"]
         indices, own = [s["index"] for s in stored], [s.index for s in self._steered]
         if indices != own:

@@ -25,11 +25,10 @@ import torch
 from torch import nn
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.arguments import number
+from spherical_motion.optim.arguments import check_state, number
 from spherical_motion.optim.coverage import invariant_param_groups
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.members import MAX_DEFECT
-from spherical_motion.optim.stored import check_state
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["ProportionalDecay"]
@@ -153,15 +152,15 @@ class ProportionalDecay:
         without = {}
         for index in invariant_param_groups(model, optimizer, groups, max_defect, _WHERE):
             group = optimizer.param_groups[index]
-            weight_decay = group.get(DECAY, group.get("weight_decay"))
-            if not (weight_decay or 0.0) > 0.0:
-                without[index] = weight_decay
+            weight_decay = float(group.get(DECAY, group.get("weight_decay")) or 0.0)
+            if weight_decay > 0.0:
+                self._base[index] = _base(group, index, weight_decay, lr_max)
             else:
-                self._base[index] = _base(group, index, float(weight_decay), lr_max)
+                without[index] = weight_decay
         if not self._base:
             index, weight_decay = next(iter(without.items()))
             raise InvalidArgument(
-                f"{_WHERE}: param_groups[{index}]['weight_decay'] must be > 0, got {weight_decay}: "
+                f"{_WHERE}: param_groups[{index}]['weight_decay'] must be > 0, got {weight_decay:g}: "
                 "there is no decay to vary, nor in any other invariant param group. Set the decay "
                 "that is to hold at the highest learning rate."
             )
@@ -208,7 +207,7 @@ class ProportionalDecay:
         Raises:
             InvalidArgument: it comes from an optimizer with other param groups.
         """
-        check_state(state_dict, _WHERE, ["base"])
+        check_state(_WHERE, state_dict, ["base"])
         stored = {int(k): (float(v[0]), float(v[1])) for k, v in state_dict["base"].items()}
         if stored.keys() != self._base.keys():
             raise InvalidArgument(

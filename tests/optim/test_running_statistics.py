@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import spherical_motion as smd
 from spherical_motion.errors import InvalidArgument, ModelError
@@ -16,6 +17,7 @@ from spherical_motion.optim.running_statistics import (
     scale_buffers_,
     statistics_factors,
 )
+from spherical_motion.vocabulary import InvariantGroup, Slice
 
 from .steered import digits, whole
 
@@ -200,3 +202,25 @@ def test_factors_are_one_for_each_group(factors):
     net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
     with pytest.raises(InvalidArgument, match=r"factors=.*expects 1 finite numbers > 0"):
         rescale_statistics_(net, [whole("0.weight", net[0].weight)], factors, torch.randn(8, 3))
+
+
+class Counter(TorchDispatchMode):
+    """Counts operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_measuring_takes_no_more_operations_for_filters_than_for_layers():
+    net, x = nn.Sequential(nn.Linear(3, 64, bias=False), nn.BatchNorm1d(64)), torch.randn(8, 3)
+    rows = [Slice("0.weight", 0, r, r + 1) for r in range(64)]
+    filters = [InvariantGroup(str(r), "scale", (r,), (), 3, 1e-9) for r in rows]
+    counts = []
+    for groups in ([whole("0.weight", net[0].weight)], filters):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+        with Counter() as counter, RescaleOnDecay(net, optimizer, groups, x):
+            counts.append(counter.count)
+    assert counts[1] <= counts[0] + 10

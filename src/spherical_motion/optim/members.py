@@ -378,7 +378,7 @@ def _stepped(optimizers: Optimizers | None, where: str) -> _Stepped | None:
     if optimizers is None:
         return None
     found: _Stepped = {}
-    several = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers
+    several: Any = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers
     if isinstance(several, str) or not isinstance(several, Sequence):
         several = [several]
     for optimizer in several:

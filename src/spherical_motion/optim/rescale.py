@@ -186,8 +186,7 @@ class RescaleOnDecay:
         self._pieces = [merged_pieces(self.members, own) for own in self._watch.groups_of]
         self._statistics = self._probe(example_inputs)
         self._floors = [
-            [self._floor(group, self._power(index)) for group in own]
-            for index, own in enumerate(self._each_groups())
+            self._floors_of(index, own) for index, own in enumerate(self._each_groups())
         ]
         needed = any(found.shifted for found in self._statistics) or any(map(any, self._floors))
         self._example_inputs = example_inputs if needed else None
@@ -271,15 +270,15 @@ class RescaleOnDecay:
         """Start where the optimizer that was given or loaded left off, whoever rescaled there."""
         settings = self._watch.settings()
         for index, group in enumerate(self._watch.param_groups()):
-            mark = group.get(MARK)
+            mark: dict[str, Any] | None = group.get(MARK)
             if mark is None and self._loaded:
                 continue
             if mark is None:
                 here = settings[index]
                 still = here.lr == 0.0 or here.weight_decay == 0.0
                 mark = {"settings": None if still else _as_dict(here)}
-            kept = mark["settings"]
-            self._reference[index] = kept and HyperParameters(**kept)
+            kept: dict[str, Any] | None = mark["settings"]
+            self._reference[index] = HyperParameters(**kept) if kept else None
             self._fallen[index] = mark.get("fallen", False)
             self._scaled[index] = mark.get("scaled", 1.0)
             self._mark(index)
@@ -311,11 +310,13 @@ class RescaleOnDecay:
             )
         return float(c)
 
-    def _floor(self, group: InvariantGroup, power: float) -> float:
-        """The product of factors below which its defect would be too large; at most 1."""
-        if self.max_defect_after is None or not group.defect > 0.0:
-            return 0.0
-        return min(1.0, (group.defect / self.max_defect_after) ** (1.0 / power))
+    def _floors_of(self, index: int, groups: list[InvariantGroup]) -> list[float]:
+        """Per group, the product of factors below which its defect is too large; at most 1."""
+        if self.max_defect_after is None:
+            return [0.0] * len(groups)
+        root = 1.0 / self._power(index)
+        shares = [group.defect / self.max_defect_after for group in groups]
+        return [min(1.0, share**root) if share > 0.0 else 0.0 for share in shares]
 
     def _power(self, index: int) -> float:
         """Variances in front of norm layers go as this power of the factor: 2, or more in a chain.

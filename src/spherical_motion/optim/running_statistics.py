@@ -20,7 +20,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -154,13 +156,14 @@ def statistics_following(
     prober = Prober(model, example_inputs, precision_of(DTYPE))
     start = {name: widened(b, DTYPE) for name, b in inner.named_buffers()}
     moved = {name: b.clone() for name, b in start.items()}
-    _run(inner, prober.perturbed(SEED), moved, example_inputs, train=True)
+    noisy = prober.perturbed(SEED)
+    _run(inner, noisy, moved, example_inputs, train=True)
     running = [
         name
         for name, before in start.items()
         if before.is_floating_point() and not torch.equal(before, moved[name])
     ]
-    points = [prober.perturbed(SEED) for _ in range(3)]
+    points = [{name: leaf.clone() for name, leaf in noisy.items()} for _ in range(3)]
     for power, weights in enumerate(points):
         _scale(weights, groups, [factor**power for factor in factors])
     taken = [_taken(inner, weights, running, start, example_inputs) for weights in points]
@@ -265,11 +268,19 @@ def _checked_factors(factors: Any, count: int) -> list[float]:
 def _scale(
     weights: dict[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
 ) -> None:
+    """Tensor by tensor: a layer of a thousand groups is multiplied once."""
+    rows: dict[tuple[str, int], NDArray[np.float64]] = {}
     for group, factor in zip(groups, factors, strict=True):
         for s in group.slices:
-            leaf = weights[s.parameter]
-            leaf = leaf.reshape(1) if leaf.ndim == 0 else leaf
-            leaf.narrow(s.axis, s.start, s.length).mul_(factor)
+            key = (s.parameter, s.axis)
+            if key not in rows:
+                rows[key] = np.ones((weights[s.parameter].shape or (1,))[s.axis])
+            rows[key][s.start : s.stop] *= factor
+    for (name, axis), by_row in rows.items():
+        leaf = torch.atleast_1d(weights[name])
+        shape = [1] * leaf.ndim
+        shape[axis] = -1
+        leaf.mul_(torch.from_numpy(by_row).to(leaf).reshape(shape))
 
 
 def _taken(

@@ -281,3 +281,18 @@ def test_refusals() -> None:
         ProportionalDecay(model, optimizer, groups)
     with pytest.raises(InvalidArgument, match=r"param groups \[0\], got \[3\]"):
         decay.load_state_dict({"base": {3: [0.1, 0.1]}})
+    kept = decay.state_dict()
+    decay.close()
+    with pytest.raises(InvalidArgument, match=r"was closed and has let go.*Make a new one"):
+        decay.load_state_dict(kept)
+
+
+def test_a_rate_on_a_device_is_not_waited_for() -> None:
+    """One without data cannot be waited for: reading it raises."""
+    model, optimizer, groups = problem(torch.optim.SGD, lr=0.1, weight_decay=0.02)
+    ProportionalDecay(model, optimizer, groups)
+    group = optimizer.param_groups[0]
+    group["lr"] = torch.tensor(0.1, device="meta")
+    paced(optimizer, 1)
+    group["initial_lr"] = group["lr"]
+    assert [decay.device.type for decay in paced(optimizer, 2)] == ["meta"] * 2

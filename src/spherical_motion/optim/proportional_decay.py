@@ -160,9 +160,9 @@ class ProportionalDecay:
         if not self._base:
             index, weight_decay = next(iter(without.items()))
             raise InvalidArgument(
-                f"{_WHERE}: param_groups[{index}]['weight_decay'] must be > 0, got {weight_decay:g}: "
-                "there is no decay to vary, nor in any other invariant param group. Set the decay "
-                "that is to hold at the highest learning rate."
+                f"{_WHERE}: param_groups[{index}]['weight_decay'] must be > 0, got "
+                f"{weight_decay:g}: there is no decay to vary, nor in any other invariant param "
+                "group. Set the decay that is to hold at the highest learning rate."
             )
         if without:
             print(
@@ -205,9 +205,14 @@ class ProportionalDecay:
         """Go on with the decays and highest rates of an earlier run.
 
         Raises:
-            InvalidArgument: it comes from an optimizer with other param groups.
+            InvalidArgument: it comes from an optimizer with other param groups; after `close`.
         """
         check_state(_WHERE, state_dict, ["base"])
+        if not self._base:
+            raise InvalidArgument(
+                f"{_WHERE}.load_state_dict: this one was closed and has let go of its optimizer. "
+                "Make a new one, and load into that."
+            )
         stored = {int(k): (float(v[0]), float(v[1])) for k, v in state_dict["base"].items()}
         if stored.keys() != self._base.keys():
             raise InvalidArgument(
@@ -243,7 +248,9 @@ class ProportionalDecay:
             lr = group["lr"]
             # A rate that is a tensor stays one: nothing waits for the device here.
             group["weight_decay"] = base.weight_decay * (lr / base.peak)
-            if base.watched and not (isinstance(lr, torch.Tensor) and not lr.is_cpu):
+            if isinstance(lr, torch.Tensor) and not lr.is_cpu:
+                base.watched = False
+            if base.watched:
                 why = base.doubt(float(lr))
                 if why is not None:
                     base.watched = False

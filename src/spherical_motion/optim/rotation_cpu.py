@@ -169,6 +169,7 @@ def compile_rotation() -> None:
 class CpuRotation:
     """Rotation by compiled loops; arguments and results as of `TorchRotation`.
 
+    >>> import torch
     >>> from spherical_motion.optim.members import bind
     >>> from spherical_motion.vocabulary import InvariantGroup, Slice
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.LayerNorm(1))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spherical_motion import HyperParameters, InvariantGroup, Slice, theory
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.optim import AdaGradG
+from spherical_motion.optim import AdaGradG, AdamG
 
 DIM = 200
 
@@ -387,6 +387,16 @@ def test_what_the_theorem_does_not_cover_is_refused() -> None:
         ({"other": {"lr": -1.0}}, "lr must be >= 0"),
         ({"other": {"nesterov": True}}, "nesterov needs a momentum"),
         ({"foreach": True, "fused": True}, "cannot both be True"),
+        ({"lr": math.inf}, r"lr=.*finite number, got inf"),
+        ({"lr": "0.1"}, r"lr=.*finite number, got '0.1'"),
+        ({"lr": None}, r"lr=.*finite number, got None"),
+        ({"beta": "1"}, r"beta=.*finite number"),
+        ({"other": None}, r"other=.*name of a rule"),
+        ({"other": 3}, r"other=.*name of a rule"),
+        ({"other": {"rule": ["sgd"]}}, "one of sgd, adamw"),
+        ({"other": {"rule": "adamw", "betas": 0.9}}, r"other=.*betas must be two numbers"),
+        ({"other": {"lr": math.nan}}, r"other=.*lr=.*finite number, got nan"),
+        ({"max_defect": "small"}, r"max_defect=.*number >= 0 or None"),
     ],
 )
 def test_bad_settings_are_named(settings: dict, message: str) -> None:
@@ -409,3 +419,44 @@ def test_weights_and_gradients_it_has_no_step_for_are_refused() -> None:
         optimizer.step()
     with pytest.raises(InvalidArgument, match="when the optimizer is made"):
         optimizer.add_param_group({"params": [], "groups": [group]})
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1.0}, {"lr": 0.1, "weight_decay": -1.0}])
+def test_sgds_settings_are_checked_too(settings: dict) -> None:
+    with pytest.raises(InvalidArgument, match=r"from_sgd\((lr|weight_decay)=...\) must be >= 0"):
+        AdaGradG.from_sgd(Bowl(), BOWL, **settings)
+
+
+def test_checkpoints_of_other_groups_and_optimizers_are_refused() -> None:
+    def made(names: str, **settings) -> AdaGradG:
+        net = nn.Linear(3, len(names), bias=False)
+        rows = [Slice("weight", 0, r, r + 1) for r in range(len(names))]
+        pairs = zip(names, rows, strict=True)
+        groups = [InvariantGroup(name, "scale", (row,), (), 3, 0.0) for name, row in pairs]
+        make = AdaGradG.from_sgd if settings else AdaGradG
+        optimizer = make(net, groups, **settings)
+        net(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+        return optimizer
+
+    optimizer = made("ab")
+    kept = {name: radius.clone() for name, radius in optimizer.radii().items()}
+    model = nn.Linear(3, 2, bias=False)
+    group = InvariantGroup("a", "scale", (Slice("weight", 0, 0, 2),), (), 6, 0.0)
+    without_names = {k: v for k, v in made("abc").state_dict().items() if k != "group_names"}
+    for state, message in (
+        (made("ba").state_dict(), r"expected the state of 2 groups \['a', 'b'\].*\['b', 'a'\]"),
+        (without_names, "'group_moment' must hold one number for each of 2 groups"),
+        (made("ab", lr=0.1).state_dict(), r"rules.*got \['adagradg \(from sgd\)', 'sgd'\]"),
+        (AdamG(model, [group]).state_dict(), r"rules \['adagradg', 'sgd'\], got \['adamg'"),
+        (torch.optim.SGD(model.parameters(), lr=0.1).state_dict(), r"rules.*got \['None'\]"),
+        ({}, "'state', 'param_groups' is missing"),
+    ):
+        with pytest.raises(InvalidArgument, match=f"AdaGradG.load_state_dict: .*{message}"):
+            optimizer.load_state_dict(state)
+    assert all(torch.equal(radius, kept[name]) for name, radius in optimizer.radii().items())
+    other = made("ab")
+    optimizer.load_state_dict(other.state_dict())
+    assert optimizer.radii() == other.radii()
+    bare = {k: v for k, v in other.state_dict().items() if k != "group_names"}
+    optimizer.load_state_dict(bare)

@@ -176,6 +176,10 @@ def test_both_kinds_share_a_model_with_steady_moments() -> None:
         ({"betas": (0.9,)}, "two numbers"),
         ({"eps": 0.0}, "dividing by 0"),
         ({"radius": math.inf}, "finite"),
+        ({"lr": math.inf}, r"lr=.*finite number, got inf"),
+        ({"betas": 0.9}, r"betas=\.\.\.\) must be two numbers"),
+        ({"betas": "ab"}, r"betas=\.\.\.\) must be two numbers"),
+        ({"other": 3}, r"other=.*name of a rule"),
     ],
 )
 def test_bad_settings_are_named(settings: dict, message: str) -> None:

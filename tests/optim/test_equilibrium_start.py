@@ -263,6 +263,116 @@ def test_groups_without_gradient_or_norm_are_left_and_named() -> None:
     assert start.left["0"] == "left as it is: its gradient is zero"
 
 
+def test_groups_without_decay_are_left_and_named(capsys) -> None:
+    """As in "no decay for norms and biases", where a bias may be a group of its own."""
+    model = network()
+    groups = find_groups(model, data()[0][0])
+    split = [
+        {"params": model[3].parameters(), "weight_decay": 0.0},
+        {"params": [p for i in (0, 1, 4, 6) for p in model[i].parameters()]},
+    ]
+    optimizer = torch.optim.SGD(split, lr=0.1, weight_decay=1e-3)
+    before = model[3].weight.detach().clone()
+    start = scale_to_equilibrium(model, optimizer, groups, data(), loss_of(model))
+    assert torch.equal(model[3].weight, before)
+    assert start.factors[start.names.index("3")] == 1.0
+    assert abs(math.log(start.factors[start.names.index("0")])) > 0.1
+    assert "its weight decay is 0" in start.left["3"]
+    assert "'3' (left as it is: its weight decay is 0" in capsys.readouterr().err
+
+
+class Root(nn.Module):
+    """A finite loss whose gradient is not: √|x| at x = 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4, bias=False)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.fc(x)).square().sum() + (self.fc(x * 0.0)).square().sum().sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_named_as_that() -> None:
+    model = Root()
+    piece = Slice("fc.weight", 0, 0, 4)
+    group = InvariantGroup("fc", "scale", (piece,), ((piece,),), 16, defect=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-3)
+    before = model.fc.weight.detach().clone()
+    for max_defect in (0.1, None):
+        with pytest.raises(ModelError, match=r"gradient of group 'fc' must be finite.*loss is fin"):
+            scale_to_equilibrium(
+                model, optimizer, [group], [torch.randn(2, 4)], model, max_defect=max_defect
+            )
+    assert torch.equal(model.fc.weight, before)
+
+
+class Remembering(torch.optim.SGD):
+    """Keeps something of the weights' shape that nobody knows."""
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["sum_of_squares"] = torch.ones_like(parameter)
+        return loss
+
+
+def test_unknown_state_is_refused_before_anything_or_told() -> None:
+    noise = Noise()
+    optimizer = Remembering(noise.model.parameters(), lr=0.1, weight_decay=0.02, momentum=0.9)
+    noise.angles(optimizer, 3)
+    weight = noise.model[0].weight
+    state = optimizer.state[weight]
+    before = [t.detach().clone() for t in (weight, weight.grad, *state.values())]
+    batches = [torch.randn(20, 40)]
+    asked = []
+
+    def loss(batch: torch.Tensor) -> torch.Tensor:
+        asked.append(1)
+        return noise.loss(batch)
+
+    with pytest.raises(NoTheory, match=r"'sum_of_squares'.*Pass powers="):
+        scale_to_equilibrium(noise.model, optimizer, noise.groups, batches, loss)
+    assert not asked  # told before the work is done
+    for a, b in zip((weight, weight.grad, *state.values()), before, strict=True):
+        assert torch.equal(a, b)
+    start = scale_to_equilibrium(
+        noise.model, optimizer, noise.groups, batches, loss, powers={"sum_of_squares": -2}
+    )
+    c = float(start.factors[0])
+    assert abs(math.log(c)) > 0.1
+    scaled = dict(zip(("w", "g", *state), before, strict=True))
+    torch.testing.assert_close(weight.detach(), scaled["w"] * c)
+    torch.testing.assert_close(weight.grad, scaled["g"] / c)
+    torch.testing.assert_close(state["momentum_buffer"], scaled["momentum_buffer"] / c)
+    torch.testing.assert_close(state["sum_of_squares"], scaled["sum_of_squares"] / c**2)
+
+
+def test_a_thousand_filters_are_scaled_tensor_by_tensor() -> None:
+    """The work on tensors does not go with the number of groups."""
+    calls = {}
+    for rows in (8, 512):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, rows, bias=False), nn.BatchNorm1d(rows))
+        pieces = [Slice("0.weight", 0, i, i + 1) for i in range(rows)]
+        groups = [InvariantGroup(str(p), "scale", (p,), ((p,),), 4, defect=0.0) for p in pieces]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-3, momentum=0.9)
+        x = torch.randn(16, 4)
+        target = torch.randn(16, rows)
+        (model(x) * target).sum().backward()
+        optimizer.step()
+
+        def loss(x: torch.Tensor, model: nn.Module = model, y: torch.Tensor = target):
+            return (model(x) * y).sum()
+
+        with torch.profiler.profile() as profile:
+            start = scale_to_equilibrium(model, optimizer, groups, [x], loss)
+        assert np.abs(np.log(start.factors)).min() > 0.0
+        calls[rows] = sum(e.count for e in profile.key_averages() if e.key == "aten::mul_")
+    assert calls[8] == calls[512] > 0
+
+
 def test_refusals() -> None:
     model, batches = network(), data()
     groups = find_groups(model, batches[0][0])
@@ -273,10 +383,23 @@ def test_refusals() -> None:
             model, optimizer, groups, batches, loss or loss_of(model), **options
         )
 
-    with pytest.raises(OutOfDomain, match=r"0 < lr × weight_decay"):
+    with pytest.raises(OutOfDomain, match=r"0 < lr × weight_decay.*first '0'.*Set weight_decay"):
         attempt(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(OutOfDomain, match=r"group '0' at lr=10, weight_decay=10: "):
+        attempt(torch.optim.SGD(model.parameters(), lr=10.0, weight_decay=10.0))
+    broken = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-3)
+    broken.param_groups[0]["lr"] = math.nan
+    with pytest.raises(InvalidArgument, match=r"group '0' .* outside its range: lr=nan"):
+        attempt(broken)
+    for bad in (0.0, math.nan, "0.1"):
+        with pytest.raises(InvalidArgument, match=r"scale_to_equilibrium\(lr=\.\.\.\) must be"):
+            attempt(lr=bad)
+    with pytest.raises(InvalidArgument, match=r"on_event=\.\.\.\) must be callable"):
+        attempt(on_event=5)
+    with pytest.raises(InvalidArgument, match=r"depends on the weights.*\.detach\(\)"):
+        attempt(loss=lambda batch: loss_of(model)(batch).detach())
     muon = torch.optim.RMSprop(model.parameters(), weight_decay=1e-3)
-    with pytest.raises(NoTheory, match="no closed form"):
+    with pytest.raises(NoTheory, match=r"group '0' at .*no closed form"):
         attempt(muon)
     with pytest.raises(InvalidArgument, match=r"stepped by no optimizer given here"):
         attempt(torch.optim.SGD(model[0].parameters(), lr=0.1, weight_decay=1e-3))

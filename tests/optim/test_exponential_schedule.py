@@ -379,6 +379,122 @@ def test_back_to_weight_decay_to_the_last_digits() -> None:
     assert optimizer.param_groups[0]["weight_decay"] == DECAY
 
 
+def returned_halfway(how: str) -> torch.Tensor:
+    """Weights after 30 steps with decay behind 20 without, the way back taken in some manner."""
+    model, groups, split = build(Conv, 1e-30)
+    optimizer = torch.optim.SGD(split, momentum=MOMENTUM)
+    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 50)
+    data = list(batches(Conv, 50))
+    schedule = ExponentialSchedule(model, optimizer, groups, scheduler, example_inputs=data[0][0])
+    for step, (x, y) in enumerate(data):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        if step == 20 and how == "gradients pending":
+            schedule.return_to_weight_decay()
+        optimizer.step()
+        schedule.step()
+        if step == 19 and how != "gradients pending":
+            if how == "closed first":
+                schedule.close()
+            schedule.return_to_weight_decay()
+            if how == "twice":
+                schedule.return_to_weight_decay()
+                schedule.close()
+    assert optimizer.param_groups[0]["weight_decay"] == DECAY
+    assert schedule.get_last_lr() == scheduler.get_last_lr()
+    return torch.cat([w.detach().flatten() for w in split[0]["params"]])
+
+
+@pytest.mark.parametrize("how", ["once", "twice", "gradients pending", "closed first"])
+def test_the_way_back_is_one_and_the_loop_may_go_on(how: str) -> None:
+    """The user's loop keeps stepping the schedule: rates and decay are the decayed run's."""
+    _, plain, _ = train(
+        Conv, 50, lambda o, n: lr_scheduler.CosineAnnealingLR(o, 50), undecayed=False
+    )
+    expected = [p.detach().flatten() for p in plain.parameters() if p.requires_grad]
+    torch.testing.assert_close(returned_halfway(how), torch.cat(expected), rtol=1e-11, atol=1e-13)
+
+
+def test_a_run_that_returned_is_resumed_as_one(tmp_path: Path) -> None:
+    """In either order: the rate is the one that the optimizer's state brings."""
+
+    def start() -> list[Any]:
+        torch.manual_seed(0)
+        model, optimizer, groups = tiny()
+        inner = lr_scheduler.StepLR(optimizer, 2, 0.5)
+        return [model, optimizer, ExponentialSchedule(model, optimizer, groups, inner)]
+
+    parts = start()
+    for step in range(5):
+        stepped(parts[0], parts[1])
+        parts[2].step()
+        if step == 1:
+            parts[2].return_to_weight_decay()
+    stored = [part.state_dict() for part in parts]
+    for order in ((0, 1, 2), (2, 1, 0)):
+        again = start()
+        for i in order:
+            again[i].load_state_dict(stored[i])
+        assert again[1].param_groups[0]["lr"] == parts[1].param_groups[0]["lr"] == 0.025
+        assert again[1].param_groups[0]["weight_decay"] == 0.01
+        stepped(again[0], again[1])
+        again[2].step()
+        assert again[1].param_groups[0]["lr"] == 0.0125
+
+
+def test_a_way_back_that_is_refused_changes_nothing() -> None:
+    model, optimizer, groups = tiny()
+    schedule = ExponentialSchedule(model, optimizer, groups)
+    stepped(model, optimizer)
+    before = model[0].weight.detach().clone()
+    optimizer.state[model[0].weight]["mystery"] = torch.ones(4, 4)
+    with pytest.raises(NoTheory, match="'mystery'"):
+        schedule.return_to_weight_decay()
+    assert torch.equal(model[0].weight, before)
+    del optimizer.state[model[0].weight]["mystery"]
+    schedule.return_to_weight_decay()
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_after_close_nothing_is_scheduled_and_nothing_grows_from_there() -> None:
+    model, optimizer, groups = tiny()
+    with ExponentialSchedule(model, optimizer, groups) as schedule:
+        stepped(model, optimizer)
+        schedule.step()
+    rate = optimizer.param_groups[0]["lr"]
+    assert rate > 0.1
+    with pytest.raises(InvalidArgument, match=r"after close\(\).*return_to_weight_decay"):
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == rate
+    with pytest.raises(InvalidArgument, match=r"earlier ExponentialSchedule .*lr 0\.1\)"):
+        ExponentialSchedule(model, optimizer, groups)
+    with pytest.raises(InvalidArgument, match="has let go"):
+        schedule.load_state_dict(schedule.state_dict())
+    # The mark outlives the process.
+    other = torch.optim.SGD([model[0].weight], lr=0.1, momentum=0.9)
+    other.load_state_dict(optimizer.state_dict())
+    with pytest.raises(InvalidArgument, match="earlier ExponentialSchedule"):
+        ExponentialSchedule(model, other, groups)
+    schedule.return_to_weight_decay()
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    ExponentialSchedule(model, optimizer, groups)
+
+
+def test_a_refused_construction_leaves_every_setting() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    groups = [hand_made(model), hand_made(model, "1.weight")]
+    kept = [
+        {"params": [layer.weight], "weight_decay": d}
+        for layer, d in zip(model, (0.1, 15.0), strict=True)
+    ]
+    optimizer = torch.optim.SGD(kept, lr=0.1)
+    with pytest.raises(OutOfDomain, match="α_t must be > 0"):
+        ExponentialSchedule(model, optimizer, groups)
+    assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 15.0]
+    optimizer.param_groups[1]["weight_decay"] = 0.1
+    ExponentialSchedule(model, optimizer, groups)
+
+
 def test_epsilon_parts_the_runs_and_by_how_much_the_weights_have_grown() -> None:
     """The norm layer's epsilon counts less for longer weights: the gap goes with epsilon."""
     gaps = []
@@ -514,8 +630,11 @@ def test_refusals() -> None:
     _, other, _ = tiny()
     with pytest.raises(InvalidArgument, match=r"StepLR attached to another one"):
         ExponentialSchedule(model, optimizer, groups, lr_scheduler.StepLR(other, 5))
-    with pytest.raises(InvalidArgument, match=r"largest=\.\.\.\) must be >= 2, got 1"):
-        ExponentialSchedule(model, optimizer, groups, largest=1.0)
+    for bad in (1.0, math.nan, -math.inf, "16"):
+        with pytest.raises(InvalidArgument, match=r"largest=\.\.\.\) must be "):
+            ExponentialSchedule(model, optimizer, groups, largest=bad)
+    with pytest.raises(InvalidArgument, match=r"on_event=\.\.\.\) must be callable.*got 5"):
+        ExponentialSchedule(model, optimizer, groups, on_event=5)
     adam = torch.optim.AdamW(model.parameters())
     with pytest.raises(NoTheory, match=r"theorem about SGD .* not about AdamW"):
         ExponentialSchedule(model, adam, groups)
@@ -533,7 +652,9 @@ def test_refusals() -> None:
     with pytest.raises(InvalidArgument, match=r"nothing to steer.*defect of 0\.3"):
         ExponentialSchedule(model, optimizer, bad)
     optimizer.param_groups[0]["invariant"] = True
-    with pytest.raises(InvalidArgument, match=r"1 of 1 that are not.*defect of 0\.3, above 0\.1"):
+    with pytest.raises(
+        InvalidArgument, match=r"split off as scale-inv.*defect of 0\.3, above 0\.1"
+    ):
         ExponentialSchedule(model, optimizer, bad)
     norm = nn.Sequential(model[0], nn.BatchNorm1d(4))
     with pytest.raises(InvalidArgument, match=r"Pass example_inputs"):
@@ -582,5 +703,11 @@ def test_settings_changed_behind_its_back() -> None:
         stepped(model, optimizer)
     schedule.close()
     stepped(model, optimizer)
+    for bad in ({}, None, {"scheduler": None}):
+        with pytest.raises(InvalidArgument, match=r"state_dict\(\) returned, with 'scheduler'"):
+            schedule.load_state_dict(bad)
+    without = {"scheduler": None, "steered": schedule.state_dict()["steered"]}
+    with pytest.raises(InvalidArgument, match=r"with a scheduler, got one without"):
+        schedule.load_state_dict(without)
     with pytest.raises(InvalidArgument, match=r"param groups \[0\], got one that steered \[7\]"):
         schedule.load_state_dict({"scheduler": None, "steered": [{"index": 7}]})

@@ -226,3 +226,15 @@ def test_wrapped_models_are_seen_through(net: Net) -> None:
     members = bind(nn.DataParallel(net), mixed_groups())
     assert members.parameters[0] is net.conv.weight
     assert members.pieces[0][0].name == "module.conv.weight"
+
+
+@pytest.mark.parametrize("given", ["sgd", 3, ["sgd"]])
+def test_what_is_no_optimizer_is_called_that(net: Net, given: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"Here: expected a torch.optim.Optimizer.*got"):
+        bind(net, mixed_groups(), given, "Here")  # pyright: ignore
+
+
+@pytest.mark.parametrize("given", [None, "fc", ["fc"], 3, []])
+def test_what_are_no_groups_is_called_that(net: Net, given: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"Here\(groups=...\) expects .*find_groups"):
+        bind(net, given, where="Here")  # pyright: ignore

@@ -9,7 +9,11 @@ import torch
 from contracts.optimizer_table import filters, layers, small_net
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spherical_motion.optim import AdaGradG, AdamG, bind
+from spherical_motion.optim import AdaGradG, AdamG, RescaleOnDecay, Rotational, bind
+from spherical_motion.optim import rotational as rotational_module
+from spherical_motion.vocabulary import InvariantGroup, Slice
+
+from .steered import Loose
 
 READS_BACK = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item", "_to_copy_to_cpu")
 
@@ -56,4 +60,39 @@ def test_measuring_and_scaling_groups_reads_nothing_back() -> None:
     members = bind(model := small_net(), filters(model))
     with Recorder() as recorder:
         members.scale_(1.0 / members.norms())
+    assert not recorder.found
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rotated_steps_read_nothing_back(momentum: float, monkeypatch: Any) -> None:
+    # On a device there is no compiled loop.
+    monkeypatch.setattr(rotational_module, "can_rotate_on_cpu", lambda members: False)
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, weight_decay=0.1)
+    with Rotational(model, optimizer, filters(model)), Recorder() as recorder:
+        for lr in (0.1, 0.1, 0.01):
+            optimizer.param_groups[0]["lr"] = lr
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    assert not recorder.found
+
+
+@pytest.mark.parametrize("defect", [0.0, 0.009])
+def test_steps_with_rescalings_read_nothing_back(defect: float) -> None:
+    model = Loose(4, 5)
+    rows = [Slice("weight", 0, r, r + 1) for r in range(4)]
+    groups = [InvariantGroup(str(s), "scale", (s,), (), 5, defect) for s in rows]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    events: list[str] = []
+    with (
+        RescaleOnDecay(model, optimizer, groups, on_event=lambda kind, **data: events.append(kind)),
+        Recorder() as recorder,
+    ):
+        for lr in (0.1, 0.1, 0.001):
+            optimizer.param_groups[0]["lr"] = lr
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    assert events == ["rescaling_limited" if defect else "rescaled"]
     assert not recorder.found

@@ -450,7 +450,7 @@ def test_step_with_a_closure_is_rescaled_before_the_closure_runs():
     assert norms == [pytest.approx(before * 10**-0.25, rel=1e-4)]
 
 
-class Unheard(torch.optim.SGD):
+class Unheard(torch.optim.NAdam):
     """Its class name is not known, its state is."""
 
 
@@ -500,3 +500,207 @@ def test_other_bad_input_is_refused_with_a_remedy():
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=1e-2)
     with pytest.raises(InvalidArgument, match=r"example_inputs=.*is needed"):
         RescaleOnDecay(net, optimizer, [whole("0.weight", net[0].weight)])
+
+
+def two_norms(scale=0.3):
+    """Two batch norms with the usual ε, a gain between them, and short weights."""
+    torch.manual_seed(0)
+    first, second = nn.Linear(16, 32, bias=False), nn.Linear(32, 32, bias=False)
+    norms = nn.BatchNorm1d(32), nn.BatchNorm1d(32)
+    net = nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1], nn.ReLU(), nn.Linear(32, 3))
+    with torch.no_grad():
+        for layer in (first, second):
+            layer.weight.mul_(scale)
+    net, x = net.double(), torch.randn(64, 16, dtype=torch.float64)
+    groups = smd.find_groups(net, x)
+    for _ in range(50):
+        net(x)
+    return net, x, groups
+
+
+def change_after(net, x, groups, k, **options):
+    """Largest change of the outputs by lr / k, as a share, in eval mode and in training mode."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.1)
+
+    def outputs():
+        kept = {n: b.clone() for n, b in net.named_buffers()}
+        found = net.eval()(x).detach(), net.train()(x).detach()
+        net.load_state_dict(kept, strict=False)
+        return found
+
+    before = outputs()
+    with RescaleOnDecay(net, optimizer, groups, x, **options):
+        optimizer.param_groups[0]["lr"] /= k
+        optimizer.step()
+    pairs = zip(outputs(), before, strict=True)
+    return [float((a - b).abs().max() / b.abs().max()) for a, b in pairs]
+
+
+@pytest.mark.parametrize("k", [100.0, 1e5])
+def test_shortening_stops_before_the_norms_epsilon_counts(k, capsys):
+    events = []
+    net, x, groups = two_norms()
+    changes = change_after(net, x, groups, k, on_event=lambda kind, **d: events.append((kind, d)))
+    assert max(changes) < 0.04
+    found = smd.find_groups(net, x)
+    # Extrapolated over the chain of gain and weights to within a tenth.
+    assert max(group.defect for group in found) == pytest.approx(0.01, rel=0.1)
+    assert [kind for kind, _ in events] == ["rescaling_limited"]
+    assert events[0][1]["groups"] == [group.name for group in groups]
+    assert all(factor > 1.0 / math.sqrt(k) for factor in events[0][1]["factors"])
+    said = capsys.readouterr().err
+    assert said.count("RescaleOnDecay leaves group '0' and 2 more longer than a factor") == 1
+
+    net, x, groups = two_norms()
+    assert max(change_after(net, x, groups, k, max_defect_after=None)) > 0.5
+
+
+def test_a_limited_group_comes_back_to_where_it_was():
+    net, x, groups = two_norms()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.1)
+    before = {n: t.clone() for n, t in net.state_dict().items()}
+    with RescaleOnDecay(net, optimizer, groups, x):
+        for factor in (1e-1, 1e-2, 10.0, 100.0):
+            optimizer.param_groups[0]["lr"] *= factor
+            optimizer.step()
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=1e-9, atol=1e-12)
+
+
+def test_weak_groups_do_not_hold_back_the_others():
+    model = Loose(4, 5)
+    groups = [
+        InvariantGroup(str(r), "scale", (Slice("weight", 0, r, r + 1),), (), 5, defect)
+        for r, defect in enumerate([0.0, 1e-6, 0.0025, 0.05])
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+    before = model.weight.detach().norm(dim=1)
+    with RescaleOnDecay(model, optimizer, groups):
+        optimizer.param_groups[0]["lr"] /= 100.0
+        optimizer.step()
+    c = equilibrium_norm_ratio(
+        HyperParameters("adamw", lr=1e-2, weight_decay=0.1, momentum=0.9),
+        HyperParameters("adamw", lr=1e-4, weight_decay=0.1, momentum=0.9),
+    )
+    factors = (model.weight.detach().norm(dim=1) / before).tolist()
+    assert factors == pytest.approx([c, c, 0.5, 1.0])
+
+
+def test_without_decay_there_is_nothing_to_do_and_that_is_said(capsys):
+    model = Loose(3, 3)
+    model.extra = nn.Parameter(torch.ones(3, 2))
+    groups = [model.group, whole("extra", model.extra)]
+    with pytest.raises(InvalidArgument, match=r"weight_decay must be > 0.*'weight', 'extra'"):
+        RescaleOnDecay(model, torch.optim.SGD(model.parameters(), lr=0.1), groups)
+    parts = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.extra]}]
+    with RescaleOnDecay(model, torch.optim.SGD(parts, lr=0.1), groups):
+        assert "leaves 'extra' as they are (1 of 2 groups)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made", ["before", "after"])
+@pytest.mark.parametrize("saved", ["marked", "without"])
+def test_a_checkpoint_without_its_own_state_is_not_rescaled_twice(made, saved):
+    def fresh(lr=0.1):
+        model = Loose(30, 30)
+        return model, torch.optim.SGD(model.parameters(), lr=lr, weight_decay=1e-2)
+
+    model, optimizer = fresh()
+    rescale = RescaleOnDecay(model, optimizer, [model.group])
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.01
+    optimizer.step()
+    if saved == "without":
+        rescale.close()
+        assert "rescaled_for" not in optimizer.param_groups[0]
+    checkpoint = model.state_dict(), optimizer.state_dict()
+    checkpoint = torch.load(_through_file(checkpoint), weights_only=True)
+
+    again, optimizer = fresh()
+    if made == "before":
+        rescale = RescaleOnDecay(again, optimizer, [again.group])
+    again.load_state_dict(checkpoint[0])
+    optimizer.load_state_dict(checkpoint[1])
+    if made == "after":
+        rescale = RescaleOnDecay(again, optimizer, [again.group])
+    optimizer.step()
+    assert torch.equal(again.weight, checkpoint[0]["weight"])
+    optimizer.param_groups[0]["lr"] = 0.001
+    optimizer.step()
+    ratio = float(again.weight.detach().norm() / checkpoint[0]["weight"].norm())
+    assert ratio == pytest.approx(10**-0.25, rel=1e-3)
+    rescale.close()
+
+
+def test_a_drop_between_the_last_step_and_the_checkpoint_is_made_up_for():
+    model = Loose(30, 30)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-2)
+    with RescaleOnDecay(model, optimizer, [model.group]):
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] = 0.01
+        saved = optimizer.state_dict()
+        with torch.no_grad():
+            start = float(model.weight.norm())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-2)
+    with RescaleOnDecay(model, optimizer, [model.group]):
+        optimizer.load_state_dict(saved)
+        optimizer.step()
+    assert float(model.weight.detach().norm()) / start == pytest.approx(10**-0.25, rel=1e-3)
+
+
+class Logged(torch.optim.AdamW):
+    """Steps as its base does."""
+
+
+def test_a_subclass_of_torchs_own_goes_by_its_base():
+    model = Loose(30, 30)
+    optimizer = Logged(model.parameters(), lr=1e-2, weight_decay=0.1)
+    with RescaleOnDecay(model, optimizer, [model.group]):
+        norm = float(model.weight.detach().norm())
+        optimizer.param_groups[0]["lr"] = 1e-4
+        optimizer.step()
+    assert float(model.weight.detach().norm()) / norm == pytest.approx(0.1, rel=0.01)
+    unheard = Unheard(model.parameters(), lr=0.1, weight_decay=0.1)
+    with pytest.raises(NoTheory, match="RescaleOnDecay, Unheard: "):
+        RescaleOnDecay(model, unheard, [model.group])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_rate_that_is_not_finite_is_refused(value):
+    model = Loose(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    with RescaleOnDecay(model, optimizer, [model.group]):
+        optimizer.param_groups[0]["lr"] = value
+        with pytest.raises(InvalidArgument, match=r"lr of param_groups\[0\] must be finite"):
+            optimizer.step()
+    with pytest.raises(InvalidArgument, match=r"lr of param_groups\[0\] must be finite"):
+        RescaleOnDecay(model, optimizer, [model.group])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factor": 3.0}, r"factor=.*must be callable"),
+        ({"on_event": 5}, r"on_event=.*must be callable"),
+        ({"threshold": "2"}, r"threshold=.*finite number, got '2'"),
+        ({"max_defect": "0.1"}, r"max_defect=.*number >= 0 or None"),
+        ({"max_defect_after": 0.0}, r"max_defect_after=.*> 0 or None"),
+        ({"groups": None}, "expects at least one group"),
+        ({"groups": ["0"]}, "expects invariant groups, got '0'"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(options, message):
+    model = Loose(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    with pytest.raises(InvalidArgument, match=f"RescaleOnDecay.*{message}"):
+        RescaleOnDecay(model, optimizer, **{"groups": [model.group], **options})
+    with RescaleOnDecay(model, optimizer, [model.group]) as rescale:
+        for state in ({}, None):
+            with pytest.raises(InvalidArgument, match="'reference', 'fallen' is missing"):
+                rescale.load_state_dict(state)
+
+
+def test_an_inspection_is_as_good_as_its_groups():
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+    with RescaleOnDecay(net, optimizer, smd.inspect_model(net, torch.randn(8, 4))) as rescale:
+        assert rescale.members.names == ("0",)

@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 
 import spherical_motion as smd
 from spherical_motion import theory
-from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory
+from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim import rotational as rotational_module
 from spherical_motion.optim.members import bind
 from spherical_motion.optim.rotation import LOST, TorchRotation, coefficients
@@ -482,7 +482,7 @@ def test_closed_the_optimizer_is_alone_again():
     assert torch.equal(model.weight, plain.weight)
 
 
-class Unheard(torch.optim.SGD):
+class Unheard(torch.optim.NAdam):
     """Its class name is not known."""
 
 
@@ -528,3 +528,104 @@ def test_correlation_serves_decoupled_optimizers():
         model.random_gradient(torch.Generator().manual_seed(0))
         optimizer.step()
     assert angle_between(before, model.weight) == pytest.approx(0.010127, abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, 7.0, math.pi, None])
+def test_an_angle_is_checked_for_every_group_and_at_every_change(bad):
+    model = Loose(4, 5)
+    groups = [
+        InvariantGroup(str(r), "scale", (Slice("weight", 0, r, r + 1),), (), 5, 0.0)
+        for r in range(4)
+    ]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(OutOfDomain, match=r"angle=.*\[0, π\), got .* for group '3'"):
+        Rotational(model, optimizer, groups, angle=lambda hp, g: bad if g.name == "3" else 0.1)
+    with Rotational(
+        model, optimizer, groups, angle=lambda hp, g: bad if hp.lr < 0.1 else 0.1
+    ) as rotational:
+        optimizer.step()
+        assert rotational.angles() == dict.fromkeys("0123", 0.1)
+        optimizer.param_groups[0]["lr"] = 0.01
+        with pytest.raises(OutOfDomain, match=r"for group '0' at lr=0.01"):
+            optimizer.step()
+
+
+def test_a_correlation_that_would_be_ignored_is_refused():
+    model = Loose(3, 3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    with pytest.raises(InvalidArgument, match=r"correlation=.*no use for AdamW"):
+        Rotational(model, optimizer, [model.group], correlation=2.0)
+    muon = torch.optim.Muon(model.parameters(), lr=0.02, weight_decay=0.1)
+    with pytest.raises(InvalidArgument, match="not both"):
+        Rotational(model, muon, [model.group], correlation=2.0, angle=lambda hp, g: 0.1)
+    with pytest.raises(InvalidArgument, match=r"correlation=.*finite number"):
+        Rotational(model, muon, [model.group], correlation=math.nan)
+
+
+def test_adam_with_l2_is_refused_in_words_of_its_own():
+    model = Loose(3, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
+    with pytest.raises(NoTheory, match=r"Rotational, Adam: .*pass angle=callable") as raised:
+        Rotational(model, optimizer, [model.group])
+    assert "unit_grad_rms" not in str(raised.value)
+    assert "equilibrium_" not in str(raised.value)
+    with Rotational(model, optimizer, [model.group], angle=lambda hp, group: 0.1):
+        pass
+
+
+def test_groups_without_decay_are_named():
+    model = Loose(3, 3)
+    model.extra = nn.Parameter(torch.ones(3, 2))
+    parts = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.extra]}]
+    optimizer = torch.optim.SGD(parts, lr=0.1)
+    with pytest.raises(InvalidArgument, match=r"which steps 'extra' \(1 of 2\)"):
+        Rotational(model, optimizer, [model.group, whole("extra", model.extra)])
+
+
+@pytest.mark.parametrize("order", ["model first", "optimizer first"])
+def test_radii_are_those_of_loaded_weights(order, backend):
+    model = Loose(6, 5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=1e-2)
+    with Rotational(model, optimizer, [model.group]) as rotational:
+        loads = [
+            lambda: model.load_state_dict({"weight": 3.0 * torch.ones(6, 5)}),
+            lambda: optimizer.load_state_dict(optimizer.state_dict()),
+        ]
+        for load in loads if order == "model first" else loads[::-1]:
+            load()
+        radius = float(model.weight.detach().norm())
+        model.random_gradient(torch.Generator().manual_seed(0))
+        optimizer.step()
+        assert float(model.weight.detach().norm()) == pytest.approx(radius, rel=1e-12)
+        # Its own state goes before, whether it is loaded first or last.
+        state = {"names": ["weight"], "radius": torch.tensor([7.0], dtype=torch.float64)}
+        rotational.load_state_dict(state)
+        optimizer.load_state_dict(optimizer.state_dict())
+        model.random_gradient(torch.Generator().manual_seed(0))
+        optimizer.step()
+        assert float(model.weight.detach().norm()) == pytest.approx(7.0, rel=1e-12)
+        for bad in ({}, None):
+            with pytest.raises(InvalidArgument, match="'names', 'radius' is missing"):
+                rotational.load_state_dict(bad)
+
+
+def test_a_subclass_of_torchs_own_goes_by_its_base_and_others_are_named():
+    class Logged(torch.optim.SGD):
+        """Steps as its base does."""
+
+    model = Loose(6, 5)
+    optimizer = Logged(model.parameters(), lr=0.1, weight_decay=1e-2)
+    with Rotational(model, optimizer, [model.group]) as rotational:
+        optimizer.step()
+        hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-2)
+        assert rotational.angles() == {"weight": theory.equilibrium_angle(hp)}
+    unheard = Unheard(model.parameters(), lr=0.1, weight_decay=0.1)
+    with pytest.raises(NoTheory, match="Rotational, Unheard: "):
+        Rotational(model, unheard, [model.group])
+
+
+def test_a_rate_that_is_no_number_is_called_that():
+    model = Loose(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=math.nan, weight_decay=0.1)
+    with pytest.raises(InvalidArgument, match=r"lr of param_groups\[0\] must be finite"):
+        Rotational(model, optimizer, [model.group])

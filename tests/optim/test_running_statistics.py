@@ -6,15 +6,18 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import spherical_motion as smd
-from spherical_motion.errors import ModelError
+from spherical_motion.errors import InvalidArgument, ModelError
+from spherical_motion.optim.rescale import RescaleOnDecay
 from spherical_motion.optim.running_statistics import (
     has_running_statistics,
     rescale_statistics_,
     scale_buffers_,
     statistics_factors,
 )
+from spherical_motion.vocabulary import InvariantGroup, Slice
 
 from .steered import digits, whole
 
@@ -144,3 +147,80 @@ def test_a_failing_model_is_named():
 
 def test_layer_norms_have_none():
     assert not has_running_statistics(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
+
+
+class ByHand(nn.Module):
+    """A batch norm whose buffers are called anything but running; one way of writing each way."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.register_buffer("moving_mean", torch.zeros(4), persistent=persistent)
+        self.register_buffer("moving_var", torch.ones(4), persistent=persistent)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, var = self.moving_mean, self.moving_var
+        if self.training:
+            mean, var = x.mean(0), x.var(0, unbiased=False)
+            self.moving_mean = 0.9 * self.moving_mean + 0.1 * mean.detach()
+            self.moving_var.mul_(0.9).add_(var.detach(), alpha=0.1)
+        return (x - mean) / var.sqrt()
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_statistics_of_any_name_follow(persistent):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4, bias=False), ByHand(persistent)).double()
+    x = torch.randn(16, 3, dtype=torch.float64)
+    group = whole("0.weight", net[0].weight)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+    with pytest.raises(InvalidArgument, match=r"example_inputs=.*'1.moving_mean'"):
+        RescaleOnDecay(net, optimizer, [group])
+    net(x + 0.3)
+    expected = net.eval()(x).detach()
+    norm = float(net[0].weight.detach().norm())
+    with RescaleOnDecay(net, optimizer, [group], x):
+        optimizer.param_groups[0]["lr"] = 1e-3
+        optimizer.step()
+    assert float(net[0].weight.detach().norm()) < 0.4 * norm
+    torch.testing.assert_close(net(x).detach(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_cumulative_average_is_measured_too():
+    net = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4, momentum=None))
+    x = torch.randn(8, 3)
+    for _ in range(3):
+        net(x)
+    before = {name: b.clone() for name, b in net.named_buffers()}
+    found = statistics_factors(net, [whole("0.weight", net[0].weight)], [3.0], x)
+    assert found["1.running_mean"].tolist() == pytest.approx([3.0] * 4)
+    assert found["1.running_var"].tolist() == pytest.approx([9.0] * 4)
+    assert all(torch.equal(b, before[name]) for name, b in net.named_buffers())
+
+
+@pytest.mark.parametrize("factors", [[], [1.0, 2.0], [0.0], [float("nan")], 2.0, ["a"]])
+def test_factors_are_one_for_each_group(factors):
+    net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
+    with pytest.raises(InvalidArgument, match=r"factors=.*expects 1 finite numbers > 0"):
+        rescale_statistics_(net, [whole("0.weight", net[0].weight)], factors, torch.randn(8, 3))
+
+
+class Counter(TorchDispatchMode):
+    """Counts operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_measuring_takes_no_more_operations_for_filters_than_for_layers():
+    net, x = nn.Sequential(nn.Linear(3, 64, bias=False), nn.BatchNorm1d(64)), torch.randn(8, 3)
+    rows = [Slice("0.weight", 0, r, r + 1) for r in range(64)]
+    filters = [InvariantGroup(str(r), "scale", (r,), (), 3, 1e-9) for r in rows]
+    counts = []
+    for groups in ([whole("0.weight", net[0].weight)], filters):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+        with Counter() as counter, RescaleOnDecay(net, optimizer, groups, x):
+            counts.append(counter.count)
+    assert counts[1] <= counts[0] + 10

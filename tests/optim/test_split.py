@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.invariance import find_groups
-from spherical_motion.optim import split_param_groups
+from spherical_motion.invariance import find_groups, inspect_model
+from spherical_motion.optim import ExponentialSchedule, ProportionalDecay, split_param_groups
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
 
@@ -154,12 +154,59 @@ def test_tied_parameters_appear_once() -> None:
 
 def test_bad_input() -> None:
     model = network()
-    with pytest.raises(InvalidArgument, match=r"names the parameter 'no\.weight', which"):
-        split_param_groups(model, [group("x", Slice("no.weight", 0, 0, 4))])
+    with pytest.raises(InvalidArgument, match=r"'0\.wieght', which .* Closest: 0\.weight, "):
+        split_param_groups(model, [group("x", Slice("0.wieght", 0, 0, 4))])
     with pytest.raises(InvalidArgument, match=r"does not fit a parameter of shape \(6, 4\)"):
         split_param_groups(model, [group("x", Slice("0.weight", 0, 0, 7))])
+    for bad in (None, 3, "0", ["0"], [None], group("0", Slice("0.weight", 0, 0, 6))):
+        with pytest.raises(InvalidArgument, match=r"groups=\.\.\.\) expects (invariant|at least)"):
+            split_param_groups(model, bad)
+    with pytest.raises(InvalidArgument, match=r"must have 'params'.*got the keys \['lr'\]"):
+        split_param_groups(model, [], [{"lr": 1}])
+    with pytest.raises(InvalidArgument, match=r"expects an optimizer, parameters or.*got 5"):
+        split_param_groups(model, [], 5)
+    for bad in ("0.1", -1.0, float("nan")):
+        with pytest.raises(InvalidArgument, match=r"max_defect=\.\.\.\) must be a number >= 0 or"):
+            split_param_groups(model, [], max_defect=bad)
     twice = [*model.parameters(), model[0].weight]
     with pytest.raises(InvalidArgument, match=r"shape \(6, 4\) is given twice"):
         split_param_groups(model, [], twice)
     with pytest.raises(InvalidArgument, match=r"got a tuple among the parameters"):
         split_param_groups(model, [], [{"params": list(model.named_parameters())}])
+
+
+def test_an_inspection_is_as_good_as_its_groups() -> None:
+    model = network()
+    inspection = inspect_model(model, torch.randn(16, 4))
+    split = split_param_groups(model, inspection)
+    assert names(model, split[0]["params"]) == ["0.weight", "3.weight", "3.bias"]
+
+
+def test_without_a_largest_defect_every_group_counts(capsys) -> None:
+    model = network()
+    for defect in (0.5, float("nan")):
+        whole = group("whole", Slice("0.weight", 0, 0, 6), defect=defect)
+        split = split_param_groups(model, [whole], max_defect=None)
+        assert names(model, split[0]["params"]) == ["0.weight"]
+    assert said(capsys) == ""
+
+
+def test_what_is_wrong_with_the_groups_is_said_and_not_of_the_split() -> None:
+    """No groups, another model's optimizer and a bad group each have a message of their own."""
+    model = network()
+    groups = find_groups(model, torch.randn(16, 4))
+    split = split_param_groups(model, groups, lr=0.1, weight_decay=0.1)
+    optimizer = torch.optim.SGD(split)
+    for make in (ProportionalDecay, ExponentialSchedule):
+        with pytest.raises(InvalidArgument, match=r"expects at least one group.* got \[\]"):
+            make(model, optimizer, [])
+        with pytest.raises(InvalidArgument, match=r"expects at least one group.* got None"):
+            make(model, optimizer, None)
+        with pytest.raises(InvalidArgument, match=r"steps no member of these groups.*very model"):
+            make(network(), optimizer, groups)
+        bad = [groups[0], dataclasses.replace(groups[1], defect=0.3)]
+        with pytest.raises(
+            InvalidArgument,
+            match=r"split off .*'3\.weight', .*defect of 0\.3, above 0\.1.*the same",
+        ):
+            make(model, optimizer, bad)

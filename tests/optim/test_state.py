@@ -141,3 +141,16 @@ def test_neighbouring_filters_become_one_piece():
     members = bind(net, groups, torch.optim.SGD(net.parameters(), lr=0.1))
     merged = merged_pieces(members, range(len(groups)))
     assert [(p.slice.start, p.slice.stop) for p in merged] == [(0, 3), (4, 6)]
+
+
+@pytest.mark.parametrize("name", ["Lion", "Lion8bit", "Lion32bit"])
+def test_bitsandbytes_names_lions_momentum_state1(name):
+    w = nn.Parameter(torch.ones(2, 3))
+    optimizer = type(name, (torch.optim.Optimizer,), {})([w], {"lr": 0.1})
+    piece = Piece(w, Slice("w", 0, 0, 2), None, "w")
+    optimizer.state[w]["state1"] = torch.ones(2, 3)
+    scale_state_(optimizer, [piece], 4.0)
+    assert torch.equal(optimizer.state[w]["state1"], torch.full((2, 3), 0.25))
+    optimizer.state[w]["state1"] = torch.ones(2, 3, dtype=torch.uint8)
+    with pytest.raises(NoTheory, match=r"torch.uint8, quantized"):
+        scale_state_(optimizer, [piece], 4.0)

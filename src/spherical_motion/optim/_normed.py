@@ -13,7 +13,6 @@ norm layer's epsilon leaves of it would be undone by going back to the radius.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,8 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim._others import Part, step_others
 from spherical_motion.optim._passes import Passes, TorchPasses
 from spherical_motion.optim._passes_cpu import CpuPasses
+from spherical_motion.optim.arguments import check_state
+from spherical_motion.optim.arguments import number as checked_number
 from spherical_motion.optim.members import Members
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -55,7 +56,13 @@ class NormedOptimizer(Optimizer):
         members: Mapping[int, Members],
         defaults: dict[str, Any],
     ) -> None:
-        """Args: param groups; by number the members of those of the own rule; for later ones."""
+        """Take param groups that are complete.
+
+        Args:
+            param_groups: each with all its settings.
+            members: by number of a param group of the own rule: the groups it holds.
+            defaults: settings of a param group that is added later.
+        """
         self._members = dict(members)
         self._passes: dict[int, Passes] = {}
         self._patterns: dict[tuple[int, tuple[bool, ...]], Tensor] = {}
@@ -117,8 +124,18 @@ class NormedOptimizer(Optimizer):
             group.setdefault("foreach", None)
             group.setdefault("fused", None)
 
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, with the names of the groups that its numbers belong to."""
+        names = {number: list(members.names) for number, members in self._members.items()}
+        return {**super().state_dict(), "group_names": names}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, but the groups' own numbers stay float64, so that a run goes on exactly."""
+        """As torch's, but the groups' own numbers stay float64, so that a run goes on exactly.
+
+        Raises:
+            InvalidArgument: it is another optimizer's, or that of other groups; nothing was loaded.
+        """
+        self._check_loadable(state_dict)
         super().load_state_dict(state_dict)
         saved = itertools.chain.from_iterable(g["params"] for g in state_dict["param_groups"])
         mine = itertools.chain.from_iterable(g["params"] for g in self.param_groups)
@@ -128,6 +145,37 @@ class NormedOptimizer(Optimizer):
                 if value is not None:
                     self.state[parameter][key] = value.to(
                         device=parameter.device, dtype=torch.float64, copy=True
+                    )
+
+    def _check_loadable(self, state_dict: Any) -> None:
+        name = type(self).__name__
+        check_state(name, state_dict, ("state", "param_groups"))
+        rules = [(g.get("rule"), g.get("follows")) for g in state_dict["param_groups"]]
+        mine = [(g["rule"], g.get("follows")) for g in self.param_groups]
+        if rules != mine:
+            raise InvalidArgument(
+                f"{name}.load_state_dict: expected param groups with the rules {_words(mine)}, got "
+                f"{_words(rules)}. Load what {name} itself saved; make it as it was made then."
+            )
+        # Whoever repacks a checkpoint may have dropped the names, which torch's have not.
+        names = state_dict.get("group_names", {})
+        for number, members in self._members.items():
+            # Through JSON keys become strings.
+            saved = names.get(number, names.get(str(number), list(members.names)))
+            if list(saved) != list(members.names):
+                raise InvalidArgument(
+                    f"{name}.load_state_dict: expected the state of {len(members)} groups "
+                    f"{list(members.names)[:3]}..., got that of {len(saved)}: {list(saved)[:3]}... "
+                    "Use the groups it was saved with."
+                )
+            held = state_dict["param_groups"][number]["params"]
+            kept = state_dict["state"].get(held[0], {}) if held else {}
+            for key in VECTORS:
+                if key in kept and tuple(kept[key].shape) != (len(members),):
+                    raise InvalidArgument(
+                        f"{name}.load_state_dict: {key!r} must hold one number for each of "
+                        f"{len(members)} groups, got shape {tuple(kept[key].shape)}. Use the "
+                        "groups it was saved with."
                     )
 
     @torch.no_grad()
@@ -309,6 +357,11 @@ def _check_real(where: str, param_groups: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
+def _words(rules: Sequence[tuple[Any, Any]]) -> str:
+    """Rules as a list in words, for messages."""
+    return str([f"{rule} (from {follows})" if follows else str(rule) for rule, follows in rules])
+
+
 def common_settings(
     where: str, maximize: bool, foreach: bool | None, fused: bool | None
 ) -> dict[str, Any]:
@@ -333,7 +386,7 @@ def root(x: Tensor) -> Tensor:
 
 def check_radius(where: str, radius: float | None) -> None:
     """Raise InvalidArgument unless `radius` is None or > 0."""
-    if radius is not None and not 0.0 < radius < math.inf:
+    if radius is not None and not checked_number(where, "radius", radius) > 0.0:
         raise InvalidArgument(
             f"{where}(radius=...) must be > 0 and finite, got {radius!r}. Leave it out to keep the "
             "norm each group has."

@@ -11,8 +11,9 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.arguments import number
 
-__all__ = ["OTHER_RULES", "Part", "other_settings", "step_others"]
+__all__ = ["OTHER_RULES", "Part", "check_betas", "other_settings", "step_others"]
 
 OTHER_RULES: dict[str, dict[str, Any]] = {
     "sgd": {
@@ -54,9 +55,14 @@ def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]
     >>> other_settings("AdaGradG", {"rule": "sgd", "lr": 0.1})["momentum"]
     0.0
     """
+    if not isinstance(other, (str, Mapping)):
+        raise InvalidArgument(
+            f"{where}(other=...) expects the name of a rule ({', '.join(OTHER_RULES)}) or a "
+            f"mapping of its settings, got {other!r}."
+        )
     given = {"rule": other} if isinstance(other, str) else {"rule": "sgd", **other}
     rule = given["rule"]
-    if rule not in OTHER_RULES:
+    if not isinstance(rule, str) or rule not in OTHER_RULES:
         raise InvalidArgument(
             f"{where}(other=...): the rule must be one of {', '.join(OTHER_RULES)}, got {rule!r}. "
             "Step the rest with an optimizer of its own if it needs another one."
@@ -68,20 +74,28 @@ def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]
             f"{where}(other=...): {rule} has no setting {', '.join(sorted(unknown))}; expected "
             f"{', '.join(OTHER_RULES[rule])}."
         )
-    for name in ("lr", "momentum", "weight_decay", "eps"):
-        value = settings.get(name, 0.0)
-        if not value >= 0.0:
+    for name in ("lr", "momentum", "weight_decay", "eps", "dampening"):
+        value = number(f"{where}(other=...): {rule}", name, settings.get(name, 0.0))
+        if name != "dampening" and not value >= 0.0:
             raise InvalidArgument(f"{where}(other=...): {name} must be >= 0, got {value!r}.")
-    if not all(0.0 <= beta < 1.0 for beta in settings.get("betas", ())):
-        raise InvalidArgument(
-            f"{where}(other=...): betas must lie in [0, 1), got {settings['betas']!r}."
-        )
+    if "betas" in settings:
+        check_betas(f"{where}(other=...): betas", settings["betas"])
     if settings.get("nesterov") and (settings["momentum"] <= 0 or settings["dampening"] != 0):
         raise InvalidArgument(
             f"{where}(other=...): nesterov needs a momentum > 0 and no dampening, got "
             f"momentum={settings['momentum']}, dampening={settings['dampening']}."
         )
     return settings
+
+
+def check_betas(what: str, betas: Any) -> None:
+    """Raise InvalidArgument unless these are two numbers in [0, 1)."""
+    try:
+        fit = len(betas) == 2 and all(0.0 <= float(beta) < 1.0 for beta in betas)
+    except (TypeError, ValueError):
+        fit = False
+    if not fit:
+        raise InvalidArgument(f"{what} must be two numbers in [0, 1), got {betas!r}.")
 
 
 def step_others(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:

@@ -30,7 +30,8 @@ from spherical_motion.optim._normed import (
 )
 from spherical_motion.optim._others import other_settings
 from spherical_motion.optim._turns_cpu import turn_adagrad_g
-from spherical_motion.optim.members import Members, bind
+from spherical_motion.optim.arguments import number
+from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdaGradG", "SgdOnSphere"]
@@ -108,16 +109,16 @@ class AdaGradG(NormedOptimizer):
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
-        max_defect: float | None = 0.1,
+        max_defect: float | None = MAX_DEFECT,
     ) -> None:
-        if not lr > 0.0:
+        if not number("AdaGradG", "lr", lr) > 0.0:
             raise InvalidArgument(f"AdaGradG(lr=...) must be > 0, got {lr!r}.")
-        if not 0.0 < beta <= 1.0:
+        if not 0.0 < number("AdaGradG", "beta", beta) <= 1.0:
             raise InvalidArgument(
                 f"AdaGradG(beta=...) must lie in (0, 1], got {beta!r}. With SGD's settings it is "
                 "(1 - lr·weight_decay)⁴: AdaGradG.from_sgd sets it."
             )
-        if moment is not None and not moment > 0.0:
+        if moment is not None and not number("AdaGradG", "moment", moment) > 0.0:
             raise InvalidArgument(
                 f"AdaGradG(moment=...) must be > 0, got {moment!r}: the first step divides by its "
                 "root. Leave it out to start from the first gradient."
@@ -149,7 +150,7 @@ class AdaGradG(NormedOptimizer):
         radius: float | None = None,
         foreach: bool | None = None,
         fused: bool | None = None,
-        max_defect: float | None = 0.1,
+        max_defect: float | None = MAX_DEFECT,
     ) -> AdaGradG:
         """An optimizer that moves the groups as SGD would, and steps the rest by that SGD.
 
@@ -185,6 +186,11 @@ class AdaGradG(NormedOptimizer):
                 "AdaGradG.from_sgd expects an SGD optimizer or lr=..., one of the two."
             )
         if sgd is None:
+            for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+                if not number("AdaGradG.from_sgd", name, value) >= 0.0:
+                    raise InvalidArgument(
+                        f"AdaGradG.from_sgd({name}=...) must be >= 0, got {value!r}. Pass SGD's."
+                    )
             trained = [p for p in model.parameters() if p.requires_grad]
             sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
         if not isinstance(sgd, torch.optim.SGD):
@@ -199,9 +205,9 @@ class AdaGradG(NormedOptimizer):
         param_groups: list[dict[str, Any]] = []
         settings = other_settings(where, "sgd")
         owned: dict[int, Members] = {}
-        for number, given in enumerate(sgd.param_groups):
+        for index, given in enumerate(sgd.param_groups):
             common = common_settings("AdaGradG", given["maximize"], foreach, fused)
-            mine = [g for g, n in zip(members.groups, numbers, strict=True) if n == number]
+            mine = [g for g, n in zip(members.groups, numbers, strict=True) if n == index]
             steered: set[int] = set()
             if mine:
                 _check_covered(given, mine)
@@ -251,8 +257,8 @@ class AdaGradG(NormedOptimizer):
     def second_moments(self) -> dict[str, Tensor]:
         """v of each group by name, 0-d float64 tensors; empty before the first step."""
         found = self._by_name("group_moment")
-        for number, members in self._members.items():
-            group = self.param_groups[number]
+        for index, members in self._members.items():
+            group = self.param_groups[index]
             if group["follows"] == "sgd" and members.names[0] in found:
                 shrink = 1.0 - _decay(group["lr"], group["weight_decay"])
                 for name in members.names:

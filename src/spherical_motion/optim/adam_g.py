@@ -19,9 +19,10 @@ from spherical_motion.optim._normed import (
     root,
     split_off,
 )
-from spherical_motion.optim._others import other_settings
+from spherical_motion.optim._others import check_betas, other_settings
 from spherical_motion.optim._turns_cpu import turn_adam_g
-from spherical_motion.optim.members import bind
+from spherical_motion.optim.arguments import number
+from spherical_motion.optim.members import MAX_DEFECT, bind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdamG"]
@@ -84,13 +85,12 @@ class AdamG(NormedOptimizer):
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
-        max_defect: float | None = 0.1,
+        max_defect: float | None = MAX_DEFECT,
     ) -> None:
-        if not lr >= 0.0:
+        if not number("AdamG", "lr", lr) >= 0.0:
             raise InvalidArgument(f"AdamG(lr=...) must be >= 0, got {lr!r}.")
-        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-            raise InvalidArgument(f"AdamG(betas=...) must be two numbers in [0, 1), got {betas!r}.")
-        if not eps > 0.0:
+        check_betas("AdamG(betas=...)", betas)
+        if not number("AdamG", "eps", eps) > 0.0:
             raise InvalidArgument(
                 f"AdamG(eps=...) must be > 0, got {eps!r}: it keeps a group without gradient from "
                 "dividing by 0."

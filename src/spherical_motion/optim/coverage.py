@@ -10,6 +10,7 @@ the function.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.arguments import as_groups, check_max_defect
 from spherical_motion.optim.disjoint import overlaps
 from spherical_motion.optim.members import MAX_DEFECT
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names, strip_wrappers
@@ -46,7 +48,7 @@ def cover(
     groups: Sequence[InvariantGroup],
     treatment: Callable[[nn.Parameter], Hashable] = lambda parameter: None,
     *,
-    max_defect: float = MAX_DEFECT,
+    max_defect: float | None = MAX_DEFECT,
     where: str = "split_param_groups",
 ) -> Coverage:
     """Find the parameters that groups of kind "scale" cover entirely.
@@ -57,12 +59,17 @@ def cover(
             that shares entries with a larger group.
         treatment: what is going to be done to a parameter, as a value to compare; None for one
             that is not stepped at all. A group whose members differ in it covers nothing.
-        max_defect: groups above it, and groups nobody has proven, cover nothing.
+        max_defect: groups above it, and groups nobody has proven, cover nothing; None takes all.
         where: for messages.
 
     Raises:
-        InvalidArgument: a group names a parameter this model does not have, or a slice outside it.
+        InvalidArgument: a group names a parameter this model does not have, or a slice outside it;
+            something that is no group.
     """
+    # Of no groups everything goes to the others, which a loop over models may well come to.
+    none = isinstance(groups, list | tuple) and not groups
+    groups = groups if none else as_groups(groups, where)
+    check_max_defect(where, max_defect)
     named = dict(model.named_parameters(remove_duplicate=False))
     parameters = {bare: named[full] for bare, full in bare_names(named).items()}
     covering: dict[int, list[Slice]] = {}
@@ -113,7 +120,7 @@ def invariant_param_groups(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     groups: Sequence[InvariantGroup],
-    max_defect: float,
+    max_defect: float | None,
     where: str,
 ) -> dict[int, list[InvariantGroup]]:
     """The param groups that hold nothing but parameters that are invariant as a whole.
@@ -122,14 +129,22 @@ def invariant_param_groups(
     alone.
 
     Raises:
-        InvalidArgument: there is none, or one mixes invariant parameters with others.
+        InvalidArgument: there is none, or one mixes invariant parameters with others; no groups,
+            or those of a model that this optimizer does not step.
     """
+    groups = as_groups(groups, where)
     param_groups = optimizer.param_groups
     home = {id(p): i for i, group in enumerate(param_groups) for p in group["params"]}
     coverage = cover(model, groups, lambda p: home.get(id(p)), max_defect=max_defect, where=where)
     whole = {id(parameter) for parameter in coverage.whole.values()}
     named = dict(model.named_parameters(remove_duplicate=False))
     full = bare_names(named)
+    if not any(id(named[full[name]]) in home for group in groups for name in group.parameters):
+        raise InvalidArgument(
+            f"{where}: this optimizer steps no member of these groups (the first is "
+            f"{groups[0].parameters[0]!r} of group {groups[0].name!r}). Pass the optimizer that "
+            "was made from this very model's parameters (after moving or wrapping it)."
+        )
     chosen: dict[int, list[InvariantGroup]] = {}
     for index, group in enumerate(param_groups):
         inside = [id(parameter) in whole for parameter in group["params"]]
@@ -164,6 +179,15 @@ def _mixed(
 ) -> str:
     named = {id(p): name for name, p in model.named_parameters()}
     foreign = [named.get(id(p), "?") for p in group["params"] if id(p) not in whole]
+    # One that a group touches tells more than one that none does.
+    touched = [name for name in foreign if strip_wrappers(name) in coverage.reasons]
+    if group.get("invariant") and touched:
+        return (
+            f"{where}: param_groups[{index}] was split off as scale-invariant and holds "
+            f"{touched[0]!r}, which is not by the groups given now: "
+            f"{coverage.reasons[strip_wrappers(touched[0])]}. Pass the same groups and max_defect "
+            "here and to split_param_groups, and leave out there what is to be left out here."
+        )
     reason = coverage.reasons.get(strip_wrappers(foreign[0]), "no certified group touches it")
     return (
         f"{where}: param_groups[{index}] must hold scale-invariant parameters only, got "
@@ -177,15 +201,17 @@ def _check_members(
 ) -> None:
     for piece in group.slices:
         if piece.parameter not in parameters:
+            near = difflib.get_close_matches(piece.parameter, parameters, n=3)
             raise InvalidArgument(
                 f"{where}: group {group.name!r} names the parameter {piece.parameter!r}, which "
-                "this model does not have. Pass the groups that were found on this very model."
+                f"this model does not have. Closest: {', '.join(near) or 'none'}. Were the groups "
+                "found on another model?"
             )
         shape = tuple(parameters[piece.parameter].shape) or (1,)
         if piece.axis >= len(shape) or piece.stop > shape[piece.axis]:
             raise InvalidArgument(
-                f"{where}: slice {piece} of group {group.name!r} does not fit a parameter of "
-                f"shape {shape}. Pass the groups that were found on this very model."
+                f"{where}: group {group.name!r} holds {piece}, which does not fit a parameter of "
+                f"shape {shape}. Were the groups found on another model?"
             )
 
 
@@ -193,14 +219,14 @@ def _obstacle(
     group: InvariantGroup,
     parameters: Mapping[str, nn.Parameter],
     treatment: Callable[[nn.Parameter], Hashable],
-    max_defect: float,
+    max_defect: float | None,
 ) -> str | None:
     """Why this group cannot carry its parameters, or None."""
     if group.kind != "scale":
         return f"group {group.name!r} is a rescaling symmetry, not an invariance"
-    if not group.proven:
+    if max_defect is not None and not group.proven:
         return f"nobody has proven group {group.name!r} (its defect is unknown)"
-    if not group.defect <= max_defect:
+    if max_defect is not None and not group.defect <= max_defect:
         return f"group {group.name!r} has a defect of {group.defect:.3g}, above {max_defect:g}"
     members = [parameters[name] for name in group.parameters]
     for name, member in zip(group.parameters, members, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.optim.arguments import as_groups
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["disjoint_groups", "overlaps"]
@@ -26,6 +27,7 @@ def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, .
     >>> [group.name for group in disjoint_groups([layer, writers])]
     ['embed + fc']
     """
+    groups = as_groups(groups, "disjoint_groups") if groups else ()
     left_out = overlaps(groups)
     return tuple(group for number, group in enumerate(groups) if number not in left_out)
 

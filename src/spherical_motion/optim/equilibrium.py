@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Unpack
 
@@ -19,12 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spherical_motion.errors import InvalidArgument, ModelError
+from spherical_motion.errors import InvalidArgument, ModelError, NoTheory, OutOfDomain
 from spherical_motion.invariance.sandbox import undisturbed
+from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.running_statistics import scale_buffers_, statistics_factors
-from spherical_motion.optim.state import scale_state_
+from spherical_motion.optim.scaling import scale_members_
+from spherical_motion.optim.settings import class_name
 from spherical_motion.theory import Given, equilibrium_norm
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
@@ -78,7 +81,8 @@ def scale_to_equilibrium(
     *,
     lr: float | None = None,
     example_inputs: Any = None,
-    max_defect: float = MAX_DEFECT,
+    powers: Mapping[str, int] | None = None,
+    max_defect: float | None = MAX_DEFECT,
     on_event: Callable[..., Any] | None = None,
     **given: Unpack[Given],
 ) -> EquilibriumStart:
@@ -91,29 +95,38 @@ def scale_to_equilibrium(
     The gradient will not stay what it is at the start; a factor 2 in its square is 19% of SGD's
     norm.
 
+    A group without weight decay has no equilibrium and is left as it is, as is one whose norm or
+    gradient is zero; both are in `EquilibriumStart.left`, and printed to stderr.
+
     Nothing is trained. Buffers, random generators and modes are as before. Gradients and state
-    that are there already are scaled along, as gradients at the new weights would be.
+    that are there already are scaled along, as gradients at the new weights would be. Whatever is
+    refused is refused before any weight has changed.
 
     Args:
         model: in the mode it trains in.
         optimizer: its param groups hold the settings to aim for.
-        groups: which groups, none sharing entries; as `find_groups` returns them.
+        groups: as `find_groups` returns them. Of those that share entries the largest is taken,
+            and the others are left out, which is printed.
         batches: what `loss` takes, one at a time; 10 are plenty, each is one forward and backward.
         loss: `loss(batch)` gives the scalar that training minimises, at the model's weights.
         lr: the learning rate to aim for instead of the current one: the highest of a schedule that
             warms up.
         example_inputs: one batch as for `find_groups`; if given, running statistics of norm layers
             follow, so that eval mode computes the same. At the very start they mean nothing yet.
-        max_defect: groups with a larger one, by their certificate or on these batches, are refused.
+        powers: by name of the state tensor, for optimizers whose state is not known, should there
+            be any already; see `optim.state.state_powers`.
+        max_defect: groups with a larger one, by their certificate or on these batches, are
+            refused; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factors=...)`; say `monitor.event`.
         **given: of `theory.equilibrium_norm`, known from elsewhere and used instead of what would
             be measured; Muon needs `correlation` and `update_sq`.
 
     Raises:
         InvalidArgument: a group that is not invariant or not stepped by this optimizer, no batch,
-            a loss that is not a scalar or not finite.
-        OutOfDomain: no equilibrium: lr or weight decay 0, or both too large.
-        NoTheory: an optimizer without a formula.
+            a loss that is not a scalar, not finite or not of the weights.
+        ModelError: a gradient that is not finite, or a defect on these batches.
+        OutOfDomain: no equilibrium: no group has weight decay, or lr × weight_decay is too large.
+        NoTheory: an optimizer without a formula, or state that is not known how to scale.
         AlreadyAttached: something steers this optimizer already.
 
     >>> from spherical_motion import find_groups
@@ -127,18 +140,39 @@ def scale_to_equilibrium(
     0.4
     """
     StepHooks.refuse_second(optimizer, _WHERE)
+    check_callable(_WHERE, "on_event", on_event, "on_event(kind, **data)")
+    if lr is not None and not float(number(_WHERE, "lr", lr)) > 0.0:
+        raise InvalidArgument(f"{_WHERE}(lr=...) must be > 0, got {lr}.")
     members = bind(model, groups, optimizer, where=_WHERE, max_defect=max_defect)
-    settings = [_settings(optimizer, members.owner(i), lr) for i in range(len(members))]
+    # By 1: a state that is refused is refused now, and nothing changes.
+    ones = torch.ones(len(members), dtype=torch.float64, device=members.device)
+    scale_members_(optimizer, members, ones, powers)
+    settings = _settings(optimizer, members, lr)
+    left = {
+        group.name: "left as it is: its weight decay is 0, so it has no equilibrium"
+        for group, hp in zip(members.groups, settings, strict=True)
+        if hp.weight_decay == 0.0
+    }
+    if len(left) == len(members):
+        raise OutOfDomain(
+            f"{_WHERE}: an equilibrium needs 0 < lr × weight_decay, and no group has any weight "
+            f"decay (first {members.names[0]!r}). Set weight_decay in the param groups that step "
+            "them."
+        )
     roots = any(hp.optimizer == "adam" and not hp.decoupled for hp in settings)
     with _as_it_was(model):
         seen = _measure(members, batches, loss, roots)
     before = members.norms().cpu().numpy()
+    _check_finite(members, before, seen)
     unit_grad_sq = seen.square * before**2
     lengths = before * np.sqrt(seen.square)
     defect = np.divide(np.abs(seen.along), lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    _check_defect(members, defect, max_defect, model)
-    after, left = before.copy(), {}
+    if max_defect is not None:
+        _check_defect(members, defect, max_defect, model)
+    after = before.copy()
     for i, group in enumerate(members.groups):
+        if group.name in left:
+            continue
         if not lengths[i] > 0.0:
             left[group.name] = "left as it is: its " + ("norm" if not before[i] else "gradient")
             left[group.name] += " is zero"
@@ -147,9 +181,10 @@ def scale_to_equilibrium(
         if roots:
             known["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
         known.update(given)
-        after[i] = equilibrium_norm(settings[i], **known)
+        after[i] = _norm(group, settings[i], known)
     result = EquilibriumStart(members.names, before, after, unit_grad_sq, defect, left)
-    _apply(model, optimizer, members, result.factors, example_inputs)
+    _apply(model, optimizer, members, result.factors, example_inputs, powers)
+    _say(left)
     if on_event is not None:
         on_event("rescaled", groups=list(members.names), factors=result.factors.tolist())
     return result
@@ -165,17 +200,48 @@ class _Seen:
 
 
 def _settings(
-    optimizer: torch.optim.Optimizer, param_group: dict[str, Any], lr: float | None
-) -> HyperParameters:
-    hp = HyperParameters.from_param_group(type(optimizer).__name__, param_group)
-    if lr is not None:
-        return dataclasses.replace(hp, lr=lr)
-    if hp.lr == 0.0:
-        raise InvalidArgument(
-            f"{_WHERE}: the learning rate is 0 now, where nothing is in equilibrium. Pass lr=..., "
-            "the highest rate of the schedule."
-        )
-    return hp
+    optimizer: torch.optim.Optimizer, members: Members, lr: float | None
+) -> list[HyperParameters]:
+    """What each group is aimed for; read once a param group, of which there are few."""
+    read: dict[int, HyperParameters] = {}
+    for i, name in enumerate(members.names):
+        param_group = members.owner(i)
+        if id(param_group) in read:
+            continue
+        hp = HyperParameters.from_param_group(class_name(optimizer), param_group)
+        rate, decay = float(param_group["lr"]), param_group.get("weight_decay")
+        if hp.lr != rate:  # what is outside its range is not told
+            raise InvalidArgument(
+                f"{_WHERE}: group {name!r} is stepped with a setting outside its range: "
+                f"lr={rate:g}, weight_decay={decay}, momentum={param_group.get('momentum')}, "
+                f"betas={param_group.get('betas')}. Mend it in the optimizer's param group."
+            )
+        if lr is None and rate == 0.0 and hp.weight_decay > 0.0:
+            raise InvalidArgument(
+                f"{_WHERE}: the learning rate is 0 now, where nothing is in equilibrium (group "
+                f"{name!r}). Pass lr=..., the highest rate of the schedule."
+            )
+        read[id(param_group)] = hp if lr is None else dataclasses.replace(hp, lr=float(lr))
+    return [read[id(members.owner(i))] for i in range(len(members))]
+
+
+def _norm(group: InvariantGroup, hp: HyperParameters, known: dict[str, Any]) -> float:
+    """`theory.equilibrium_norm`; where it refuses, the message names the group."""
+    try:
+        return equilibrium_norm(hp, **known)
+    except (InvalidArgument, NoTheory) as error:
+        raise type(error)(
+            f"{_WHERE}: group {group.name!r} at lr={hp.lr:g}, weight_decay={hp.weight_decay:g}: "
+            f"{error}"
+        ) from error
+
+
+def _say(left: Mapping[str, str]) -> None:
+    if not left:
+        return
+    shown = [f"{name!r} ({why})" for name, why in list(left.items())[:3]]
+    more = f", and {len(left) - 3} more" if len(left) > 3 else ""
+    print(f"spherical-motion: {_WHERE}: {'; '.join(shown)}{more}", file=sys.stderr)
 
 
 @contextmanager
@@ -223,6 +289,23 @@ def _measure(
     return _Seen((square / count).cpu().numpy(), (along / count).cpu().numpy(), root.cpu().numpy())
 
 
+def _check_finite(members: Members, norms: np.ndarray, seen: _Seen) -> None:
+    for what, values in (("norm", norms), ("gradient", seen.square), ("gradient", seen.along)):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            more = f" (and of {bad.size - 1} more)" if bad.size > 1 else ""
+            raise ModelError(
+                f"{_WHERE}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, "
+                f"got {values[bad[0]]} in its square, though the loss is finite. "
+                + (
+                    "The weights have diverged already."
+                    if what == "norm"
+                    else "Look for a root or a division at 0 in the model "
+                    "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
+                )
+            )
+
+
 def _check_loss(value: Any, batch: int) -> None:
     if not isinstance(value, Tensor):
         found = f"a {type(value).__name__}"
@@ -230,6 +313,11 @@ def _check_loss(value: Any, batch: int) -> None:
         found = f"shape {tuple(value.shape)}"
     elif not value.isfinite():
         found = f"{value.item()}"
+    elif not value.requires_grad:
+        raise InvalidArgument(
+            f"{_WHERE}(loss=...) must return a tensor that depends on the weights, got one "
+            f"without a graph on batch {batch}. Leave out .detach(), .item() and no_grad()."
+        )
     else:
         return
     raise InvalidArgument(
@@ -261,17 +349,13 @@ def _apply(
     members: Members,
     factors: np.ndarray,
     example_inputs: Any,
+    powers: Mapping[str, int] | None,
 ) -> None:
     if not all(math.isfinite(f) and f > 0.0 for f in factors.tolist()):
         raise InvalidArgument(f"{_WHERE}: a factor is not finite and > 0: {factors.tolist()}.")
+    statistics: Mapping[str, Tensor] = {}
     if example_inputs is not None:
         # Before the weights move: it compares the model with itself, rescaled.
-        found = statistics_factors(model, members.groups, factors.tolist(), example_inputs)
-        scale_buffers_(model, found)
-    members.scale_(torch.from_numpy(factors).to(members.device))
-    for own, factor in zip(members.pieces, factors.tolist(), strict=True):
-        if any(optimizer.state.get(piece.parameter) for piece in own):
-            scale_state_(optimizer, own, factor)
-        for piece in own:
-            if piece.parameter.grad is not None:
-                piece.of(piece.parameter.grad).mul_(1.0 / factor)
+        statistics = statistics_factors(model, members.groups, factors.tolist(), example_inputs)
+    scale_members_(optimizer, members, torch.from_numpy(factors).to(members.device), powers)
+    scale_buffers_(model, statistics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -12,20 +13,25 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
+from spherical_motion.optim.arguments import check_callable, check_state, number
 from spherical_motion.optim.coverage import invariant_param_groups
 from spherical_motion.optim.growing import Growth
 from spherical_motion.optim.hooks import StepHooks
-from spherical_motion.optim.members import MAX_DEFECT
+from spherical_motion.optim.members import MAX_DEFECT, Piece
 from spherical_motion.optim.running_statistics import (
     has_running_statistics,
     scale_buffers_,
     statistics_factors,
 )
-from spherical_motion.vocabulary.groups import InvariantGroup
+from spherical_motion.optim.scaling import scale_pieces_
+from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 
 __all__ = ["ExponentialSchedule"]
 
 _WHERE = "ExponentialSchedule"
+
+MARK = "decayed_lr"
+"""In a steered param group: the rate of the decayed run. Says that the others are not its own."""
 
 
 @dataclasses.dataclass
@@ -54,6 +60,15 @@ class ExponentialSchedule(LRScheduler):
     are divided by a power of two, their momentum multiplied by it and the running statistics of
     batch norms adapted: nothing overflows, and as nothing is rounded the run stays the same.
 
+    It ends in one of two ways. `return_to_weight_decay()` makes the decayed run out of it, and
+    `step()` goes on as the wrapped scheduler's. `close()` (or leaving a `with` block) leaves the
+    grown rates and the absent decay where they are, which are nobody's schedule: `step()` raises
+    from then on, and another ExponentialSchedule on them is refused. Only
+    `return_to_weight_decay()` leads on from there.
+
+    To resume, make optimizer and schedule as at the start, then load the model's, the optimizer's
+    and this one's state, in any order.
+
     What the equivalence does not survive: gradients clipped by norm or value (they are smaller
     here, by P), and the epsilon of norm layers, which counts less for longer weights.
 
@@ -70,13 +85,14 @@ class ExponentialSchedule(LRScheduler):
         largest: >= 2; weights are re-centred when they are this many times longer than those of
             the decayed run. Small enough by default for float16 activations. `math.inf` never
             does it, and raises when the rate leaves the weights' floating-point range.
-        max_defect: groups with a larger defect count as not invariant.
+        max_defect: groups with a larger defect count as not invariant; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factor=...)` when weights are
             re-centred, say with `monitor.event`.
 
     Raises:
         InvalidArgument: a scheduler of another optimizer; no param group to steer, or one that
-            mixes invariant parameters with others; dampening; a setting outside its range.
+            mixes invariant parameters with others; rates that an earlier one left behind;
+            dampening; a setting outside its range.
         NoTheory: an optimizer other than SGD, or nesterov.
         AlreadyAttached: something else steers this optimizer.
         OutOfDomain: decay so strong that α_t <= 0, also at a later step.
@@ -107,7 +123,7 @@ class ExponentialSchedule(LRScheduler):
         *,
         example_inputs: Any = None,
         largest: float = 16.0,
-        max_defect: float = MAX_DEFECT,
+        max_defect: float | None = MAX_DEFECT,
         on_event: Callable[..., Any] | None = None,
     ) -> None:
         # Not LRScheduler.__init__: that would take a step of its own and patch optimizer.step.
@@ -124,16 +140,23 @@ class ExponentialSchedule(LRScheduler):
                 f"{type(scheduler).__name__} attached to another one (or to none). Make it from "
                 "the same optimizer."
             )
-        if isinstance(largest, bool) or not largest >= 2.0:
+        if largest != math.inf and not number(_WHERE, "largest", largest) >= 2.0:
             raise InvalidArgument(f"{_WHERE}(largest=...) must be >= 2, got {largest}.")
+        self.largest = float(largest)
+        check_callable(_WHERE, "on_event", on_event, "on_event(kind, **data)")
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.largest, self.on_event = float(largest), on_event
+        self.on_event = on_event
+        self._closed = self._returned = False
         moved = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
         self._steered = [self._taken_over(index) for index in moved]
         self._names = {index: [group.name for group in own] for index, own in moved.items()}
         self._statistics = self._statistic_powers(moved, example_inputs)
-        for steered in self._steered:
-            self._tell(steered)
+        try:
+            for steered in self._steered:
+                self._tell(steered)
+        except Exception:
+            self._give_back()
+            raise
         self.base_lrs = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self._hooks = StepHooks(optimizer, _WHERE, self._before, self._after)
         self._note()
@@ -144,7 +167,25 @@ class ExponentialSchedule(LRScheduler):
         return [steered.growth.log_scale for steered in self._steered]
 
     def step(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Step the wrapped scheduler in the rates of the decayed run, then translate."""
+        """Step the wrapped scheduler in the rates of the decayed run, then translate.
+
+        After `return_to_weight_decay` the rates are those of the decayed run, and it only steps
+        the wrapped scheduler.
+
+        Raises:
+            InvalidArgument: after `close`.
+        """
+        if self._returned:
+            if self.scheduler is not None:
+                self.scheduler.step(*args, **kwargs)
+            self._note()
+            return
+        if self._closed:
+            raise InvalidArgument(
+                f"{_WHERE}.step() was called after close(): growth is no longer followed, so the "
+                "next rate is not known. Call return_to_weight_decay() to go on with weight "
+                "decay, or do not close before the end."
+            )
         if self.scheduler is not None:
             with _Decayed(self):
                 self.scheduler.step(*args, **kwargs)
@@ -157,41 +198,65 @@ class ExponentialSchedule(LRScheduler):
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def return_to_weight_decay(self) -> None:
-        """Turn weights, momentum and settings into those of the decayed run, and let go.
+        """Turn weights, gradients, momentum and settings into those of the decayed run; let go.
 
-        The exact way back, w = w̃/P and v = Pṽ + cw: what follows is the decayed run. The wrapped
-        scheduler goes on by itself.
+        The exact way back, w = w̃/P, g = Pg̃ and v = Pṽ + cw, at any place between two steps: what
+        follows is the decayed run. Go on stepping this schedule or the wrapped scheduler, as you
+        like. Repeating it does nothing. Steps taken since a `close` count as steps without decay.
+
+        Raises:
+            NoTheory: state beside the momentum, whose scale is not known; nothing was changed.
         """
-        with torch.no_grad():
-            for steered in self._steered:
-                scale, held = steered.growth.scale, steered.growth.held
+        if self._returned:
+            return
+        # By 1 first: what would be refused in one of them is refused before any has changed.
+        for steered in self._steered:
+            scale_pieces_(self.optimizer, self._pieces(steered), 1.0)
+        for steered in self._steered:
+            scale, held = steered.growth.scale, steered.growth.held
+            self._scale(steered, 1.0 / scale)
+            with torch.no_grad():
                 for parameter in self._parameters(steered):
-                    parameter.div_(scale)
                     buffer = self.optimizer.state[parameter].get("momentum_buffer")
                     if buffer is not None:
-                        buffer.mul_(scale).add_(parameter, alpha=held)
-                self._scale_statistics(steered, 1.0 / scale)
-                group = self.optimizer.param_groups[steered.index]
-                group["lr"], group["weight_decay"] = steered.lr, steered.weight_decay
-        self._hooks.remove()
+                        buffer.add_(parameter, alpha=held)
+        self._let_go()
 
     def close(self) -> None:
-        """Let go: the hooks come off, and weights, rates and the absent decay stay as they are."""
+        """Let go: the hooks come off, and weights, rates and the absent decay stay as they are.
+
+        `step` raises from then on; see the class. Repeating it does nothing.
+        """
+        self._closed = True
         self._hooks.remove()
+
+    def __enter__(self) -> ExponentialSchedule:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on, the wrapped scheduler's state included; plain numbers."""
         return {
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "steered": [dataclasses.asdict(steered) for steered in self._steered],
+            "returned": self._returned,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; load the model's and the optimizer's state too.
 
         Raises:
-            InvalidArgument: it comes from an optimizer with other param groups.
+            InvalidArgument: it comes from an optimizer with other param groups, or from a run with
+                a scheduler where this has none (or the reverse); or this one has let go.
         """
+        check_state(_WHERE, state_dict, ("scheduler", "steered"))
         stored = state_dict["steered"]
         indices, own = [s["index"] for s in stored], [s.index for s in self._steered]
         if indices != own:
@@ -200,15 +265,53 @@ class ExponentialSchedule(LRScheduler):
                 f"groups {own}, got one that steered {indices}. Build the optimizer with the same "
                 "split_param_groups."
             )
+        if (state_dict["scheduler"] is None) != (self.scheduler is None):
+            raise InvalidArgument(
+                f"{_WHERE}.load_state_dict expects the state of a run "
+                f"{'without' if self.scheduler is None else 'with'} a scheduler, got one "
+                f"{'without' if self.scheduler is not None else 'with'}. Make it with the same "
+                "kind of scheduler."
+            )
+        if self._closed or self._returned:
+            raise InvalidArgument(
+                f"{_WHERE}.load_state_dict: this schedule has let go of its optimizer. Make a new "
+                "one, and load into that."
+            )
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state_dict["scheduler"])
         self._steered = [_Steered(**{**s, "growth": Growth(**s["growth"])}) for s in stored]
+        if state_dict.get("returned", False):
+            # Its rates are the optimizer's own again, which the optimizer's state brings; if that
+            # is loaded already they are there.
+            self._let_go()
+            return
         for steered in self._steered:
             self._tell(steered)
         self._note()
 
+    def _let_go(self) -> None:
+        """Hooks off, and the settings of the decayed run in the param groups."""
+        self._hooks.remove()
+        self._returned = True
+        self._give_back()
+        self._note()
+
+    def _give_back(self) -> None:
+        for steered in self._steered:
+            group = self.optimizer.param_groups[steered.index]
+            if group.pop(MARK, None) is not None:
+                group["lr"], group["weight_decay"] = steered.lr, steered.weight_decay
+
     def _taken_over(self, index: int) -> _Steered:
         group = self.optimizer.param_groups[index]
+        if MARK in group:
+            raise InvalidArgument(
+                f"{_WHERE}: param_groups[{index}] holds the rate {group['lr']:g} and the absent "
+                f"decay of an earlier {_WHERE} (its run with decay would be at lr "
+                f"{group[MARK]:g}), and grown from there they would be nobody's. Call "
+                "return_to_weight_decay() of the earlier one first; to resume, make this one "
+                "before optimizer.load_state_dict, and load its own state too."
+            )
         if isinstance(group["lr"], torch.Tensor):
             raise InvalidArgument(
                 f"{_WHERE}: param_groups[{index}]['lr'] must be a float, got a tensor. The "
@@ -237,6 +340,13 @@ class ExponentialSchedule(LRScheduler):
     def _parameters(self, steered: _Steered) -> list[nn.Parameter]:
         # By index: load_state_dict replaces the dicts of param_groups.
         return self.optimizer.param_groups[steered.index]["params"]
+
+    def _pieces(self, steered: _Steered) -> list[Piece]:
+        return [
+            Piece(p, Slice(name, 0, 0, len(torch.atleast_1d(p))), None, name)
+            for i, p in enumerate(self._parameters(steered))
+            for name in [f"param_groups[{steered.index}]['params'][{i}]"]
+        ]
 
     def _settings(self, steered: _Steered) -> tuple[float, float, float]:
         group = self.optimizer.param_groups[steered.index]
@@ -272,6 +382,7 @@ class ExponentialSchedule(LRScheduler):
                 )
             )
         group["lr"], group["weight_decay"], steered.told = rate, 0.0, rate
+        group[MARK] = steered.lr
 
     def _before(self) -> None:
         for steered in self._steered:
@@ -304,20 +415,17 @@ class ExponentialSchedule(LRScheduler):
             if skipped:
                 self._catch_up(skipped, before, steered.growth)
 
-    @torch.no_grad()
     def _recentre(self, steered: _Steered, bits: int) -> None:
         factor = 2.0**-bits
-        for parameter in self._parameters(steered):
-            parameter.mul_(factor)
-            buffer = self.optimizer.state[parameter].get("momentum_buffer")
-            # The gradient about to be used was taken at the longer weights.
-            for tensor in (buffer, parameter.grad):
-                if tensor is not None:
-                    tensor.mul_(1.0 / factor)
-        self._scale_statistics(steered, factor)
+        self._scale(steered, factor)
         steered.growth = steered.growth.recentred(bits)
         if self.on_event is not None:
             self.on_event("rescaled", groups=self._names[steered.index], factor=factor)
+
+    def _scale(self, steered: _Steered, factor: float) -> None:
+        """Weights × factor, and what was gathered at them; a pending gradient too."""
+        scale_pieces_(self.optimizer, self._pieces(steered), factor)
+        self._scale_statistics(steered, factor)
 
     @torch.no_grad()
     def _catch_up(self, skipped: list[nn.Parameter], before: Growth, after: Growth) -> None:

@@ -29,6 +29,7 @@ class StepHooks:
         owner: class name of what acts, for messages.
         before: run before each step, and before earlier hooks.
         after: run after each step, and before earlier hooks; None for no hook.
+        loaded: run after `optimizer.load_state_dict`; None for no hook.
 
     Attributes:
         has_closure: whether the step that is being taken was given a closure.
@@ -43,6 +44,7 @@ class StepHooks:
         owner: str,
         before: Callable[[], None],
         after: Callable[[], None] | None = None,
+        loaded: Callable[[], None] | None = None,
     ) -> None:
         self.refuse_second(optimizer, owner)
         self._optimizer = weakref.ref(optimizer)
@@ -54,6 +56,8 @@ class StepHooks:
             before()
 
         self._handles = [_first(optimizer.register_step_pre_hook(hook))]
+        if loaded is not None:
+            self._handles.append(optimizer.register_load_state_dict_post_hook(lambda _: loaded()))
         if after is not None:
             self._handles.append(_first(optimizer.register_step_post_hook(lambda *_: after())))
         _attached[optimizer] = owner
@@ -71,6 +75,11 @@ class StepHooks:
                 f"{owner}: a {_attached[optimizer]} acts on this {type(optimizer).__name__} "
                 "already, and two would undo each other's work. Close that one first: .close()."
             )
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are still on."""
+        return bool(self._handles)
 
     def remove(self) -> None:
         """Take the hooks off; may be repeated."""

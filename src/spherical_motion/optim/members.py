@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.arguments import as_groups, check_max_defect
 from spherical_motion.optim.disjoint import overlaps
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names
 
@@ -226,8 +227,8 @@ def bind(
 
     Args:
         model: the model whose parameters the groups name; a compiled or wrapped one will do.
-        groups: groups of kind "scale". Of those that share entries only the largest is taken (see
-            `disjoint_groups`), which is printed.
+        groups: groups of kind "scale", or an `Inspection` that holds them. Of those that
+            share entries only the largest is taken (see `disjoint_groups`), which is printed.
         optimizers: who steps them, one or several. Left out, nothing is said about settings.
         where: the caller's name, for messages.
         max_defect: largest defect allowed; None takes groups as they are, unproven ones too.
@@ -238,17 +239,14 @@ def bind(
             model does not have, one tensor under two names, a parameter no optimizer steps (or
             several do), members of one group stepped with different settings.
     """
-    if isinstance(groups, InvariantGroup) or not groups:
-        raise InvalidArgument(
-            f"{where}(groups=...) expects at least one group in a sequence, got {groups!r}. "
-            "smd.find_groups(model, example_inputs) finds a model's groups."
-        )
+    groups = as_groups(groups, where)
+    check_max_defect(where, max_defect)
     for group in groups:
         _check_invariant(group, where, max_defect)
+    stepped = _stepped(optimizers, where)
     groups = _told_disjoint(groups, where)
     named = dict(model.named_parameters(remove_duplicate=False))
     full = bare_names(named)
-    stepped = _stepped(optimizers)
     cuts: dict[int, _Cut] = {}
     pieces: list[list[Piece]] = []
     for number, group in enumerate(groups):
@@ -375,12 +373,20 @@ def _check_invariant(group: InvariantGroup, where: str, max_defect: float | None
         )
 
 
-def _stepped(optimizers: Optimizers | None) -> _Stepped | None:
+def _stepped(optimizers: Optimizers | None, where: str) -> _Stepped | None:
     """Which param groups step a parameter, by its id."""
     if optimizers is None:
         return None
     found: _Stepped = {}
-    several = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers
+    several: Any = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers
+    if isinstance(several, str) or not isinstance(several, Sequence):
+        several = [several]
+    for optimizer in several:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise InvalidArgument(
+                f"{where}: expected a torch.optim.Optimizer or a sequence of them, got "
+                f"{optimizer!r}. A scheduler or wrapper holds it as `.optimizer`."
+            )
     for optimizer in several:
         for number, param_group in enumerate(optimizer.param_groups):
             for parameter in param_group["params"]:

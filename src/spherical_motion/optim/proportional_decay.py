@@ -15,20 +15,77 @@ others keep the decay they had.
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import sys
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.arguments import check_state, number
 from spherical_motion.optim.coverage import invariant_param_groups
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.members import MAX_DEFECT
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["ProportionalDecay"]
+
+_WHERE = "ProportionalDecay"
+
+DECAY, PEAK = "initial_weight_decay", "decay_lr_max"
+"""In a steered param group: the decay at the highest rate, and that rate. As `initial_lr` is for a
+scheduler: the group's own decay is that of the moment, and a checkpoint has no other."""
+
+PATIENCE = 100
+"""Steps after which a rate that has been nowhere near the assumed peak is spoken of."""
+
+
+@dataclasses.dataclass
+class _Base:
+    """What one param group was set to.
+
+    Attributes:
+        weight_decay: at the highest rate.
+        peak: the highest rate.
+        given: whether the caller said so.
+        watched: whether it was read off the param group, and nothing has been said about it yet.
+        steps: taken so far.
+        seen: the highest rate among them.
+        last: the step at which that was reached.
+        group: the param group that is marked with it; loading puts another in its place.
+    """
+
+    weight_decay: float
+    peak: float
+    given: bool = False
+    watched: bool = False
+    steps: int = 0
+    seen: float = 0.0
+    last: int = 0
+    group: dict[str, Any] | None = None
+
+    def doubt(self, lr: float) -> str | None:
+        """Why the assumed peak cannot be right, in view of the rate of this step; or None."""
+        self.steps += 1
+        if lr > self.seen:
+            self.seen, self.last = lr, self.steps
+        if lr > self.peak * (1.0 + 1e-6):
+            return f"the rate is {lr:.3g} at step {self.steps}"
+        if self.steps < PATIENCE:
+            return None
+        # A warm-up is on its way; one that starts this low would take 100,000 steps.
+        if self.seen < 1e-3 * self.peak:
+            return f"in {self.steps} steps the rate never was above {self.seen:.3g}"
+        if self.seen >= 0.5 * self.peak:
+            return None
+        if lr < 0.9 * self.seen:
+            return f"the rate is falling and never was above {self.seen:.3g}"
+        if self.steps - self.last >= 10 * PATIENCE:
+            return f"the rate has not been above {self.seen:.3g} for {10 * PATIENCE} steps"
+        return None
 
 
 class ProportionalDecay:
@@ -39,17 +96,29 @@ class ProportionalDecay:
     `param_group["weight_decay"]`. It removes the drift of the norm that a schedule causes, not the
     approach from the start: `scale_to_equilibrium` does that.
 
+    Param groups without weight decay are left as they are, which is printed to stderr.
+
+    The highest rate has to be known, and a rate written by hand or by LambdaLR does not tell it:
+    at a base rate of 1.0, as with Noam's formula, the decay would be next to nothing. Pass
+    `lr_max` then. Where it was left out and the rate goes past the one that was read off, falls
+    or stays without having been near it, or is less than a thousandth of it after 100 steps, that
+    is printed, once.
+
+    To resume, load the optimizer's state; what is needed lies in its param groups
+    ("initial_weight_decay", "decay_lr_max"), and this object may be made before or after.
+
     Args:
         model: whose parameters `groups` names.
         optimizer: with invariant parameters in param groups of their own (`split_param_groups`).
         groups: as `find_groups` returns them.
         lr_max: the highest rate of the schedule, at which the decay is the one that was set. Left
-            out, it is read off each param group: "max_lr" if OneCycleLR or CyclicLR wrote it, else
-            the larger of "initial_lr" and "lr".
-        max_defect: groups with a larger defect count as not invariant.
+            out, it is read off each param group: "decay_lr_max" of an earlier one, "max_lr" if
+            OneCycleLR or CyclicLR wrote it, else the larger of "initial_lr" and "lr". A scheduler
+            made after this object, before the first step, is seen too.
+        max_defect: groups with a larger defect count as not invariant; None takes all.
 
     Raises:
-        InvalidArgument: no invariant param group, one that mixes, one without weight decay, or an
+        InvalidArgument: no invariant param group, one that mixes, none with weight decay, or an
             lr_max that is not > 0.
         AlreadyAttached: something else steers this optimizer.
 
@@ -73,65 +142,143 @@ class ProportionalDecay:
         groups: Sequence[InvariantGroup],
         *,
         lr_max: float | None = None,
-        max_defect: float = MAX_DEFECT,
+        max_defect: float | None = MAX_DEFECT,
     ) -> None:
-        where = "ProportionalDecay"
-        StepHooks.refuse_second(optimizer, where)
-        if lr_max is not None and not (math.isfinite(lr_max) and lr_max > 0):
-            raise InvalidArgument(f"{where}(lr_max=...) must be finite and > 0, got {lr_max}.")
+        StepHooks.refuse_second(optimizer, _WHERE)
+        if lr_max is not None and not float(number(_WHERE, "lr_max", lr_max)) > 0.0:
+            raise InvalidArgument(f"{_WHERE}(lr_max=...) must be finite and > 0, got {lr_max}.")
         self._optimizer = optimizer
-        self._base: dict[int, tuple[float, float]] = {}
-        for index in invariant_param_groups(model, optimizer, groups, max_defect, where):
+        self._base: dict[int, _Base] = {}
+        without = {}
+        for index in invariant_param_groups(model, optimizer, groups, max_defect, _WHERE):
             group = optimizer.param_groups[index]
-            peak = _peak(group) if lr_max is None else float(lr_max)
-            if not (group.get("weight_decay") or 0.0) > 0.0:
-                raise InvalidArgument(
-                    f"{where}: param_groups[{index}]['weight_decay'] must be > 0, got "
-                    f"{group.get('weight_decay')}: there is no decay to vary. Set the decay that "
-                    "is to hold at the highest learning rate."
-                )
-            if not peak > 0.0:
-                raise InvalidArgument(
-                    f"{where}: the learning rate of param_groups[{index}] is 0 and so is its "
-                    "initial_lr. Pass lr_max=..., the highest rate of the schedule."
-                )
-            self._base[index] = (float(group["weight_decay"]), peak)
-        self._hooks = StepHooks(optimizer, where, self._before)
+            weight_decay = float(group.get(DECAY, group.get("weight_decay")) or 0.0)
+            if weight_decay > 0.0:
+                self._base[index] = _base(group, index, weight_decay, lr_max)
+            else:
+                without[index] = weight_decay
+        if not self._base:
+            index, weight_decay = next(iter(without.items()))
+            raise InvalidArgument(
+                f"{_WHERE}: param_groups[{index}]['weight_decay'] must be > 0, got "
+                f"{weight_decay:g}: there is no decay to vary, nor in any other invariant param "
+                "group. Set the decay that is to hold at the highest learning rate."
+            )
+        if without:
+            print(
+                f"spherical-motion: {_WHERE}: no weight decay to vary in param_groups "
+                f"{[*without]}, which stay as they are",
+                file=sys.stderr,
+            )
+        self._mark()
+        self._hooks = StepHooks(optimizer, _WHERE, self._before)
 
     def close(self) -> None:
         """Put the weight decays back as they were, and take the hook off; may be repeated."""
-        for index, (weight_decay, _) in self._base.items():
-            self._optimizer.param_groups[index]["weight_decay"] = weight_decay
+        for index, base in self._base.items():
+            group = self._optimizer.param_groups[index]
+            group["weight_decay"] = base.weight_decay
+            group.pop(DECAY, None)
+            group.pop(PEAK, None)
         self._base = {}
         self._hooks.remove()
 
+    def __enter__(self) -> ProportionalDecay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def state_dict(self) -> dict[str, Any]:
-        """The decays and highest rates, by param group: what an optimizer's state does not hold."""
-        return {"base": {index: list(pair) for index, pair in self._base.items()}}
+        """The decays and highest rates, by param group; plain numbers.
+
+        The optimizer's state has them too, unless this object is made with other settings.
+        """
+        return {"base": {i: [base.weight_decay, base.peak] for i, base in self._base.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the decays and highest rates of an earlier run.
 
         Raises:
-            InvalidArgument: it comes from an optimizer with other param groups.
+            InvalidArgument: it comes from an optimizer with other param groups; after `close`.
         """
+        check_state(_WHERE, state_dict, ["base"])
+        if not self._base:
+            raise InvalidArgument(
+                f"{_WHERE}.load_state_dict: this one was closed and has let go of its optimizer. "
+                "Make a new one, and load into that."
+            )
         stored = {int(k): (float(v[0]), float(v[1])) for k, v in state_dict["base"].items()}
         if stored.keys() != self._base.keys():
             raise InvalidArgument(
-                "ProportionalDecay.load_state_dict expects the state of a run with the invariant "
+                f"{_WHERE}.load_state_dict expects the state of a run with the invariant "
                 f"param groups {[*self._base]}, got {[*stored]}. Build the optimizer with the same "
                 "split_param_groups."
             )
-        self._base = stored
+        self._base = {i: _Base(*pair) for i, pair in stored.items()}
+        self._mark()
+
+    def _mark(self) -> None:
+        for index, base in self._base.items():
+            group = self._optimizer.param_groups[index]
+            group[DECAY], group[PEAK] = base.weight_decay, base.peak
+            base.group = group
+
+    def _follow(self, group: dict[str, Any], base: _Base) -> None:
+        """Where an optimizer's state has been loaded, go on with what that brings."""
+        if group is base.group:
+            return
+        base.weight_decay = float(group.get(DECAY, base.weight_decay))
+        if not base.given:
+            base.peak = float(group.get(PEAK, base.peak))
+        base.group, base.watched = group, False
+        group[DECAY], group[PEAK] = base.weight_decay, base.peak
 
     def _before(self) -> None:
-        for index, (weight_decay, peak) in self._base.items():
+        for index, base in self._base.items():
             group = self._optimizer.param_groups[index]
+            self._follow(group, base)
+            if base.watched and base.steps == 0:
+                group[PEAK] = base.peak = _peak(group, base.peak)
+            lr = group["lr"]
             # A rate that is a tensor stays one: nothing waits for the device here.
-            group["weight_decay"] = weight_decay * (group["lr"] / peak)
+            group["weight_decay"] = base.weight_decay * (lr / base.peak)
+            if isinstance(lr, torch.Tensor) and not lr.is_cpu:
+                base.watched = False
+            if base.watched:
+                why = base.doubt(float(lr))
+                if why is not None:
+                    base.watched = False
+                    print(
+                        f"spherical-motion: {_WHERE} takes {base.peak:g} for the highest rate of "
+                        f"param_groups[{index}], but {why}, so the decay is "
+                        f"{float(group['weight_decay']):.3g} where {base.weight_decay:g} was set. "
+                        "Pass lr_max=..., the highest rate of the schedule.",
+                        file=sys.stderr,
+                    )
 
 
-def _peak(group: dict[str, Any]) -> float:
+def _base(group: dict[str, Any], index: int, weight_decay: float, lr_max: float | None) -> _Base:
+    if lr_max is not None:
+        return _Base(weight_decay, float(lr_max), given=True)
+    if PEAK in group:
+        return _Base(weight_decay, float(group[PEAK]))
+    peak = _peak(group, float(group["lr"]))
+    if not peak > 0.0:
+        raise InvalidArgument(
+            f"{_WHERE}: the learning rate of param_groups[{index}] is 0 and so is its "
+            "initial_lr. Pass lr_max=..., the highest rate of the schedule."
+        )
+    return _Base(weight_decay, peak, watched=True)
+
+
+def _peak(group: dict[str, Any], lr: float) -> float:
+    """The highest rate, as far as the param group tells; `lr` is one that it has had."""
     if "max_lr" in group:
         return float(group["max_lr"])
-    return max(float(group.get("initial_lr", 0.0)), float(group["lr"]))
+    return max(float(group.get("initial_lr", 0.0)), lr)

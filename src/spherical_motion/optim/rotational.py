@@ -7,6 +7,7 @@ and prescribing the angle skips the transient: every layer is in equilibrium fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
+from spherical_motion.optim.arguments import check_callable, check_state, number
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.rotation import LOST, TorchRotation
 from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
 from spherical_motion.optim.settings import SettingsWatch
-from spherical_motion.theory import equilibrium_angle
+from spherical_motion.theory import Family, equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
 __all__ = ["Rotational"]
@@ -60,14 +62,15 @@ class Rotational:
     Args:
         model: names the parameters.
         optimizer: whose steps are turned.
-        groups: what to turn, from `find_groups`, by layer or by filter.
+        groups: what to turn, from `find_groups`, by layer or by filter; or an `Inspection`.
         correlation: c = 1 + 2Σρ_k of its steps, for Muon and other optimizers with decoupled decay.
-        angle: `angle(settings, group)` in radians, used instead of the closed form.
+        angle: `angle(settings, group)` in radians, in [0, π), used instead of the closed form.
         max_defect: largest |<w, g>|/(‖w‖‖g‖) of a group that is accepted; None for any.
 
     Raises:
         InvalidArgument: see the message; nothing was attached.
-        NoTheory: no closed form for this optimizer; pass `correlation` or `angle`.
+        NoTheory: no angle follows from this optimizer's settings alone; pass
+            `correlation` or `angle`.
         OutOfDomain: no equilibrium at these settings, here or, under a schedule, at a step.
         AlreadyAttached: the optimizer is rotated or rescaled already.
 
@@ -106,20 +109,26 @@ class Rotational:
                     f"{rows.parameter.dtype}, in which a small rotation is lost to rounding. Keep "
                     "float32 weights and use torch.autocast."
                 )
+        check_callable(name, "angle", angle, "angle(settings, group)")
+        if correlation is not None:
+            number(name, "correlation", correlation)
+            if angle is not None:
+                raise InvalidArgument(f"{name} takes correlation=... or angle=..., not both.")
         self._correlation, self._angle = correlation, angle
+        self._name = type(optimizer).__name__
         self._watch = SettingsWatch(optimizer, self.members, name)
-        for hp in self._watch.settings():
-            self._check(hp)
+        for index, hp in enumerate(self._watch.settings()):
+            self._check(index, hp)
         self._before: list[Tensor] = []
         self._places: list[Any] = []
-        self._armed = self._told = False
+        self._armed = self._told = self._stale = self._own_radii = False
         self._optimizer = optimizer
-        number = {
+        numbers = {
             id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
         }
-        self._owners = [number[id(p)] for p in self.members.parameters]
+        self._owners = [numbers[id(p)] for p in self.members.parameters]
         self._lay_out(self.members.norms())
-        self._hooks = StepHooks(optimizer, name, self._take, self._turn)
+        self._hooks = StepHooks(optimizer, name, self._take, self._turn, self._was_loaded)
 
     def angles(self) -> dict[str, float]:
         """The angle by which each group was last told to turn, radians, by its name.
@@ -148,7 +157,11 @@ class Rotational:
         return f"<Rotational of {len(self.members)} groups>"
 
     def state_dict(self) -> dict[str, Any]:
-        """The radii; model and optimizer are saved by themselves."""
+        """The radii; model and optimizer are saved by themselves.
+
+        Without it, after `optimizer.load_state_dict` the radii are those of the weights at the
+        next step.
+        """
         return {"names": list(self.members.names), "radius": self._radius.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -157,6 +170,7 @@ class Rotational:
         Raises:
             InvalidArgument: it was taken with other groups.
         """
+        check_state("Rotational", state, ("names", "radius"))
         if list(state["names"]) != list(self.members.names):
             raise InvalidArgument(
                 f"Rotational.load_state_dict: expected the radii of {len(self.members)} groups "
@@ -164,31 +178,66 @@ class Rotational:
                 f"{list(state['names'])[:3]}... Use the groups it was saved with."
             )
         self._radius.copy_(state["radius"])
+        self._own_radii, self._stale = True, False
 
-    def _check(self, hp: HyperParameters) -> None:
-        """Raise unless Δ* is known; a learning rate of 0 is a warm-up's."""
+    def _was_loaded(self) -> None:
+        """The optimizer was loaded, so the weights are, or will be before the next step."""
+        self._stale = not self._own_radii
+
+    def _check(self, index: int, hp: HyperParameters) -> None:
+        """Raise unless Δ* is known for every group; a learning rate of 0 is a warm-up's."""
+        own = [self.members.groups[i] for i in self._watch.groups_of[index]]
         if self._angle is None and hp.weight_decay == 0.0:
+            names = ", ".join(repr(group.name) for group in own[:3])
             raise InvalidArgument(
                 "Rotational: weight_decay must be > 0 in every param group that steps a group, got "
-                f"0 for {hp.optimizer} at lr={hp.lr:g}: without decay there is no equilibrium and "
-                "no angle to turn by. Give the optimizer the weight decay you would train with "
-                "(its pull itself has no effect here), leave those groups out, or pass "
-                "angle=callable(settings, group)."
+                f"0 for {hp.optimizer} at lr={hp.lr:g}, which steps {names}"
+                f"{', ...' if len(own) > 3 else ''} ({len(own)} of {len(self.members)}): without "
+                "decay there is no equilibrium and no angle to turn by. Give the optimizer the "
+                "weight decay you would train with (its pull itself has no effect here), leave "
+                "those groups out, or pass angle=callable(settings, group)."
             )
-        for group in self.members.groups[:1]:
+        if self._correlation is not None and _follows_from_settings(hp):
+            raise InvalidArgument(
+                f"Rotational(correlation=...) is of no use for {self._name}: the angle follows "
+                "from its settings. Leave it out."
+            )
+        for group in own if self._angle is not None else own[:1]:
             self._target(hp, group)
 
     def _target(self, hp: HyperParameters, group: InvariantGroup) -> float:
         if self._angle is not None:
-            return float(self._angle(hp, group))
+            return self._own_angle(hp, group)
         if hp.lr == 0.0 or hp.weight_decay == 0.0:
             return 0.0  # the limit; and nothing moves
         try:
             return equilibrium_angle(hp, correlation=self._correlation)
+        except OutOfDomain:
+            raise
         except NoTheory as error:
             raise NoTheory(
-                f"Rotational: {error} Or pass angle=callable(settings, group)."
+                f"Rotational, {self._name}: {error} Or pass angle=callable(settings, group)."
             ) from None
+        except InvalidArgument:
+            raise NoTheory(
+                f"Rotational, {self._name}: its equilibrium angle follows from more than the "
+                f"settings ({family_of(hp).value}: it takes the size of each group's gradient). "
+                "Use torch.optim.AdamW, or pass angle=callable(settings, group)."
+            ) from None
+
+    def _own_angle(self, hp: HyperParameters, group: InvariantGroup) -> float:
+        assert self._angle is not None
+        value = self._angle(hp, group)
+        try:
+            angle = float(value)
+        except (TypeError, ValueError):
+            angle = math.nan
+        if not 0.0 <= angle < math.pi:
+            raise OutOfDomain(
+                f"Rotational(angle=...) must return radians in [0, π), got {value!r} for group "
+                f"{group.name!r} at lr={hp.lr:g}, weight_decay={hp.weight_decay:g}."
+            )
+        return angle
 
     def _lay_out(self, radius: Tensor) -> None:
         """Take the memory, for weights that lie as they do now; again after they were moved."""
@@ -215,6 +264,9 @@ class Rotational:
         if self._where() != self._places:
             self._rotate.close()
             self._lay_out(self._radius)
+        if self._stale:
+            self._radius.copy_(self.members.norms())
+            self._stale = False
         self._armed = True
         self._told = isinstance(self._rotate, CpuRotation) and self._step_can_be_read()
         if self._told:
@@ -269,3 +321,10 @@ class Rotational:
             self._rotate(buffers, self._angles, self._radius, factors)
         else:
             self._rotate(self._before, self._angles, self._radius)
+
+
+def _follows_from_settings(hp: HyperParameters) -> bool:
+    try:
+        return family_of(hp) is not Family.ANY_DECOUPLED
+    except NoTheory:
+        return False

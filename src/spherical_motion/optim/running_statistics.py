@@ -6,24 +6,27 @@ times c a running mean must become c times, a running variance c² times, for ju
 that the rescaled weights feed. A bias that is added in between has no gradient and belongs to no
 group, but it is in the running mean: only what is above it follows.
 
-Which ones is not read off names or types of layers, it is measured: the model runs on example
-inputs, away from its own weights, with the factors f, with f² and without. Buffers that a training
-forward updates are started at zero each time, so that each ends as (momentum) × (a statistic of
-this batch). Of the three values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b follow p and b: the
-statistic becomes p·(s - b) + b.
+Which ones is measured, whatever buffers and layers are called or are made of: the model runs on
+example inputs, away from its own weights, with the factors f, with f² and without. Buffers that a
+training forward updates are started at zero each time, so that each ends as (momentum) × (a
+statistic of this batch). Of the three values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b follow
+p and b: the statistic becomes p·(s - b) + b.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from spherical_motion.errors import ModelError
+from spherical_motion.errors import InvalidArgument, ModelError
 from spherical_motion.invariance.calling import (
     float_outputs,
     model_failure,
@@ -39,6 +42,7 @@ from spherical_motion.invariance.norms import NORMS, with_eps
 from spherical_motion.invariance.precision import precision_of
 from spherical_motion.invariance.probe import Prober
 from spherical_motion.invariance.sandbox import undisturbed
+from spherical_motion.optim.arguments import as_groups
 from spherical_motion.vocabulary.groups import InvariantGroup, bare_names
 
 __all__ = [
@@ -67,14 +71,17 @@ SEED = 0
 
 
 def has_running_statistics(model: nn.Module) -> bool:
-    """Whether the model has buffers that look like running averages of a norm layer.
+    """Whether the model may keep running statistics: whether it has any buffer of real numbers.
+
+    A buffer may be called anything, so that which of them are statistics, if any, takes a forward
+    to tell (`statistics_following`).
 
     >>> has_running_statistics(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     True
     >>> has_running_statistics(nn.LayerNorm(2))
     False
     """
-    return any(b.is_floating_point() and "running" in n for n, b in model.named_buffers())
+    return any(b.is_floating_point() for b in model.buffers())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -149,13 +156,14 @@ def statistics_following(
     prober = Prober(model, example_inputs, precision_of(DTYPE))
     start = {name: widened(b, DTYPE) for name, b in inner.named_buffers()}
     moved = {name: b.clone() for name, b in start.items()}
-    _run(inner, prober.perturbed(SEED), moved, example_inputs, train=True)
+    noisy = prober.perturbed(SEED)
+    _run(inner, noisy, moved, example_inputs, train=True)
     running = [
         name
         for name, before in start.items()
         if before.is_floating_point() and not torch.equal(before, moved[name])
     ]
-    points = [prober.perturbed(SEED) for _ in range(3)]
+    points = [{name: leaf.clone() for name, leaf in noisy.items()} for _ in range(3)]
     for power, weights in enumerate(points):
         _scale(weights, groups, [factor**power for factor in factors])
     taken = [_taken(inner, weights, running, start, example_inputs) for weights in points]
@@ -228,7 +236,13 @@ def rescale_statistics_(
     """Let the running statistics follow, once, when group i is multiplied by `factors[i]`.
 
     May be called before or after the weights are; see `statistics_following`.
+
+    Raises:
+        InvalidArgument: not one factor > 0 for each group.
+        ModelError: as `statistics_following`.
     """
+    groups = as_groups(groups, "rescale_statistics_")
+    factors = _checked_factors(factors, len(groups))
     found = statistics_following(model, groups, factors, example_inputs)
     shifts = {}
     if found.shifted:
@@ -237,15 +251,36 @@ def rescale_statistics_(
     scale_buffers_(model, found.factors, shifts)
 
 
+def _checked_factors(factors: Any, count: int) -> list[float]:
+    try:
+        found = [float(factor) for factor in factors]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != count or not all(0.0 < factor < math.inf for factor in found):
+        raise InvalidArgument(
+            f"rescale_statistics_(factors=...) expects {count} finite numbers > 0, one for each "
+            f"group, got {factors!r}."
+        )
+    return found
+
+
 @torch.no_grad()
 def _scale(
     weights: dict[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
 ) -> None:
+    """Tensor by tensor: a layer of a thousand groups is multiplied once."""
+    rows: dict[tuple[str, int], NDArray[np.float64]] = {}
     for group, factor in zip(groups, factors, strict=True):
         for s in group.slices:
-            leaf = weights[s.parameter]
-            leaf = leaf.reshape(1) if leaf.ndim == 0 else leaf
-            leaf.narrow(s.axis, s.start, s.length).mul_(factor)
+            key = (s.parameter, s.axis)
+            if key not in rows:
+                rows[key] = np.ones((weights[s.parameter].shape or (1,))[s.axis])
+            rows[key][s.start : s.stop] *= factor
+    for (name, axis), by_row in rows.items():
+        leaf = torch.atleast_1d(weights[name])
+        shape = [1] * leaf.ndim
+        shape[axis] = -1
+        leaf.mul_(torch.from_numpy(by_row).to(leaf).reshape(shape))
 
 
 def _taken(
@@ -260,7 +295,8 @@ def _taken(
     # What a buffer of zeros ends as is the momentum times the statistic; what one of ones has
     # more is 1 - momentum.
     for fill in (0.0, 1.0):
-        buffers = dict(start)
+        # Counters are counted up in place.
+        buffers = {name: b.clone() for name, b in start.items() if name not in running}
         buffers |= {name: torch.full_like(start[name], fill) for name in running}
         _run(model, weights, buffers, example_inputs, train=True)
         ends.append(buffers)

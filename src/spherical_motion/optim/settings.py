@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.members import Members
 from spherical_motion.vocabulary import HyperParameters
+from spherical_motion.vocabulary.hyperparameters import CLASSES
 
-__all__ = ["SettingsWatch"]
+__all__ = ["SettingsWatch", "class_name"]
 
 FOLLOWED = ("lr", "weight_decay", "momentum", "betas", "nesterov", "dampening")
 
@@ -30,11 +32,12 @@ class SettingsWatch:
         groups_of: for each watched param group, the numbers of the invariant groups it steps.
 
     Raises:
-        InvalidArgument: a learning rate that lives on an accelerator.
+        InvalidArgument: a learning rate that lives on an accelerator; a rate or decay that is not
+            finite and >= 0, here or, from `changed`, at a step.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, members: Members, where: str) -> None:
-        self._optimizer = optimizer
+        self._optimizer, self._where = optimizer, where
         number = {id(group): i for i, group in enumerate(optimizer.param_groups)}
         owned: dict[int, list[int]] = {}
         for i in range(len(members)):
@@ -42,7 +45,7 @@ class SettingsWatch:
         self._numbers = list(owned)
         self.groups_of = list(owned.values())
         self._seen: list[Any] = [None] * len(self._numbers)
-        for group in self._param_groups():
+        for number, group in zip(self._numbers, self.param_groups(), strict=True):
             lr = group["lr"]
             if isinstance(lr, torch.Tensor) and not lr.is_cpu:
                 raise InvalidArgument(
@@ -50,31 +53,41 @@ class SettingsWatch:
                     f"tensor on {lr.device}, which would have to be waited for at every step. "
                     "Make the optimizer with a float lr."
                 )
+            self._check_finite(number, group)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def _check_finite(self, number: int, group: dict[str, Any]) -> None:
+        for key in ("lr", "weight_decay"):
+            value = _plain(group.get(key) or 0.0)
+            if not (isinstance(value, (int, float)) and 0.0 <= value < math.inf):
+                raise InvalidArgument(
+                    f"{self._where}: {key} of param_groups[{number}] must be finite and >= 0, got "
+                    f"{value!r}. Check what sets it: the optimizer's arguments or a scheduler."
+                )
+
     def settings(self) -> list[HyperParameters]:
         """The settings of each watched param group as they are now."""
-        name = _class_name(self._optimizer)
-        return [HyperParameters.from_param_group(name, group) for group in self._param_groups()]
+        name = class_name(self._optimizer)
+        return [HyperParameters.from_param_group(name, group) for group in self.param_groups()]
 
     def changed(self) -> Iterator[tuple[int, HyperParameters]]:
         """(index, settings) of each watched param group that differs from the last call."""
-        for index, group in enumerate(self._param_groups()):
+        name = class_name(self._optimizer)
+        for index, group in enumerate(self.param_groups()):
             seen = tuple(_plain(group.get(key)) for key in FOLLOWED)
             if seen != self._seen[index]:
+                self._check_finite(self._numbers[index], group)
                 self._seen[index] = seen
-                yield (
-                    index,
-                    HyperParameters.from_param_group(_class_name(self._optimizer), group),
-                )
+                yield index, HyperParameters.from_param_group(name, group)
 
     def forget(self) -> None:
         """Let the next call of `changed` return every param group."""
         self._seen = [None] * len(self._seen)
 
-    def _param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The watched ones as they are now, which `groups_of` goes along with."""
         return [self._optimizer.param_groups[number] for number in self._numbers]
 
 
@@ -82,5 +95,20 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, torch.Tensor) else value
 
 
-def _class_name(optimizer: torch.optim.Optimizer) -> str:
+def class_name(optimizer: torch.optim.Optimizer) -> str:
+    """Name of the class whose rule an optimizer steps by: of the first known one it derives from.
+
+    A subclass of one of torch's own is taken for it; whoever changes the rule itself derives from
+    `torch.optim.Optimizer`.
+
+    >>> class Logged(torch.optim.SGD): ...
+    >>> class_name(Logged([torch.zeros(1)], lr=0.1))
+    'SGD'
+    """
+    for cls in type(optimizer).__mro__:
+        # What torch has and no formula is for ends the search: NAdam is no Adam.
+        if cls is torch.optim.Optimizer:
+            break
+        if cls.__name__ in CLASSES or cls.__module__.startswith("torch.optim."):
+            return cls.__name__
     return type(optimizer).__name__

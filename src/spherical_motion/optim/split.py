@@ -24,7 +24,7 @@ def split_param_groups(
     *,
     invariant: Mapping[str, Any] | None = None,
     others: Mapping[str, Any] | None = None,
-    max_defect: float = MAX_DEFECT,
+    max_defect: float | None = MAX_DEFECT,
     **defaults: Any,
 ) -> list[dict[str, Any]]:
     """Param groups for an optimizer, with the scale-invariant parameters apart from the others.
@@ -45,14 +45,15 @@ def split_param_groups(
         params: an optimizer, its param groups or parameters; left out, `model.parameters()`.
         invariant: settings for the invariant halves, over `defaults`.
         others: settings for the other halves, say `{"weight_decay": 0.0}`, over `defaults`.
-        max_defect: groups with a larger defect count as not invariant.
+        max_defect: groups with a larger defect count as not invariant; None takes all.
         **defaults: settings for both, where `params` has none of its own.
 
     Returns:
         A list of dicts for any `torch.optim.Optimizer`; parameters in their original order.
 
     Raises:
-        InvalidArgument: groups of another model; a parameter given twice.
+        InvalidArgument: groups of another model, or something else than groups; a parameter given
+            twice; a dict without "params".
 
     >>> from spherical_motion import find_groups
     >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 2))
@@ -94,11 +95,24 @@ def _as_dicts(
 ) -> list[dict[str, Any]]:
     if isinstance(params, torch.optim.Optimizer):
         return [dict(param_group) for param_group in params.param_groups]
+    if isinstance(params, torch.Tensor | Mapping):
+        params = [params]
+    if params is not None and not isinstance(params, Iterable):
+        raise InvalidArgument(
+            "split_param_groups(params=...) expects an optimizer, parameters or dicts with "
+            f"'params', got {params!r}. Left out, it is model.parameters()."
+        )
     entries = list(model.parameters() if params is None else params)
     if not all(isinstance(entry, Mapping) for entry in entries):
         entries = [{"params": entries}]
     dicts = []
     for entry in entries:
+        if "params" not in entry:
+            raise InvalidArgument(
+                "split_param_groups(params=...): a dict must have 'params' beside its settings, "
+                f"got the keys {[*entry]}. Settings for all go as keywords: lr=..., "
+                "weight_decay=...."
+            )
         members = entry["params"]
         members = [members] if isinstance(members, torch.Tensor) else list(members)
         for member in members:

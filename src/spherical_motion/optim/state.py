@@ -19,7 +19,7 @@ from spherical_motion.errors import NoTheory
 from spherical_motion.optim.members import Members, Piece
 from spherical_motion.vocabulary import Slice
 
-__all__ = ["STATE_POWERS", "merged_pieces", "scale_state_", "state_powers"]
+__all__ = ["STATE_POWERS", "merged_pieces", "scale_state_", "state_entries", "state_powers"]
 
 _ADAM = {"exp_avg": -1, "exp_avg_sq": -2, "max_exp_avg_sq": -2}
 
@@ -38,7 +38,12 @@ STATE_POWERS: Mapping[str, Mapping[str, int]] = {
     "Adadelta": {"square_avg": -2, "acc_delta": 0},
     "ASGD": {"ax": 1},
     "Rprop": {"prev": -1, "step_size": 0},
-    "Lion": {"exp_avg": -1},
+    # One package names it exp_avg, another state1, which its 8-bit variant keeps in integers for
+    # all but small tensors.
+    "Lion": {"exp_avg": -1, "state1": -1},
+    "Lion32bit": {"state1": -1},
+    "Lion8bit": {"state1": -1},
+    "SingleDeviceMuon": {"momentum_buffer": -1},
 }
 """Class name → name of a state tensor → the power of c by which it is multiplied."""
 
@@ -103,24 +108,57 @@ def scale_state_(
     >>> optimizer.state[w]["momentum_buffer"][:, 0]
     tensor([0.5000, 1.0000])
     """
-    known = state_powers(optimizer, powers)
-    found: list[tuple[torch.Tensor, int]] = []
-    for piece in pieces:
-        state = optimizer.state.get(piece.parameter, {})
-        for name, value in state.items():
-            if not _is_per_entry(name, value, piece.parameter):
-                continue
-            if name not in known:
-                raise NoTheory(
-                    f"scale_state_: {type(optimizer).__name__} keeps {name!r} for {piece.name!r}, "
-                    f"and how it scales with the weights is not known (known: {dict(known)}). Pass "
-                    f"powers={{{name!r}: power}}: -1 for a running sum of gradients, -2 for "
-                    "one of their squares, 0 for what is free of scale."
-                )
-            found.append((piece.of(value), known[name]))
+    state_powers(optimizer, powers)
+    pieces = list(pieces)
+    found = [
+        (piece.of(value), power)
+        for piece in pieces
+        for value, power in state_entries(optimizer, piece.parameter, piece.name, powers)
+    ]
     for view, power in found:
         if power:
             view.mul_(factor**power)
+
+
+def state_entries(
+    optimizer: torch.optim.Optimizer,
+    parameter: torch.Tensor,
+    name: str,
+    powers: Mapping[str, int] | None = None,
+) -> list[tuple[torch.Tensor, int]]:
+    """What an optimizer keeps for each entry of a parameter, and the power of c it scales by.
+
+    An optimizer of which nothing is known is no obstacle before it keeps anything.
+
+    Args:
+        optimizer: whose state.
+        parameter: its parameter.
+        name: of the parameter, for messages.
+        powers: see `state_powers`.
+
+    Raises:
+        NoTheory: a state tensor whose power is not known, or that is kept in integers.
+    """
+    found: list[tuple[torch.Tensor, int]] = []
+    for key, value in optimizer.state.get(parameter, {}).items():
+        if not _is_per_entry(key, value, parameter):
+            continue
+        known = state_powers(optimizer, powers)
+        if key not in known:
+            raise NoTheory(
+                f"scale_state_: {type(optimizer).__name__} keeps {key!r} for {name!r}, "
+                f"and how it scales with the weights is not known (known: {dict(known)}). Pass "
+                f"powers={{{key!r}: power}}: -1 for a running sum of gradients, -2 for "
+                "one of their squares, 0 for what is free of scale."
+            )
+        if known[key] and not value.is_floating_point():
+            raise NoTheory(
+                f"scale_state_: {type(optimizer).__name__} keeps {key!r} for {name!r} as "
+                f"{value.dtype}, quantized, and it cannot be multiplied by a factor. Use the "
+                "variant that keeps its state in 32 bits."
+            )
+        found.append((value, known[key]))
+    return found
 
 
 def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
@@ -153,6 +191,6 @@ def _is_per_entry(name: str, value: Any, parameter: torch.Tensor) -> bool:
     return (
         isinstance(value, torch.Tensor)
         and name != "step"
-        and value.is_floating_point()
+        and value.dtype != torch.bool
         and value.shape == parameter.shape
     )

@@ -1,0 +1,103 @@
+"""Weights multiplied by a factor, and with them all that was gathered at the old ones.
+
+A gradient taken at weights w is 1/c times as long at c·w, and what an optimizer remembers scales
+by powers of c (`STATE_POWERS`). Weights, gradients that wait for a step and state change together
+or not at all: one of them alone makes the next step too long or too short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.members import Members, Piece
+from spherical_motion.optim.state import state_entries
+
+__all__ = ["scale_members_", "scale_pieces_"]
+
+
+@torch.no_grad()
+def scale_pieces_(
+    optimizer: torch.optim.Optimizer,
+    pieces: Iterable[Piece],
+    factor: float | torch.Tensor,
+    powers: Mapping[str, int] | None = None,
+) -> None:
+    """Multiply weights by `factor`, their pending gradients by its inverse, their state to fit.
+
+    Everything that may be refused is looked at first: if this raises, nothing was touched.
+
+    Args:
+        optimizer: the one that steps the pieces.
+        pieces: the parts of parameters to rescale; see `merged_pieces` for many small ones.
+        factor: > 0; a number or a 0-dim tensor.
+        powers: for an optimizer whose state is not known; see `state_powers`.
+
+    Raises:
+        NoTheory: state whose power is not known.
+        InvalidArgument: a sparse gradient.
+
+    >>> from spherical_motion.vocabulary import Slice
+    >>> w = torch.nn.Parameter(torch.ones(2, 3))
+    >>> optimizer = torch.optim.SGD([w], lr=0.1)
+    >>> w.grad = torch.ones(2, 3)
+    >>> scale_pieces_(optimizer, [Piece(w, Slice("w", 0, 0, 1), (optimizer, 0), "w")], 2.0)
+    >>> w[:, 0].tolist(), w.grad[:, 0].tolist()
+    ([2.0, 1.0], [0.5, 1.0])
+    """
+    pieces = list(pieces)
+    found = _checked(optimizer, {id(p.parameter): (p.parameter, p.name) for p in pieces}, powers)
+    for piece in pieces:
+        for tensor, power in found[id(piece.parameter)]:
+            if power:
+                piece.of(tensor).mul_(factor**power)
+
+
+@torch.no_grad()
+def scale_members_(
+    optimizer: torch.optim.Optimizer,
+    members: Members,
+    factors: torch.Tensor,
+    powers: Mapping[str, int] | None = None,
+) -> None:
+    """`scale_pieces_` with a factor of its own for each group, tensor by tensor.
+
+    Args:
+        optimizer: the one that steps them.
+        members: bound groups.
+        factors: (groups,), each > 0; taken at their own precision.
+        powers: see `state_powers`.
+
+    Raises:
+        NoTheory, InvalidArgument: as `scale_pieces_`; nothing was touched.
+    """
+    named = {id(rows.parameter): (rows.parameter, rows.name) for rows in members.rows}
+    found = _checked(optimizer, named, powers)
+    for i, parameter in enumerate(members.parameters):
+        for tensor, power in found[id(parameter)]:
+            if power:
+                spread = members.spread(factors**power, i, fill=1.0)
+                tensor.mul_(spread.to(device=tensor.device, dtype=tensor.dtype))
+
+
+def _checked(
+    optimizer: torch.optim.Optimizer,
+    named: Mapping[int, tuple[torch.nn.Parameter, str]],
+    powers: Mapping[str, int] | None,
+) -> dict[int, list[tuple[torch.Tensor, int]]]:
+    """By id of a parameter: every tensor to multiply, shaped like it, and by what power."""
+    found: dict[int, list[tuple[torch.Tensor, int]]] = {}
+    for key, (parameter, name) in named.items():
+        found[key] = [(parameter, 1), *state_entries(optimizer, parameter, name, powers)]
+        grad = parameter.grad
+        if grad is None:
+            continue
+        if grad.layout != torch.strided:
+            raise InvalidArgument(
+                f"scale_pieces_: the gradient of {name!r} must be dense, got {grad.layout}. Build "
+                "the embedding with sparse=False, or rescale after optimizer.zero_grad()."
+            )
+        found[key].append((grad, -1))
+    return found

@@ -29,7 +29,7 @@ format: $(READY)
 bench: $(READY)         ## every figure of the README, with machine and spread
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-zoo: $(READY)           ## docs/zoo.md: precision and recall against truth derived by hand; an hour
+zoo: $(READY)           ## docs/zoo.md: precision and recall against truth derived by hand; three minutes
 	cd benchmarks && ../$(BIN)/python -m zoo.run
 
 docs: $(READY)          ## pages that are generated from the code

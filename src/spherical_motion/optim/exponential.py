@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.arguments import check_callable, check_state, number
 from spherical_motion.optim.coverage import invariant_param_groups
 from spherical_motion.optim.growing import Growth
-from spherical_motion.optim.hooks import StepHooks
+from spherical_motion.optim.hooks import Closing, StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Piece
 from spherical_motion.optim.running_statistics import (
     has_running_statistics,
@@ -46,7 +45,7 @@ class _Steered:
     """The rate last written into the param group."""
 
 
-class ExponentialSchedule(LRScheduler):
+class ExponentialSchedule(Closing, LRScheduler):
     """Train without weight decay at a growing rate: the same networks as with it, at every step.
 
     Theorem 2.5 of Li & Arora (2020), for any learning rates, weight decays and heavy-ball momenta
@@ -229,17 +228,6 @@ class ExponentialSchedule(LRScheduler):
         """
         self._closed = True
         self._hooks.remove()
-
-    def __enter__(self) -> ExponentialSchedule:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run needs to go on, the wrapped scheduler's state included; plain numbers."""

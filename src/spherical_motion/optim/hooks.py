@@ -6,19 +6,40 @@ was taken before a rescaling would record the rescaling as part of the step.
 
 from __future__ import annotations
 
+import abc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.errors import AlreadyAttached, InvalidArgument
 
-__all__ = ["StepHooks"]
+__all__ = ["Closing", "StepHooks"]
 
 _attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, str] = weakref.WeakKeyDictionary()
 """Optimizers that something here acts on, and what does."""
+
+
+class Closing(abc.ABC):
+    """Something that acts until it is closed, by `close()` or by leaving a `with` block."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class StepHooks:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from torch import nn
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.arguments import check_state, number
 from spherical_motion.optim.coverage import invariant_param_groups
-from spherical_motion.optim.hooks import StepHooks
+from spherical_motion.optim.hooks import Closing, StepHooks
 from spherical_motion.optim.members import MAX_DEFECT
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -88,7 +87,7 @@ class _Base:
         return None
 
 
-class ProportionalDecay:
+class ProportionalDecay(Closing):
     """Set weight_decay × lr/lr_max before every step, for scale-invariant param groups only.
 
     Works beside any learning-rate scheduler and any optimizer whose decay goes with the rate
@@ -182,17 +181,6 @@ class ProportionalDecay:
             group.pop(PEAK, None)
         self._base = {}
         self._hooks.remove()
-
-    def __enter__(self) -> ProportionalDecay:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def state_dict(self) -> dict[str, Any]:
         """The decays and highest rates, by param group; plain numbers.

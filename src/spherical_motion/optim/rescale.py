@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import nn
 
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.arguments import check_callable, check_state, number
-from spherical_motion.optim.hooks import StepHooks
+from spherical_motion.optim.hooks import Closing, StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.running_statistics import (
     PROBE,
@@ -68,7 +67,7 @@ def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
     return equilibrium_norm(new, **given) / equilibrium_norm(old, **given)
 
 
-class RescaleOnDecay:
+class RescaleOnDecay(Closing):
     """Rescales invariant groups whenever lr, weight decay or momentum changes.
 
     Watches the settings at each `optimizer.step()`, through an official pre hook, so any
@@ -203,17 +202,6 @@ class RescaleOnDecay:
             for group in self._watch.param_groups():
                 group.pop(MARK, None)
         self._hooks.remove()
-
-    def __enter__(self) -> RescaleOnDecay:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return (

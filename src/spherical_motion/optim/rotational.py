@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.arguments import check_callable, check_state, number
-from spherical_motion.optim.hooks import StepHooks
+from spherical_motion.optim.hooks import Closing, StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.rotation import LOST, TorchRotation
 from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
@@ -29,7 +28,7 @@ from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 __all__ = ["Rotational"]
 
 
-class Rotational:
+class Rotational(Closing):
     """Keeps every group's norm and lets each step turn it by the equilibrium angle.
 
     The wrapped optimizer steps as always. Afterwards, for each group, the tangential part of its
@@ -141,17 +140,6 @@ class Rotational:
         """Take the hooks off; the optimizer goes on alone. Repeating it does nothing."""
         self._hooks.remove()
         self._rotate.close()
-
-    def __enter__(self) -> Rotational:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Rotational of {len(self.members)} groups>"

@@ -10,7 +10,6 @@ the function.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import nn
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.arguments import as_groups, check_max_defect
 from spherical_motion.optim.disjoint import overlaps
-from spherical_motion.optim.members import MAX_DEFECT
+from spherical_motion.optim.members import MAX_DEFECT, fitting_parameter
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names, strip_wrappers
 
 __all__ = ["Coverage", "cover", "invariant_param_groups"]
@@ -76,7 +75,8 @@ def cover(
     reasons: dict[str, str] = {}
     touched: dict[int, str] = {}
     for group in groups:
-        _check_members(group, parameters, where)
+        for piece in group.slices:
+            fitting_parameter(group, piece, parameters, where)
         for name in group.parameters:
             touched.setdefault(id(parameters[name]), name)
 
@@ -194,25 +194,6 @@ def _mixed(
         f"{len(foreign)} of {len(group['params'])} that are not, first {foreign[0]!r}: {reason}. "
         "Build the optimizer from split_param_groups(model, groups, ...)."
     )
-
-
-def _check_members(
-    group: InvariantGroup, parameters: Mapping[str, nn.Parameter], where: str
-) -> None:
-    for piece in group.slices:
-        if piece.parameter not in parameters:
-            near = difflib.get_close_matches(piece.parameter, parameters, n=3)
-            raise InvalidArgument(
-                f"{where}: group {group.name!r} names the parameter {piece.parameter!r}, which "
-                f"this model does not have. Closest: {', '.join(near) or 'none'}. Were the groups "
-                "found on another model?"
-            )
-        shape = tuple(parameters[piece.parameter].shape) or (1,)
-        if piece.axis >= len(shape) or piece.stop > shape[piece.axis]:
-            raise InvalidArgument(
-                f"{where}: group {group.name!r} holds {piece}, which does not fit a parameter of "
-                f"shape {shape}. Were the groups found on another model?"
-            )
 
 
 def _obstacle(

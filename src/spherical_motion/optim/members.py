@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from spherical_motion.optim.arguments import as_groups, check_max_defect
 from spherical_motion.optim.disjoint import overlaps
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names
 
-__all__ = ["MAX_DEFECT", "Members", "Piece", "Rows", "bind"]
+__all__ = ["MAX_DEFECT", "Members", "Piece", "Rows", "bind", "fitting_parameter"]
 
 MAX_DEFECT = 0.1
 """Largest defect of a group that is still taken for invariant."""
@@ -247,20 +247,14 @@ def bind(
     groups = _told_disjoint(groups, where)
     named = dict(model.named_parameters(remove_duplicate=False))
     full = bare_names(named)
+    parameters = {**named, **{bare: named[name] for bare, name in full.items()}}
     cuts: dict[int, _Cut] = {}
     pieces: list[list[Piece]] = []
     for number, group in enumerate(groups):
         own: list[Piece] = []
         for s in group.slices:
+            parameter = fitting_parameter(group, s, parameters, where)
             name = full.get(s.parameter, s.parameter)
-            if name not in named:
-                near = difflib.get_close_matches(s.parameter, full, n=3)
-                raise InvalidArgument(
-                    f"{where}: group {group.name!r} names the parameter {s.parameter!r}, which "
-                    f"this model does not have. Closest: {', '.join(near) or 'none'}. Were the "
-                    "groups found on another model?"
-                )
-            parameter = named[name]
             if id(parameter) not in cuts:
                 cuts[id(parameter)] = _Cut(parameter, name, s, where)
             cuts[id(parameter)].take(number, groups, s, where)
@@ -270,6 +264,31 @@ def bind(
             _check_one_setting(group, own, where)
         pieces.append(own)
     return Members(groups, pieces, [cut.rows(len(groups)) for cut in cuts.values()])
+
+
+def fitting_parameter(
+    group: InvariantGroup, piece: Slice, parameters: Mapping[str, nn.Parameter], where: str
+) -> nn.Parameter:
+    """The parameter that `piece` is a part of.
+
+    Raises:
+        InvalidArgument: there is none of that name, or the slice lies outside it.
+    """
+    if piece.parameter not in parameters:
+        near = difflib.get_close_matches(piece.parameter, parameters, n=3)
+        raise InvalidArgument(
+            f"{where}: group {group.name!r} names the parameter {piece.parameter!r}, which "
+            f"this model does not have. Closest: {', '.join(near) or 'none'}. Were the "
+            "groups found on another model?"
+        )
+    parameter = parameters[piece.parameter]
+    shape = tuple(parameter.shape) or (1,)
+    if piece.axis >= len(shape) or piece.stop > shape[piece.axis]:
+        raise InvalidArgument(
+            f"{where}: group {group.name!r} holds {piece}, which does not fit a parameter of shape "
+            f"{shape}. Were the groups found on another model?"
+        )
+    return parameter
 
 
 def _row_products(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
@@ -301,16 +320,10 @@ class _Cut:
             )
         self.parameter, self.name, self.axis = parameter, name, first.axis
         self.shape = tuple(parameter.shape) or (1,)
-        length = self.shape[first.axis] if first.axis < len(self.shape) else 0
-        self.owner = np.full(length, -1, dtype=np.int64)
+        self.owner = np.full(self.shape[first.axis], -1, dtype=np.int64)
 
     def take(self, number: int, groups: Sequence[InvariantGroup], s: Slice, where: str) -> None:
         group = groups[number]
-        if s.axis >= len(self.shape) or s.stop > self.shape[s.axis]:
-            raise InvalidArgument(
-                f"{where}: group {group.name!r} holds {s}, which does not fit a parameter of shape "
-                f"{self.shape}. Were the groups found on another model?"
-            )
         # Slices along two axes of one tensor always cross.
         taken = self.owner[s.start : s.stop] if s.axis == self.axis else self.owner
         taken = taken[taken >= 0]

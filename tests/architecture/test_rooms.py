@@ -18,6 +18,8 @@ import spherical_motion
 ROOT = Path(__file__).parents[2]
 TORCH_FREE = (
     "errors",
+    "checks",
+    "notices",
     "vocabulary",
     "sphere",
     "theory",

@@ -1,5 +1,6 @@
 """The nouns of the library: plain data, validated, without torch. Read this room first."""
 
+from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -7,6 +8,7 @@ from spherical_motion.vocabulary.schedule import Schedule, Stage
 from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
 
 __all__ = [
+    "EventKind",
     "Gram",
     "HyperParameters",
     "InvariantGroup",

@@ -1,0 +1,192 @@
+"""The one entrance for numbers and arguments that users give: checked once, in the same words.
+
+Every check takes `where` (the function or class the user called) and `name` (the argument), and
+raises an error that names both, says what was expected, what was found and, with `remedy`, what to
+do. `error` chooses the class: `OutOfDomain` where a formula does not hold, else `InvalidArgument`.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherical_motion.errors import InvalidArgument, OutOfDomain
+
+__all__ = [
+    "above_zero",
+    "callable_or_none",
+    "not_negative",
+    "number",
+    "numbers_in",
+    "plain",
+    "whole",
+]
+
+Array = NDArray[np.float64]
+
+
+def number(
+    where: str,
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    remedy: str = "",
+    error: type[InvalidArgument] = InvalidArgument,
+) -> float:
+    """`value` as a float, checked to be a finite real number inside the bounds.
+
+    Args:
+        where: name of the function or class the user called.
+        name: name of the argument.
+        value: what the user gave; a 0-d array or a tensor of one entry counts as a number.
+        above, least: open and closed lower bound.
+        below, most: open and closed upper bound.
+        remedy: a sentence that says what to do, appended to the message.
+        error: class to raise.
+
+    Raises:
+        InvalidArgument: (or `error`) it is no finite real number, or outside the bounds.
+
+    >>> number("forecast", "lr", 0.1, above=0)
+    0.1
+    >>> number("forecast", "momentum", 1.5, least=0, below=1)
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: forecast(momentum=...) must be finite, >= 0 ...
+    """
+    found = _as_float(value)
+    if above < found < below and least <= found <= most:
+        return found
+    wanted = _wanted(above, least, below, most)
+    raise error(_message(where, name, wanted, repr(value), remedy))
+
+
+def whole(
+    where: str,
+    name: str,
+    value: object,
+    *,
+    least: int = 0,
+    most: int | None = None,
+    remedy: str = "",
+    error: type[InvalidArgument] = InvalidArgument,
+) -> int:
+    """`value` as an int, checked to be a whole number from `least` to `most`; a bool is none.
+
+    Raises:
+        InvalidArgument: (or `error`) it is no integer, or outside the bounds.
+
+    >>> whole("Monitor", "every", 0, least=1, remedy="Use every=1 to measure each step.")
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: Monitor(every=...) must be an int >= 1, got 0. Use ...
+    """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        found = int(value)
+        if found >= least and (most is None or found <= most):
+            return found
+    wanted = f"an int >= {least}" + ("" if most is None else f" and <= {most}")
+    raise error(_message(where, name, wanted, repr(value), remedy))
+
+
+def numbers_in(
+    where: str,
+    name: str,
+    values: ArrayLike,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    remedy: str = "",
+    error: type[InvalidArgument] = InvalidArgument,
+) -> Array:
+    """`values` as a float64 array of their own shape, every entry checked as `number` does.
+
+    Raises:
+        InvalidArgument: (or `error`) an entry is not finite or outside the bounds; the message
+            holds the first such entry and its index.
+
+    >>> numbers_in("driven_norm", "lr", [0.1, -1.0], least=0)
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: driven_norm(lr=...) must be finite and >= 0, got -1.0 ...
+    """
+    wanted = _wanted(above, least, below, most)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise error(_message(where, name, wanted, repr(values), remedy)) from None
+    good = np.isfinite(array) & (array > above) & (array >= least) & (array < below)
+    good &= array <= most
+    if not good.all():
+        first = np.argwhere(~good)[0].tolist()
+        at = f" at index {', '.join(map(str, first))}" if first else ""
+        raise error(_message(where, name, wanted, f"{array[tuple(first)]}{at}", remedy))
+    return array
+
+
+def above_zero(where: str, name: str, values: ArrayLike) -> Array:
+    """`values` as an array, every entry finite and > 0, else `OutOfDomain`."""
+    return numbers_in(where, name, values, above=0.0, error=OutOfDomain)
+
+
+def not_negative(where: str, name: str, values: ArrayLike) -> Array:
+    """`values` as an array, every entry finite and >= 0, else `OutOfDomain`."""
+    return numbers_in(where, name, values, least=0.0, error=OutOfDomain)
+
+
+@overload
+def plain(values: float | np.floating) -> float: ...
+@overload
+def plain(values: NDArray[np.floating]) -> float | Array: ...
+def plain(values: ArrayLike) -> float | Array:
+    """A float for a single number, the array itself otherwise: floats in, float out."""
+    array = np.asarray(values)
+    return array.item() if array.ndim == 0 else array
+
+
+def callable_or_none(where: str, name: str, value: object, signature: str) -> None:
+    """Raise InvalidArgument unless `value` is None or can be called; `signature` says how.
+
+    >>> callable_or_none("RescaleOnDecay", "on_event", 3, "on_event(kind, **data)")
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: RescaleOnDecay(on_event=...) must be callable as ...
+    """
+    if value is not None and not callable(value):
+        raise InvalidArgument(
+            f"{where}({name}=...) must be callable as {signature}, got {value!r}."
+        )
+
+
+def _as_float(value: object) -> float:
+    """The number in `value`, NaN if it holds none: NaN lies outside all bounds."""
+    # Beside real numbers, arrays and tensors of one entry; strings have no ndim.
+    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) is None:
+        return math.nan
+    try:
+        found = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
+def _wanted(above: float, least: float, below: float, most: float) -> str:
+    bounds = [("> ", above), (">= ", least), ("< ", below), ("<= ", most)]
+    said = ["finite", *(f"{sign}{bound:g}" for sign, bound in bounds if math.isfinite(bound))]
+    if len(said) == 1:
+        return "a finite number"
+    return f"{', '.join(said[:-1])} and {said[-1]}"
+
+
+def _message(where: str, name: str, wanted: str, found: str, remedy: str) -> str:
+    return f"{where}({name}=...) must be {wanted}, got {found}.{' ' + remedy if remedy else ''}"

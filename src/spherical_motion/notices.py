@@ -1,0 +1,53 @@
+"""How the library speaks to people: one logger for notices, one line on attaching, one warning.
+
+Nothing here may raise into a training loop, whatever the state of stderr and however strict the
+user's warning filters are. The command line shows notices on stderr; elsewhere Python does so
+unless logging is configured. `logging.getLogger("spherical_motion").setLevel("ERROR")` silences
+them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+
+from spherical_motion.errors import RecordingStopped
+
+__all__ = ["LOGGER", "announce", "listed", "notify", "warn_recording_stopped"]
+
+LOGGER = logging.getLogger("spherical_motion")
+
+
+def notify(text: str, *, quiet: bool = False) -> None:
+    """Log a notice: something was left out or done otherwise than asked, and training goes on."""
+    if not quiet:
+        LOGGER.warning("spherical-motion: %s", text)
+
+
+def announce(text: str, *, quiet: bool = False) -> None:
+    """Print the one line that says what is watched, on stderr; a closed stderr is no error."""
+    if not quiet:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(f"spherical-motion: {text}", file=sys.stderr)
+
+
+def warn_recording_stopped(text: str, *, stacklevel: int = 2) -> None:
+    """Warn that recording ended; where warnings are errors, print instead of raising."""
+    try:
+        warnings.warn(text, RecordingStopped, stacklevel=stacklevel + 1)
+    except RecordingStopped:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(f"RecordingStopped: {text}", file=sys.stderr)
+
+
+def listed(items: list[str], most: int = 3) -> str:
+    """The first few of many, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a; b; c; and 2 more'
+    """
+    if len(items) <= most:
+        return "; ".join(items)
+    return "; ".join([*items[:most], f"and {len(items) - most} more"])

@@ -1,0 +1,49 @@
+"""What can happen during a run: the kinds of events and what each carries beside time and step."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["EventKind"]
+
+
+class EventKind(enum.StrEnum):
+    """Kinds that the library records itself; `monitor.event` takes any other word as well.
+
+    A kind is its own word in `events.jsonl`, so `event["kind"] == EventKind.RESUMED` holds for
+    events that were read back.
+
+    >>> EventKind.RESUMED == "resumed"
+    True
+    """
+
+    RESUMED = "resumed"
+    """A writer continues a run. param_groups, every, burst, versions, command, commit."""
+
+    CLOSED = "closed"
+    """The monitor was closed. steps: the next step of each optimizer."""
+
+    STOPPED = "stopped"
+    """The monitor gave up. why: the error."""
+
+    SKIPPED = "skipped"
+    """Something was not recorded: a step (why) or a scalar (name, reason)."""
+
+    NOT_MERGED = "not_merged"
+    """Small parts stayed as they are. reason: the error."""
+
+    NON_FINITE = "non_finite"
+    """A slice's weights or step became NaN or infinite. slices: their numbers in the run."""
+
+    RATE_CHANGED = "rate_changed"
+    """A scheduler changed a param group after a steady stretch. optimizer, param_group, lr,
+    weight_decay, momentum, lr_before, weight_decay_before."""
+
+    SETTINGS_CHANGED = "settings_changed"
+    """A setting that no schedule touches was changed. optimizer, param_group, changed."""
+
+    RESCALED = "rescaled"
+    """A steering tool multiplied weights. groups; factor or factors; the tool's own settings."""
+
+    RESCALING_LIMITED = "rescaling_limited"
+    """A rescaling stopped short of its factor. groups, factors, wanted, max_defect_after."""

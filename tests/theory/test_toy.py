@@ -8,7 +8,7 @@ import pytest
 
 from spherical_motion import simulate, theory
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.theory.toy import CURVATURE
+from spherical_motion.theory.published.toy import CURVATURE
 
 
 def half_normal(function) -> float:

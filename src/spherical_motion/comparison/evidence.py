@@ -24,7 +24,7 @@ from spherical_motion import theory
 from spherical_motion.comparison.series import Series, settling_memory
 from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.forecasting import WITHIN, rest_excess
+from spherical_motion.forecasting import WITHIN, excess_under
 from spherical_motion.vocabulary.groups import InvariantGroup
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Stage
@@ -174,7 +174,7 @@ def _judged(here: Series, stage: Stage, evidence: Evidence) -> tuple[Series, dic
     if stage.hp is None:
         return _varying(here)
     try:
-        theory.equilibrium_angle(stage.hp, **here.given)
+        theory.family_of(stage.hp).angle(stage.hp, here.facts)
     except OutOfDomain as reason:
         return tail, {"no_theory": str(reason)}
     return _constant(here, tail, stage, stage.hp)
@@ -213,10 +213,10 @@ def _constant(
     here: Series, tail: Series, stage: Stage, hp: HyperParameters
 ) -> tuple[Series, dict[str, Any]]:
     """A stage with an equilibrium: when it is reached, and what the judged samples show."""
-    given = here.given
-    angle = theory.equilibrium_angle(hp, **given)
+    family, facts = theory.family_of(hp), here.facts
+    angle = family.angle(hp, facts)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
-    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), given)
+    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
     needed = max(needed, settling_memory(hp))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
@@ -225,9 +225,9 @@ def _constant(
     judged = late if enough else tail
 
     norms = here.driven_norm()
-    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], given)
+    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], facts)
     settled = enough and abs(transient / angle - 1.0) < WITHIN
-    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), given)
+    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
     if more == 0.0 and not settled:
         spacing = stage.steps / len(here)
         window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
@@ -240,7 +240,7 @@ def _constant(
         "drive_change": _mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
         "equilibrium": angle,
         "transient": transient,
-        "step_law": root_mean_ratio(*theory.balance_terms(hp, judged.gram, **given)),
+        "step_law": root_mean_ratio(*family.balance(hp, judged.gram, facts)),
     }
     return judged, found | _ratios(judged, angle if settled else transient)
 
@@ -255,23 +255,24 @@ def _ratios(judged: Series, predicted: float) -> dict[str, Any]:
     }
 
 
-def _steps_to_rest(hp: HyperParameters, norm: float, drive: float, given: theory.Given) -> float:
+def _steps_to_rest(
+    hp: HyperParameters, norm: float, drive: float, facts: theory.GroupFacts
+) -> float:
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
     if not drive > 0:
         return math.inf
-    excess = rest_excess(hp, norm, drive, **given)
-    return theory.steps_to_within(hp, excess, WITHIN, **given)
+    excess = excess_under(hp, norm, drive, facts)
+    return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
 
 
-def _transient_share(hp: HyperParameters, steps: Any, norms: Any, given: theory.Given) -> float:
+def _transient_share(
+    hp: HyperParameters, steps: Any, norms: Any, facts: theory.GroupFacts
+) -> float:
     """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
     lasted = float(steps[-1] - steps[0])
     if lasted <= 0 or norms[-1] <= 0:
         return math.nan
-    if theory.family_of(hp) is theory.Family.ADAM_L2:  # its norm does not relax linearly
-        return math.sqrt(float((1.0 / theory.excess_of(hp, norms, **given)).mean()))
-    drift = theory.relaxing_power(hp) * math.log(norms[-1] / norms[0]) / lasted
-    return math.sqrt(max(1.0 + drift / theory.relaxation_rate(hp, **given), 0.0))
+    return math.sqrt(theory.family_of(hp).window_ratio_sq(hp, norms, lasted, facts))
 
 
 def _rms(values: Any) -> float:

@@ -202,11 +202,9 @@ def _off(e: Evidence) -> str | None:
         return text + (
             f"the ε of its norm layer changes weight decay's pull by {e.radial_share:+.0%}"
         )
-    if e.stage.hp is not None and theory.family_of(e.stage.hp) is theory.Family.ADAM_L2:
-        return text + (
-            "Adam's prediction takes the entries of the gradient to be alike, since the records "
-            "hold only their sum of squares; where they differ the angle is larger"
-        )
+    caveat = "" if e.stage.hp is None else theory.family_of(e.stage.hp).caveat
+    if caveat:
+        return text + caveat
     if e.drive_change < FADED:
         return text + f"the gradient faded (its square × {e.drive_change:.2g} in this stage)"
     if abs(e.drift) > 0.05:

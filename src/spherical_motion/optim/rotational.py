@@ -22,7 +22,7 @@ from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.rotation import LOST, TorchRotation
 from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
 from spherical_motion.optim.settings import SettingsWatch
-from spherical_motion.theory import Family, equilibrium_angle, family_of
+from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
 __all__ = ["Rotational"]
@@ -209,7 +209,7 @@ class Rotational(Closing):
         except InvalidArgument:
             raise NoTheory(
                 f"Rotational, {self._name}: its equilibrium angle follows from more than the "
-                f"settings ({family_of(hp).value}: it takes the size of each group's gradient). "
+                f"settings ({family_of(hp).name}: it takes the size of each group's gradient). "
                 "Use torch.optim.AdamW, or pass angle=callable(settings, group)."
             ) from None
 
@@ -313,6 +313,6 @@ class Rotational(Closing):
 
 def _follows_from_settings(hp: HyperParameters) -> bool:
     try:
-        return family_of(hp) is not Family.ANY_DECOUPLED
+        return "correlation" not in family_of(hp).needs
     except NoTheory:
         return False

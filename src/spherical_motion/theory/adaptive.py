@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.checks import plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory._checks import plain
 
 __all__ = [
     "autocorrelation",

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory.growth import growth_root, log_growth_rate
+from spherical_motion.theory.published.growth import growth_root, log_growth_rate
 
 __all__ = [
     "ExponentialSchedule",

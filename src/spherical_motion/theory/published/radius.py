@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.checks import above_zero, not_negative, plain
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.theory._checks import above_zero, not_negative, plain
-from spherical_motion.theory._families import Family, family_of
+from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = [
@@ -142,7 +142,7 @@ def effective_rate_flow(hp: HyperParameters, rate0: Any, time: Any, *, unit_grad
     0.0002
     """
     function = "effective_rate_flow"
-    if family_of(hp) is not Family.HEAVY_BALL_L2 or hp.momentum:
+    if not is_heavy_ball(hp) or hp.momentum:
         raise NoTheory(f"{function} holds for SGD with L2 and without momentum.")
     a = above_zero(function, "lr × weight_decay", hp.intrinsic_lr)
     start, grad = (

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.checks import above_zero, plain
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.theory._checks import above_zero, plain
-from spherical_motion.theory._families import Family, family_of
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = [
@@ -130,11 +131,10 @@ def effective_learning_rate(
     >>> round(effective_learning_rate(hp, norm=2.0), 6)
     0.027778
     """
-    family = family_of(hp)
-    adam = family is Family.ADAM_L2
-    if family not in (Family.HEAVY_BALL_L2, Family.ADAM_L2):
+    adam = _is_adam_l2(hp)
+    if not (adam or is_heavy_ball(hp)):
         raise NoTheory(
-            f"effective_learning_rate covers SGD and Adam with L2, got {family.value}; "
+            f"effective_learning_rate covers SGD and Adam with L2, got {family_of(hp).name}; "
             "image_step takes any momentum and divisor."
         )
     if radial is None and (hp.momentum or adam):
@@ -167,7 +167,7 @@ def adam_moment_on_sphere(hp: HyperParameters, norm: Any, unit_grad_sq: Any, num
     Returns:
         ν of the shape of `norm`.
     """
-    if family_of(hp) is not Family.ADAM_L2 or hp.beta2 is None:
+    if not _is_adam_l2(hp) or hp.beta2 is None:
         raise InvalidArgument("adam_moment_on_sphere expects Adam with L2 and betas=(β1, β2).")
     r = above_zero("adam_moment_on_sphere", "norm", norm)
     squares = np.asarray(unit_grad_sq, np.float64) / r**2 + (hp.weight_decay * r) ** 2
@@ -181,3 +181,7 @@ def adam_moment_on_sphere(hp: HyperParameters, norm: Any, unit_grad_sq: Any, num
     steps = np.arange(1, len(r) + 1).reshape(-1, *[1] * (r.ndim - 1))
     corrected = (1.0 - hp.momentum**steps) / (1.0 - hp.momentum)
     return r * corrected * np.sqrt((mean + numel * (hp.eps or 0.0)) / numel)
+
+
+def _is_adam_l2(hp: HyperParameters) -> bool:
+    return hp.optimizer in ("adam", "adamw") and not hp.decoupled

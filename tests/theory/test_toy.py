@@ -221,7 +221,7 @@ def test_a_wide_well_holds() -> None:
 
 
 def test_bad_wells() -> None:
-    with pytest.raises(OutOfDomain, match=r"momentum=\.\.\.\) must lie in \[0, 1\), got 1"):
+    with pytest.raises(OutOfDomain, match=r"momentum=\.\.\.\) must be finite, >= 0 and < 1, got 1"):
         theory.narrowest_well(0.1, 0.1, 1.0)
     with pytest.raises(OutOfDomain, match=r"weight_decay=.*got 0"):
         theory.narrowest_well(0.1, 0.0)

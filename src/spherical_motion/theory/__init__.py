@@ -46,7 +46,7 @@ from spherical_motion.theory.published.effective import (
     image_step,
 )
 from spherical_motion.theory.published.exponential import (
-    ExponentialSchedule,
+    ExponentialRates,
     RecentredSchedule,
     exponential_schedule,
     fixed_exponential_schedule,
@@ -103,11 +103,15 @@ from spherical_motion.theory.travel import (
     forgetting_rate,
 )
 
+ExponentialSchedule = ExponentialRates
+"""The earlier name of `ExponentialRates`."""
+
 __all__ = [
     "AngleBound",
     "AssumptionCheck",
     "DecayedSchedule",
     "DriveStatistics",
+    "ExponentialRates",
     "ExponentialSchedule",
     "Family",
     "GroupFacts",

@@ -15,13 +15,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from spherical_motion.checks import above_zero, not_negative, number, plain
+from spherical_motion.checks import Number, above_zero, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.group import Fact, GroupFacts
-from spherical_motion.theory.settings import Array, is_heavy_ball, without_dampening
+from spherical_motion.theory.settings import is_heavy_ball, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = [
@@ -69,10 +68,10 @@ def relaxation_rate(
 
 
 def excess_of(
-    hp: HyperParameters, norm: ArrayLike, *,
+    hp: HyperParameters, norm: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
-) -> float | Array:  # fmt: skip
+) -> Number:  # fmt: skip
     """Excess y/y* of a group of this norm: 1 at rest, above 1 where the norm is too large.
 
     Raises:
@@ -94,10 +93,10 @@ def excess_after_drop(hp: HyperParameters, lr_drop: float) -> float:
 
 
 def relaxed_excess(
-    hp: HyperParameters, excess0: ArrayLike, steps: ArrayLike, *,
+    hp: HyperParameters, excess0: Number | float, steps: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
-) -> float | Array:  # fmt: skip
+) -> Number:  # fmt: skip
     """Excess y/y* after `steps` steps from `excess0`: 1 + (excess0 - 1)·e^{-r·steps}.
 
     Adam with L2 follows its own law (see the module), solved to machine precision. Arrays
@@ -115,18 +114,18 @@ def relaxed_excess(
 
 
 def angle_at_excess(
-    hp: HyperParameters, excess: ArrayLike, *,
+    hp: HyperParameters, excess: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
-) -> float | Array:  # fmt: skip
+) -> Number:  # fmt: skip
     """Angle of a group whose excess is y/y*, radians: tan Δ = tan Δ*·(y/y*)^{-1/2}.
 
     Exact for SGD without momentum and a constant unit gradient; otherwise quasi-static, that
     is, valid while the norm changes little over 1/(1 - α) steps.
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
-    excess = above_zero("angle_at_excess", "excess", excess)
-    return plain(family_of(hp).angle_at_excess(hp, excess, facts))
+    y = above_zero("angle_at_excess", "excess", excess)
+    return plain(family_of(hp).angle_at_excess(hp, y, facts))
 
 
 def steps_to_within(
@@ -186,8 +185,12 @@ def steps_to_equilibrium(
 
 
 def norm_fourth(
-    hp: HyperParameters, norm0: ArrayLike, steps: ArrayLike, *, unit_grad_sq: ArrayLike
-) -> float | Array:
+    hp: HyperParameters,
+    norm0: Number | float,
+    steps: Number | float,
+    *,
+    unit_grad_sq: Number | float,
+) -> Number:
     """|w_t|⁴ after `steps` steps of SGD under a constant drive; arrays broadcast.
 
     |w_t|⁴ = e^{-rt}|w_0|⁴ + (1 - e^{-rt})·y*, with r and y* of the family: 4ηλ and Lη/(2λ) for
@@ -218,8 +221,12 @@ def norm_fourth(
 
 
 def sde_gamma(
-    hp: HyperParameters, gamma0: ArrayLike, steps: ArrayLike, *, noise_trace: ArrayLike
-) -> float | Array:
+    hp: HyperParameters,
+    gamma0: Number | float,
+    steps: Number | float,
+    *,
+    noise_trace: Number | float,
+) -> Number:
     """γ_t = |w_t|⁴/η² of the stochastic differential equation, inverse square effective rate.
 
     γ_t = e^{-4ηλt}γ_0 + (1 - e^{-4ηλt})·Tr Σ/(2ηλ) (Li, Lyu & Arora, 2020, as quoted in wan2021,

@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from spherical_motion.checks import not_negative, plain
+from spherical_motion.checks import Number, not_negative, plain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import Array, without_dampening
@@ -30,10 +30,10 @@ __all__ = ["accumulated_angle", "accumulated_angle_approx", "forgetting_rate"]
 
 
 def accumulated_angle(
-    hp: HyperParameters, steps: ArrayLike, *,
+    hp: HyperParameters, steps: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
-) -> float | Array:  # fmt: skip
+) -> Number:  # fmt: skip
     """Angle arccos c_n between weights `steps` apart, in equilibrium; radians, at most π/2.
 
     Exact for gradients of one size that are uncorrelated in time; Adam's two with a settled
@@ -73,14 +73,14 @@ def accumulated_angle(
     lost = np.zeros(n.shape, dtype=np.complex128)
     for weight, u in ((share, slow), (1.0 - share, fast)):
         lost -= weight * _power_minus_one(u, n)
-    return _angle(np.clip(lost.real, 0.0, 2.0))
+    return plain(_angle(np.clip(lost.real, 0.0, 2.0)))
 
 
 def accumulated_angle_approx(
-    hp: HyperParameters, steps: ArrayLike, *,
+    hp: HyperParameters, steps: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
-) -> float | Array:  # fmt: skip
+) -> Number:  # fmt: skip
     """arccos e^{-n·forgetting_rate}: any family, n well beyond the optimizer's memory; radians.
 
     For heavy ball it exceeds `accumulated_angle` by a share α/((1 - α²)n).
@@ -91,7 +91,7 @@ def accumulated_angle_approx(
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     n = not_negative("accumulated_angle_approx", "steps", steps)
-    return _angle(-np.expm1(-n * family_of(hp).forgetting_rate(hp, facts)))
+    return plain(_angle(-np.expm1(-n * family_of(hp).forgetting_rate(hp, facts))))
 
 
 def forgetting_rate(
@@ -123,6 +123,6 @@ def _power_minus_one(u: complex, n: Array) -> NDArray[np.complex128]:
     return np.expm1(n * complex(size, math.atan2(u.imag, 1.0 + u.real)))
 
 
-def _angle(lost: Array) -> float | Array:
+def _angle(lost: Array) -> Array:
     """The angle whose cosine is 1 - lost."""
-    return plain(2.0 * np.arcsin(np.sqrt(lost / 2.0)))
+    return 2.0 * np.arcsin(np.sqrt(lost / 2.0))

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from spherical_motion.checks import plain
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.theory.adaptive import lion_correlation, lion_factor, lion_memory
 from spherical_motion.theory.family import Family
@@ -32,7 +35,7 @@ class Lion(Family):
         super().check_facts(hp, facts, where, needs)
 
     def gain(self, s: Settings, facts: GroupFacts) -> Value:
-        return s.lr**2 * lion_correlation(s.momentum, _beta2(s))
+        return s.lr**2 * plain(lion_correlation(np.asarray(s.momentum), _beta2(s)))
 
     def turn(self, s: Settings, facts: GroupFacts) -> Value:
         return s.lr**2

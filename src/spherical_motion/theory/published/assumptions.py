@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, NoTheory
@@ -76,7 +75,9 @@ class DriveStatistics:
     windows: int
 
 
-def drive_statistics(drive: Any, *, steps: Any = None, window: int = WINDOW) -> DriveStatistics:
+def drive_statistics(
+    drive: ArrayLike, *, steps: ArrayLike | None = None, window: int = WINDOW
+) -> DriveStatistics:
     """Mean, variance, minimum and drift of a drive, from windows in a row.
 
     Args:
@@ -123,7 +124,7 @@ def drive_statistics(drive: Any, *, steps: Any = None, window: int = WINDOW) -> 
 
 
 def check_assumptions(
-    hp: HyperParameters, gram: Gram, *, steps: Any = None, window: int = WINDOW
+    hp: HyperParameters, gram: Gram, *, steps: ArrayLike | None = None, window: int = WINDOW
 ) -> tuple[AssumptionCheck, ...]:
     """The four assumptions of theorem 1 (α = 0) or of theorem 2, held against one group's steps.
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 
-from spherical_motion.checks import above_zero, not_negative, plain
+from spherical_motion.checks import Number, above_zero, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.equilibrium import equilibrium_angle_approx
 from spherical_motion.theory.families import family_of
@@ -60,14 +59,13 @@ def bound_constant(momentum: float) -> float:
     >>> round(bound_constant(0.9))
     293766
     """
-    if not 0.0 <= momentum < 1.0:
-        raise OutOfDomain(f"bound_constant(momentum=...) must lie in [0, 1), got {momentum}.")
+    number("bound_constant", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     return 6.0 * (1.0 + 4.0 * momentum**2 + momentum**4) / (1.0 - momentum) ** 4
 
 
 def norm_bound(
-    hp: HyperParameters, steps: Any, *, start: float, variance: float, lowest: float
-) -> Any:
+    hp: HyperParameters, steps: Number, *, start: float, variance: float, lowest: float
+) -> Number:
     """Bound on E(|w_t|² - w*_t²)² after `steps` steps, in units of |w|⁴; steps may be an array.
 
     Theorem 1, α = 0: (1 - 2ηλ)^t·B + 2Vη²/(l(1 - 2ηλ)) (wan2021, eq. 32; its proof ends in 2Vη²/l,
@@ -94,10 +92,10 @@ def norm_bound(
     missing = not_negative(function, "start", start)
     noise = not_negative(function, "variance", variance)
     noise = noise * hp.lr**2 / above_zero(function, "lowest", lowest)
-    steps = not_negative(function, "steps", steps)
+    time = not_negative(function, "steps", steps)
     kept = 1.0 - 2.0 * a / (1.0 - hp.momentum)
     constant = bound_constant(hp.momentum) if hp.momentum else 2.0 / (1.0 - 2.0 * a)
-    return plain(np.exp(steps * math.log(kept)) * missing + constant * noise)
+    return plain(np.exp(time * math.log(kept)) * missing + constant * noise)
 
 
 def angle_bound(

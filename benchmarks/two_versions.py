@@ -76,18 +76,19 @@ def _steps(tool: str) -> Work:
         optimizer = torch.optim.AdamW(model.parameters(), **plain)
     else:
         optimizer = torch.optim.SGD(model.parameters(), momentum=0.9, **plain)
+    acting: object = None  # held by `work`, so that it lives as long
     if tool == "monitor":
-        directory = tempfile.mkdtemp()
-        smd.Monitor(model, optimizer, groups, directory, quiet=True)
+        acting = smd.Monitor(model, optimizer, groups, tempfile.mkdtemp(), quiet=True)
     elif tool.startswith("rotational"):
-        smd.optim.Rotational(model, optimizer, groups)
+        acting = smd.optim.Rotational(model, optimizer, groups)
     elif tool == "RescaleOnDecay":
-        smd.optim.RescaleOnDecay(model, optimizer, groups)
+        acting = smd.optim.RescaleOnDecay(model, optimizer, groups, example_inputs=x)
     give_gradients()
 
-    def work() -> None:
+    def work() -> object:
         for _ in range(100):
             optimizer.step()
+        return acting
 
     return work
 

@@ -18,6 +18,9 @@ ROOMS = {
     "sphere": ("sphere_values",),
     "simulate": ("simulate_values",),
     "forecasting": ("forecasting_values",),
+    "invariance": ("invariance_values",),
+    "records": ("records_values",),
+    "steering": ("steering_values",),
 }
 """The modules that yield the values of each room."""
 
@@ -45,7 +48,7 @@ def now(room: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for module in ROOMS[room]:
+            for module in ROOMS[room]:  # imported late: a room needs no more than its own
                 for key, value in importlib.import_module(f"frozen.{module}").values():
                     if key in found:
                         raise KeyError(f"{room}: two values are called {key!r}.")

@@ -13,6 +13,9 @@ from frozen.flat import Value
 
 __all__ = ["Problem", "convolutions", "linear", "snapshot", "state_of", "trained"]
 
+SETTINGS = ("lr", "weight_decay", "beta")
+"""Of each param group; -1 where it has none."""
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -85,9 +88,10 @@ def snapshot(key: str, model: nn.Module, optimizer: Any) -> Iterator[Value]:
         sums = [entry for tensor in tensors.values() for entry in _summary(tensor)]
         if sums:
             yield f"{key}/{kind}", sums
-    for name in ("lr", "weight_decay"):
-        told = [float(group[name]) for group in optimizer.param_groups if name in group]
-        yield f"{key}/{name}", told
+    yield (
+        f"{key}/settings",
+        [[float(group.get(name, -1.0)) for name in SETTINGS] for group in optimizer.param_groups],
+    )
 
 
 def state_of(model: nn.Module, optimizer: Any) -> dict[str, Tensor]:

@@ -28,13 +28,15 @@ RELATIVE = 1e-12
 """By what share a number may move."""
 
 FLOORS = {
-    "defect/": 1e-15,  # <w, g> of an invariant group is rounding
-    "undo_exponential_schedule/": 1e-15,  # λ_t is a difference, and 0 where nothing decays
+    "defect": 1e-14,  # <w, g> of an invariant group is rounding, or a small share of ε
+    "/wg/": 1e-14,  # the same, not divided
+    "numbers.residual": 1e-13,  # of the law of motion: rounding over the learning rate
+    "undo_exponential_schedule": 1e-15,  # λ_t is a difference, and 0 where nothing decays
 }
-"""By how much a number may move besides, by the beginning of its key: what cancels."""
+"""By how much a number may move besides, by a part of its key: what cancels."""
 
-SUMMED: tuple[str, ...] = ()
-"""Beginnings of keys of vectors, in which an entry may be nearly nothing beside the others."""
+SUMMED = ("/weights", "/buffers", "/state")
+"""Ends of keys of sums over tensors: one may be nearly nothing beside the norms in its list."""
 
 
 def now(room: str) -> dict[str, Any]:
@@ -85,8 +87,8 @@ def difference(key: str, old: Any, new: Any, exact: bool = False) -> bool:
     if before is None or after is None or len(before) != len(after) or _form(old) != _form(new):
         return True
     sizes = [abs(x) for x in before if x == x and abs(x) < float("inf")]
-    largest = max(sizes, default=0.0) if key.startswith(SUMMED) else 0.0
-    floor = next((floor for start, floor in FLOORS.items() if key.startswith(start)), 0.0)
+    largest = max(sizes, default=0.0) if key.endswith(SUMMED) else 0.0
+    floor = next((floor for part, floor in FLOORS.items() if part in key), 0.0)
     floor = max(floor, RELATIVE * largest)
     return any(_apart(a, b, floor) for a, b in zip(before, after, strict=True))
 

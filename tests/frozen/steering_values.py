@@ -76,6 +76,8 @@ def _on_sphere(told: tuple[str, str], make: Any, groups: Any) -> Iterator[Value]
         )
         yield from trained(f"AdamG/{key}", problem, optimizer)
         yield from flatten(f"AdamG/{key}/moments", optimizer.second_moments())
+    if granularity == "filter":
+        return
     problem = make()
     sgd = torch.optim.SGD(
         smd.optim.split_param_groups(problem.model, groups, lr=0.1, weight_decay=0.02)
@@ -102,6 +104,8 @@ def _rotational(told: tuple[str, str], make: Any, groups: Any) -> Iterator[Value
             )
             yield from flatten(f"{key}/angles", rotational.angles())
             yield from _saved(f"{key}/state_dict", rotational)
+    if granularity == "filter":
+        return
     problem = make()
     optimizer = _split(problem, groups, "adam")
     with smd.optim.Rotational(

@@ -19,7 +19,32 @@ PUBLIC = {
     "forecasting": "spherical_motion.forecasting",
     "steering": "spherical_motion.optim",
 }
-"""Modules of which every public function must have a value in the room."""
+"""Modules of which every public name must have a value in the room."""
+
+RESULTS = {
+    "theory": {
+        "AngleBound",
+        "AssumptionCheck",
+        "DecayedSchedule",
+        "DriveStatistics",
+        "ExponentialSchedule",
+        "Family",
+        "Given",
+        "ImageStep",
+        "RecentredSchedule",
+    },
+    "simulate": {"NormRun", "RandomWalk", "ToyRun", "WellRun"},
+    "forecasting": {
+        "BatchScaling",
+        "Forecast",
+        "Outcome",
+        "Remedy",
+        "Setting",
+        "StageForecast",
+    },
+    "steering": {"EquilibriumStart"},
+}
+"""Types without keys of their own: what functions return, or are told."""
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -31,11 +56,10 @@ def test_nothing_has_changed(room: str) -> None:
         pytest.fail(report(room, old, new, moved, lost, added), pytrace=False)
 
 
-@pytest.mark.parametrize("room", [room for room in PUBLIC if room in ROOMS])
-def test_every_public_function_has_a_value(room: str) -> None:
-    module = importlib.import_module(PUBLIC[room])
-    functions = {n for n in module.__all__ if not isinstance(getattr(module, n), type)}
-    assert functions - {key.split("/")[0] for key in stored(room)} == set()
+@pytest.mark.parametrize("room", PUBLIC)
+def test_every_public_name_has_a_value(room: str) -> None:
+    names = set(importlib.import_module(PUBLIC[room]).__all__) - RESULTS.get(room, set())
+    assert names - {key.split("/")[0] for key in stored(room)} == set()
 
 
 def test_a_change_is_seen() -> None:

@@ -28,7 +28,7 @@ SENTENCES = ("sentence", "reason", "settings")
 REPEATED = ("falling_short",)
 """Properties that only hold again what other fields hold."""
 
-LONGEST = 6
+LONGEST = 5
 """Entries kept of an array: the first, the last and some between."""
 
 

@@ -37,6 +37,7 @@ SETTINGS: dict[str, HyperParameters] = {
     f"{family}/{rates}": HyperParameters(lr=lr, weight_decay=decay, **told)
     for family, told in FAMILIES.items()
     for rates, (lr, decay) in RATES.items()
+    if family != "sgdm.6" or rates in ("mild", "strong")
 }
 """Every family under mild, small, strong, too strong, no and useless settings."""
 

@@ -122,7 +122,7 @@ def trained(
     *,
     schedule: Any = None,
     each: Callable[[int], Iterator[Value]] | None = None,
-    seen: tuple[int, ...] = (0, 99, 199),
+    seen: tuple[int, ...] = (9, 199),
 ) -> Iterator[Value]:
     """Train, and yield a snapshot after each of the steps `seen`."""
     for number in range(steps):

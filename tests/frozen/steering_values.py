@@ -62,7 +62,7 @@ def _split(
 def _on_sphere(told: tuple[str, str], make: Any, groups: Any) -> Iterator[Value]:
     """The two optimizers, fused and written with torch's operations."""
     name, granularity = told
-    for fused in (False, True):
+    for fused in (False, True) if granularity == "layer" else (True,):
         key = f"{name}/{granularity}/{'fused' if fused else 'loop'}"
         problem = make()
         optimizer = smd.optim.AdaGradG(

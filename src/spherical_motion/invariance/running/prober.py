@@ -33,8 +33,8 @@ from spherical_motion.invariance.running.row_sums import (
     Evidence,
     Reducer,
     RowSums,
-    row_sums,
     stacked,
+    sums_by_row,
 )
 from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.vocabulary.groups import bare_names

@@ -305,7 +305,7 @@ def test_bad_growth() -> None:
         theory.steps_to_overflow(0.1, 0.0, 0.9)
     with pytest.raises(OutOfDomain, match=r"finite and > 0\.1, got 0\.05"):
         theory.steps_to_overflow(0.1, 5e-4, 0.9, largest=0.05)
-    with pytest.raises(OutOfDomain, match="must be >= 1, got 0"):
+    with pytest.raises(OutOfDomain, match="must be finite and >= 1, got 0"):
         theory.tapered_exponential_bound(0.1, 5e-4, 0.9, 0)
     with pytest.raises(InvalidArgument, match="int >= 1, got 0"):
         theory.fixed_exponential_schedule(0.1, 5e-4, 0.9, 0)

@@ -24,7 +24,7 @@ from spherical_motion import theory
 from spherical_motion.comparison.series import Series, settling_memory
 from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.forecasting import WITHIN, excess_under
+from spherical_motion.forecasting import WITHIN, rest_excess
 from spherical_motion.vocabulary.groups import InvariantGroup
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Stage
@@ -261,7 +261,7 @@ def _steps_to_rest(
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
     if not drive > 0:
         return math.inf
-    excess = excess_under(hp, norm, drive, facts)
+    excess = rest_excess(hp, norm, drive, **dataclasses.asdict(facts))
     return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
 
 

@@ -10,7 +10,7 @@ from spherical_motion.forecasting.planning import (
 from spherical_motion.forecasting.remedies import Remedy, find_remedy
 from spherical_motion.forecasting.running import Forecast, forecast
 from spherical_motion.forecasting.stages import Outcome, StageForecast
-from spherical_motion.forecasting.state import WITHIN, excess_under, rest_excess
+from spherical_motion.forecasting.state import WITHIN, rest_excess
 
 __all__ = [
     "BatchScaling",
@@ -20,7 +20,6 @@ __all__ = [
     "Setting",
     "StageForecast",
     "WITHIN",
-    "excess_under",
     "find_remedy",
     "forecast",
     "rest_excess",

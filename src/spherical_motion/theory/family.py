@@ -57,7 +57,8 @@ class Family(abc.ABC):
         drive: the field of `GroupFacts` that drives the norm.
         needs: the fields that every formula needs; those of the norm need `drive` too.
         unrecorded: which of `needs` no record holds, as a sentence; empty if records do.
-        caveat: an assumption that records cannot check, as a sentence.
+        takes_entries_alike: whether the prediction takes the gradient's entries to be alike in
+            size, which records cannot check.
         has_law_of_motion: whether `carried` is known.
     """
 
@@ -69,7 +70,7 @@ class Family(abc.ABC):
     drive: ClassVar[str] = "numel"
     needs: ClassVar[tuple[str, ...]] = ()
     unrecorded: ClassVar[str] = ""
-    caveat: ClassVar[str] = ""
+    takes_entries_alike: ClassVar[bool] = False
     has_law_of_motion: ClassVar[bool] = False
 
     def covers(self, hp: HyperParameters) -> bool:

@@ -29,10 +29,7 @@ class AdamL2(Family):
     decoupled = False
     drive = "unit_grad_rms"
     needs = ("unit_grad_rms", "numel")
-    caveat = (
-        "Adam's prediction takes the entries of the gradient to be alike, since the records hold "
-        "only their sum of squares; where they differ the angle is larger"
-    )
+    takes_entries_alike = True
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
         # Adam divides the decay by the gradient's size, so that ηλ alone sets no limit.

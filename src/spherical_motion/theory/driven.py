@@ -99,7 +99,7 @@ def driven_step_ratio_sq(
     norm, lr, momentum, drive = (np.asarray(x, np.float64) for x in (norm, lr, momentum, drive))
     s = Steps(damped_lr(hp, lr, momentum), math.nan, momentum, hp.beta2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(family.driven_turn(s, drive, facts) / norm**family.power)
+        return np.asarray(family.driven_turn(s, drive, facts) / norm**family.power)[()]
 
 
 def _family(hp: HyperParameters, facts: GroupFacts, where: str) -> Family:

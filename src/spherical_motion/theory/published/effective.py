@@ -191,4 +191,4 @@ def adam_moment_on_sphere(
 
 
 def _is_adam_l2(hp: HyperParameters) -> bool:
-    return hp.optimizer in ("adam", "adamw") and not hp.decoupled
+    return family_of(hp).takes_entries_alike

@@ -171,16 +171,15 @@ def steps_to_equilibrium(
     1105636
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
-    where, family = "steps_to_equilibrium", family_of(hp)
-    lr_drop = number(where, "lr_drop", lr_drop, above=0.0, error=OutOfDomain)
+    where, remedy = "steps_to_equilibrium", ""
+    if within is None:
+        remedy = "After a rise the gradient sets the pace: pass within=0.05."
+    least = 1.0 if within is None else 0.0
+    lr_drop = number(where, "lr_drop", lr_drop, above=least, remedy=remedy, error=OutOfDomain)
+    family = family_of(hp)
     excess = family.excess_after_drop(lr_drop)
     if within is not None:
-        within = number(
-            "steps_to_within", "within", within, above=0.0, below=1.0, error=OutOfDomain
-        )
         return math.ceil(family.steps_to_within(hp, excess, within, facts))
-    remedy = "After a rise the gradient sets the pace: pass within=0.05."
-    number(where, "lr_drop", lr_drop, above=1.0, remedy=remedy, error=OutOfDomain)
     return math.ceil(family.unopposed_time(excess) / family.relaxation_rate(hp, facts))
 
 

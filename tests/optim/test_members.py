@@ -13,9 +13,8 @@ from torch import nn
 from spherical_motion import InvariantGroup, Slice
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim import bind
-from spherical_motion.optim._passes import TorchPasses
-from spherical_motion.optim._passes_cpu import CpuPasses
 from spherical_motion.optim.disjoint import disjoint_groups
+from spherical_motion.optim.engine import CpuPasses, TorchPasses
 
 
 class Net(nn.Module):

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import check_callable, check_state, number
+from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.engine import LOST, CpuRotation, TorchRotation
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.settings import SettingsWatch
 from spherical_motion.theory import Family, equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup

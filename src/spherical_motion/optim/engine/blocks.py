@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.measure.layout import DTYPES, StridedLayout
 from spherical_motion.measure.loops import FIELDS, Compiled, fold_tiles
 from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import SHARE, TileTable, cut_shares
-from spherical_motion.optim.members import Members
 
 __all__ = ["CpuBlocks", "Work"]
 

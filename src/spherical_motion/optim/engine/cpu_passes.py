@@ -16,9 +16,9 @@ from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.measure.loops import Compiled, compile_loops, pointer_to, sum_loop, tile_loop
 from spherical_motion.optim.engine.blocks import CpuBlocks, Work
-from spherical_motion.optim.members import Members
 
 __all__ = ["CpuPasses", "sum_two"]
 

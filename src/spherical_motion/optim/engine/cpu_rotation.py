@@ -15,11 +15,11 @@ import numpy as np
 from numba import types
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.measure.loops import Compiled, compile_loops, pointer_to, sum_loop, tile_loop
 from spherical_motion.optim.engine.blocks import CpuBlocks
 from spherical_motion.optim.engine.cpu_passes import sum_two
 from spherical_motion.optim.engine.rotation import RADIAL
-from spherical_motion.optim.members import Members
 
 __all__ = ["CpuRotation"]
 
@@ -109,7 +109,7 @@ class CpuRotation:
     """Rotation by compiled loops; arguments and results as of `TorchRotation`.
 
     >>> import torch
-    >>> from spherical_motion.optim import bind
+    >>> from spherical_motion.binding import bind
     >>> from spherical_motion.vocabulary import InvariantGroup, Slice
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.LayerNorm(1))
     >>> row = Slice("0.weight", 0, 0, 1)

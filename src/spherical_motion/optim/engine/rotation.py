@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spherical_motion.optim.members import Members
+from spherical_motion.binding import Members
 
 __all__ = ["LOST", "RADIAL", "Rotated", "TorchRotation", "coefficients"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.optim.engine.passes import STILL
-from spherical_motion.optim.members import Members
 
 foreach_add_, foreach_mul_, foreach_mul = (
     getattr(torch, f"_foreach_{name}") for name in ("add_", "mul_", "mul")

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.arguments import check_callable, number
+from spherical_motion.optim.engine import LOST, CpuRotation, TorchRotation
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.rotation import LOST, TorchRotation
-from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
 from spherical_motion.optim.settings import SettingsWatch
 from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
@@ -233,7 +232,7 @@ class Rotational(Closing):
         device = members.device
         lost = [LOST[own[0].parameter.dtype] for own in members.pieces]
         turns = torch.tensor([group.numel > 1 for group in members.groups], device=device)
-        backend = CpuRotation if can_rotate_on_cpu(members) else TorchRotation
+        backend = CpuRotation if CpuRotation.fits(members) else TorchRotation
         self._rotate = backend(
             members, turns, torch.tensor(lost, dtype=torch.float64, device=device)
         )

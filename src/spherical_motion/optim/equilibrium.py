@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, ModelError, NoTheory, OutOfDomain
-from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance import undisturbed
 from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.members import MAX_DEFECT, Members, bind

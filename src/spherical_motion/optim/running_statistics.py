@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spherical_motion.binding import as_groups
 from spherical_motion.errors import InvalidArgument, ModelError
 from spherical_motion.invariance import Subject, run_at, unwrapped
-from spherical_motion.optim.arguments import as_groups
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = [

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from spherical_motion.binding.arguments import as_groups, check_max_defect
+from spherical_motion.binding.disjoint import overlaps
+from spherical_motion.binding.members import MAX_DEFECT, fitting_parameter
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.arguments import as_groups, check_max_defect
-from spherical_motion.optim.disjoint import overlaps
-from spherical_motion.optim.members import MAX_DEFECT, fitting_parameter
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names, strip_wrappers
 
 __all__ = ["Coverage", "cover", "invariant_param_groups"]

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spherical_motion.binding.arguments import as_groups, check_max_defect
+from spherical_motion.binding.disjoint import overlaps
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.arguments import as_groups, check_max_defect
-from spherical_motion.optim.disjoint import overlaps
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names
 
 __all__ = ["MAX_DEFECT", "Members", "Piece", "Rows", "bind", "fitting_parameter"]

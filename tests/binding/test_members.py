@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from mixed import Net, group, mixed_groups
 from torch import nn
 
 from spherical_motion import InvariantGroup, Slice
+from spherical_motion.binding import bind, disjoint_groups
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim import bind
-from spherical_motion.optim._passes import TorchPasses
-from spherical_motion.optim._passes_cpu import CpuPasses
-from spherical_motion.optim.disjoint import disjoint_groups
-
-
-class Net(nn.Module):
-    """A convolution, a transposed one, a layer with bias and a single number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 3, bias=False)
-        self.up = nn.ConvTranspose2d(6, 5, 2, bias=False)
-        self.fc = nn.Linear(7, 4)
-        self.one = nn.Parameter(torch.tensor(2.0))
-
-
-def group(name: str, *slices: Slice, defect: float = 0.0) -> InvariantGroup:
-    return InvariantGroup(name, "scale", slices, (), 1, defect)
-
-
-def mixed_groups() -> list[InvariantGroup]:
-    """Filters on both axes, a weight with its bias, rows that belong to nobody."""
-    filters = [group(f"conv[{i}]", Slice("conv.weight", 0, i, i + 1)) for i in (0, 1, 4)]
-    ups = [group(f"up[{i}]", Slice("up.weight", 1, i, i + 1)) for i in range(5)]
-    fc = group("fc", Slice("fc.weight", 0, 0, 4), Slice("fc.bias", 0, 0, 4))
-    return [*filters, fc, *ups, group("one", Slice("one", 0, 0, 1))]
 
 
 @pytest.fixture
@@ -95,69 +69,6 @@ def test_scaling_touches_the_groups_and_nothing_else(net: Net) -> None:
                 if piece.name == name:
                     piece.of(expected).mul_(factor)
         assert torch.equal(parameter.detach(), expected), name
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("channels_last", [True, False])
-@pytest.mark.parametrize("scale", [1.0, 1e-18, 1e15])
-def test_compiled_passes_are_the_torch_ones(
-    net: Net, dtype: torch.dtype, channels_last: bool, scale: float
-) -> None:
-    net = net.to(dtype)
-    if channels_last:
-        net = net.to(memory_format=torch.channels_last)  # pyright: ignore
-    members = bind(net, mixed_groups())
-    assert CpuPasses.fits(members)
-    x = [p.detach().clone() for p in members.parameters]
-    g = [scale * torch.randn_like(p) for p in x]
-    m = [torch.randn(p.shape, dtype=dtype).as_strided(p.shape, p.stride()) for p in x]
-    slow, fast = TorchPasses(members, foreach=False), CpuPasses(members)
-    exact = {"rtol": 1e-12, "atol": 1e-12 * max(scale, 1.0) ** 2}
-    torch.testing.assert_close(fast.sums(x, g, m), slow.sums(x, g, m), **exact)
-    torch.testing.assert_close(fast.sums(x, g, None), slow.sums(x, g, m)[:, :3], **exact)
-
-    rounding = 8.0 * torch.finfo(dtype).eps
-    for momentum in (None, m):
-        factors = torch.randn(len(members), 2 if momentum is None else 6).double()
-        factors[:, 1] /= scale
-        ours = [[t.clone() for t in ts] for ts in (x, momentum or [])]
-        theirs = [[t.clone() for t in ts] for ts in (x, momentum or [])]
-        each = [[t.clone() for t in ts] for ts in (x, momentum or [])]
-        fast.update(ours[0], g, ours[1] or None, factors)
-        slow.update(theirs[0], g, theirs[1] or None, factors)
-        TorchPasses(members, foreach=True).update(each[0], g, each[1] or None, factors)
-        for a, b, c in zip(*map(itertools.chain.from_iterable, (ours, theirs, each)), strict=True):
-            size = b.abs().max().item()
-            torch.testing.assert_close(a, b, rtol=rounding, atol=rounding * size)
-            assert torch.equal(b, c)
-
-
-def test_the_number_of_threads_changes_no_bit() -> None:
-    layer = nn.Linear(1500, 700, bias=False)
-    members = bind(
-        layer, [group(f"{i}", Slice("weight", 0, i, i + 100)) for i in range(0, 700, 100)]
-    )
-    x, g = [layer.weight.detach()], [torch.randn(700, 1500)]
-    found = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            found.append(CpuPasses(members).sums(x, g, None))
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(*found)
-
-
-def test_what_is_not_finite_comes_through(net: Net) -> None:
-    members = bind(net, mixed_groups())
-    g = [torch.ones_like(p) for p in members.parameters]
-    g[0][0, 0, 0, 0] = torch.nan
-    x = [p.detach() for p in members.parameters]
-    for passes in (TorchPasses(members, False), CpuPasses(members)):
-        sums = passes.sums(x, g, None)
-        assert sums[0, 1:].isnan().all()
-        assert sums[1:].isfinite().all()
 
 
 def test_settings_are_read_alive(net: Net) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from spherical_motion.binding.coverage import cover
+from spherical_motion.binding.members import MAX_DEFECT
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.coverage import cover
-from spherical_motion.optim.members import MAX_DEFECT
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["split_param_groups"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.optim.arguments import as_groups
+from spherical_motion.binding.arguments import as_groups
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["disjoint_groups", "overlaps"]

@@ -102,8 +102,8 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
     if len(found) > MOST_ROWS:
         console.print(f"... and {len(found) - MOST_ROWS} more stages (--json has all)")
     console.print(
-        "\nequil. rad: equilibrium angle a step; at end: angle at the end of the stage; share: at end "
-        f"divided by equil. rad;\nneeds: steps to come within {WITHIN:.0%}."
+        "\nequil. rad: equilibrium angle a step; at end: angle at the end of the stage; share: the "
+        f"latter\ndivided by the former; needs: steps to come within {WITHIN:.0%}."
     )
     _explain(console, found)
 

@@ -32,7 +32,7 @@ def plan_command(
     angle: Annotated[float | None, typer.Option(help="Wanted angle a step, rad.")] = None,
     time_constant: Annotated[
         float | None,
-        typer.Option(help="Wanted number of steps in which the norm relaxes by a factor e."),
+        typer.Option(help="Wanted steps in which the norm relaxes by a factor e."),
     ] = None,
     batch_factor: Annotated[
         float | None, typer.Option(help="Compare scaling rules for a batch larger by this factor.")

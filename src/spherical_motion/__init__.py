@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Schedule,
         Slice,
         Stage,
+        Suspect,
         Verdict,
         VerdictKind,
     )
@@ -50,7 +51,9 @@ _NAMES = {
     "monitor": "Monitor watch",
     "records": "Records read",
     "reporting": "report",
-    "vocabulary": "Gram HyperParameters InvariantGroup Schedule Slice Stage Verdict VerdictKind",
+    "vocabulary": (
+        "Gram HyperParameters InvariantGroup Schedule Slice Stage Suspect Verdict VerdictKind"
+    ),
 }
 """Room → the public names that it defines."""
 
@@ -72,6 +75,7 @@ __all__ = [
     "Slice",
     "SphericalMotionError",
     "Stage",
+    "Suspect",
     "Verdict",
     "VerdictKind",
     "__version__",

@@ -13,9 +13,9 @@ from torch.optim import lr_scheduler
 
 import spherical_motion as smd
 from spherical_motion import theory
+from spherical_motion.binding import bind
 from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim import rotational as rotational_module
-from spherical_motion.optim.members import bind
 from spherical_motion.optim.rotation import LOST, TorchRotation, coefficients
 from spherical_motion.optim.rotation_cpu import CpuRotation
 from spherical_motion.optim.rotational import Rotational

@@ -21,10 +21,10 @@ from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.measure.kernel import compile_kernels, fold_tiles
 from spherical_motion.measure.layout import DTYPES, Layout
 from spherical_motion.measure.tiles import TileTable
-from spherical_motion.optim.members import Members
 
 __all__ = ["FIELDS", "INDEX", "INDICES", "NUMBERS", "TABLE", "CpuBlocks", "Work"]
 

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from spherical_motion.binding import Members, check_state
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim._others import Part, step_others
 from spherical_motion.optim._passes import Passes, TorchPasses
 from spherical_motion.optim._passes_cpu import CpuPasses
-from spherical_motion.optim.arguments import check_state
 from spherical_motion.optim.arguments import number as checked_number
-from spherical_motion.optim.members import Members
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["NormedOptimizer", "check_radius", "common_settings", "root", "split_off"]

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from spherical_motion.optim.members import Members
+from spherical_motion.binding import Members
 
 foreach_add_, foreach_mul_, foreach_mul = (
     getattr(torch, f"_foreach_{name}") for name in ("add_", "mul_", "mul")

@@ -16,9 +16,9 @@ import torch
 from numba import types
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.measure.kernel import FASTMATH, pointer_to
 from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks, Work
-from spherical_motion.optim.members import Members
 
 __all__ = ["CpuPasses", "mix_three", "mix_two", "sum_three", "sum_two"]
 

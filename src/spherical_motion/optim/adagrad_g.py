@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spherical_motion.binding import MAX_DEFECT, Members, bind
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.optim._normed import (
     NormedOptimizer,
@@ -31,7 +32,6 @@ from spherical_motion.optim._normed import (
 from spherical_motion.optim._others import other_settings
 from spherical_motion.optim._turns_cpu import turn_adagrad_g
 from spherical_motion.optim.arguments import number
-from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdaGradG", "SgdOnSphere"]

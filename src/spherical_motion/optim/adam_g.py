@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spherical_motion.binding import MAX_DEFECT, bind
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim._normed import (
     NormedOptimizer,
@@ -22,7 +23,6 @@ from spherical_motion.optim._normed import (
 from spherical_motion.optim._others import check_betas, other_settings
 from spherical_motion.optim._turns_cpu import turn_adam_g
 from spherical_motion.optim.arguments import number
-from spherical_motion.optim.members import MAX_DEFECT, bind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdamG"]

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import check_callable, check_state, number
+from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.running_statistics import (
     PROBE,
     Following,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spherical_motion.optim.members import Members
+from spherical_motion.binding import Members
 
 __all__ = ["LOST", "RADIAL", "TorchRotation", "coefficients"]
 

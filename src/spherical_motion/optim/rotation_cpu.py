@@ -16,10 +16,10 @@ import numpy as np
 from numba import types
 from torch import Tensor
 
+from spherical_motion.binding import Members
 from spherical_motion.measure.kernel import FASTMATH, pointer_to
 from spherical_motion.optim._blocks_cpu import INDEX, INDICES, NUMBERS, TABLE, CpuBlocks
 from spherical_motion.optim._passes_cpu import sum_two
-from spherical_motion.optim.members import Members
 from spherical_motion.optim.rotation import RADIAL
 
 __all__ = ["CpuRotation", "can_rotate_on_cpu", "compile_rotation"]
@@ -170,7 +170,7 @@ class CpuRotation:
     """Rotation by compiled loops; arguments and results as of `TorchRotation`.
 
     >>> import torch
-    >>> from spherical_motion.optim.members import bind
+    >>> from spherical_motion.binding import bind
     >>> from spherical_motion.vocabulary import InvariantGroup, Slice
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.LayerNorm(1))
     >>> row = Slice("0.weight", 0, 0, 1)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import check_callable, check_state, number
+from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.members import MAX_DEFECT, Members, bind
 from spherical_motion.optim.rotation import LOST, TorchRotation
 from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
 from spherical_motion.optim.settings import SettingsWatch

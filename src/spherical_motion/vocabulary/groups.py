@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Cell", "InvariantGroup", "Slice", "bare_names", "strip_wrappers"]
+__all__ = ["Cell", "InvariantGroup", "Slice", "bare_names", "module_of", "strip_wrappers"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -150,3 +150,12 @@ def strip_wrappers(name: str) -> str:
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
     return ".".join(parts)
+
+
+def module_of(parameter: str) -> str:
+    """The module that a parameter belongs to.
+
+    >>> module_of("layer1.conv.weight")
+    'layer1.conv'
+    """
+    return parameter.rpartition(".")[0]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Schedule,
         Slice,
         Stage,
+        Suspect,
         Verdict,
         VerdictKind,
     )
@@ -55,6 +56,7 @@ _HOMES = {
     "Slice": "vocabulary",
     "SphericalMotionError": "errors",
     "Stage": "vocabulary",
+    "Suspect": "vocabulary",
     "Verdict": "vocabulary",
     "VerdictKind": "vocabulary",
     "compare": "comparison",
@@ -86,6 +88,7 @@ __all__ = [
     "Slice",
     "SphericalMotionError",
     "Stage",
+    "Suspect",
     "Verdict",
     "VerdictKind",
     "__version__",

@@ -19,11 +19,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spherical_motion.errors import ModelError
-from spherical_motion.invariance import find_groups, inspect_model, mutable_state
-from spherical_motion.invariance.mutable_state import Remembered
-from spherical_motion.invariance.precision import precision_of
-from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.tensor_state import remembered_tensor
+from spherical_motion.invariance import find_groups, inspect_model
+from spherical_motion.invariance.running import mutable_state
+from spherical_motion.invariance.running.mutable_state import Remembered
+from spherical_motion.invariance.running.precision import precision_of
+from spherical_motion.invariance.running.prober import Prober
+from spherical_motion.invariance.running.tensor_state import remembered_tensor
 
 
 class Busy(nn.Module):

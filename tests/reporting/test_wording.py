@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spherical_motion.comparison import ALARMS
 from spherical_motion.reporting import wording
-from spherical_motion.vocabulary import VerdictKind
 
 
 @pytest.mark.parametrize(
@@ -49,12 +47,6 @@ def test_shortened_names_fit_and_keep_both_ends(name, longest):
         head, tail = short.split("…")[0], short.rsplit("…", 1)[1]
         assert name.startswith(head)
         assert name.endswith(tail)
-
-
-def test_every_verdict_has_a_tone_and_a_meaning():
-    assert set(wording.TONES) == set(wording.MEANINGS) == set(VerdictKind)
-    loud = {kind for kind, tone in wording.TONES.items() if tone in ("alarm", "caution")}
-    assert loud - {VerdictKind.HEAVY_TAILED} == set(ALARMS)
 
 
 def test_an_unknown_interval_leaves_no_trace():

@@ -26,7 +26,8 @@ def compare_command(
 
     Example: smd compare runs/demo
 
-    Exits with 1 if a group needs attention: off, frozen, non-finite, or not invariant enough.
+    Exits with 1 if a verdict is an alarm: off, frozen at a rate that is not 0, non-finite, or not
+    invariant enough.
     """
     with working("reading and judging"):
         comparison = compare(directory)

@@ -6,22 +6,16 @@ import json
 import math
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spherical_motion.comparison import ALARMS, Comparison, Row
-from spherical_motion.vocabulary.verdict import VerdictKind
+from spherical_motion.comparison import Comparison, Row
 
 __all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout", "working"]
 
 WIDTH_WITHOUT_TERMINAL = 160
-
-COLOURS = {VerdictKind.IN_EQUILIBRIUM: "green", VerdictKind.APPROACHING: "yellow"} | dict.fromkeys(
-    ALARMS, "red"
-)
 
 
 def stdout() -> Console:
@@ -57,7 +51,7 @@ def _table(rows: list[Row]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for row in rows:
-        colour = COLOURS.get(row.verdict.kind, "default")
+        colour = row.verdict.tone.colour
         table.add_row(
             escape(row.group),
             _number(row.measured, ".3g"),
@@ -73,7 +67,7 @@ def _number(value: float, spec: str) -> str:
     return "–" if math.isnan(value) else format(value, spec)
 
 
-def comparison_to_plain(comparison: Comparison) -> dict[str, Any]:
+def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
     """Everything a comparison holds, as what JSON can say; NaN becomes null."""
     return {
         "directory": str(comparison.directory),
@@ -94,6 +88,8 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, Any]:
                 "equilibrium": row.equilibrium,
                 "samples": row.samples,
                 "verdict": row.verdict.kind.value,
+                "alarm": row.alarm,
+                "suspect": row.verdict.suspect.value if row.verdict.suspect else None,
                 "reason": row.verdict.reason,
                 "evidence": dict(row.verdict.evidence),
             }
@@ -102,12 +98,12 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Strict JSON on standard output."""
     print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

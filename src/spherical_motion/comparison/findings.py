@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 
+from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.row import Row
-from spherical_motion.comparison.verdicts import ALARMS
 from spherical_motion.vocabulary.schedule import Stage
 from spherical_motion.vocabulary.verdict import VerdictKind
 
 __all__ = ["findings_of"]
 
-STATES = {
-    VerdictKind.TOO_FEW_SAMPLES: "not judged for lack of samples",
-    VerdictKind.NO_WEIGHT_DECAY: "without weight decay",
-    VerdictKind.NO_THEORY: "measured but not predicted",
-    VerdictKind.APPROACHING: "following settings that vary",
-}
-"""Verdicts that read badly after "are"."""
-
 NAMED = 3
-"""So many groups are named before the rest is counted."""
+"""Only this many groups are named; the rest is counted."""
 
 
 def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
@@ -34,11 +26,11 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
     for number, stage in stages:
         here = [row for row in rows if (row.number, row.stage) == (number, stage)]
         label = stage_label(number, stage)
-        for kind in VerdictKind:
-            found = [row for row in here if row.verdict.kind is kind]
+        for kind, alarm in itertools.product(VerdictKind, (True, False)):
+            found = [row for row in here if row.verdict.kind is kind and row.alarm is alarm]
             if found:
                 sentence = f"{label}: {_sentence(kind, found, len(here))}"
-                (alarms if kind in ALARMS else course).append(sentence)
+                (alarms if alarm else course).append(sentence)
     seen = {row.group for row in rows}
     missing = [name for name in groups if name not in seen]
     if missing:
@@ -63,12 +55,8 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
         )
     if kind is VerdictKind.APPROACHING and rows[0].stage.hp is not None:
         shares = [row.measured / row.equilibrium for row in rows]
-        more = [row.verdict.evidence.get("steps_more", float("nan")) for row in rows]
-        known = [
-            steps
-            for steps, row in zip(more, rows, strict=True)
-            if math.isfinite(steps) and "more steps" in row.verdict.reason
-        ]
+        waiting = [row.verdict for row in rows if row.verdict.says(Because.STEPS_LEFT)]
+        known = [verdict.evidence["steps_more"] for verdict in waiting]
         until = f" {their} would need about {_span(known, ',.0f')} more steps." if known else ""
         return (
             f"{who} {are} not yet in equilibrium: {they} at {_span(shares, '.2f')} of it, "
@@ -76,23 +64,13 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
         )
     named = f" ({_names([r.group for r in rows])})" if 1 < len(rows) < total else ""
     reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
-    return f"{who} {are} {STATES.get(kind, kind.value)}{named}: {reason}."
+    return f"{who} {are} {kind.meaning.state or kind.value}{named}: {reason}."
 
 
 def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
-    """What several rows of one verdict have in common, with the range of their numbers."""
-    numbers = {
-        VerdictKind.NO_WEIGHT_DECAY: ("norm_change", ".2f", "norms end at {} of where they began"),
-        VerdictKind.EPSILON_DOMINATED: ("radial_share", "+.0%", "ε changes decay's pull by {}"),
-        VerdictKind.NOT_SCALE_INVARIANT: ("defect", ".2g", "cosine of weights and gradient {}"),
-        VerdictKind.NON_FINITE: ("non_finite", ",.0f", "at {} steps"),
-        VerdictKind.TOO_FEW_SAMPLES: ("samples", ",.0f", "{} sampled steps"),
-        VerdictKind.APPROACHING: ("ratio", ".2f", "the angle is {} of the forecast for them"),
-        VerdictKind.HEAVY_TAILED: ("ratio", ".2f", "RMS angle {} of the predicted one"),
-        VerdictKind.OFF: ("ratio", ".2f", "{} of the predicted angle"),
-    }
-    if kind in numbers:
-        name, spec, words = numbers[kind]
+    """What several rows of one verdict have in common, as the range of a number."""
+    if kind.meaning.shared:
+        name, spec, words = kind.meaning.shared
         known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]
         if known:
             return words.format(_span(known, spec))

@@ -38,3 +38,8 @@ class Row:
     equilibrium: float
     samples: int
     verdict: Verdict
+
+    @property
+    def alarm(self) -> bool:
+        """Whether somebody has to look at it."""
+        return self.verdict.alarm

@@ -14,7 +14,7 @@ from spherical_motion.comparison.evidence import Evidence, gather
 from spherical_motion.comparison.findings import findings_of
 from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.series import Series, series_of
-from spherical_motion.comparison.verdicts import ALARMS, judge
+from spherical_motion.comparison.verdicts import judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary.schedule import Stage
@@ -71,8 +71,8 @@ class Comparison:
 
     @property
     def alarms(self) -> tuple[Row, ...]:
-        """Rows whose verdict asks for action: off, frozen, non-finite, not invariant enough."""
-        return tuple(row for row in self.rows if row.verdict.kind in ALARMS)
+        """Rows that somebody has to look at."""
+        return tuple(row for row in self.rows if row.alarm)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

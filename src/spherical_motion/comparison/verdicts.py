@@ -1,30 +1,27 @@
 """From evidence to a verdict: one rule a kind, tried in the order of `VerdictKind`.
 
-Nothing else in the library judges. Each rule returns the reason in plain words, or None when it
-does not apply; the first that applies decides.
+Nothing else in the library judges. Each rule returns its reasons, or None when it does not apply;
+the first that applies decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from spherical_motion import theory
 from spherical_motion.comparison.evidence import FEWEST_SAMPLES, Evidence
+from spherical_motion.comparison.reasons import Because, differing_settings
 from spherical_motion.comparison.series import RESIDUAL_LIMIT
+from spherical_motion.comparison.statistics import Estimate
+from spherical_motion.vocabulary.reason import Reason
 from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
 
-__all__ = ["ALARMS", "RULES", "judge"]
+__all__ = ["ALARMS", "RULES", "Reasons", "Rule", "judge"]
 
-ALARMS = (
-    VerdictKind.NON_FINITE,
-    VerdictKind.OFF,
-    VerdictKind.FROZEN,
-    VerdictKind.NOT_SCALE_INVARIANT,
-    VerdictKind.EPSILON_DOMINATED,
-)
-"""Verdicts that ask for action."""
+ALARMS = tuple(kind for kind in VerdictKind if kind.meaning.alarm)
+"""Kinds that ask for action; a verdict of such a kind is no alarm if its suspect is harmless."""
 
 LOW, HIGH = 0.95, 1.05
 """A ratio whose 95% interval meets this range agrees with the theory."""
@@ -36,187 +33,164 @@ FARTHEST_LOW, FARTHEST_HIGH = 0.75, 1.33
 """... and so does a ratio outside this one, however wide its interval."""
 
 WORTH_SAYING = 0.2
-"""While the gradient fades, a remaining time under this share of the stage means nothing."""
+"""While the gradient fades, fewer remaining steps than this share of the stage mean nothing."""
 
 VAGUE = 0.30
-"""An interval wider than this says little; the reason then admits it."""
+"""An interval wider than this says little, and the reason admits it."""
 
 RADIAL_LIMIT = 0.10
-"""A radial gradient of this share of the weight decay's pull shifts the angle by 5%."""
+"""A radial gradient of this share of weight decay's pull shifts the angle by 5%."""
 
 DEFECT_LIMIT = 0.05
 """|cos(w, g)| above which an unproven group is called not scale-invariant."""
 
 BEYOND_EPSILON = 30.0
-"""So many times the defect that ε explains is not ε's doing."""
+"""A defect above this multiple of what ε explains has another cause."""
+
+DRIFTED = 0.05
+"""A relative change of the norm above this is named as the reason for another angle."""
 
 FADED = 0.5
 """A mean squared gradient under this share of what it was is named as the cause of a delay."""
 
 UNEVEN = 0.90
-"""A mean angle under this share of the RMS angle is worth a word: the steps are uneven."""
+"""Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """The verdict on one group in one stage, with its reason and the numbers behind it."""
-    for kind, rule in RULES.items():
-        reason = rule(evidence)
-        if reason is not None:
-            return Verdict(kind, reason + _mixed(evidence), evidence.numbers())
+Reasons = tuple[Reason, ...]
+Rule = Callable[[Evidence], Reasons | None]
+
+
+def judge(evidence: Evidence, rules: Mapping[VerdictKind, Rule] | None = None) -> Verdict:
+    """The verdict on one group in one stage, with its reasons and the numbers behind it.
+
+    Args:
+        evidence: from `gather`.
+        rules: tried in this order; `RULES` if left out.
+    """
+    for kind, rule in (RULES if rules is None else rules).items():
+        reasons = rule(evidence)
+        if reasons is not None:
+            reasons += differing_settings(evidence.mixed)
+            return Verdict.because(kind, reasons, evidence.numbers())
     raise AssertionError("the last rule applies to everything")
 
 
-def _too_few_samples(e: Evidence) -> str | None:
+def _too_few_samples(e: Evidence) -> Reasons | None:
     if e.samples + e.non_finite < FEWEST_SAMPLES:
-        return f"{e.samples} sampled steps in this stage; at least {FEWEST_SAMPLES} are needed"
+        return (Reason(Because.FEW_SAMPLES, {"samples": e.samples, "fewest": FEWEST_SAMPLES}),)
     predictable = e.moved and not e.no_theory and not e.no_decay and e.illegal is None
     if predictable and not e.non_finite and e.driven < FEWEST_SAMPLES:
-        return (
-            f"the steps are known, but a gradient at only {e.driven} of {e.samples}: is it cleared "
-            "before optimizer.step() has returned?"
-        )
+        return (Reason(Because.FEW_GRADIENTS, {"samples": e.samples, "driven": e.driven}),)
     return None
 
 
-def _non_finite(e: Evidence) -> str | None:
+def _non_finite(e: Evidence) -> Reasons | None:
     if not e.non_finite:
         return None
-    times = "step" if e.non_finite == 1 else "steps"
-    text = f"weights or gradient were NaN or infinite at {e.non_finite:,} {times} of this stage"
-    return text + (
-        f", first at step {e.non_finite_from:,}" if e.non_finite_from is not None else ""
-    )
+    kind = Because.NON_FINITE_ONCE if e.non_finite == 1 else Because.NON_FINITE
+    found = (Reason(kind, {"steps": e.non_finite}),)
+    if e.non_finite_from is not None:
+        found += (Reason(Because.FIRST_AT, {"step": e.non_finite_from}),)
+    return found
 
 
-def _frozen(e: Evidence) -> str | None:
+def _frozen(e: Evidence) -> Reasons | None:
     if e.moved:
         return None
-    why = "the learning rate is 0" if e.lr_is_zero else "no gradient, or not the optimizer's"
-    return f"no sampled step changed the weights: {why}"
+    return (Reason(Because.RATE_ZERO if e.lr_is_zero else Because.NO_MOTION),)
 
 
-def _no_weight_decay(e: Evidence) -> str | None:
+def _no_weight_decay(e: Evidence) -> Reasons | None:
     if not e.no_decay:
         return None
-    change = (e.norm_change - 1.0) * 100.0
-    return (
-        "without weight decay there is no equilibrium: nothing holds the norm "
-        f"({change:+.1f}% in this stage), and the angle shrinks as it grows"
-    )
+    return (Reason(Because.NO_DECAY, {"change": (e.norm_change - 1.0) * 100.0}),)
 
 
-def _not_scale_invariant(e: Evidence) -> str | None:
+def _not_scale_invariant(e: Evidence) -> Reasons | None:
     if e.group.proven:
         limit = max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect)
-        if not e.defect > limit:
-            return None
-        return (
-            f"it was proven invariant when the run began, but now the gradient has a radial part "
-            f"(cosine {e.defect:.2g}), far more than the norm layer's ε explains: is that layer in "
-            "eval mode, or was the model changed?"
-        )
-    if not (e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT):
-        return None
-    return (
-        f"the gradient is not orthogonal to the weights (cosine {e.defect:.2g}), and no "
-        "certificate says that it should be"
-    )
-
-
-def _epsilon_dominated(e: Evidence) -> str | None:
-    if not abs(e.radial_share) > RADIAL_LIMIT:
-        return None
-    does = "cancels" if e.radial_share < 0 else "adds"
-    of = "of" if e.radial_share < 0 else "to"
-    return (
-        "invariant but for the ε of its norm layer, whose input has become so small that ε "
-        f"{does} {abs(e.radial_share):.0%} {of} the pull of weight decay"
-    )
-
-
-def _no_theory(e: Evidence) -> str | None:
-    if e.no_theory:
-        return e.no_theory.rstrip(".")
-    if e.illegal is not None:
-        return f"at step {e.illegal:,} the optimizer was told settings outside any theory's range"
+        lost = e.defect > limit
+        return (Reason(Because.INVARIANCE_LOST, {"defect": e.defect}),) if lost else None
+    if e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
+        return (Reason(Because.NOT_CERTIFIED, {"defect": e.defect}),)
     return None
 
 
-def _approaching(e: Evidence) -> str | None:
+def _epsilon_dominated(e: Evidence) -> Reasons | None:
+    if not abs(e.radial_share) > RADIAL_LIMIT:
+        return None
+    kind = Because.EPSILON_CANCELS if e.radial_share < 0 else Because.EPSILON_ADDS
+    return (Reason(kind, {"share": abs(e.radial_share)}),)
+
+
+def _no_theory(e: Evidence) -> Reasons | None:
+    if e.no_theory:
+        return (Reason(Because.NO_THEORY, {"why": e.no_theory.rstrip(".")}),)
+    if e.illegal is not None:
+        return (Reason(Because.OUT_OF_RANGE, {"step": e.illegal}),)
+    return None
+
+
+def _approaching(e: Evidence) -> Reasons | None:
     if e.settled or not _follows_forecast(e):
         return None
     if e.stage.hp is None:
-        return (
-            "the settings vary, so the equilibrium itself moves; the angle follows the forecast "
-            f"(measured/forecast {e.ratio.value:.2f})"
-        )
-    text = f"forecast at {e.transient / e.equilibrium:.2f} of equilibrium by now, measured "
-    text += f"{e.measured / e.equilibrium:.2f}"
+        return (Reason(Because.FOLLOWS_FORECAST, {"ratio": e.ratio.value}),)
+    shares = {"forecast": e.transient / e.equilibrium, "measured": e.measured / e.equilibrium}
+    found = (Reason(Because.ON_THE_WAY, shares),)
     fading = e.drive_change < FADED
     if fading:
-        text += f"; the gradient fades (its square × {e.drive_change:.2g} in this stage), which "
-        text += "lets the norm shrink further"
+        found += (Reason(Because.FADES, {"change": e.drive_change}),)
     if not math.isfinite(e.steps_more):
-        return text + "; with next to no gradient left, nothing says when"
+        return (*found, Reason(Because.NO_END))
     if fading and e.steps_more < WORTH_SAYING * e.stage.steps:
-        return text + "; it is settled but for that"
-    text += f"; about {e.steps_more:,.0f} more steps to within 5%"
-    return text + (", once it has stopped fading" if fading else "")
+        return (*found, Reason(Because.SETTLED_OTHERWISE))
+    found += (Reason(Because.STEPS_LEFT, {"steps": e.steps_more}),)
+    return (*found, Reason(Because.ONCE_STEADY)) if fading else found
 
 
-def _in_equilibrium(e: Evidence) -> str | None:
+def _in_equilibrium(e: Evidence) -> Reasons | None:
     if not (e.settled and e.ratio.meets(LOW, HIGH)):
         return None
-    text = f"turns at {e.ratio.value:.2f} of the predicted angle{_interval(e)}"
+    found = _ratio(Because.RATIO, e.ratio)
     if e.ratio.high - e.ratio.low > VAGUE:
-        text += "; too few independent steps to tell more closely"
+        found += (Reason(Because.VAGUE),)
     if e.mean_ratio < UNEVEN * e.ratio.value:
-        text += f"; the steps are uneven, the plain mean is only {e.mean_ratio:.2f}"
-    return text
+        found += (Reason(Because.UNEVEN, {"mean_ratio": e.mean_ratio}),)
+    return found
 
 
-def _heavy_tailed(e: Evidence) -> str | None:
+def _heavy_tailed(e: Evidence) -> Reasons | None:
     balanced = e.step_law.meets(LOW, HIGH) and abs(e.step_law.value - 1.0) < RADIAL_LIMIT
     if not (e.settled and balanced):
         return None
-    return (
-        f"steps and norm balance (√(mean D/mean R) at {e.step_law.value:.2f} of its law), but the "
-        f"RMS angle is at {e.ratio.value:.2f} and the mean at {e.mean_ratio:.2f}: a few large "
-        "gradients carry most of the motion"
-    )
+    numbers = {"step_law": e.step_law.value, "ratio": e.ratio.value, "mean_ratio": e.mean_ratio}
+    return (Reason(Because.HEAVY_TAILED, numbers),)
 
 
-def _off(e: Evidence) -> str | None:
-    against = "the predicted angle" if e.settled else "the forecast"
+def _off(e: Evidence) -> Reasons | None:
     if math.isnan(e.ratio.value):
-        return f"measured {e.measured:.3g} rad a step, and the forecast is not to move at all"
-    text = f"turns at {e.ratio.value:.2f} of {against}{_interval(e)}: "
+        return (Reason(Because.NO_MOTION_FORECAST, {"angle": e.measured}),)
+    turns = _ratio(Because.RATIO if e.settled else Because.FORECAST_RATIO, e.ratio)
+    return (*turns, _why_off(e))
+
+
+def _why_off(e: Evidence) -> Reason:
+    """The first cause that the evidence supports, the hardest evidence first."""
     if e.residual > RESIDUAL_LIMIT:
-        return text + (
-            f"the steps break the law of motion (residual {e.residual:.2g}), so something beside "
-            "this optimizer writes the weights, skips steps or clips single entries"
-        )
+        return Reason(Because.LAW_BROKEN, {"residual": e.residual})
     if e.mixed:
-        return text + "its members do not share one setting"
+        return Reason(Because.MIXED)
     if abs(e.radial_share) > RADIAL_LIMIT / 3:
-        return text + (
-            f"the ε of its norm layer changes weight decay's pull by {e.radial_share:+.0%}"
-        )
+        return Reason(Because.EPSILON, {"share": e.radial_share})
     if e.stage.hp is not None and theory.family_of(e.stage.hp) is theory.Family.ADAM_L2:
-        return text + (
-            "Adam's prediction takes the entries of the gradient to be alike, since the records "
-            "hold only their sum of squares; where they differ the angle is larger"
-        )
+        return Reason(Because.UNEVEN_ENTRIES)
     if e.drive_change < FADED:
-        return text + f"the gradient faded (its square × {e.drive_change:.2g} in this stage)"
-    if abs(e.drift) > 0.05:
-        return text + f"its norm moved by {e.drift:+.0%} while it was judged"
-    if math.isnan(e.residual):
-        return text + "the norm is at rest, and the six products of this optimizer say no more"
-    return text + (
-        "each step obeys the law of motion and the norm is at rest, so the gradient's size must "
-        "have changed within the stage"
-    )
+        return Reason(Because.FADED, {"change": e.drive_change})
+    if abs(e.drift) > DRIFTED:
+        return Reason(Because.NORM_MOVED, {"drift": e.drift})
+    return Reason(Because.UNEXPLAINED if math.isnan(e.residual) else Because.GRADIENT_CHANGED)
 
 
 def _follows_forecast(e: Evidence) -> bool:
@@ -225,7 +199,15 @@ def _follows_forecast(e: Evidence) -> bool:
     return near and not e.residual > RESIDUAL_LIMIT
 
 
-RULES: MappingProxyType[VerdictKind, Callable[[Evidence], str | None]] = MappingProxyType(
+def _ratio(kind: Because, ratio: Estimate) -> Reasons:
+    """The ratio, with its interval if there is one."""
+    found = (Reason(kind, {"ratio": ratio.value}),)
+    if math.isnan(ratio.low):
+        return found
+    return (*found, Reason(Because.INTERVAL, {"low": ratio.low, "high": ratio.high}))
+
+
+RULES: Mapping[VerdictKind, Rule] = MappingProxyType(
     {
         VerdictKind.TOO_FEW_SAMPLES: _too_few_samples,
         VerdictKind.NON_FINITE: _non_finite,
@@ -241,20 +223,3 @@ RULES: MappingProxyType[VerdictKind, Callable[[Evidence], str | None]] = Mapping
     }
 )
 """One rule a kind, in the order of the enum."""
-
-
-def _interval(e: Evidence) -> str:
-    if math.isnan(e.ratio.low):
-        return ""
-    return f" (95% interval {e.ratio.low:.2f} to {e.ratio.high:.2f})"
-
-
-def _mixed(e: Evidence) -> str:
-    names = ("learning rate", "weight decay", "momentum")
-    values = [sorted(set(column)) for column in zip(*e.mixed, strict=True)]
-    differing = [
-        f"{name} ({', '.join(f'{v:g}' for v in found)})"
-        for name, found in zip(names, values, strict=False)
-        if len(found) > 1
-    ]
-    return f". Members differ in {' and '.join(differing)}" if differing else ""

@@ -8,36 +8,32 @@ import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, NoInvariantGroup
-from spherical_motion.invariance.assemble import (
+from spherical_motion.invariance.graph import NormObserver
+from spherical_motion.invariance.inspection import Inspection
+from spherical_motion.invariance.proof import (
     GRANULARITIES,
+    INFLATION,
+    Base,
+    Certificate,
+    Defects,
     Granularity,
+    certified,
+    confirmed_suspects,
     covered_entries,
     groups_of,
+    measured_defects,
 )
-from spherical_motion.invariance.certify import Certificate, certified
-from spherical_motion.invariance.defect import Defects, measured_defects
-from spherical_motion.invariance.explain import Findings, reasons_for
-from spherical_motion.invariance.inspection import Inspection
-from spherical_motion.invariance.norms import NormObserver
-from spherical_motion.invariance.notes import (
+from spherical_motion.invariance.reasons import (
+    Findings,
     equivalent_streams,
     large_epsilons,
     not_examined,
     partial_cover,
+    reasons_for,
     what_joins,
 )
-from spherical_motion.invariance.precision import precision_of
-from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.propose import (
-    INFLATION,
-    confirmed_suspects,
-    gathered,
-    live_rows,
-    proposed,
-    shift_rows,
-)
-from spherical_motion.invariance.rescale import Base
-from spherical_motion.invariance.slices import Evidence
+from spherical_motion.invariance.running import Evidence, Prober, precision_of
+from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
 from spherical_motion.vocabulary import InvariantGroup
 
 __all__ = ["find_groups", "inspect_model"]

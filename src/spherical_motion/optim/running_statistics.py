@@ -28,21 +28,21 @@ from torch.func import functional_call
 
 from spherical_motion.binding import as_groups
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.invariance.calling import (
+from spherical_motion.invariance.running.calling import (
     float_outputs,
     model_failure,
     unwrapped,
     widened,
 )
-from spherical_motion.invariance.interception import (
+from spherical_motion.invariance.running.interception import (
     Interception,
     adapt_attributes,
     without_compilation,
 )
-from spherical_motion.invariance.norms import NORMS, with_eps
-from spherical_motion.invariance.precision import precision_of
-from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.sandbox import undisturbed
+from spherical_motion.invariance.running.norm_functions import NORMS, with_eps
+from spherical_motion.invariance.running.precision import precision_of
+from spherical_motion.invariance.running.prober import Prober
+from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.vocabulary.groups import InvariantGroup, bare_names
 
 __all__ = [

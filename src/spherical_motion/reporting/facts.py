@@ -4,36 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
+from spherical_motion.comparison import Comparison, Row
+from spherical_motion.records import RunInfo
 from spherical_motion.reporting.selection import depth_colors, first_colors
-from spherical_motion.reporting.wording import TONES, shortened
-
-if TYPE_CHECKING:
-    from spherical_motion.comparison import Comparison, Row
-    from spherical_motion.records import RunInfo
-    from spherical_motion.vocabulary import VerdictKind
+from spherical_motion.reporting.wording import shortened
+from spherical_motion.vocabulary import Tone, VerdictKind
 
 __all__ = ["EVENTS_LISTED", "events_by_kind", "groups_to_pick", "provenance_of", "tally_of"]
 
 EVENTS_LISTED = 200
-"""Events of one kind that are written out; the run directory has them all."""
+"""At most this many events of one kind are written out; the run directory has them all."""
 
 _EVENT_TEXT_LENGTH = 300
+_OWN_COLUMNS = ("kind", "step", "time")
 
 
-def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, int]]:
-    """How often each verdict was given, in the order in which verdicts are tried."""
-    counts = Counter(row.verdict.kind for row in rows)
-    return [(kind, counts[kind]) for kind in TONES if counts[kind]]
+def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, Tone, int]]:
+    """How often each verdict was given, and in its most urgent tone, in the order of the kinds."""
+    counts = Counter((row.verdict.kind, row.verdict.tone) for row in rows)
+    found = []
+    for kind in VerdictKind:
+        tones = [tone for tone in Tone if counts[kind, tone]]
+        if tones:
+            found.append((kind, tones[-1], sum(counts[kind, tone] for tone in tones)))
+    return found
 
 
-def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[str, Any]]:
+def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[str, str | bool]]:
     """One entry a group: its colours, whether it is shown at first, its latest verdict."""
     colors = first_colors(len(comparison.groups), shown)
     depth = depth_colors(len(comparison.groups))
     latest = {row.group: row.verdict for row in comparison.rows}
-    entries = []
+    entries: list[dict[str, str | bool]] = []
     for i, name in enumerate(comparison.groups):
         verdict = latest.get(name)
         entries.append(
@@ -43,14 +46,14 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
                 "depth_color": depth[i],
                 "shown": i in shown,
                 "verdict": verdict.kind.value if verdict else "",
-                "tone": TONES[verdict.kind] if verdict else "",
+                "tone": verdict.tone.value if verdict else "",
             }
         )
     return entries
 
 
 def events_by_kind(
-    events: Iterable[Mapping[str, Any]],
+    events: Iterable[Mapping[str, object]],
 ) -> list[tuple[str, list[dict[str, str]], int]]:
     """(kind, the first of them as text, how many there are), in order of appearance."""
     listed: dict[str, list[dict[str, str]]] = {}
@@ -61,8 +64,9 @@ def events_by_kind(
         if totals[kind] > EVENTS_LISTED:
             continue
         step = event.get("step")
-        told_apart = ("kind", "step", "time")
-        rest = ", ".join(f"{k} = {v}" for k, v in event.items() if k not in told_apart)
+        rest = ", ".join(
+            f"{k} = {v}" for k, v in event.items() if k not in ("kind", "step", "time")
+        )
         listed.setdefault(kind, []).append(
             {
                 "step": f"{step:,}" if isinstance(step, int) else "",

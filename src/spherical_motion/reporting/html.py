@@ -8,6 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spherical_motion.comparison import Comparison
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.durable import publish
 from spherical_motion.reporting import facts, wording
@@ -18,11 +19,10 @@ from spherical_motion.reporting.selection import (
     first_colors,
     representative_groups,
 )
+from spherical_motion.vocabulary import Tone, VerdictKind
 
 if TYPE_CHECKING:
     import jinja2
-
-    from spherical_motion.comparison import Comparison
 
 __all__ = ["render", "table_html", "write_report"]
 
@@ -52,7 +52,7 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    # A name may hold half of a surrogate pair (an undecodable file name); it must not stop us.
+    # A name may hold half of a surrogate pair (an undecodable file name), which UTF-8 refuses.
     path.write_bytes(text.encode("utf-8", errors="replace"))
 
 
@@ -97,6 +97,7 @@ def render(comparison: Comparison) -> str:
         ),
         rows=rows,
         tally=facts.tally_of(rows),
+        kinds=list(VerdictKind),
         picker=facts.groups_to_pick(comparison, shown),
         palette=DISTINCT_COLORS,
         scalars=list(
@@ -105,7 +106,7 @@ def render(comparison: Comparison) -> str:
         events=facts.events_by_kind(comparison.records.events),
         provenance=facts.provenance_of(comparison.records.info),
         policy=content_policy([bokeh_script, page_script]),
-        styles=markup(_template_text("table.css") + _template_text("page.css")),
+        styles=markup(_table_style() + _template_text("page.css")),
         charts=markup(charts),
         bokeh_script=markup(bokeh_script),
         page_script=markup(page_script),
@@ -120,8 +121,17 @@ def table_html(comparison: Comparison) -> str:
     """
     templates = _environment()
     table = templates.get_template("table.html.j2").render(rows=comparison.rows)
-    style = _template_text("table.css")
-    return f'<div class="sm-table"><style>{style}</style>{table}</div>'
+    return f'<div class="sm-table"><style>{_table_style()}</style>{table}</div>'
+
+
+def _table_style() -> str:
+    """The style of the table of verdicts, with the colours and mark of each tone as variables."""
+    tones = (
+        f".{tone.value} {{ --tone-ink: {tone.ink}; --tone-fill: {tone.fill}; "
+        f'--tone-edge: {tone.edge}; --tone-dot: {tone.dot}; --tone-mark: "{tone.mark}"; }}\n'
+        for tone in Tone
+    )
+    return "".join(tones) + _template_text("table.css")
 
 
 def _environment() -> jinja2.Environment:
@@ -150,7 +160,6 @@ def _environment() -> jinja2.Environment:
         significant=wording.significant,
         stage_settings=wording.stage_settings,
     )
-    environment.globals.update(tones=wording.TONES, meanings=wording.MEANINGS)
     return environment
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherical_motion.reporting.wording import TONES
-
-if TYPE_CHECKING:
-    from spherical_motion.comparison import Comparison
+from spherical_motion.comparison import Comparison
+from spherical_motion.vocabulary import Tone
 
 __all__ = [
     "DISTINCT_COLORS",
@@ -22,7 +19,7 @@ __all__ = [
 ]
 
 MOST_SHOWN = 8
-"""As many lines as the eye can follow in one chart."""
+"""The eye follows no more lines in one chart."""
 
 DISTINCT_COLORS = (
     "#0072b2",
@@ -37,7 +34,7 @@ DISTINCT_COLORS = (
 """Okabe and Ito's colours, the light ones darkened for thin lines on white."""
 
 _DEPTH = ("#2d1e5f", "#3b4f8c", "#2f7f8e", "#2fa277", "#86b43c", "#d3a017", "#d9702b")
-"""From the first layer to the last: lightness rises with depth, whatever the eye's receptors."""
+"""From the first layer to the last; lightness rises with depth, so colour-blind eyes see it too."""
 
 
 def depth_colors(count: int) -> list[str]:
@@ -76,7 +73,7 @@ def representative_groups(comparison: Comparison) -> list[int]:
     position = {group: i for i, group in enumerate(comparison.groups)}
     urgency: dict[int, float] = {}
     for row in comparison.rows:
-        if TONES[row.verdict.kind] in ("alarm", "caution"):
+        if row.verdict.tone in (Tone.ALARM, Tone.CAUTION):
             i = position[row.group]
             urgency[i] = max(urgency.get(i, 0.0), _distance(row.ratio))
     chosen = set(sorted(urgency, key=lambda i: (-urgency[i], i))[: MOST_SHOWN // 2])

@@ -1,16 +1,12 @@
-"""Numbers, names and verdicts, put the way people read them. One place, so one convention."""
+"""Numbers and names as people read them: one place, so one convention."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 
-from spherical_motion.vocabulary import Stage, VerdictKind
+from spherical_motion.vocabulary import Stage
 
 __all__ = [
-    "MEANINGS",
-    "TONES",
     "counted",
     "evidence_text",
     "interval_text",
@@ -25,46 +21,6 @@ __all__ = [
 ]
 
 UNKNOWN = "–"
-
-TONES: Mapping[VerdictKind, str] = MappingProxyType(
-    {
-        VerdictKind.TOO_FEW_SAMPLES: "quiet",
-        VerdictKind.NON_FINITE: "alarm",
-        VerdictKind.FROZEN: "caution",
-        VerdictKind.NO_WEIGHT_DECAY: "quiet",
-        VerdictKind.NOT_SCALE_INVARIANT: "caution",
-        VerdictKind.EPSILON_DOMINATED: "caution",
-        VerdictKind.NO_THEORY: "quiet",
-        VerdictKind.APPROACHING: "underway",
-        VerdictKind.IN_EQUILIBRIUM: "settled",
-        VerdictKind.HEAVY_TAILED: "caution",
-        VerdictKind.OFF: "alarm",
-    }
-)
-"""How loudly a verdict speaks: settled, underway, quiet (nothing to judge), caution or alarm."""
-
-MEANINGS: Mapping[VerdictKind, str] = MappingProxyType(
-    {
-        VerdictKind.TOO_FEW_SAMPLES: "Not enough measured steps in this stage to judge.",
-        VerdictKind.NON_FINITE: "Weights, steps or gradients contained NaN or infinity.",
-        VerdictKind.FROZEN: "The weights did not move.",
-        VerdictKind.NO_WEIGHT_DECAY: "Without weight decay the norm only grows and the angle only "
-        "shrinks: there is no equilibrium to compare with.",
-        VerdictKind.NOT_SCALE_INVARIANT: "The loss depends on the size of these weights, so the "
-        "prediction does not apply.",
-        VerdictKind.EPSILON_DOMINATED: "The activations are so small that the normalization "
-        "layer's ε matters: the weights are no longer scale-invariant in practice.",
-        VerdictKind.NO_THEORY: "The optimizer was recorded; no closed form predicts its motion.",
-        VerdictKind.APPROACHING: "Still on the way from its starting norm. An answer, not a "
-        "failure: the reason says how many steps remain.",
-        VerdictKind.IN_EQUILIBRIUM: "Gradient steps and weight decay balance; the 95% "
-        "interval of measured over predicted angle meets the range 0.95 to 1.05.",
-        VerdictKind.HEAVY_TAILED: "The prediction holds for the mean square, but a few large steps "
-        "carry much of the motion.",
-        VerdictKind.OFF: "The measured angle disagrees with the prediction; the reason says how.",
-    }
-)
-"""What each verdict tells the reader, in a sentence or two."""
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -1,22 +1,25 @@
-"""What an optimizer was told: one frozen, validated record."""
+"""The settings of an optimizer: one frozen, validated record."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["HyperParameters", "OPTIMIZERS"]
+__all__ = ["HyperParameters", "OPTIMIZERS", "ParamGroup", "settings_of"]
+
+ParamGroup: TypeAlias = Mapping[str, Any]
+"""Settings under their names in `torch.optim`, whose values have many types."""
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "muon", "other")
-"""Known optimizers. "other" is recorded, and not predicted."""
+"""Known optimizers. "other" is recorded but not predicted."""
 
 DECOUPLED = ("adamw", "lion", "muon")
-"""Those whose weight decay acts on the weights and not through the gradient."""
+"""Optimizers whose weight decay acts on the weights and not through the gradient."""
 
 CLASSES = {
     "SGD": "sgd",
@@ -27,7 +30,7 @@ CLASSES = {
     **dict.fromkeys(("Lion", "Lion8bit", "Lion32bit"), "lion"),
     **dict.fromkeys(("PagedLion", "PagedLion8bit", "PagedLion32bit"), "lion"),
 }
-"""Class name → optimizer: `torch.optim`'s own, and the common packages' for the others."""
+"""Class name → optimizer, for the classes of `torch.optim` and of common packages."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class HyperParameters:
     """Settings of one parameter group at one step, named as in `torch.optim`.
 
     `momentum` is the heavy-ball coefficient of SGD and Muon and β1 of Adam-type optimizers and
-    Lion; `betas=(β1, β2)` may be passed instead. `decoupled` says that weight decay acts on the
-    weights and not through the gradient; left out, it follows from the optimizer.
+    Lion; `betas=(β1, β2)` may be passed instead. `decoupled` means that weight decay acts on
+    the weights and not through the gradient; left out, it follows from the optimizer.
 
     Raises:
         InvalidArgument: an unknown optimizer, or a value outside its range.
@@ -76,24 +79,19 @@ class HyperParameters:
             object.__setattr__(self, "beta2", betas[1])
         if self.decoupled is None:
             object.__setattr__(self, "decoupled", self.optimizer in DECOUPLED)
-        self._check("lr", self.lr, low=0.0)
-        self._check("weight_decay", self.weight_decay, low=0.0)
-        self._check("momentum", self.momentum, low=0.0, below=1.0)
-        self._check("dampening", self.dampening)
+        self._check("lr", least=0.0)
+        self._check("weight_decay", least=0.0)
+        self._check("momentum", least=0.0, below=1.0)
+        self._check("dampening")
         if self.beta2 is not None:
-            self._check("beta2", self.beta2, low=0.0, below=1.0)
+            self._check("beta2", least=0.0, below=1.0)
         if self.eps is not None:
-            self._check("eps", self.eps, low=0.0)
+            self._check("eps", least=0.0)
 
-    def _check(
-        self, name: str, value: float, low: float = -math.inf, below: float = math.inf
-    ) -> None:
-        if isinstance(value, numbers.Real) and math.isfinite(value) and low <= value < below:
-            object.__setattr__(self, name, float(value))
-        else:
-            bounds = "finite" + (f", >= {low:g}" if low > -math.inf else "")
-            bounds += f" and < {below:g}" if below < math.inf else ""
-            raise InvalidArgument(f"HyperParameters({name}=...) must be {bounds}, got {value!r}.")
+    def _check(self, name: str, least: float = -math.inf, below: float = math.inf) -> None:
+        value = getattr(self, name)
+        value = checks.number("HyperParameters", name, value, least=least, below=below)
+        object.__setattr__(self, name, value)
 
     @property
     def intrinsic_lr(self) -> float:
@@ -101,12 +99,12 @@ class HyperParameters:
         return self.lr * self.weight_decay
 
     @classmethod
-    def from_param_group(cls, class_name: str, group: Mapping[str, Any]) -> HyperParameters:
-        """Read the settings of a `torch.optim` parameter group (duck-typed: torch not needed).
+    def from_param_group(cls, class_name: str, group: ParamGroup) -> HyperParameters:
+        """Read the settings of a `torch.optim` parameter group; torch is not needed.
 
-        What no theory covers becomes "other": a class that is not known, a variant whose motion
-        differs from its family's (amsgrad, cautious updates), and settings outside their range,
-        which are then left out.
+        What no theory covers becomes "other": an unknown class, a variant that moves differently
+        from its family (amsgrad, cautious updates), and settings outside their range, which are
+        then left out.
 
         >>> HyperParameters.from_param_group("SGD", {"lr": 0.1, "momentum": 0.9}).momentum
         0.9
@@ -136,10 +134,10 @@ class HyperParameters:
             return cls("other", lr=0.0)
 
 
-def settings_of(group: Mapping[str, Any]) -> tuple[float, float, float, float | None]:
+def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:
     """(lr, weight_decay, momentum or β1, β2 or None) of a parameter group, unvalidated.
 
-    What changes from step to step; cheap enough to be read at every one.
+    These may change from step to step; reading them is cheap enough to do at every step.
 
     >>> settings_of({"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.1})
     (0.001, 0.1, 0.9, 0.999)

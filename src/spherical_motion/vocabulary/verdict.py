@@ -1,13 +1,19 @@
-"""What a comparison concludes about one group in one stage."""
+"""What a comparison concludes about one group in one stage, and what each conclusion means.
+
+`MEANINGS` is the only table of verdicts: the terminal, the report, the findings and the README
+take words, tones and alarms from it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-__all__ = ["Verdict", "VerdictKind"]
+from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
+
+__all__ = ["MEANINGS", "Meaning", "Tone", "Verdict", "VerdictKind"]
 
 
 class VerdictKind(enum.Enum):
@@ -25,10 +31,150 @@ class VerdictKind(enum.Enum):
     HEAVY_TAILED = "heavy-tailed"
     OFF = "off"
 
+    @property
+    def meaning(self) -> Meaning:
+        """The row of this kind in `MEANINGS`."""
+        return MEANINGS[self]
+
+
+class Tone(enum.Enum):
+    """How urgent a verdict is, and how it looks: in a terminal and on a page."""
+
+    SETTLED = "settled", "green", "●", "#0b5563", "#e2f1f3", "#b9dde2", "#7bbac4"
+    UNDERWAY = "underway", "yellow", "◐", "#2b4590", "#e9eefb", "#c9d5f3", "#8fa5e0"
+    QUIET = "quiet", "default", "○", "#4a5563", "#f0f2f5", "#dde2e8", "#d3d9e0"
+    CAUTION = "caution", "default", "◆", "#714c00", "#fdf1d6", "#f0d99c", "#dba520"
+    ALARM = "alarm", "red", "▲", "#98300f", "#fde8e0", "#f4c4b2", "#c4451c"
+
+    def __new__(cls, word: str, *_: str) -> Tone:
+        """The member's value is its word alone."""
+        member = object.__new__(cls)
+        member._value_ = word
+        return member
+
+    def __init__(self, _: str, colour: str, mark: str, ink: str, fill: str, edge: str, dot: str):
+        self.colour, self.mark = colour, mark
+        self.ink, self.fill, self.edge, self.dot = ink, fill, edge, dot
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one kind of verdict means.
+
+    Attributes:
+        tone: how urgent it is, unless its suspect is harmless; the tone `ALARM` asks for action.
+        sentence: what the verdict says.
+        advice: what to do about it.
+        state: words that follow "is" or "are"; empty if the kind's own name does.
+        shared: what several groups of this verdict have in common: the name of a number in
+            `Verdict.evidence`, its format, and words around its range.
+    """
+
+    tone: Tone
+    sentence: str
+    advice: str
+    state: str = ""
+    shared: tuple[str, str, str] | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the verdict asks for action."""
+        return self.tone is Tone.ALARM
+
+
+MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
+    {
+        VerdictKind.TOO_FEW_SAMPLES: Meaning(
+            Tone.QUIET,
+            "The stage has too few measured steps to judge.",
+            "Measure more often, or train longer.",
+            state="not judged for lack of samples",
+            shared=("samples", ",.0f", "{} sampled steps"),
+        ),
+        VerdictKind.NON_FINITE: Meaning(
+            Tone.ALARM,
+            "Weights, steps or gradients contained NaN or infinity.",
+            "Look at the first such step; lower the learning rate or clip.",
+            shared=("non_finite", ",.0f", "at {} steps"),
+        ),
+        VerdictKind.FROZEN: Meaning(
+            Tone.ALARM,
+            "The weights did not move.",
+            "Check that the optimizer holds them and that they get a gradient; with a learning "
+            "rate of 0 it is no alarm.",
+        ),
+        VerdictKind.NO_WEIGHT_DECAY: Meaning(
+            Tone.QUIET,
+            "Nothing pulls inward: the norm only grows, the angle only shrinks, and there is no "
+            "equilibrium to compare with.",
+            "Nothing if you meant it; otherwise add weight decay.",
+            state="without weight decay",
+            shared=("norm_change", ".2f", "norms end at {} of where they began"),
+        ),
+        VerdictKind.NOT_SCALE_INVARIANT: Meaning(
+            Tone.ALARM,
+            "The loss depends on the size of these weights, so the prediction does not apply.",
+            "Use `find_groups` instead of groups of your own; check that the norm layer is not in "
+            "eval mode.",
+            shared=("defect", ".2g", "cosine of weights and gradient {}"),
+        ),
+        VerdictKind.EPSILON_DOMINATED: Meaning(
+            Tone.ALARM,
+            "The layer's output is so small that the norm layer's ε matters: the weights are no "
+            "longer scale-invariant in practice.",
+            "Use less weight decay or a smaller ε.",
+            shared=("radial_share", "+.0%", "ε changes decay's pull by {}"),
+        ),
+        VerdictKind.NO_THEORY: Meaning(
+            Tone.QUIET,
+            "The motion was measured; no closed form predicts it (the SGD and Adam families and "
+            "Lion are predicted; Muon needs the correlation of its steps).",
+            "Compare runs by the measured angle.",
+            state="measured but not predicted",
+        ),
+        VerdictKind.APPROACHING: Meaning(
+            Tone.UNDERWAY,
+            "The norm is still on its way to equilibrium, as forecast: an answer, not a failure. "
+            "The reason says how many steps remain.",
+            "Make the stage longer, or accept that its angle is not that of its equilibrium.",
+            state="following settings that vary",
+            shared=("ratio", ".2f", "the angle is {} of the forecast for them"),
+        ),
+        VerdictKind.IN_EQUILIBRIUM: Meaning(
+            Tone.SETTLED,
+            "Gradient steps and weight decay balance: the 95% interval of measured over predicted "
+            "angle meets the range 0.95 to 1.05.",
+            "Nothing: learning rate and weight decay do what you think.",
+        ),
+        VerdictKind.HEAVY_TAILED: Meaning(
+            Tone.CAUTION,
+            "Steps and norm balance on average, but a few large gradients carry much of the "
+            "motion.",
+            "Look at your data, or clip.",
+            shared=("ratio", ".2f", "RMS angle {} of the predicted one"),
+        ),
+        VerdictKind.OFF: Meaning(
+            Tone.ALARM,
+            "The angle is not the predicted one, nor on the way to it as forecast; the reason "
+            "names a suspect.",
+            "Look for clipping, weights written by other code, and skipped steps.",
+            shared=("ratio", ".2f", "{} of the predicted angle"),
+        ),
+    }
+)
+"""One row a kind of verdict."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
     """A kind, the reason in one plain sentence, and the numbers the reason rests on.
+
+    Attributes:
+        kind: the conclusion.
+        reason: why, in words.
+        evidence: the numbers behind it.
+        suspect: the suspected cause, or None.
+        reasons: what `reason` says, as data.
 
     >>> Verdict(VerdictKind.FROZEN, "the weights did not move", {"samples": 40})
     Verdict(kind=<VerdictKind.FROZEN: 'frozen'>, reason='the weights did not move', ...)
@@ -37,9 +183,36 @@ class Verdict:
     kind: VerdictKind
     reason: str
     evidence: Mapping[str, float] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    suspect: Suspect | None = None
+    reasons: tuple[Reason, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
+
+    @classmethod
+    def because(
+        cls, kind: VerdictKind, reasons: Iterable[Reason], evidence: Mapping[str, float]
+    ) -> Verdict:
+        """A verdict whose words and suspect follow from its reasons; the first suspect counts."""
+        given = tuple(reasons)
+        suspects = (reason.kind.suspect for reason in given if reason.kind.suspect)
+        return cls(kind, "".join(map(str, given)), evidence, next(suspects, None), given)
+
+    @property
+    def alarm(self) -> bool:
+        """Whether somebody has to look at it."""
+        return self.tone is Tone.ALARM
+
+    @property
+    def tone(self) -> Tone:
+        """How urgent it is: the tone of its kind, but quiet if a harmless cause explains it."""
+        tone = self.kind.meaning.tone
+        excused = tone is Tone.ALARM and self.suspect is not None and self.suspect.harmless
+        return Tone.QUIET if excused else tone
+
+    def says(self, kind: ReasonKind) -> bool:
+        """Whether a reason of this kind was given."""
+        return any(reason.kind is kind for reason in self.reasons)
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.reason}"

@@ -1,0 +1,59 @@
+"""Why a verdict was given, as data: kinds of reasons, their numbers, and what they make suspect."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+__all__ = ["Reason", "ReasonKind", "Suspect"]
+
+
+class Suspect(enum.Enum):
+    """What a verdict suspects as the cause."""
+
+    RATE_ZERO = "the learning rate is 0"
+    NO_GRADIENT = "the weights have no gradient or do not belong to this optimizer"
+    GRADIENT_CLEARED = "the gradient is cleared before the optimizer's step has returned"
+    INVARIANCE_LOST = "the norm layer is in eval mode, or the model was changed"
+    NOT_CERTIFIED = "nobody proved the group scale-invariant"
+    NORM_EPSILON = "the norm layer's ε"
+    RARE_LARGE_GRADIENTS = "a few large gradients"
+    FOREIGN_WRITES = "something beside the optimizer writes weights, skips steps or clips entries"
+    MIXED_SETTINGS = "the group's members do not share one setting"
+    UNEVEN_ENTRIES = "the entries of the gradient differ in size"
+    FADING_GRADIENT = "the gradient fades"
+    MOVING_NORM = "the norm is not at rest"
+    CHANGING_GRADIENT = "the gradient's size changed within the stage"
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it explains the verdict so well that nobody has to act."""
+        return self is Suspect.RATE_ZERO
+
+
+class ReasonKind(enum.Enum):
+    """Base of the kinds of reasons. A member is its words, and optionally a suspect.
+
+    The words are a format string for the numbers of a `Reason`. A verdict may have several
+    reasons; their texts are joined as they are, so later ones begin with their own punctuation.
+
+    >>> class Mine(ReasonKind):
+    ...     JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
+    >>> str(Reason(Mine.JUMPED, {"jump": 0.5}))
+    'the norm jumped by 50%'
+    """
+
+    def __init__(self, words: str, suspect: Suspect | None = None) -> None:
+        self.words, self.suspect = words, suspect
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reason:
+    """One part of why a verdict was given: a kind, and the numbers (or names) in its words."""
+
+    kind: ReasonKind
+    numbers: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.kind.words.format(**self.numbers)

@@ -121,10 +121,7 @@ class Rotational(Closing):
         self._places: list[Any] = []
         self._armed = self._told = self._stale = self._own_radii = False
         self._optimizer = optimizer
-        numbers = {
-            id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
-        }
-        self._owners = [numbers[id(p)] for p in self.members.parameters]
+        self._owners = self.members.param_group_numbers()
         self._lay_out(self.members.norms())
         self._hooks = StepHooks(optimizer, name, self._take, self._turn, self._was_loaded)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, Members, bind, class_name
 from spherical_motion.errors import InvalidArgument, ModelError, NoTheory, OutOfDomain
-from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance import undisturbed
 from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.running_statistics import scale_buffers_, statistics_factors

@@ -7,36 +7,25 @@ together, and what they summed last they move first.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spherical_motion.binding import Members
-from spherical_motion.measure.kernel import compile_kernels, fold_tiles
-from spherical_motion.measure.layout import DTYPES, Layout
-from spherical_motion.measure.tiles import TileTable
+from spherical_motion.measure.layout import DTYPES, StridedLayout
+from spherical_motion.measure.loops import FIELDS, Compiled, fold_tiles
+from spherical_motion.measure.team import Team
+from spherical_motion.measure.tiles import SHARE, TileTable, cut_shares
 
-__all__ = ["FIELDS", "INDEX", "INDICES", "NUMBERS", "TABLE", "CpuBlocks", "Work"]
-
-INDEX, INDICES, TABLE = types.int64, types.int64[::1], types.int64[:, ::1]
-NUMBERS = types.float64[:, ::1]
-"""Types of what the compiled loops are called with."""
-
-FIELDS = 6
-"""Sums a group, and factors a group, at most."""
-
-SHARE = 262_144
-"""Entries, about, that a thread takes at a time; a block is no smaller."""
+__all__ = ["CpuBlocks", "Work"]
 
 Work = Callable[[int, int], object]
 """Something done to tiles or groups `start:stop`."""
@@ -55,9 +44,6 @@ class CpuBlocks:
     of threads changes no bit.
 
     Attributes:
-        tiles: (tiles, 6), as in `TileTable`, block after block, in each in the order of memory.
-        group_of_tile: (tiles,).
-        sizes: (tensors,), bytes of an entry.
         tile_sums: (tiles, FIELDS), what the first half of a step fills.
         sums: (groups, FIELDS), the same by group.
         factors: (groups, FIELDS), what the second half of a step reads.
@@ -73,8 +59,9 @@ class CpuBlocks:
 
     def __init__(self, members: Members) -> None:
         tensors = [p.detach() for p in members.parameters]
-        self._layouts = [Layout.of(tensor) for tensor in tensors]
-        self.sizes = np.array([t.element_size() for t in tensors], dtype=np.int64)
+        self._layouts = [StridedLayout.of(tensor) for tensor in tensors]
+        self._sizes = np.array([t.element_size() for t in tensors], dtype=np.int64)
+        self._scales = np.ones(len(tensors))
         number = {id(p): i for i, p in enumerate(members.parameters)}
         slices = [
             (number[id(piece.parameter)], piece.slice.axis, piece.slice.start, piece.slice.stop)
@@ -85,22 +72,26 @@ class CpuBlocks:
         # Slices are in the order of the groups, and rows of sums in the order of the slices.
         ends = np.cumsum([0, *(len(own) for own in members.pieces)])
         self._first_row = np.ascontiguousarray(table.first[ends])
-        group_of_tile = np.searchsorted(self._first_row, table.tiles[:, 5], side="right") - 1
-        entries = table.tiles[:, 2] * table.tiles[:, 4]
-        of_group = np.bincount(group_of_tile, entries, len(members)).astype(np.int64)
+        group_of_tile = np.searchsorted(self._first_row, table.rows, side="right") - 1
+        of_group = np.bincount(group_of_tile, table.entries, len(members)).astype(np.int64)
         block_of_group = _bundled(of_group)
+        # Block after block, in each in the order of memory.
         order = np.argsort(block_of_group[group_of_tile], kind="stable")
         self.tiles = np.ascontiguousarray(table.tiles[order])
-        self.group_of_tile = np.ascontiguousarray(group_of_tile[order])
+        self.rows = np.ascontiguousarray(table.rows[order])
+        self._group_of_tile = np.ascontiguousarray(group_of_tile[order])
         self.tile_sums = np.zeros((len(order), FIELDS))
         self.sums = np.zeros((len(members), FIELDS))
         self.factors = np.zeros((len(members), FIELDS))
         blocks = block_of_group[-1] + 1
         self._groups = np.searchsorted(block_of_group, np.arange(blocks + 1)).tolist()
-        self._shares = _cut(block_of_group[self.group_of_tile], entries[order])
-        self._executor: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
-        compile_kernels()
+        edges = np.searchsorted(block_of_group[self._group_of_tile], np.arange(blocks + 1)).tolist()
+        self._shares = [
+            [_Share(block, *share) for share in cut_shares(table.entries[order][a:b], a)]
+            for block, (a, b) in enumerate(itertools.pairwise(edges))
+            if a < b
+        ]
+        self._team = Team("spherical-motion-step")
 
     def place(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors, one for each parameter, laid out like it: copies where they are not."""
@@ -108,6 +99,31 @@ class CpuBlocks:
             layout.place("gradient or state", tensor.detach())
             for layout, tensor in zip(self._layouts, tensors, strict=True)
         ]
+
+    def summing(
+        self,
+        loop: Compiled,
+        vectors: Sequence[Sequence[Tensor]],
+        scales: NDArray[np.float64] | None = None,
+    ) -> Work:
+        """Work that fills `tile_sums` by a compiled loop over tiles.
+
+        Args:
+            loop: see `measure.loops.tile_loop`.
+            vectors: two or three lists of one tensor for each parameter, laid out like it. They
+                are kept as long as the work is: it reads them at their addresses.
+            scales: a number for each parameter; ones where the loop needs none.
+        """
+        return self._work(loop, vectors, scales, self.rows, self.tile_sums)
+
+    def moving(
+        self,
+        loop: Compiled,
+        vectors: Sequence[Sequence[Tensor]],
+        scales: NDArray[np.float64] | None = None,
+    ) -> Work:
+        """Work that moves tiles by the `factors` of their groups; arguments as of `summing`."""
+        return self._work(loop, vectors, scales, self._group_of_tile, self.factors)
 
     def sum(self, work: Work) -> None:
         """Let `work` fill `tile_sums`; then `sums` are there."""
@@ -131,9 +147,20 @@ class CpuBlocks:
 
     def close(self) -> None:
         """End the threads; a later step starts them again."""
-        executor, self._executor = self._executor, None
-        if executor is not None and self._process == os.getpid():
-            executor.shutdown()
+        self._team.close()
+
+    def _work(
+        self,
+        loop: Compiled,
+        vectors: Sequence[Sequence[Tensor]],
+        scales: NDArray[np.float64] | None,
+        rows: NDArray[np.int64],
+        numbers: NDArray[np.float64],
+    ) -> Work:
+        addresses = np.array([[t.data_ptr() for t in each] for each in vectors], dtype=np.int64)
+        scales = self._scales if scales is None else scales
+        run = functools.partial(loop, addresses, self._sizes, scales, self.tiles, rows, numbers)
+        return functools.partial(_keeping, vectors, run)
 
     def _fold(self, start: int, stop: int) -> None:
         fold_tiles(self.tile_sums, self._first_row[start : stop + 1], self.sums[start:stop])
@@ -192,28 +219,16 @@ class CpuBlocks:
                 unfinished = 0
                 changed.notify_all()
 
-        helping = [executor.submit(drain) for executor in self._helpers(len(queue))]
-        drain()
-        for helper in helping:
-            # One that has not begun by now has nothing left to do.
-            if not helper.cancel():
-                helper.result()
+        self._team.run(drain, min(torch.get_num_threads(), len(queue)))
 
-    def _helpers(self, shares: int) -> list[ThreadPoolExecutor]:
-        """The executor, once for each thread that is to help."""
-        if self._process != os.getpid():
-            # The parent's threads do not exist in a forked child.
-            self._process, self._executor = os.getpid(), None
-        count = min(torch.get_num_threads(), shares) - 1
-        if count < 1:
-            return []
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(count, "spherical-motion-step")
-        return [self._executor] * count
+
+def _keeping(vectors: object, work: Work, start: int, stop: int) -> None:
+    """Do the work while `vectors` are alive, even if the calling thread was interrupted."""
+    work(start, stop)
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    layout = Layout.of(tensor.detach())
+    layout = StridedLayout.of(tensor.detach())
     return layout.place("", tensor.detach()).data_ptr() == tensor.data_ptr()
 
 
@@ -222,16 +237,3 @@ def _bundled(entries: NDArray[np.int64]) -> NDArray[np.int64]:
     before = np.cumsum(entries) - entries
     _, block = np.unique(before // SHARE, return_inverse=True)
     return block
-
-
-def _cut(block: NDArray[np.int64], entries: NDArray[np.int64]) -> list[list[_Share]]:
-    """For each block its tiles in shares of about `SHARE` entries."""
-    shares = []
-    edges = np.flatnonzero(np.diff(block, prepend=-1, append=-2)).tolist()
-    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
-        ends = np.cumsum(entries[start:stop])
-        parts = max(1, int(ends[-1]) // SHARE)
-        inside = start + np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts)
-        bounds = itertools.pairwise([start, *inside.tolist(), stop])
-        shares.append([_Share(number, a, b) for a, b in bounds if a < b])
-    return shares

@@ -7,20 +7,54 @@ at a time. Compiled, a group's factors are there while its weights are still in 
 from __future__ import annotations
 
 from math import inf, sqrt
+from typing import NamedTuple
 
 import numba
 
-__all__ = ["turn_adagrad_g", "turn_adam_g"]
+__all__ = ["AdaGradGNumbers", "AdamGNumbers", "turn_adagrad_g", "turn_adam_g"]
+
+X_X, X_G, X_M, M_X, M_G, M_M = range(6)
+"""Columns of `factors`, in the order of `Factors`."""
+
+
+class AdaGradGNumbers(NamedTuple):
+    """Settings of AdaGradG as its formulas take them.
+
+    The step is rate/√v, then v ← keep·v + gain·|g̃|², and the first v is
+    of_norm·|x|⁴ + of_unit·|g̃|² + fixed.
+    """
+
+    rate: float
+    keep: float
+    gain: float
+    of_norm: float
+    of_unit: float
+    fixed: float
+    radius: float
+    """0 for the norm at the first step."""
+    sign: float
+    plain: float
+    """The factor of the gradient at norm 0."""
+
+
+class AdamGNumbers(NamedTuple):
+    """Settings of AdamG; the last three as of `AdaGradGNumbers`."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    radius: float
+    sign: float
+    plain: float
 
 
 @numba.njit(nogil=True)
 def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, start, stop):
-    """A and B of groups `start:stop`; the moments and radii move on.
+    """The first two factors of groups `start:stop`, and their next moments and radii.
 
     Args:
-        numbers: (rate, keep, gain, of_norm, of_unit, fixed, radius, sign, plain): the step is
-            rate/√v, then v ← keep·v + gain·|g̃|², and the first v is of_norm·|x|⁴ + of_unit·|g̃|² +
-            fixed; radius is 0 for the norm at the first step; plain the factor of g at norm 0.
+        numbers: an `AdaGradGNumbers`.
         moments, radii: (groups,), state.
         can_turn, active: (groups,), bool.
         sums, factors: (groups, 6).
@@ -29,7 +63,7 @@ def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, sta
     rate, keep, gain, of_norm, of_unit, fixed, radius, sign, plain = numbers
     for i in range(start, stop):
         factors[i] = 0.0
-        factors[i, 0] = 1.0
+        factors[i, X_X] = 1.0
         if not active[i]:
             continue
         xx, xg, gg = sums[i, 0], sums[i, 1], sums[i, 2]
@@ -41,20 +75,20 @@ def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, sta
         turn = rate / sqrt(moment if moment > 0.0 else inf) if can_turn[i] else 0.0
         moments[i] = keep * moment + gain * unit_sq
         if not xx > 0.0:
-            radii[i], factors[i, 1] = 0.0, plain
+            radii[i], factors[i, X_G] = 0.0, plain
             continue
         radii[i] = _radius(radius, radii[i], sqrt(xx))
         scale = radii[i] / sqrt(xx * (1.0 + turn * turn * unit_sq))
-        factors[i, 0] = scale * (1.0 + sign * turn * xg)
-        factors[i, 1] = -sign * scale * turn * xx
+        factors[i, X_X] = scale * (1.0 + sign * turn * xg)
+        factors[i, X_G] = -sign * scale * turn * xx
 
 
 @numba.njit(nogil=True)
 def turn_adam_g(numbers, moments, radii, steps, can_turn, active, sums, factors, start, stop):
-    """A to F of groups `start:stop`; the state moves on.
+    """All factors of groups `start:stop`, and their next state.
 
     Args:
-        numbers: (lr, beta1, beta2, eps, radius, sign, plain); the last three as above.
+        numbers: an `AdamGNumbers`.
         moments, radii, steps: (groups,), state.
         can_turn, active: (groups,), bool.
         sums, factors: (groups, 6).
@@ -64,12 +98,12 @@ def turn_adam_g(numbers, moments, radii, steps, can_turn, active, sums, factors,
     for i in range(start, stop):
         factors[i] = 0.0
         if not active[i]:
-            factors[i, 0] = factors[i, 5] = 1.0
+            factors[i, X_X] = factors[i, M_M] = 1.0
             continue
         xx, xg, gg, xm, mm, mg = sums[i]
         if not xx > 0.0:
             moments[i] = radii[i] = steps[i] = 0.0
-            factors[i, 0], factors[i, 1] = 1.0, plain
+            factors[i, X_X], factors[i, X_G] = 1.0, plain
             continue
         norm = sqrt(xx)
         u_g = sign * (1.0 - beta1) * norm
@@ -86,13 +120,13 @@ def turn_adam_g(numbers, moments, radii, steps, can_turn, active, sums, factors,
 
         stretch = sqrt(1.0 + rate * rate * length_sq)
         radii[i] = _radius(radius, radii[i], norm)
-        factors[i, 0] = radii[i] / stretch * (1.0 / norm - rate * u_x)
-        factors[i, 1] = -radii[i] / stretch * rate * u_g
+        factors[i, X_X] = radii[i] / stretch * (1.0 / norm - rate * u_x)
+        factors[i, X_G] = -radii[i] / stretch * rate * u_g
         if can_turn[i]:
-            factors[i, 2] = -radii[i] / stretch * rate * beta1
-            factors[i, 3] = (rate * length_sq / norm + u_x) / stretch
-            factors[i, 4] = u_g / stretch
-            factors[i, 5] = beta1 / stretch
+            factors[i, X_M] = -radii[i] / stretch * rate * beta1
+            factors[i, M_X] = (rate * length_sq / norm + u_x) / stretch
+            factors[i, M_G] = u_g / stretch
+            factors[i, M_M] = beta1 / stretch
 
 
 @numba.njit(nogil=True)

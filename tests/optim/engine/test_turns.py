@@ -11,7 +11,7 @@ from torch import nn
 
 from spherical_motion import InvariantGroup, Slice
 from spherical_motion.optim import AdaGradG, AdamG, bind
-from spherical_motion.optim._passes_cpu import CpuPasses
+from spherical_motion.optim.engine import CpuPasses
 
 KINDS: dict[str, Any] = {
     "adamg": lambda model, groups, **o: AdamG(model, groups, lr=0.1, eps=1e-3, **o),

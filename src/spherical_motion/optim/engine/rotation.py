@@ -6,6 +6,8 @@ weights on the sphere of radius r at angle Δ from w towards t are
     r·(cos Δ · w/|w| + sin Δ · t/|t|)  =  A·w + B·d,
     B = r·sin Δ/|t|,   A = r·cos Δ/|w| - B·<w,d>/<w,w>.
 
+A and B are the `of_weights` and the `of_step` of a `Rotated`.
+
 Three sums a group are all it takes. They are float64; combined with d and not with w + d, the
 small numbers are never the difference of large ones, and rounding of the result is that of storing
 the weights.
@@ -14,13 +16,14 @@ the weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spherical_motion.binding import Members
 
-__all__ = ["LOST", "RADIAL", "TorchRotation", "coefficients"]
+__all__ = ["LOST", "RADIAL", "Rotated", "TorchRotation", "coefficients"]
 
 RADIAL = 1e-12
 """|t|² below this share of |d|² is rounding of a radial step, as weight decay alone makes it."""
@@ -29,13 +32,20 @@ LOST = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 """|t| below this share of |w| is rounding of the stored weights: no direction is left in it."""
 
 
+class Rotated(NamedTuple):
+    """Coefficients of the new weights, of_weights·w + of_step·d, shape (groups,), float64."""
+
+    of_weights: Tensor
+    of_step: Tensor
+
+
 def coefficients(
     ww: Tensor, wd: Tensor, dd: Tensor, angle: Tensor, radius: Tensor, turns: Tensor, lost: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A and B for each group, shape (groups,), float64; the reference for the compiled loops.
+) -> Rotated:
+    """How to turn each group; the reference for the compiled loops.
 
-    * a group of norm 0, one that was not stepped at all, or a step that is not finite (A = B = 1)
-      is left as it is, to the bit;
+    * a group of norm 0, one that was not stepped at all, or a step that is not finite is left as
+      it is, to the bit (A = B = 1);
     * without a tangential part, or where there is nothing to turn (`turns` False: one entry), the
       weights stay where they were (B = 0), on their radius.
 
@@ -51,7 +61,7 @@ def coefficients(
     cosine = torch.where(turning, angle.cos(), torch.ones_like(angle))
     a = radius * cosine / ww.sqrt() - b * wd / ww
     left = ~((ww > 0) & (dd != 0) & torch.isfinite(dd) & torch.isfinite(wd) & torch.isfinite(ww))
-    return a.masked_fill(left, 1.0), b.masked_fill(left, 1.0)
+    return Rotated(a.masked_fill(left, 1.0), b.masked_fill(left, 1.0))
 
 
 class TorchRotation:
@@ -85,14 +95,14 @@ class TorchRotation:
         )
         norm = ww.sqrt()
         radius.copy_(torch.where(radius > 0, radius, norm))
-        a, b = coefficients(ww, wd, dd, angle, radius, self._turns, self._lost)
+        rotated = coefficients(ww, wd, dd, angle, radius, self._turns, self._lost)
         for i, (rows, w, old, d) in enumerate(
             zip(members.rows, weights, before, steps, strict=True)
         ):
             # Rows of no group keep, to the bit, what the optimizer gave them.
             kept = [view.clone() for view in rows.free_views(w)]
-            w.copy_(old).mul_(members.spread(a, i, fill=1.0).to(w.dtype))
-            w.addcmul_(d, members.spread(b, i, fill=1.0).to(w.dtype))
+            w.copy_(old).mul_(members.spread(rotated.of_weights, i, fill=1.0).to(w.dtype))
+            w.addcmul_(d, members.spread(rotated.of_step, i, fill=1.0).to(w.dtype))
             for view, value in zip(rows.free_views(w), kept, strict=True):
                 view.copy_(value)
 

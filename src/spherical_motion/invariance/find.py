@@ -34,7 +34,7 @@ from spherical_motion.invariance.reasons import (
 )
 from spherical_motion.invariance.running import Evidence, Prober, precision_of
 from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
-from spherical_motion.vocabulary import InvariantGroup
+from spherical_motion.vocabulary import Cause, InvariantGroup
 
 __all__ = ["find_groups", "inspect_model"]
 
@@ -199,12 +199,12 @@ def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype)
 def _why_nothing(inspection: Inspection) -> str:
     """The likeliest cause in a sentence, with what to do."""
     causes = {entry.cause for entry in inspection.uncovered}
-    if "eval mode" in causes:
+    if Cause.EVAL_MODE in causes:
         return (
             "its norm layers are in eval mode, where running statistics take the place of the "
             "batch's. Call model.train() first."
         )
-    if causes <= {"no norm", "dead"}:
+    if causes <= {Cause.NO_NORM, Cause.DEAD}:
         return (
             "no normalization layer is fed by any of them. Lengths matter in this "
             "network, so the theory of spherical motion does not apply."

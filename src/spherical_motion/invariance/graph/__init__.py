@@ -6,7 +6,7 @@ parameter which norms it feeds, and past which sums and curved functions.
 
 from spherical_motion.invariance.graph.course import Course
 from spherical_motion.invariance.graph.observer import NormObserver
-from spherical_motion.invariance.graph.ways import CONSTANT, CURVED, SOFTMAX, Ways
+from spherical_motion.invariance.graph.paths import CONSTANT, CURVED, SOFTMAX, Paths
 
 __all__ = [
     "CONSTANT",
@@ -14,5 +14,5 @@ __all__ = [
     "Course",
     "NormObserver",
     "SOFTMAX",
-    "Ways",
+    "Paths",
 ]

@@ -11,11 +11,12 @@ from spherical_motion.invariance.reasons.notes import (
     partial_cover,
     what_joins,
 )
-from spherical_motion.invariance.reasons.uncovered import Uncovered
+from spherical_motion.invariance.reasons.uncovered import Uncovered, Why
 
 __all__ = [
     "Findings",
     "Uncovered",
+    "Why",
     "equivalent_streams",
     "large_epsilons",
     "not_examined",

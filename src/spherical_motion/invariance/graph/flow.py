@@ -194,8 +194,8 @@ def flow_through(
 
     functions, inputs, reach = [], [], []
     leaves: dict[str, int] = {}
-    # Each node gets the set of parameters upstream of it, as bits of one integer: the union over its
-    # inputs, which come first. So every later question of dependence is a single `&`.
+    # Each node gets the set of parameters upstream of it, as bits of one integer: the union of
+    # those of its inputs, which come first. So a later question of dependence is a single `&`.
     for number, node in enumerate(place):
         name = names.get(id(getattr(node, "variable", None)))
         if name is not None:

@@ -77,7 +77,7 @@ VALUE = 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paths:
-    """What all paths from a parameter to one node have in common that cross no norm.
+    """A summary of all paths from a parameter to one node that cross no norm.
 
     Attributes:
         joined: some path leads through a sum with another branch.

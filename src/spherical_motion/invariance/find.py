@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +39,7 @@ __all__ = ["find_groups", "inspect_model"]
 
 def find_groups(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     granularity: Granularity = "layer",
     *,
     dtype: torch.dtype = torch.float64,
@@ -84,7 +82,7 @@ def find_groups(
 @torch.inference_mode(False)
 def inspect_model(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     granularity: Granularity = "layer",
     *,
     dtype: torch.dtype = torch.float64,

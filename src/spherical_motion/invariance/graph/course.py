@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -101,5 +100,5 @@ class Course:
         self.entered.setdefault(name, self._time)
         self._stack.append(name)
 
-    def _leave(self, *_: Any) -> None:
+    def _leave(self) -> None:
         self._stack.pop()

@@ -12,6 +12,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from spherical_motion.invariance.graph.by_hand import divided_by_own_size
+from spherical_motion.invariance.running import Args, Function, Keywords
 
 __all__ = ["Flow", "QUOTIENTS", "NormResults", "Site", "TensorSite", "flow_through", "node_of"]
 
@@ -143,8 +144,8 @@ class NormResults(TorchFunctionMode):
 
     def __init__(
         self,
-        functions: Collection[Any],
-        returned: Callable[[Any, Any, Any, Any], None],
+        functions: Collection[Callable[..., object]],
+        returned: Callable[[Function, object, Args, Keywords], None],
         divided: Callable[[Tensor], None],
     ) -> None:
         super().__init__()
@@ -153,8 +154,8 @@ class NormResults(TorchFunctionMode):
         self._divided = divided
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+        self, func: Function, types: object, args: Args = (), kwargs: Keywords | None = None
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         if func in self._functions:
             self._returned(func, result, args, kwargs or {})
@@ -163,7 +164,7 @@ class NormResults(TorchFunctionMode):
         return result
 
 
-def node_of(tensor: Any) -> Node | None:
+def node_of(tensor: object) -> Node | None:
     """The node that receives a tensor's gradient, also for a leaf; None if it needs none."""
     if isinstance(tensor, Tensor) and tensor.requires_grad:
         return get_gradient_edge(tensor).node

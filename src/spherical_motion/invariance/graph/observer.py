@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,14 @@ from torch import Tensor, nn
 from spherical_motion.errors import ModelError
 from spherical_motion.invariance.graph.course import Course
 from spherical_motion.invariance.graph.flow import NormResults, TensorSite, flow_through, node_of
-from spherical_motion.invariance.running import NORMS, argument_of, uses_own_statistics
+from spherical_motion.invariance.running import (
+    NORMS,
+    Args,
+    Function,
+    Keywords,
+    argument_of,
+    uses_own_statistics,
+)
 
 __all__ = ["NormObserver"]
 
@@ -66,7 +72,7 @@ class NormObserver:
             self.course.flow = dataclasses.replace(flow, sites=[flow.sites[n] for n in norms])
         self._sites.clear()
 
-    def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def norm_called(self, function: Function, args: Args, kwargs: Keywords) -> None:
         """Record a norm call; raises ModelError where there is too little to normalize over."""
         kind = NORMS[function][0]
         label = self._label(argument_of(function, "weight", args, kwargs), kind)
@@ -103,7 +109,7 @@ class NormObserver:
         """
         self._record(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
 
-    def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
+    def embedding_called(self, tokens: Tensor, table: Tensor, padding_idx: int | None) -> None:
         """Warn of a look-up of an embedding's padding row, because its gradient is masked."""
         if padding_idx is not None and bool((tokens == padding_idx).any()):
             self.warnings.append(
@@ -126,7 +132,7 @@ class NormObserver:
     def _record(
         self,
         label: str,
-        source: Any,
+        source: object,
         *,
         own: bool,
         eps_share: float = math.nan,
@@ -146,7 +152,7 @@ class NormObserver:
             )
 
     def _norm_returned(
-        self, function: Any, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, function: Function, result: object, args: Args, kwargs: Keywords
     ) -> None:
         if self._sites:
             gain, shift = (
@@ -156,7 +162,7 @@ class NormObserver:
                 self._sites[-1], output=node_of(result), gain=gain, shift=shift
             )
 
-    def _label(self, weight: Any, kind: str) -> str:
+    def _label(self, weight: object, kind: str) -> str:
         return self.names.get(id(weight), f"a {kind} without weight")
 
     def _too_few(self, kind: str, label: str, size: int) -> None:
@@ -180,9 +186,7 @@ def _eps_share(kind: str, values: Tensor | None, eps: float | None) -> float:
     return float((eps / (square + eps)).mean())
 
 
-def _normalized_sets(
-    kind: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Tensor | None:
+def _normalized_sets(kind: str, function: Function, args: Args, kwargs: Keywords) -> Tensor | None:
     """The input as (sets, values): one row for each set of values normalized together."""
     x = argument_of(function, "input", args, kwargs)
     if not isinstance(x, Tensor) or x.numel() == 0:

@@ -60,16 +60,16 @@ def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
         cells: certified, kind "scale".
         rows: row sums at the real weights.
     """
-    alike: dict[str, list[tuple[list[str], float]]] = {}
-    for family in by_pattern(cells):
-        members = [name for name, _ in family[0].pattern]
+    by_role: dict[str, list[tuple[list[str], float]]] = {}
+    for alike in by_pattern(cells):
+        members = [name for name, _ in alike[0].pattern]
         if len(members) != 2 or module_of(members[0]) != module_of(members[1]):
             continue
-        alone = _defect([Symmetry.scale(cell.parts[:1]) for cell in family], rows)
-        if alone > NOTICED * _defect(family, rows):
-            alike.setdefault(_role(members[0]), []).append((members, alone))
+        alone = _defect([Symmetry.scale(cell.parts[:1]) for cell in alike], rows)
+        if alone > NOTICED * _defect(alike, rows):
+            by_role.setdefault(_role(members[0]), []).append((members, alone))
     found = []
-    for role in alike.values():
+    for role in by_role.values():
         weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
         sizes = _range([size for _, size in role])
         found.append(

@@ -7,6 +7,9 @@ row three sums of the weight and its gradient (`Evidence`).
 from spherical_motion.invariance.running.calling import call_model, unwrapped
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
+    Args,
+    Function,
+    Keywords,
     argument_of,
     uses_own_statistics,
 )
@@ -19,7 +22,10 @@ from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.invariance.running.subject import Subject, Weights
 
 __all__ = [
+    "Args",
     "Evidence",
+    "Function",
+    "Keywords",
     "NORMS",
     "Observer",
     "Precision",

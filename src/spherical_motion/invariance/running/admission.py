@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsan
 """Modules of these packages keep integers in the place of weights."""
 
 
-def require_model(model: Any) -> None:
+def require_model(model: object) -> None:
     """Refuse what is no eager network with weights of its own.
 
     Raises:
@@ -61,7 +60,7 @@ def require_model(model: Any) -> None:
         )
 
 
-def require_inputs(example_inputs: Any) -> None:
+def require_inputs(example_inputs: object) -> None:
     """Refuse what cannot be the arguments of a network's forward.
 
     Objects of other classes are let through: a model may take what it likes.
@@ -79,7 +78,7 @@ def require_inputs(example_inputs: Any) -> None:
     )
 
 
-def _remedy(value: Any) -> str | None:
+def _remedy(value: object) -> str | None:
     """What to pass instead, or None if the value may be right."""
     if isinstance(value, DataLoader | Dataset):
         return "Take one batch of inputs from it, like next(iter(loader))[0]."
@@ -102,13 +101,13 @@ def _remedy(value: Any) -> str | None:
     return None
 
 
-def _remedy_of_all(values: Iterable[Any]) -> str | None:
+def _remedy_of_all(values: Iterable[object]) -> str | None:
     """The first remedy if there is nothing but what needs one; no arguments at all are fine."""
     remedies = [_remedy(value) for value in values]
     return remedies[0] if remedies and None not in remedies else None
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     """A type, or for a container those inside.
 
     >>> _named((8, 3, 32, 32)), _named({"x": "text"})

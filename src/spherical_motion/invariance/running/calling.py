@@ -15,7 +15,7 @@ from spherical_motion.errors import ModelError
 __all__ = ["call_model", "float_outputs", "model_failure", "unwrapped", "widened"]
 
 
-def call_model(model: nn.Module, example_inputs: Any) -> Any:
+def call_model(model: nn.Module, example_inputs: object) -> Any:
     """`model(*inputs)` for a tuple, `model(**inputs)` for a mapping, `model(inputs)` otherwise.
 
     >>> call_model(nn.Identity(), (torch.ones(2),))
@@ -56,7 +56,7 @@ def widened(inputs: Any, dtype: torch.dtype) -> Any:
     return inputs
 
 
-def float_outputs(result: Any) -> tuple[Tensor, ...]:
+def float_outputs(result: object) -> tuple[Tensor, ...]:
     """The tensors a probe looks at: the loss, else the logits, else all floating ones.
 
     A mapping may carry caches and hidden states beside them; these are no function of the
@@ -70,7 +70,7 @@ def float_outputs(result: Any) -> tuple[Tensor, ...]:
     return tuple(t for t in real if t.is_floating_point() and t.numel())
 
 
-def _tensors(result: Any) -> Iterator[Tensor]:
+def _tensors(result: object) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
         yield result
     elif isinstance(result, Mapping):
@@ -85,7 +85,7 @@ def _tensors(result: Any) -> Iterator[Tensor]:
 
 
 def model_failure(
-    model: nn.Module, example_inputs: Any, dtype: torch.dtype, error: Exception
+    model: nn.Module, example_inputs: object, dtype: torch.dtype, error: Exception
 ) -> ModelError:
     """The error that says where in the model `error` arose, and on which inputs."""
     hints = []
@@ -133,7 +133,7 @@ def _failing_module(model: nn.Module, error: Exception) -> str:
     return found
 
 
-def _described(inputs: Any) -> str:
+def _described(inputs: object) -> str:
     """Shapes and types in the structure they were passed in.
 
     >>> _described((torch.zeros(2, 3), {"mask": None}))

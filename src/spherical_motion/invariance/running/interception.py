@@ -15,6 +15,9 @@ from torch.overrides import TorchFunctionMode
 from spherical_motion.invariance.running.literal_eps import LiteralEps
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
+    Args,
+    Function,
+    Keywords,
     takes_machine_eps,
     uses_own_statistics,
     with_eps,
@@ -60,9 +63,11 @@ class Interception(TorchFunctionMode):
         self._literals = LiteralEps(norm_eps)
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+        self, func: Function, types: object, args: Args = (), kwargs: Keywords | None = None
+    ) -> object:
+        return self._called(func, args, dict(kwargs or {}))
+
+    def _called(self, func: Function, args: Args, kwargs: dict[str, Any]) -> object:
         if func in _CASTS:
             return args[0].to(self.dtype)
         if func in NORMS:
@@ -74,7 +79,10 @@ class Interception(TorchFunctionMode):
             elif takes_machine_eps(func, args, kwargs):
                 args, kwargs = with_eps(func, args, kwargs, torch.finfo(self.native).eps)
         elif func is F.embedding and self.observer is not None:
-            self._observe_embedding(*args, **kwargs)
+            given = dict(zip(("input", "weight", "padding_idx"), args, strict=False)) | kwargs
+            self.observer.embedding_called(
+                given["input"], given["weight"], given.get("padding_idx")
+            )
         elif func is not Tensor.view:  # view(dtype) reinterprets bits, it is no cast
             args = tuple(self._widened(a) for a in args)
             kwargs = {name: self._widened(a) for name, a in kwargs.items()}
@@ -85,7 +93,7 @@ class Interception(TorchFunctionMode):
         return result
 
     def _observe_by_hand(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+        self, func: Function, args: Args, kwargs: dict[str, Any], result: object
     ) -> None:
         """Tell the observer of norms that are no norm function."""
         assert self.observer is not None
@@ -93,16 +101,10 @@ class Interception(TorchFunctionMode):
         if found := self._literals.divisor(func, args):
             self.observer.hand_written_norm_called(*found)
 
-    def _widened(self, argument: Any) -> Any:
+    def _widened(self, argument: object) -> object:
         if isinstance(argument, torch.dtype) and argument.is_floating_point:
             return self.dtype
         return argument
-
-    def _observe_embedding(
-        self, input: Tensor, weight: Tensor, padding_idx: int | None = None, *_: Any, **__: Any
-    ) -> None:
-        assert self.observer is not None
-        self.observer.embedding_called(input, weight, padding_idx)
 
 
 def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | None) -> None:
@@ -132,7 +134,7 @@ def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | Non
                 vars(module)[name] = norm_eps
 
 
-def without_compilation() -> contextlib.AbstractContextManager[Any]:
+def without_compilation() -> contextlib.AbstractContextManager[object]:
     """Run what `torch.compile` wrapped, at any depth, as if it had not been.
 
     A model that holds a compiled part has imported the compiler; for others its import would cost

@@ -14,6 +14,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from spherical_motion.invariance.running.norm_functions import Args, Function
+
 __all__ = ["LiteralEps"]
 
 LARGEST = 1e-3
@@ -44,8 +46,8 @@ class LiteralEps:
         self._raised: dict[int, tuple[Tensor, float]] = {}
 
     def replaced(
-        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, function: Function, args: Args, kwargs: dict[str, Any]
+    ) -> tuple[Args, dict[str, Any]]:
         """The arguments of a call, with the ε among them exchanged."""
         if self.replacement is None:
             return args, kwargs
@@ -58,7 +60,7 @@ class LiteralEps:
             return args, {**kwargs, place: self.replacement}
         return (*args[:place], self.replacement, *args[place + 1 :]), kwargs
 
-    def note(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def note(self, function: Function, args: Args, kwargs: dict[str, Any], out: object) -> None:
         """Remember what an ε was added to, until it is seen whether a norm divides by it."""
         place = _place(function, args, kwargs)
         if place is not None and isinstance(out, Tensor) and out.is_floating_point():
@@ -66,7 +68,7 @@ class LiteralEps:
             # The tensor is kept, so that its identity is not given to another one.
             self._raised[id(out)] = (out, float(eps))
 
-    def divisor(self, function: Any, args: tuple[Any, ...]) -> tuple[Tensor, float] | None:
+    def divisor(self, function: Function, args: Args) -> tuple[Tensor, float] | None:
         """What a call takes a root of or divides by, if an ε was added to it, and the ε's share.
 
         Each is reported once. The share is NaN where it is not known.
@@ -85,7 +87,7 @@ class LiteralEps:
         return raised, float((eps / values.clamp_min(eps)).mean()) if values.numel() else math.nan
 
 
-def _place(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str | None:
+def _place(function: Function, args: Args, kwargs: dict[str, Any]) -> int | str | None:
     """Where a call holds its ε: a position, a keyword, or None."""
     name = getattr(function, "__name__", "")
     if name in _ADDS:

@@ -18,7 +18,7 @@ import types
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from operator import is_
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ __all__ = ["Remembered"]
 
 LIMIT = 100_000
 """Entries looked at beyond the modules' own attributes. Plain numbers and text are not counted."""
+
+T = TypeVar("T")
 
 PutBack = Callable[[], None]
 """Writes one thing back if it changed."""
@@ -76,7 +78,7 @@ class Remembered:
         self._contents: list[Any] = []
         self._others: list[PutBack] = []
         self._seen = {id(t) for t in (*model.parameters(), *model.buffers())}
-        self._waiting: collections.deque[Any] = collections.deque()
+        self._waiting: collections.deque[object] = collections.deque()
         self._visits: dict[type, Callable[[Any], None] | None] = dict.fromkeys(_ATOMS)
         self._left = LIMIT
         for module in model.modules():
@@ -104,7 +106,7 @@ class Remembered:
             except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
                 continue
 
-    def _enqueue(self, values: Iterable[Any]) -> None:
+    def _enqueue(self, values: Iterable[object]) -> None:
         for value in values:
             cls = type(value)
             if cls not in self._visits:
@@ -113,7 +115,7 @@ class Remembered:
                 self._seen.add(id(value))
                 self._waiting.append(value)
 
-    def _look_into(self, values: Collection[Any]) -> None:
+    def _look_into(self, values: Collection[object]) -> None:
         if _ATOMS.issuperset(map(type, values)) or len(values) > self._left:
             return
         self._left -= len(values)
@@ -152,7 +154,7 @@ class Remembered:
         if type(value) not in _CONTAINERS:
             self._object(value)
 
-    def _object(self, value: Any) -> None:
+    def _object(self, value: object) -> None:
         own = _attributes_of(value)
         if own is not None:
             self._keep(dict, own)
@@ -190,7 +192,7 @@ def _attempted(restore: PutBack) -> None:
         )
 
 
-def _stateful(get: Callable[[], Any], set_: Callable[[Any], Any]) -> PutBack:
+def _stateful(get: Callable[[], T], set_: Callable[[T], None]) -> PutBack:
     state = get()
     return lambda: set_(state)
 
@@ -219,7 +221,7 @@ def _same_entries(base: Any, value: Any, content: Any) -> bool:
     return same
 
 
-def _attributes_of(value: Any) -> dict[str, Any] | None:
+def _attributes_of(value: object) -> dict[str, object] | None:
     """The object's `__dict__`, without asking its class's `__getattribute__`."""
     try:
         own = object.__getattribute__(value, "__dict__")
@@ -228,7 +230,7 @@ def _attributes_of(value: Any) -> dict[str, Any] | None:
     return own if type(own) is dict else None
 
 
-def _slots_of(cls: type) -> list[Any]:
+def _slots_of(cls: type) -> list[types.MemberDescriptorType]:
     return [
         entry
         for base in cls.__mro__
@@ -238,7 +240,7 @@ def _slots_of(cls: type) -> list[Any]:
     ]
 
 
-def _fill_slot(value: Any, slot: Any, content: Any) -> None:
+def _fill_slot(value: object, slot: types.MemberDescriptorType, content: object) -> None:
     try:
         same = slot.__get__(value) is content
     except AttributeError:
@@ -247,7 +249,7 @@ def _fill_slot(value: Any, slot: Any, content: Any) -> None:
         slot.__set__(value, content)
 
 
-def _empty_slot(value: Any, slot: Any) -> None:
+def _empty_slot(value: object, slot: types.MemberDescriptorType) -> None:
     try:
         slot.__delete__(value)
     except AttributeError:

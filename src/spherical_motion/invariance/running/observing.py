@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from torch import Tensor, nn
+
+from spherical_motion.invariance.running.norm_functions import Args, Function, Keywords
 
 __all__ = ["Observer"]
 
@@ -27,9 +29,7 @@ class Observer(Protocol):
         """A mode in which the model runs."""
         ...
 
-    def norm_called(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
+    def norm_called(self, function: Function, args: Args, kwargs: Keywords) -> None:
         """A norm function was called."""
 
     def hand_written_norm_called(self, result: Tensor, eps_share: float) -> None:

@@ -1,4 +1,4 @@
-"""Which weights of a model are scale-invariant: probe, propose, certify, measure."""
+"""Which weights of a model are scale-invariant: probe, search, certify, measure."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def find_groups(
     """The scale-invariant weights of a model, proven on the model itself.
 
     A group is invariant if multiplying it by any k > 0 leaves the outputs as they are, which
-    implies ⟨w, g⟩ = 0 (lemma 1, Wan et al. 2020). Neither names nor types of layers are
-    consulted: random probes propose, a finite rescaling certifies.
+    implies ⟨w, g⟩ = 0 (lemma 1, Wan et al. 2020). Names and types of layers do not matter:
+    random probes propose, a finite rescaling certifies.
 
-    The model keeps its train and eval flags while probed (a batch norm in eval mode makes nothing
-    invariant) and comes back as it was, random generators included.
+    The model keeps its train and eval flags (a batch norm in eval mode makes nothing invariant)
+    and is left unchanged, random generators included.
 
     Args:
         model: the network; `torch.compile`, DDP and DataParallel wrappers are looked through.
@@ -195,7 +195,7 @@ def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype)
 
 
 def _why_nothing(inspection: Inspection) -> str:
-    """The likeliest cause in a sentence, with what to do."""
+    """The likeliest cause and a remedy."""
     causes = {entry.cause for entry in inspection.uncovered}
     if Cause.EVAL_MODE in causes:
         return (
@@ -208,6 +208,6 @@ def _why_nothing(inspection: Inspection) -> str:
             "network, so the theory of spherical motion does not apply."
         )
     return (
-        "norm layers run, and yet no weights, alone or together, could be rescaled without "
-        "changing the outputs."
+        "norm layers run, but no weights, alone or together, can be rescaled without changing "
+        "the outputs."
     )

@@ -12,15 +12,3 @@ from spherical_motion.invariance.reasons.notes import (
     what_joins,
 )
 from spherical_motion.invariance.reasons.uncovered import Uncovered, Why
-
-__all__ = [
-    "Findings",
-    "Uncovered",
-    "Why",
-    "equivalent_streams",
-    "large_epsilons",
-    "not_examined",
-    "partial_cover",
-    "reasons_for",
-    "what_joins",
-]

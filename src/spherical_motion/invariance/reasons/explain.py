@@ -27,11 +27,11 @@ MOST_RESCALINGS = 2
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """What is known once the search is over.
+    """All that the reasons are drawn from.
 
     Attributes:
         evidence: row sums of the probes, shape (probes, rows).
-        silent: for each parameter its rows, along axis 0, without a gradient beyond rounding.
+        silent: for each parameter its rows, along axis 0, whose gradient is at most rounding.
         dropped: parameters of candidates that failed the certificate.
         rescalings: certified groups of kind "rescale".
         course: which modules and norms ran.
@@ -68,7 +68,7 @@ class Findings:
         )
 
     def inert(self, name: str) -> bool:
-        """Whether something added is a parameter that does nothing."""
+        """Whether the name is that of a parameter without any gradient."""
         return name in self.silent and bool(self.silent[name].all())
 
     def defect(self, parameter: str) -> float:

@@ -20,25 +20,3 @@ from spherical_motion.invariance.running.row_sums import Evidence, RowSums, stac
 from spherical_motion.invariance.running.run import run_at
 from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.invariance.running.subject import Subject, Weights
-
-__all__ = [
-    "Args",
-    "Evidence",
-    "Function",
-    "Keywords",
-    "NORMS",
-    "Observer",
-    "Precision",
-    "Prober",
-    "RowSums",
-    "Subject",
-    "Weights",
-    "argument_of",
-    "call_model",
-    "precision_of",
-    "run_at",
-    "stacked",
-    "undisturbed",
-    "unwrapped",
-    "uses_own_statistics",
-]

@@ -1,4 +1,4 @@
-"""What is changed under a model's hands while it is probed: norm ε, casts, odd attributes."""
+"""What changes for a model while it is probed: the norms' ε, casts, some attributes."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double)
 class Interception(TorchFunctionMode):
     """Runs every torch function in one dtype and, on request, with another norm ε.
 
-    A norm layer that upcasts to float32 by itself would leave a defect of 4e-8, far above what
-    tells a true group from a false one; so casts to a floating type become casts to `dtype`.
+    A norm layer that casts to float32 would leave a defect of 4e-8, far above the threshold between
+    true groups and false ones. So casts to a floating type become casts to `dtype`.
 
     Args:
-        dtype: the floating type that every cast and every factory function is led to.
+        dtype: the floating type of every cast and every factory function.
         norm_eps: ε of norm calls that use their input's statistics; None keeps the model's own.
-        native: the dtype the model runs in when nobody looks; an RMS norm without an ε of its
-            own takes that type's machine precision, which must not change with the probe's.
-        observer: hears of each norm and embedding call, if given.
+        native: the dtype of the model itself; an RMS norm without an ε of its own uses that type's
+            machine precision, which must not change with the probe's.
+        observer: receives each norm and embedding call.
         eps_of_running: norm calls that use running statistics get the other ε as well.
     """
 
@@ -95,9 +95,9 @@ class Interception(TorchFunctionMode):
     def _observe_by_hand(
         self, func: Function, args: Args, kwargs: dict[str, Any], result: object
     ) -> None:
-        """Tell the observer of norms that are no norm function."""
+        """Report norms that are no norm function to the observer."""
         assert self.observer is not None
-        self._literals.note(func, args, kwargs, result)
+        self._literals.remember(func, args, kwargs, result)
         if found := self._literals.divisor(func, args):
             self.observer.hand_written_norm_called(*found)
 
@@ -108,13 +108,13 @@ class Interception(TorchFunctionMode):
 
 
 def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | None) -> None:
-    """Change plain attributes of the modules for one pass; the caller puts them back.
+    """Change plain attributes of the modules for one pass; the caller restores them.
 
     - Floats named like an ε (`eps`, `variance_epsilon`) become `norm_eps`, except where running
       statistics are in use.
     - Tensors that are neither parameter nor buffer become copies, floating ones in `dtype`.
-    - Switches of gradient checkpointing are turned off: its reentrant kind drops the gradient of
-      parameters when no input asks for one.
+    - Gradient checkpointing is turned off: its reentrant kind drops the gradients of parameters
+      if no input needs one.
     """
     for module in model.modules():
         frozen = "running_var" in module._buffers and not module.training
@@ -135,10 +135,10 @@ def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | Non
 
 
 def without_compilation() -> contextlib.AbstractContextManager[object]:
-    """Run what `torch.compile` wrapped, at any depth, as if it had not been.
+    """A context that runs what `torch.compile` wrapped, at any depth, without compilation.
 
-    A model that holds a compiled part has imported the compiler; for others its import would cost
-    a second and 100 MB.
+    The compiler is not imported for it, which costs a second and 100 MB: a model with a compiled
+    part has done so.
     """
     if "torch._dynamo" in sys.modules:
         return torch.compiler.set_stance("force_eager")

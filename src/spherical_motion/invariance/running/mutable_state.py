@@ -1,9 +1,9 @@
-"""Remember what can change in the things that hang on a model's modules; put back what did.
+"""Remembering the state that a forward pass may change, and restoring what changed.
 
-A forward pass may write anywhere it can reach: a queue in a list in a dict, a counter in a
-configuration, a generator. From the modules' attributes outwards, everything that Python lets us
-look into without running anyone's code is noted, breadth first, and afterwards compared. Only what
-differs is written back, so that nothing happens to what was left alone.
+A forward pass may write to anything that it can reach: a queue in a list in a dict, a counter in a
+configuration, a generator. Starting at the modules' attributes, breadth first, this copies whatever
+it can read without running anyone's code. Afterwards it compares, and writes back only what
+differs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spherical_motion.invariance.running.tensor_state import remembered_array, r
 __all__ = ["Remembered"]
 
 LIMIT = 100_000
-"""Entries looked at beyond the modules' own attributes. Plain numbers and text are not counted."""
+"""Entries visited beyond the modules' own attributes. Plain numbers and text do not count."""
 
 T = TypeVar("T")
 
@@ -46,13 +46,13 @@ _ATOMS = frozenset(
         *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
     }
 )
-"""Types of what never changes, or is never looked into."""
+"""Types whose objects never change, or are never visited."""
 
 _STANDARD = sysconfig.get_path("stdlib")
 _BASES = frozenset({object, *_CONTAINERS, *_IMMUTABLE, types.SimpleNamespace, argparse.Namespace})
 _ABSTRACT = frozenset({"abc", "collections", "collections.abc", "typing"})
 _ELSEWHERE = frozenset({"torch", "numpy", "lightning", "pytorch_lightning", "lightning_fabric"})
-"""Their objects are modules, data sets, optimizers, trainers: not the model's own state."""
+"""Objects of these packages (modules, data sets, trainers) are not the model's own state."""
 
 
 class Remembered:
@@ -83,11 +83,11 @@ class Remembered:
         self._left = LIMIT
         for module in model.modules():
             self._keep(dict, vars(module))
-            self._enqueue(vars(module).values())  # those at the door are let in free
-        self._onwards()  # breadth first: near things are met before the limit is reached
+            self._enqueue(vars(module).values())  # does not count towards the limit
+        self._visit_all()  # breadth first, so that near objects come before the limit
 
     def put_back(self) -> None:
-        """Undo all changes, the innermost first; what cannot be undone is named in a warning."""
+        """Undo all changes, the innermost first; warn of those that cannot be undone."""
         for restore in reversed(self._others):
             _attempted(restore)
         lists = (reversed(each) for each in (self._bases, self._containers, self._contents))
@@ -95,16 +95,15 @@ class Remembered:
             if not _same_entries(base, value, content):
                 _attempted(lambda b=base, v=value, c=content: _refill(b, v, c))
 
-    def _onwards(self) -> None:
+    def _visit_all(self) -> None:
         while self._waiting:
             value = self._waiting.popleft()
             visit = self._visits[type(value)]
             assert visit is not None
-            # What cannot be read, as a tensor without values, cannot be remembered either.
             try:
                 visit(value)
             except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-                continue
+                continue  # what cannot be read, as a tensor without values, is not remembered
 
     def _enqueue(self, values: Iterable[object]) -> None:
         for value in values:
@@ -122,7 +121,7 @@ class Remembered:
         self._enqueue(values)
 
     def _visit_of(self, cls: type) -> Callable[[Any], None] | None:
-        """How to remember the objects of a class, or None if they are left alone."""
+        """How to remember the objects of a class, or None if they are skipped."""
         if issubclass(cls, Tensor):
             return lambda value: self._others.append(remembered_tensor(value))
         if cls is np.ndarray:
@@ -187,7 +186,7 @@ def _attempted(restore: PutBack) -> None:
         restore()
     except Exception as error:  # whatever a stranger's tensor or array may raise
         warnings.warn(
-            f"something that the model holds could not be put back after a probe: {error}",
+            f"An object that the model holds could not be restored after a probe: {error}",
             stacklevel=4,
         )
 
@@ -198,7 +197,7 @@ def _stateful(get: Callable[[], T], set_: Callable[[T], None]) -> PutBack:
 
 
 def _refill(base: Any, value: Any, content: Any) -> None:
-    """Put content back by the built-in type's own methods, past those of a subclass."""
+    """Restore content by the built-in type's methods, not those of a subclass."""
     base.clear(value)
     if base is collections.OrderedDict:
         for key, entry in content.items():
@@ -210,7 +209,7 @@ def _refill(base: Any, value: Any, content: Any) -> None:
 
 
 def _same_entries(base: Any, value: Any, content: Any) -> bool:
-    """The very same entries in the same order; equality would ask strangers' `__eq__`."""
+    """Whether the entries are identical and in order; `==` would run a stranger's `__eq__`."""
     if len(value) != len(content):
         return False
     if base is set:
@@ -222,7 +221,7 @@ def _same_entries(base: Any, value: Any, content: Any) -> bool:
 
 
 def _attributes_of(value: object) -> dict[str, object] | None:
-    """The object's `__dict__`, without asking its class's `__getattribute__`."""
+    """The object's `__dict__`, without running its class's `__getattribute__`."""
     try:
         own = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -257,7 +256,7 @@ def _empty_slot(value: object, slot: types.MemberDescriptorType) -> None:
 
 
 def _plain(cls: type) -> bool:
-    """Whether a class and its ancestors are someone's own, not machinery such as locks or files."""
+    """Whether a class and its bases are a user's own, not machinery such as locks or files."""
     for base in cls.__mro__:
         if base in _BASES or base.__module__ in _ABSTRACT:
             continue
@@ -268,6 +267,6 @@ def _plain(cls: type) -> bool:
 
 
 def _standard(cls: type) -> bool:
-    """Whether a class of such a name is the standard library's and no file of the user's."""
+    """Whether a class comes from the standard library and not from a user's file of that name."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return file is None or file.startswith(_STANDARD)

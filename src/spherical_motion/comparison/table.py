@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from spherical_motion.vocabulary.verdict import VerdictKind
 
 __all__ = ["Comparison", "compare"]
 
+Rules = Iterable[tuple[VerdictKind, Rule]]
+
 
 class Comparison:
     """A recorded run against the theory. Made by `compare`; prints as a table.
@@ -33,8 +35,8 @@ class Comparison:
     group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
     """
 
-    def __init__(self, records: Records, rules: Mapping[VerdictKind, Rule] | None = None) -> None:
-        self._rules = rules
+    def __init__(self, records: Records, rules: Rules | None = None) -> None:
+        self._rules = None if rules is None else tuple(rules)
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
@@ -118,15 +120,13 @@ class Comparison:
         return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
 
 
-def compare(
-    run: str | os.PathLike[str] | Records, *, rules: Mapping[VerdictKind, Rule] | None = None
-) -> Comparison:
+def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None) -> Comparison:
     """Hold a recorded run against the theory.
 
     Args:
         run: a run directory, or `Records` already read.
-        rules: how to judge, one rule a kind in the order to try them; `comparison.RULES` if left
-            out.
+        rules: how to judge: kinds and rules in the order to try them; `comparison.RULES.items()`
+            if left out.
 
     Returns:
         A `Comparison`: print it, iterate its rows, or hand it to `report`.
@@ -137,7 +137,7 @@ def compare(
     return Comparison(run if isinstance(run, Records) else read(run), rules)
 
 
-def _row(evidence: Evidence, number: int, rules: Mapping[VerdictKind, Rule] | None) -> Row:
+def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
     verdict = judge(evidence, rules)
     known = defaultdict(lambda: math.nan, verdict.evidence)
     return Row(

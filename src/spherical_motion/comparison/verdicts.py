@@ -68,24 +68,24 @@ UNEVEN = 0.90
 Rule = Callable[[Evidence], Iterable[Reason]]
 
 
-def judge(evidence: Evidence, rules: Mapping[VerdictKind, Rule] | None = None) -> Verdict:
+def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None = None) -> Verdict:
     """The verdict on one group in one stage, with its reasons and the numbers behind it.
 
     Args:
         evidence: from `gather`.
-        rules: tried in this order; `RULES` if left out.
+        rules: kinds and rules to try in this order; `RULES.items()` if left out.
 
     Raises:
         InvalidArgument: no rule applies.
     """
-    for kind, rule in (RULES if rules is None else rules).items():
+    for kind, rule in RULES.items() if rules is None else rules:
         reasons = tuple(rule(evidence))
         if reasons:
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
         f"judge(rules=...) must have a rule that applies to {evidence.group.name!r}, got none. "
-        "Add rules to `comparison.RULES` instead of leaving some out."
+        "Add yours to `comparison.RULES.items()` instead of leaving some out."
     )
 
 
@@ -202,7 +202,10 @@ def _why_off(e: Predicted) -> Reason:
     if abs(e.radial_share) > RADIAL_LIMIT / 3:
         return Because.EPSILON(share=e.radial_share)
     if e.stage.hp is not None and theory.family_of(e.stage.hp) is theory.Family.ADAM_L2:
-        return Because.UNEVEN_ENTRIES()
+        return Because.ASSUMPTION(
+            assumption="Adam's prediction takes the entries of the gradient to be alike, since the "
+            "records hold only their sum of squares; where they differ the angle is larger"
+        )
     if e.rest is not None and e.rest.drive_change < FADED:
         return Because.FADED(change=e.rest.drive_change)
     if abs(e.drift) > DRIFTED:

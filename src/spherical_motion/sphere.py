@@ -1,9 +1,9 @@
-"""What a Gram says: every figure here is a pure function of the six inner products.
+"""Angles, norms and rates of a Gram: pure functions of the six inner products.
 
 `w` are the weights before a step, `d` the step, `g` the loss gradient; R = |w|² = `ww`,
 D = |d|² = `dd`, C = <w, d> = `wd`. All functions work elementwise on arrays of any shape, return
-float64, give NaN where a group was not measured, and never warn. For momentum and the quantities
-built on it the heavy-ball update of `torch.optim.SGD` is assumed: v ← αv + g + λw, w ← w - ηv.
+float64, give NaN where a group was not measured, and never warn. The functions of momentum assume
+the heavy-ball update of `torch.optim.SGD`: v ← αv + g + λw, w ← w - ηv.
 
 Sources: "wan2020" and "wan2021" are Wan et al., *Spherical Motion Dynamics*, first and second
 version; "Roburin" is Roburin et al., *A Spherical Analysis of Adam with Batch Normalization*.
@@ -11,10 +11,8 @@ version; "Roburin" is Roburin et al., *A Spherical Analysis of Adam with Batch N
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.gram import Gram
@@ -75,9 +73,9 @@ def tangential_step(gram: Gram) -> Array:
 
 @_quiet
 def radial_step(gram: Gram) -> Array:
-    """Step along w as a share of its length, C/R: negative is inward, dimensionless.
+    """Step along w relative to |w|, C/R: dimensionless, negative is inward.
 
-    In Roburin's notation (eq. 3-10) this is -A<c, u>; hypothesis H1 (A<c, u> < 1) says it is
+    In Roburin's notation (eq. 3-10) this is -A<c, u>; under hypothesis H1 (A<c, u> < 1) it is
     above -1.
     """
     return gram.wd / gram.ww
@@ -87,8 +85,8 @@ def radial_step(gram: Gram) -> Array:
 def angle(gram: Gram) -> Array:
     """Angle Δ between the weights before and after the step, in radians within [0, π].
 
-    Δ = atan2(|d⊥||w|, R + C). Accurate at any size, unlike the arccos of a cosine, which loses
-    half the digits of a small angle. Zero where there was no step; NaN where w is zero.
+    Δ = atan2(|d⊥||w|, R + C), accurate at any size; the arccos of a cosine loses half the digits
+    of a small angle. Zero where there was no step; NaN where w is zero.
 
     Source: the angular update of wan2020, definition 1; exact.
 
@@ -102,34 +100,34 @@ def angle(gram: Gram) -> Array:
 
 @_quiet
 def tangent_of_angle(gram: Gram) -> Array:
-    """tan Δ, which is η_e |c⊥| on the sphere for any optimizer (Roburin eq. 3-10)."""
+    """tan Δ, equal to η_e |c⊥| on the sphere for any optimizer (Roburin eq. 3-10)."""
     return tangential_step(gram) * norm(gram) / (gram.ww + gram.wd)
 
 
 @_quiet
 def radius_ratio(gram: Gram) -> Array:
-    """|w_after| / |w|: equals (1 - A<c, u>)·√(1 + tan²Δ) (Roburin eq. 3-10)."""
+    """|w_after| / |w|, equal to (1 - A<c, u>)·√(1 + tan²Δ) (Roburin eq. 3-10)."""
     return norm_after(gram) / norm(gram)
 
 
 @_quiet
 def unit_gradient_norm(gram: Gram) -> Array:
-    """|g̃| = |w||g|: the gradient's norm at w/|w|, free of the weights' length."""
+    """|g̃| = |w||g|: the norm of the gradient at w/|w|."""
     return np.sqrt(gram.ww * gram.gg)
 
 
 @_quiet
 def defect(gram: Gram) -> Array:
-    """|<w, g>| / (|w||g|): zero where the loss does not depend on |w|; |cosine|, so at most 1.
+    """|<w, g>| / (|w||g|), within [0, 1]: zero where the loss does not depend on |w|.
 
-    A zero gradient has no direction; its defect is 0.
+    The defect of a zero gradient is 0.
     """
     scale = unit_gradient_norm(gram)
     return np.where(scale == 0, 0.0, np.abs(gram.wg) / scale)[()]
 
 
 @_quiet
-def effective_lr(gram: Gram, lr: Any) -> Array:
+def effective_lr(gram: Gram, lr: ArrayLike) -> Array:
     """Effective learning rate η/|w|² of SGD (wan2021, eq. 1).
 
     >>> float(effective_lr(Gram(ww=4.0, wd=0, dd=0, wg=0, gg=0, dg=0), lr=0.1))
@@ -139,33 +137,33 @@ def effective_lr(gram: Gram, lr: Any) -> Array:
 
 
 @_quiet
-def effective_lr_l2(gram: Gram, lr: Any, weight_decay: Any) -> Array:
+def effective_lr_l2(gram: Gram, lr: ArrayLike, weight_decay: ArrayLike) -> Array:
     """Effective learning rate of SGD with L2, Φ = η / (|w|²(1 - ηλ)) (Roburin, table 1)."""
     lr, weight_decay = np.asarray(lr, np.float64)[()], np.asarray(weight_decay, np.float64)[()]
     return effective_lr(gram, lr) / (1.0 - lr * weight_decay)
 
 
 @_quiet
-def taylor_variable(gram: Gram, lr: Any) -> Array:
+def taylor_variable(gram: Gram, lr: ArrayLike) -> Array:
     """η²|∇L(u)|²/r² = η²|g|², as Roburin prints it."""
     return np.asarray(lr, np.float64)[()] ** 2 * gram.gg
 
 
 @_quiet
-def taylor_variable_remainder(gram: Gram, lr: Any) -> Array:
-    """η²|g|²/|w|², the small quantity that Roburin's proof actually expands in (1/r⁴)."""
+def taylor_variable_remainder(gram: Gram, lr: ArrayLike) -> Array:
+    """η²|g|²/|w|², the small quantity (1/r⁴) in which Roburin's proof expands."""
     return taylor_variable(gram, lr) / gram.ww
 
 
 @_quiet
 def momentum_dot_gradient(
-    gram: Gram, lr: Any, weight_decay: Any, momentum: Any, nesterov: bool = False
+    gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike, nesterov: bool = False
 ) -> Array:
-    """<v_{t-1}, g_t>: the momentum buffer before the step against this step's gradient.
+    """<v_{t-1}, g_t>: the momentum buffer before the step times this step's gradient.
 
-    Recovered from the step itself, since v_{t-1} = (-d/η - g - λw)/α for the heavy ball. Valid
-    for α > 0, no dampening, L2 decay, and from the second step on; NaN where α = 0. Float32
-    weights limit it: the products of d carry their rounding, divided by η.
+    It follows from the step: v_{t-1} = (-d/η - g - λw)/α for the heavy ball. Valid for α > 0, no
+    dampening, L2 decay, and from the second step on; NaN where α = 0. With float32 weights the
+    products of d carry rounding errors, which are divided by η.
     """
     lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
     pull = gram.gg + weight_decay * gram.wg
@@ -177,8 +175,10 @@ def momentum_dot_gradient(
 
 
 @_quiet
-def momentum_norm_sq(gram: Gram, lr: Any, weight_decay: Any, momentum: Any) -> Array:
-    """|v_{t-1}|² of the heavy ball before the step; same conditions as the dot product."""
+def momentum_norm_sq(
+    gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
+) -> Array:
+    """|v_{t-1}|² of the heavy ball before the step; valid where `momentum_dot_gradient` is."""
     lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
     whole = (
         gram.dd / lr**2
@@ -193,7 +193,9 @@ def momentum_norm_sq(gram: Gram, lr: Any, weight_decay: Any, momentum: Any) -> A
 
 
 @_quiet
-def momentum_alignment(gram: Gram, lr: Any, weight_decay: Any, momentum: Any) -> Array:
+def momentum_alignment(
+    gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
+) -> Array:
     """Cosine between the heavy ball's buffer before the step and the gradient, in [-1, 1]."""
     dot = momentum_dot_gradient(gram, lr, weight_decay, momentum)
     size = momentum_norm_sq(gram, lr, weight_decay, momentum)
@@ -202,11 +204,11 @@ def momentum_alignment(gram: Gram, lr: Any, weight_decay: Any, momentum: Any) ->
 
 @_quiet
 def unit_gradient_drive(
-    gram: Gram, lr: Any, weight_decay: Any, momentum: Any, nesterov: bool = False
+    gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike, nesterov: bool = False
 ) -> Array:
-    """h̃ = |w|²(|g|² + 2α<v_{t-1}, g>): what drives the norm outward; its mean is L.
+    """h̃ = |w|²(|g|² + 2α<v_{t-1}, g>), which drives the norm outward; its mean is L.
 
-    Without momentum it is |g̃|². With momentum the gradient's overlap with the buffer counts
+    Without momentum it is |g̃|². With momentum it includes the gradient's overlap with the buffer
     (wan2021, assumption 6; wan2020, eq. 93, lacks the factor 2). Single values may be negative.
     """
     lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
@@ -220,16 +222,17 @@ def _squared_norm_after(gram: Gram) -> Array:
 
 
 def _clipped(value: Array) -> Array:
-    """Rounding can push a sum of squares a hair below zero."""
+    """`value`, but at least 0: rounding can make a sum of squares slightly negative."""
     return np.maximum(value, 0.0)
 
 
-def _settings(*values: Any) -> tuple[Array, ...]:
+def _settings(*values: ArrayLike) -> tuple[Array, ...]:
+    """lr, weight_decay and momentum, none of them negative; NaN where they are not known."""
     arrays = tuple(np.asarray(v, dtype=np.float64)[()] for v in values)
     if any(np.any(a < 0) for a in arrays):
         raise OutOfDomain(
             "sphere: lr, weight_decay and momentum must be >= 0, got "
             + ", ".join(f"{np.min(a):g}" for a in arrays)
-            + ". Take them from the records, not from a maximizing optimizer's sign."
+            + ". Pass the recorded values; a maximizing optimizer has no negative lr either."
         )
     return arrays

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from spherical_motion.invariance import certify, inspect_model
-from spherical_motion.invariance.certify import certified
-from spherical_motion.invariance.compare import relative_change
-from spherical_motion.invariance.precision import precision_of
-from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.rescale import Base, rescaled, row_factors
-from spherical_motion.invariance.sift import without_families
-from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance import inspect_model
+from spherical_motion.invariance.proof import certify
+from spherical_motion.invariance.proof.certify import certified
+from spherical_motion.invariance.proof.compare import relative_change
+from spherical_motion.invariance.proof.rescale import Base, rescaled, row_factors
+from spherical_motion.invariance.proof.sift import without_patterns
+from spherical_motion.invariance.running.precision import precision_of
+from spherical_motion.invariance.running.prober import Prober
+from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 
 
@@ -68,7 +69,7 @@ def test_planted_false_cells_are_dropped_and_true_ones_kept(planted: list[Symmet
 def test_one_false_cell_in_a_hundred_spoils_its_family(size: int, kept: int) -> None:
     cells = filters("w", size) + filters("other", 3)
     false = np.arange(size + 3) == 5
-    left = without_families(cells, false)
+    left = without_patterns(cells, false)
     assert len(left) == kept + 3
     assert cells[5] not in left
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from spherical_motion.invariance import find_groups, inspect_model
-from spherical_motion.invariance.assemble import groups_of
-from spherical_motion.invariance.defect import Defects
-from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.proof.assemble import groups_of
+from spherical_motion.invariance.proof.defect import Defects
+from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from spherical_motion.errors import InvalidArgument, ModelError, NoInvariantGroup
 from spherical_motion.invariance import call_model, find_groups, inspect_model
-from spherical_motion.invariance.calling import unwrapped
-from spherical_motion.invariance.notes import partial_cover
-from spherical_motion.invariance.slices import RowSums
-from spherical_motion.invariance.symmetry import Symmetry
+from spherical_motion.invariance.reasons.notes import partial_cover
+from spherical_motion.invariance.running.calling import unwrapped
+from spherical_motion.invariance.running.row_sums import RowSums
+from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import strip_wrappers
 

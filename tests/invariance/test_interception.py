@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spherical_motion.invariance.interception import Interception, adapt_attributes
-from spherical_motion.invariance.norms import NormObserver
+from spherical_motion.invariance.graph.observer import NormObserver
+from spherical_motion.invariance.running.interception import Interception, adapt_attributes
 
 FAINT = 1e-6 * torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 """So faint that any usual ε drowns it, and only a norm without one lifts it to order 1."""

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from spherical_motion.invariance import inspect_model
-from spherical_motion.invariance.flow import TensorSite, flow_through, node_of
-from spherical_motion.invariance.norms import NormObserver
-from spherical_motion.invariance.ways import Ways, ways_to_norms
+from spherical_motion.invariance.graph.flow import TensorSite, flow_through, node_of
+from spherical_motion.invariance.graph.observer import NormObserver
+from spherical_motion.invariance.graph.ways import Ways, ways_to_norms
 
 
 def vectors(width: int = 5, batch: int = 16) -> torch.Tensor:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spherical_motion.invariance.ledger import Ledger
-from spherical_motion.invariance.nullspace import integer_relations
-from spherical_motion.invariance.profiles import search_profiles
-from spherical_motion.invariance.slices import RowSums
-from spherical_motion.invariance.streams import search_totals
-from spherical_motion.invariance.sums import signed_sums, zero_subsets
+from spherical_motion.invariance.running.row_sums import RowSums
+from spherical_motion.invariance.search.ledger import Ledger
+from spherical_motion.invariance.search.nullspace import integer_relations
+from spherical_motion.invariance.search.profiles import search_profiles
+from spherical_motion.invariance.search.streams import search_totals
+from spherical_motion.invariance.search.sums import signed_sums, zero_subsets
 
 ZERO = 1e-8
 PROBES = 3
@@ -108,7 +108,9 @@ def test_a_relation_found_row_by_row_is_not_found_again_as_a_whole() -> None:
     search_profiles(ledger)
     search_totals(ledger)
     assert len(ledger.found) == 40
-    assert {s.family for s in ledger.found} == {(("n.weight", 1), ("n.bias", 1), ("fc.weight", -1))}
+    assert {s.pattern for s in ledger.found} == {
+        (("n.weight", 1), ("n.bias", 1), ("fc.weight", -1))
+    }
     assert ledger.open_tensors() == ["n.bias", "fc.weight", "x"]
 
 
@@ -126,7 +128,7 @@ def test_a_stream_of_suffixed_modules_beside_a_norm_of_its_own_width_is_found() 
     ledger = ledger_of(rows)
     search_totals(ledger)
     (stream,) = ledger.found
-    assert {name for name, _ in stream.family} == set(writers)
+    assert {name for name, _ in stream.pattern} == set(writers)
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -160,4 +162,4 @@ def test_a_stream_is_found_however_deep(depth: int) -> None:
     search_totals(ledger)
     (stream,) = ledger.found
     assert stream.kind == "scale"
-    assert {name for name, _ in stream.family} == {"embed.weight", *writers}
+    assert {name for name, _ in stream.pattern} == {"embed.weight", *writers}

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spherical_motion.invariance.slices import (
-    RowSums,
+from spherical_motion.invariance.running.row_sums import RowSums
+from spherical_motion.invariance.search.slices import (
     blocks_of,
     nearly_blocks_of,
     typical_sizes,
     without_noise,
 )
-from spherical_motion.invariance.symmetry import Symmetry
-from spherical_motion.invariance.totals import Totals, totals_over
+from spherical_motion.invariance.search.symmetry import Symmetry
+from spherical_motion.invariance.search.totals import Totals, totals_over
 from spherical_motion.vocabulary import Slice
 
 ZERO = 1e-8

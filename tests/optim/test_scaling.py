@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from spherical_motion.binding import bind
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.optim.members import bind
 from spherical_motion.optim.scaling import scale_members_, scale_pieces_
 from spherical_motion.vocabulary import InvariantGroup, Slice
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from spherical_motion.binding import Piece, bind
 from spherical_motion.errors import NoTheory
-from spherical_motion.optim.members import Piece, bind
 from spherical_motion.optim.state import STATE_POWERS, merged_pieces, scale_state_, state_powers
 from spherical_motion.vocabulary import InvariantGroup, Slice
 

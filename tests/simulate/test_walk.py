@@ -187,7 +187,7 @@ def test_repeatable_and_seeded() -> None:
         ({"shape": (1,)}, InvalidArgument, "at least 2 entries"),
         ({"norm0": 0.0}, OutOfDomain, r"norm0=\.\.\.\) must be finite and > 0, got 0"),
         ({"variation": -1.0}, OutOfDomain, "variation=.*got -1"),
-        ({"lags": 5}, InvalidArgument, "burn_in=5 or more, got 0"),
+        ({"lags": 5}, InvalidArgument, r"got burn_in=0\. Pass burn_in=5 or more"),
         ({"profile": [1.0, 2.0]}, InvalidArgument, r"shape \(100,\), got shape \(2,\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Reasons that repeated modules share, told once, with the range of their numbers."""
+"""Merge the reasons that repeated modules share into one, with the range of their numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["merged_reasons"]
 
 DIGITS = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 MEASURED = re.compile(r"(?<![\w.])\d+(\.\d+)?(e[-+]?\d+)?(?![\w%]|\.\w)")
-"""A number that stands by itself, not as a part of a module's name."""
+"""A number by itself, not part of a module's name."""
 
 RESCALES = re.compile(r"(; rescales with others as `[^`]*`)+")
 MOST_RESCALINGS = 2
 
 
 def merged_reasons(uncovered: Sequence[Uncovered]) -> list[tuple[list[str], str]]:
-    """(parameters, their reason), one for all of the same role, cause and reason but for numbers.
+    """(parameters, reason), one for all with the same role and cause whose numbers alone differ.
 
     >>> from spherical_motion.invariance import Uncovered
     >>> alike = [Uncovered(f"h.{i}.norm.bias", f"no norm: 0.{i}", "no norm") for i in (3, 4)]
@@ -38,10 +38,10 @@ def merged_reasons(uncovered: Sequence[Uncovered]) -> list[tuple[list[str], str]
 
 
 def _role(parameter: str) -> str:
-    """The name with a star for what counts repeated modules.
+    """The name with a star for each index of a repeated module.
 
-    An index counts them if a word follows. In a sequence of layers, `net.1` may be a norm and
-    `net.5` the head, so a last index stays.
+    An index counts modules if a word follows. A last index stays: in a sequence of layers `net.1`
+    may be a norm and `net.5` the head.
 
     >>> _role("blocks.3.mlp.0.weight"), _role("layer2.1.bn3.bias"), _role("5.weight")
     ('blocks.*.mlp.0.weight', 'layer*.*.bn*.bias', '5.weight')
@@ -54,7 +54,7 @@ def _role(parameter: str) -> str:
 
 
 def _with_few_rescalings(reason: str) -> str:
-    """At most two of the rescalings a parameter takes part in, and how many more there are."""
+    """The reason with at most two rescalings, and the number of the others."""
 
     def shortened(match: re.Match[str]) -> str:
         names = re.findall(r"`[^`]*`", match[0])
@@ -67,7 +67,7 @@ def _with_few_rescalings(reason: str) -> str:
 
 
 def _with_ranges(reasons: Sequence[str]) -> str:
-    """The first reason, with "low to high" for each number in which the others differ from it."""
+    """The first reason, with "low to high" for each number that differs between the reasons."""
     first = reasons[0]
     numbers = [[match[0] for match in MEASURED.finditer(reason)] for reason in reasons]
     if len(set(map(len, numbers))) > 1:  # a module's name looks like a number in some

@@ -96,7 +96,7 @@ def _judged(here: Series, stage: Stage, seen: Evidence) -> Found:
     if stage.hp is None:
         return _varying(here)
     try:
-        theory.equilibrium_angle(stage.hp, **here.given)
+        theory.family_of(stage.hp).angle(stage.hp, here.facts)
     except OutOfDomain as reason:
         return Measured, tail, {"no_theory": str(reason)}
     return _constant(here, tail, stage, stage.hp)
@@ -143,10 +143,10 @@ def _varying(here: Series) -> Found:
 
 def _constant(here: Series, tail: Series, stage: Stage, hp: HyperParameters) -> Found:
     """A stage with an equilibrium: when it is reached, and what the judged samples show."""
-    given = here.given
-    angle = theory.equilibrium_angle(hp, **given)
+    family, facts = theory.family_of(hp), here.facts
+    angle = family.angle(hp, facts)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
-    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), given)
+    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
     needed = max(needed, settling_memory(hp))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
@@ -155,9 +155,9 @@ def _constant(here: Series, tail: Series, stage: Stage, hp: HyperParameters) -> 
     judged = late if enough else tail
 
     norms = here.driven_norm()
-    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], given)
+    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], facts)
     settled = enough and abs(transient / angle - 1.0) < WITHIN
-    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), given)
+    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
     if more == 0.0 and not settled:
         spacing = stage.steps / len(here)
         window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
@@ -168,7 +168,7 @@ def _constant(here: Series, tail: Series, stage: Stage, hp: HyperParameters) -> 
         steps_needed=needed,
         steps_more=0.0 if settled else more,
         drive_change=_mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
-        step_law=root_mean_ratio(*theory.balance_terms(hp, judged.gram, **given)),
+        step_law=root_mean_ratio(*family.balance(hp, judged.gram, facts)),
     )
     variant = Settled if settled else Approaching
     found = {"transient": transient, "rest": rest}
@@ -185,25 +185,24 @@ def _ratios(judged: Series, predicted: float) -> dict[str, Any]:
     }
 
 
-def _steps_to_rest(hp: HyperParameters, norm: float, drive: float, given: theory.Given) -> float:
+def _steps_to_rest(
+    hp: HyperParameters, norm: float, drive: float, facts: theory.GroupFacts
+) -> float:
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
     if not drive > 0:
         return math.inf
-    excess = rest_excess(hp, norm, drive, **given)
-    return theory.steps_to_within(hp, excess, WITHIN, **given)
+    excess = rest_excess(hp, norm, drive, **dataclasses.asdict(facts))
+    return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
 
 
 def _transient_share(
-    hp: HyperParameters, steps: NDArray[np.int64], norms: Array, given: theory.Given
+    hp: HyperParameters, steps: NDArray[np.int64], norms: Array, facts: theory.GroupFacts
 ) -> float:
     """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
     lasted = float(steps[-1] - steps[0])
     if lasted <= 0 or norms[-1] <= 0:
         return math.nan
-    if theory.family_of(hp) is theory.Family.ADAM_L2:  # its norm does not relax linearly
-        return math.sqrt(float((1.0 / theory.excess_of(hp, norms, **given)).mean()))
-    drift = theory.relaxing_power(hp) * math.log(norms[-1] / norms[0]) / lasted
-    return math.sqrt(max(1.0 + drift / theory.relaxation_rate(hp, **given), 0.0))
+    return math.sqrt(theory.family_of(hp).window_ratio_sq(hp, norms, lasted, facts))
 
 
 def _rms(values: Array) -> float:

@@ -81,7 +81,11 @@ class Because(ReasonKind):
     )
     MIXED = ": its members do not share one setting", Suspect.MIXED_SETTINGS
     EPSILON = ": its norm layer's ε changes decay's pull by {share:+.0%}", Suspect.NORM_EPSILON
-    ASSUMPTION = ": {assumption}", Suspect.ASSUMPTION
+    UNEVEN_ENTRIES = (
+        ": the prediction takes the entries of the gradient to be alike, since the records hold "
+        "only their sum of squares; where they differ the angle is larger",
+        Suspect.UNEVEN_ENTRIES,
+    )
     FADED = ": the gradient faded (its square × {change:.2g} in this stage)", Suspect.FADING
     NORM_MOVED = ": its norm moved by {drift:+.0%} while it was judged", Suspect.MOVING_NORM
     UNEXPLAINED = ": the norm is at rest, and the six products of this optimizer say no more"

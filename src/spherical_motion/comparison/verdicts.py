@@ -201,11 +201,8 @@ def _why_off(e: Predicted) -> Reason:
         return Because.MIXED()
     if abs(e.radial_share) > RADIAL_LIMIT / 3:
         return Because.EPSILON(share=e.radial_share)
-    if e.stage.hp is not None and theory.family_of(e.stage.hp) is theory.Family.ADAM_L2:
-        return Because.ASSUMPTION(
-            assumption="Adam's prediction takes the entries of the gradient to be alike, since the "
-            "records hold only their sum of squares; where they differ the angle is larger"
-        )
+    if e.stage.hp is not None and theory.family_of(e.stage.hp).takes_entries_alike:
+        return Because.UNEVEN_ENTRIES()
     if e.rest is not None and e.rest.drive_change < FADED:
         return Because.FADED(change=e.rest.drive_change)
     if abs(e.drift) > DRIFTED:

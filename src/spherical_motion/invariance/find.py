@@ -8,36 +8,32 @@ import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, NoInvariantGroup
-from spherical_motion.invariance.assemble import (
+from spherical_motion.invariance.graph import NormObserver
+from spherical_motion.invariance.inspection import Inspection
+from spherical_motion.invariance.proof import (
     GRANULARITIES,
+    INFLATION,
+    Base,
+    Certificate,
+    Defects,
     Granularity,
+    certified,
+    confirmed_suspects,
     covered_entries,
     groups_of,
+    measured_defects,
 )
-from spherical_motion.invariance.certify import Certificate, certified
-from spherical_motion.invariance.defect import Defects, measured_defects
-from spherical_motion.invariance.explain import Findings, reasons_for
-from spherical_motion.invariance.inspection import Inspection
-from spherical_motion.invariance.norms import NormObserver
-from spherical_motion.invariance.notes import (
+from spherical_motion.invariance.reasons import (
+    Findings,
     equivalent_streams,
     large_epsilons,
     not_examined,
     partial_cover,
+    reasons_for,
     what_joins,
 )
-from spherical_motion.invariance.precision import precision_of
-from spherical_motion.invariance.probe import Prober
-from spherical_motion.invariance.propose import (
-    INFLATION,
-    confirmed_suspects,
-    gathered,
-    live_rows,
-    proposed,
-    shift_rows,
-)
-from spherical_motion.invariance.rescale import Base
-from spherical_motion.invariance.slices import Evidence
+from spherical_motion.invariance.running import Evidence, Prober, precision_of
+from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
 from spherical_motion.vocabulary import InvariantGroup
 
 __all__ = ["find_groups", "inspect_model"]
@@ -130,18 +126,18 @@ def inspect_model(
     defects = Defects({}, {})
     if certificate.cells:
         defects = measured_defects(prober, certificate.cells, observer)
-    groups = groups_of(scales, defects, prober.shape, granularity)
-    rescalings = groups_of(rescales, defects, prober.shape, granularity)
+    groups = groups_of(scales, defects, prober.subject.shape, granularity)
+    rescalings = groups_of(rescales, defects, prober.subject.shape, granularity)
 
     covered = {name for group in groups for name in group.parameters}
     findings = Findings(
         evidence=evidence,
         silent=silent,
         dropped=frozenset(p.parameter for cell in certificate.dropped for p in cell.parts),
-        rescalings=groups_of(rescales, defects, prober.shape, "layer"),
+        rescalings=groups_of(rescales, defects, prober.subject.shape, "layer"),
         course=first.course,
-        aliases=prober.aliases,
-        frozen=prober.frozen,
+        aliases=prober.subject.aliases,
+        frozen=prober.subject.frozen,
         precision=precision,
     )
     planned = precision.probes + bool(candidates) + bool(certificate.cells)
@@ -149,9 +145,9 @@ def inspect_model(
         groups=groups,
         rescalings=rescalings,
         uncovered=reasons_for([name for name in evidence if name not in covered], findings),
-        coverage=covered_entries(groups, prober.shape) / max(1, sum(prober.numel.values())),
+        coverage=covered_entries(groups, prober.subject.shape) / max(1, prober.subject.entries),
         warnings=(
-            *not_examined(prober.unexamined),
+            *not_examined(prober.subject.unexamined),
             *first.summary(),
             *certificate.warnings(),
             *defects.warnings,
@@ -176,7 +172,7 @@ def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Ten
     outputs: tuple[Tensor, ...] = ()
     for seed in range(prober.precision.probes):
         probe = prober.backward(
-            prober.perturbed(seed),
+            prober.subject.perturbed(seed),
             seed=seed,
             norm_eps=prober.precision.norm_eps,
             observer=observer if seed == 0 else None,

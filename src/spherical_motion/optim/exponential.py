@@ -11,12 +11,11 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from spherical_motion.binding import MAX_DEFECT, Piece, check_state, invariant_param_groups
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import check_callable, check_state, number
-from spherical_motion.optim.coverage import invariant_param_groups
+from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.growing import Growth
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.members import MAX_DEFECT, Piece
 from spherical_motion.optim.running_statistics import (
     has_running_statistics,
     scale_buffers_,

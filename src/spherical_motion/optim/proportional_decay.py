@@ -23,11 +23,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from spherical_motion.binding import MAX_DEFECT, check_state, invariant_param_groups
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.arguments import check_state, number
-from spherical_motion.optim.coverage import invariant_param_groups
+from spherical_motion.optim.arguments import number
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.members import MAX_DEFECT
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["ProportionalDecay"]

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.members import Members, Piece
 from spherical_motion.optim.state import state_entries
 
 __all__ = ["scale_members_", "scale_pieces_"]

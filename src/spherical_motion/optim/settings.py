@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
+from spherical_motion.binding import Members, class_name
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.members import Members
 from spherical_motion.vocabulary import HyperParameters
-from spherical_motion.vocabulary.hyperparameters import CLASSES
 
-__all__ = ["SettingsWatch", "class_name"]
+__all__ = ["SettingsWatch"]
 
 FOLLOWED = ("lr", "weight_decay", "momentum", "betas", "nesterov", "dampening")
 
@@ -93,22 +92,3 @@ class SettingsWatch:
 
 def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, torch.Tensor) else value
-
-
-def class_name(optimizer: torch.optim.Optimizer) -> str:
-    """Name of the class whose rule an optimizer steps by: of the first known one it derives from.
-
-    A subclass of one of torch's own is taken for it; whoever changes the rule itself derives from
-    `torch.optim.Optimizer`.
-
-    >>> class Logged(torch.optim.SGD): ...
-    >>> class_name(Logged([torch.zeros(1)], lr=0.1))
-    'SGD'
-    """
-    for cls in type(optimizer).__mro__:
-        # What torch has and no formula is for ends the search: NAdam is no Adam.
-        if cls is torch.optim.Optimizer:
-            break
-        if cls.__name__ in CLASSES or cls.__module__.startswith("torch.optim."):
-            return cls.__name__
-    return type(optimizer).__name__

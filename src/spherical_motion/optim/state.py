@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import NoTheory
-from spherical_motion.optim.members import Members, Piece
 from spherical_motion.vocabulary import Slice
 
 __all__ = ["STATE_POWERS", "merged_pieces", "scale_state_", "state_entries", "state_powers"]

@@ -1,8 +1,9 @@
-"""The motion stepped one by one: an oracle that knows none of the closed forms.
+"""Simulations, step by step: an oracle that is independent of the closed forms in `theory`.
 
-`norm_sgd`, `norm_sgdm` and `norm_through` step the recursions of the norm, `random_walk` a whole
+In go settings and a drive; out come runs (`NormRun`, `RandomWalk`, `ToyRun`, `WellRun`).
+`norm_sgd`, `norm_sgdm` and `norm_through` step the recursions of the norm, `random_walk` steps an
 optimizer on random gradients, `toy_classifier` and `narrow_well` two small problems from the
-papers. Nothing here imports `theory`: where the two agree, it is evidence.
+papers. Nothing here imports `theory`, so agreement between the two is evidence.
 """
 
 from spherical_motion.simulate.drive import WAN2021_DRIVES, Drive

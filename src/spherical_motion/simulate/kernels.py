@@ -1,7 +1,8 @@
-"""The compiled loops. Settings lie side by side in the inner loop, which the compiler vectorises.
+"""The compiled loops over steps; the compiler vectorises the inner loop over settings.
 
-Each kernel advances all settings over a piece of steps, in place, and stores what it meets at
-every `every`-th step. `alive` becomes 0 where a squared norm left (0, ∞).
+Each kernel advances all settings over a piece of steps, in place, and stores norm, drive and
+angle at every `every`-th step. `alive` becomes 0 where a squared norm left (0, ∞). A drive that
+all settings share has a branch of its own: an index chosen in the loop would stop vectorisation.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numba
 
 __all__ = ["step_momentum", "step_plain", "step_scheduled"]
 
-# Not parallel: threads are the caller's business. Not cached: an install may be read-only.
-# The numpy error model leaves out the test for division by zero that would stop vectorisation.
+# Not parallel: the caller decides about threads. Not cached: an install may be read-only.
+# The numpy error model omits the test for division by zero, which would stop vectorisation.
 compiled: Any = numba.njit(nogil=True, error_model="numpy")
 
 
@@ -43,7 +44,7 @@ def step_plain(x, keep, gain, lr, shrink, drive, start, every, alive, norms, dri
 
 @compiled
 def step_momentum(x, b, v, lr, decay, momentum, drive, start, every, alive, norms, drives, angles):
-    """One heavy-ball step of x = |w|², b = <w, v>, v = |v|² after another (`_heavy_ball`)."""
+    """Heavy-ball steps of x = |w|², b = <w, v>, v = |v|² (`_heavy_ball`)."""
     settings, shared = x.size, drive.shape[1] == 1
     for i in range(drive.shape[0]):
         if (start + i) % every == 0:
@@ -68,7 +69,7 @@ def step_momentum(x, b, v, lr, decay, momentum, drive, start, every, alive, norm
 
 @compiled
 def step_scheduled(x, b, v, lr, decay, momentum, drive, start, every, alive, norms, drives, angles):
-    """As `step_momentum`, with lr, decay and momentum that belong to steps, not to settings."""
+    """As `step_momentum`, with lr, decay and momentum for each step, not for each setting."""
     settings, shared = x.size, drive.shape[1] == 1
     for i in range(drive.shape[0]):
         t = start + i
@@ -86,9 +87,9 @@ def step_scheduled(x, b, v, lr, decay, momentum, drive, start, every, alive, nor
 def _heavy_ball(x, b, v, push, lr, decay, momentum):
     """(|w|², <w, v>, |v|²) after v ← αv + g + λw, w ← w - ηv.
 
-    |αv + g + λw|² has the cross terms of g in `push` = h̃ = |w|²(|g|² + 2α<v, g>), since g is
-    orthogonal to w. The same map as wan2021's eq. 186, in variables that keep the digits of a
-    small step and stand for the same thing when the learning rate changes.
+    `push` = h̃ = |w|²(|g|² + 2α<v, g>) holds the cross terms of g in |αv + g + λw|², since g is
+    orthogonal to w. The map equals wan2021's eq. 186; these variables keep the digits of a small
+    step and their meaning when the learning rate changes.
     """
     along = momentum * b + decay * x
     v = momentum * momentum * v + push / x + decay * (decay * x + 2.0 * momentum * b)
@@ -97,7 +98,7 @@ def _heavy_ball(x, b, v, push, lr, decay, momentum):
 
 @compiled
 def _angle(x, b, v, push, lr, decay, momentum):
-    """Angle of the step that `_heavy_ball` is about to make."""
+    """Angle of the step that `_heavy_ball` makes from here."""
     along = momentum * b + decay * x
     v = momentum * momentum * v + push / x + decay * (decay * x + 2.0 * momentum * b)
     across = max(v - along * along / x, 0.0)

@@ -1,20 +1,21 @@
-"""How |w|² moves under a given drive, step by step: wan2021's eq. 185 and 186, for many settings.
+"""The recursion of |w|² under a given drive: wan2021's eq. 185 and 186, for many settings.
 
-The three functions share their conventions. Settings (lr, weight_decay, ..., norm0, and the parts
-of a `Drive`) broadcast against each other to one shape, () for plain numbers. The drive is a
-number, a `Drive`, or an array with one value a step. What is met at every `every`-th step is kept,
-by default 1,000 to 2,000 of them, so memory does not grow with the number of steps.
+The three functions share these conventions. Settings (lr, weight_decay, ..., norm0, and the parts
+of a `Drive`) broadcast to one shape, () for plain numbers. The drive is a number, a `Drive`, or an
+array with one value a step. Every `every`-th step is kept, by default 1,000 to 2,000 of them, so
+memory does not grow with the number of steps.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.simulate import kernels
 from spherical_motion.simulate.drive import Drive, source_of
@@ -25,21 +26,21 @@ __all__ = ["NormRun", "norm_sgd", "norm_sgdm", "norm_through"]
 Array = NDArray[np.float64]
 
 PIECE = 1 << 15
-"""Values of the drive made at a time: they fit the second-level cache."""
+"""Number of drive values made at a time; they fit the second-level cache."""
 
 KEPT = 1000
-"""Steps kept at least, when `every` is not given and there are so many."""
+"""Least number of steps kept if `every` is not given and the run has as many."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NormRun:
-    """What a simulated norm did. Arrays have shape (kept, *settings) unless it says otherwise.
+    """A simulated norm. Arrays have shape (kept, *settings) unless stated otherwise.
 
     Attributes:
         step: the steps kept, shape (kept,).
         norm_sq: |w|² before the step.
         drive: L_t, or h̃_t, of the step.
-        angle: by which the step turned the weights, radians.
+        angle: between the weights before and after the step, radians.
         final_norm_sq: |w|² after the last step, shape of the settings.
     """
 
@@ -56,11 +57,11 @@ class NormRun:
 
 
 def norm_sgd(
-    lr: Any,
-    weight_decay: Any,
-    drive: Any,
+    lr: ArrayLike,
+    weight_decay: ArrayLike,
+    drive: Drive | ArrayLike,
     *,
-    norm0: Any,
+    norm0: ArrayLike,
     steps: int,
     every: int | None = None,
     seed: int = 0,
@@ -68,17 +69,17 @@ def norm_sgd(
 ) -> NormRun:
     """SGD without momentum: x ← (1 - ηλ)²x + L_t η²/x for x = |w|², exact for any L_t >= 0.
 
-    The step is -ηλw - ηg with g orthogonal to w and |g|² = L/|w|², so Pythagoras is all it takes.
-    Eq. 185 of wan2021 prints 1 - 2ηλ in the place of (1 - ηλ)²; `printed=True` steps that one.
+    The step is -ηλw - ηg with g orthogonal to w and |g|² = L/|w|², so Pythagoras gives |w|².
+    Eq. 185 of wan2021 prints 1 - 2ηλ in place of (1 - ηλ)²; `printed=True` steps that form.
 
     Args:
         lr, weight_decay: η and λ.
         drive: L_t = |g̃|².
         norm0: |w| before the first step, > 0.
-        steps: how many.
-        every: which steps to keep.
-        seed: of the drive's noise; independent for every setting.
-        printed: step the equation as printed, for ηλ < 1/2.
+        steps: number of steps.
+        every: keep every `every`-th step.
+        seed: of the drive's noise, which is independent for each setting.
+        printed: step the equation as printed; it needs ηλ < 1/2.
 
     Raises:
         OutOfDomain: a value outside its range, ηλ >= 2 (the norm then grows without bound), or
@@ -100,22 +101,22 @@ def norm_sgd(
 
 
 def norm_sgdm(
-    lr: Any,
-    weight_decay: Any,
-    momentum: Any,
-    drive: Any,
+    lr: ArrayLike,
+    weight_decay: ArrayLike,
+    momentum: ArrayLike,
+    drive: Drive | ArrayLike,
     *,
-    norm0: Any,
+    norm0: ArrayLike,
     steps: int,
     every: int | None = None,
     seed: int = 0,
 ) -> NormRun:
     """SGD with heavy-ball momentum and L2: wan2021's eq. 186, from an empty momentum buffer.
 
-    Exact when `drive` is h̃_t = |w|²(|g|² + 2α<v_{t-1}, g>); with L_t in its place, as the paper
-    does, exact for gradients orthogonal to the buffer. It is stepped in |w|², <w, v>, |v|²
-    instead of |w_t|², <w_t, w_{t-1}>, |w_{t-1}|²: the same map, without the cancellation. At
-    momentum 0 it is the exact form of `norm_sgd`.
+    Exact if `drive` is h̃_t = |w|²(|g|² + 2α<v_{t-1}, g>). With L_t in its place, as in the paper,
+    it is exact for gradients orthogonal to the buffer. The variables are |w|², <w, v>, |v|², not
+    |w_t|², <w_t, w_{t-1}>, |w_{t-1}|²: the map is the same, without cancellation. With momentum 0
+    it equals the exact form of `norm_sgd`.
 
     Args:
         lr, weight_decay, momentum: η, λ and α.
@@ -142,7 +143,12 @@ def norm_sgdm(
 
 
 def norm_through(
-    schedule: Schedule, drive: Any, *, norm0: Any, every: int | None = None, seed: int = 0
+    schedule: Schedule,
+    drive: Drive | ArrayLike,
+    *,
+    norm0: ArrayLike,
+    every: int | None = None,
+    seed: int = 0,
 ) -> NormRun:
     """`norm_sgdm` through a schedule: η, λ and α belong to the step.
 
@@ -150,10 +156,10 @@ def norm_through(
 
     Args:
         schedule: of SGD with L2 decay, without Nesterov's look-ahead and dampening.
-        drive, norm0, every, seed: as in `norm_sgdm`; their shape is that of the settings.
+        drive, norm0, every, seed: as in `norm_sgdm`; drive and norm0 set the shape of the settings.
 
     Raises:
-        NoTheory: another optimizer: its norm is not moved by this recursion.
+        NoTheory: the optimizer does not follow this recursion.
         OutOfDomain, InvalidArgument: as `norm_sgdm`.
 
     >>> from spherical_motion.vocabulary import HyperParameters
@@ -169,8 +175,8 @@ def norm_through(
     damped = bool(hp.dampening) and bool(np.any(schedule.momentum))
     if hp.optimizer != "sgd" or hp.nesterov or hp.decoupled or damped:
         raise NoTheory(
-            f"{where}: the recursion is that of SGD with heavy-ball momentum and L2 weight decay, "
-            f"got {hp}. `random_walk` steps the other optimizers."
+            f"{where} covers SGD with heavy-ball momentum and L2 weight decay, got {hp}. Use "
+            "random_walk for the other optimizers."
         )
     (norm0,) = _settings(where, norm0=norm0)
     shape = _shape(where, drive, norm0)
@@ -186,7 +192,7 @@ def _run(
     kernel: Callable[..., None],
     state: tuple[Array, ...],
     shape: tuple[int, ...],
-    drive: Any,
+    drive: Drive | ArrayLike,
     steps: int,
     every: int | None,
     seed: int,
@@ -194,10 +200,10 @@ def _run(
     negative: bool = True,
 ) -> NormRun:
     """Step `state`, whose first array is |w|², through the drive, piece by piece."""
-    _check_count(where, "steps", steps)
+    checks.whole(where, "steps", steps, least=1)
     every = max(1, steps // KEPT) if every is None else every
-    _check_count(where, "every", every)
-    # numpy's fastest generator: drawing the noise costs more than the recursion.
+    checks.whole(where, "every", every, least=1)
+    # numpy's fastest generator, since drawing the noise costs more than the recursion.
     rng = np.random.Generator(np.random.SFC64(seed))
     source = source_of(drive, shape, steps, rng, negative=negative, where=where)
     x = state[0]
@@ -210,9 +216,9 @@ def _run(
         kernel(*state, source(start, stop), start, every, alive, norms, drives, angles)
         if not alive.all():
             raise OutOfDomain(
-                f"{where}: |w|² left (0, ∞) between steps {start} and {stop}, for setting number "
-                f"{int(np.argmin(alive))}. The drive was negative for too long, or lr is so large "
-                "that one step overflows; lower lr, or raise norm0."
+                f"{where}: |w|² left (0, ∞) between steps {start} and {stop} in setting number "
+                f"{int(np.argmin(alive))}. The drive was negative for too long, or one step "
+                "overflowed. Lower lr, or raise norm0."
             )
     rows = (kept.size, *shape)
     return NormRun(
@@ -224,21 +230,18 @@ def _run(
     )
 
 
-def _settings(where: str, **values: Any) -> tuple[Array, ...]:
-    arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
-    for name, array in arrays.items():
-        low = array > 0 if name == "norm0" else array >= 0
-        below = array < 1 if name == "momentum" else np.isfinite(array)
-        if not (low & below).all():
-            bounds = {"norm0": "finite and > 0", "momentum": ">= 0 and < 1"}
-            worst = array[~(low & below)].ravel()[0]
-            raise OutOfDomain(
-                f"{where}({name}=...) must be {bounds.get(name, 'finite and >= 0')}, got {worst}."
-            )
-    return tuple(arrays.values())
+def _settings(where: str, **values: ArrayLike) -> tuple[Array, ...]:
+    return tuple(_setting(where, name, value) for name, value in values.items())
 
 
-def _shape(where: str, drive: Any, *settings: Array) -> tuple[int, ...]:
+def _setting(where: str, name: str, value: ArrayLike) -> Array:
+    if name == "norm0":
+        return checks.above_zero(where, name, value)
+    below = 1.0 if name == "momentum" else math.inf
+    return checks.numbers_in(where, name, value, least=0.0, below=below, error=OutOfDomain)
+
+
+def _shape(where: str, drive: Drive | ArrayLike, *settings: Array) -> tuple[int, ...]:
     shapes = [array.shape for array in settings]
     if isinstance(drive, Drive):
         shapes.append(drive.shape)
@@ -258,16 +261,11 @@ def _flat(shape: tuple[int, ...], *settings: Array) -> tuple[Array, ...]:
     return tuple(np.broadcast_to(array, shape).ravel().copy() for array in settings)
 
 
-def _check_intrinsic(where: str, intrinsic: Array, limit: Any) -> None:
+def _check_intrinsic(where: str, intrinsic: Array, limit: float | Array) -> None:
     over = ~(intrinsic < limit)
     if over.any():
         i = int(np.argmax(over))
         raise OutOfDomain(
             f"{where} expects lr × weight_decay < {np.broadcast_to(limit, over.shape)[i]:g}, got "
-            f"{intrinsic[i]:g}: beyond it the recursion does not come to rest. Lower either."
+            f"{intrinsic[i]:g}: beyond it the norm does not settle. Lower either."
         )
-
-
-def _check_count(where: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgument(f"{where}({name}=...) must be an int >= 1, got {value!r}.")

@@ -1,15 +1,13 @@
-"""What each optimizer does to weights and gradient, written out in numpy as plainly as it goes.
+"""The update rules of the optimizers, written in plain numpy.
 
-A rule keeps its buffers and turns gradients into updates u, so that a step is w - ηu, or
-(1 - ηλ)w - ηu where weight decay is decoupled. Conventions are those of `torch.optim`; Lion's are
-those of its paper (Chen et al., 2023). Arrays have shape (replicas, *shape): one copy of the
-weights after another.
+A rule keeps its buffers and turns gradients into updates u; the step is w - ηu, or (1 - ηλ)w - ηu
+with decoupled weight decay. The conventions are those of `torch.optim`, for Lion those of its
+paper (Chen et al., 2023). Arrays have shape (replicas, *shape).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ __all__ = ["Rule", "rule_for"]
 Array = NDArray[np.float64]
 
 Rule = Callable[[Array], Array]
-"""Pull → update u. The pull is the gradient, with λw in it unless decay is decoupled."""
+"""Pull → update u. The pull is the gradient, plus λw unless decay is decoupled."""
 
 
 def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
@@ -30,7 +28,7 @@ def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
 
     Raises:
         NoTheory: an optimizer that is not simulated.
-        InvalidArgument: settings or a shape that it cannot have.
+        InvalidArgument: the rule does not allow these settings or this shape.
     """
     if hp.optimizer == "sgd":
         return _sgd(hp)
@@ -41,7 +39,7 @@ def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
     if hp.optimizer == "muon":
         if len(shape) != 3:
             raise InvalidArgument(
-                f"random_walk: muon moves matrices; pass shape=(rows, columns), got {shape[1:]}."
+                f"random_walk: muon steps matrices; pass shape=(rows, columns), got {shape[1:]}."
             )
         return _muon(hp)
     raise NoTheory(
@@ -50,7 +48,7 @@ def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
 
 
 def _sgd(hp: HyperParameters) -> Rule:
-    buffer: Any = None
+    buffer: Array | None = None
 
     def update(pull: Array) -> Array:
         nonlocal buffer
@@ -65,8 +63,8 @@ def _sgd(hp: HyperParameters) -> Rule:
 
 def _adam(hp: HyperParameters, beta2: float) -> Rule:
     beta1, eps = hp.momentum, hp.eps or 0.0
-    first: Any = 0.0
-    second: Any = 0.0
+    first: Array | float = 0.0
+    second: Array | float = 0.0
     step = 0
 
     def update(pull: Array) -> Array:
@@ -82,7 +80,7 @@ def _adam(hp: HyperParameters, beta2: float) -> Rule:
 
 def _lion(hp: HyperParameters, beta2: float) -> Rule:
     beta1 = hp.momentum
-    buffer: Any = 0.0
+    buffer: Array | float = 0.0
 
     def update(pull: Array) -> Array:
         nonlocal buffer
@@ -95,7 +93,7 @@ def _lion(hp: HyperParameters, beta2: float) -> Rule:
 
 def _muon(hp: HyperParameters) -> Rule:
     """The polar factor of the momentum, which torch's Newton-Schulz steps approximate."""
-    buffer: Any = 0.0
+    buffer: Array | float = 0.0
 
     def update(pull: Array) -> Array:
         nonlocal buffer

@@ -1,7 +1,7 @@
-"""Two problems small enough to see through, stepped as they are.
+"""Two small problems from the papers, stepped exactly.
 
 `toy_classifier`: the last layer of a network under weight decay, normalization, or both (Li &
-Arora, 2020, section 3). `narrow_well`: a minimum on the circle, and whether it holds the iterate
+Arora, 2020, section 3). `narrow_well`: a minimum on the circle that may lose the iterate
 (wan2020, corollary 2.2).
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = ["ToyRun", "WellRun", "narrow_well", "toy_classifier"]
@@ -23,13 +23,13 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToyRun:
-    """What the toy classifier did. Arrays have shape (kept, replicas).
+    """A run of the toy classifier. Arrays have shape (kept, replicas).
 
     Attributes:
         step: the steps kept, shape (kept,); the last one is after the last step.
         angle: between the weights and the perfect classifier, radians.
         norm_sq: |w|².
-        escape: first step at which the angle was beyond `beyond`, shape (replicas,); inf if none.
+        escape: first step with an angle above `beyond`, shape (replicas,); inf if none.
     """
 
     step: NDArray[np.int64]
@@ -39,14 +39,14 @@ class ToyRun:
 
     @property
     def error(self) -> Array:
-        """Share of inputs classified wrongly: angle/π (the paper prints the angle itself)."""
+        """Fraction of inputs classified wrongly: angle/π (the paper prints the angle itself)."""
         return self.angle / math.pi
 
 
 def toy_classifier(
     *,
     normalized: bool,
-    lr: Any,
+    lr: ArrayLike,
     weight_decay: float,
     dimension: int,
     steps: int,
@@ -60,53 +60,37 @@ def toy_classifier(
 ) -> ToyRun:
     """SGD on the logistic loss ln(1 + e^{-y<x, w>}), x standard normal, y the sign of x_1.
 
-    With `normalized`, <x, w> is divided by |w|, as batch normalization with global statistics
-    does. Decay alone and normalization alone come to the perfect classifier, as lr → 0 and by
-    themselves; both together leave it again and again (Li & Arora, 2020, section 3, cases 1-3).
+    With `normalized`, <x, w> is divided by |w|, as by batch normalization with global statistics.
+    With decay alone the weights reach the perfect classifier as lr → 0, with normalization alone
+    at any lr; with both they leave it repeatedly (Li & Arora, 2020, section 3, cases 1-3).
 
     Args:
-        normalized: whether the output is.
-        lr: one number, or one a step, shape (steps,).
+        normalized: whether to divide the output by |w|.
+        lr: one number, or one for each step, shape (steps,).
         weight_decay: λ, L2.
         dimension: m >= 2.
-        steps: how many.
+        steps: number of steps.
         norm0: |w| at the start.
         angle0: angle to the perfect classifier e_1 at the start, in [0, π].
-        batch: inputs a step.
-        beyond: the angle that counts as an escape.
-        every: which steps to keep.
-        replicas: independent runs, side by side.
+        batch: number of inputs in each step.
+        beyond: an angle above this is an escape.
+        every: keep every `every`-th step.
+        replicas: number of independent runs.
         seed: of the inputs.
 
     Raises:
-        InvalidArgument, OutOfDomain: a value that is not what it must be.
+        InvalidArgument, OutOfDomain: a value is outside its range.
 
     >>> run = toy_classifier(normalized=True, lr=1.0, weight_decay=0.0, dimension=3, steps=3000)
     >>> float(run.error[0, 0]), bool(run.error[-1, 0] < 0.05)
     (0.5, True)
     """
-    where = "toy_classifier"
-    for name, value, low in (
-        ("dimension", dimension, 2),
-        ("steps", steps, 1),
-        ("batch", batch, 1),
-        ("every", every, 1),
-        ("replicas", replicas, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-            raise InvalidArgument(f"{where}({name}=...) must be an int >= {low}, got {value!r}.")
-    rates = np.asarray(lr, np.float64)
-    if rates.shape not in ((), (steps,)):
-        raise InvalidArgument(f"{where}(lr=...) expects a number or shape ({steps},).")
-    rates = np.broadcast_to(rates, (steps,))
-    _require(where, "lr", bool((np.isfinite(rates) & (rates > 0)).all()), "finite and > 0", lr)
-    _require(where, "weight_decay", 0 <= weight_decay < math.inf, "finite and >= 0", weight_decay)
-    _require(where, "norm0", 0 < norm0 < math.inf, "finite and > 0", norm0)
-    _require(where, "angle0", 0 <= angle0 <= math.pi, "in [0, π]", angle0)
-
+    _check_counts(dimension=dimension, steps=steps, batch=batch, every=every, replicas=replicas)
+    rates = _rates(lr, steps)
+    checks.number("toy_classifier", "weight_decay", weight_decay, least=0.0, error=OutOfDomain)
     rng = np.random.default_rng(seed)
     weights = np.zeros((replicas, dimension))
-    weights[:, 0], weights[:, 1] = norm0 * math.cos(angle0), norm0 * math.sin(angle0)
+    weights[:, :2] = _start(norm0, angle0)
     escape = np.full(replicas, math.inf)
     angles, norms, kept = [], [], []
     for step in range(steps + 1):
@@ -118,10 +102,35 @@ def toy_classifier(
             norms.append(np.sum(weights * weights, axis=1))
         if step < steps:
             inputs = rng.standard_normal((batch, replicas, dimension))
-            inputs *= np.sign(inputs[..., :1])  # x and its label: only y·x matters
+            inputs *= np.sign(inputs[..., :1])  # x times its label: only y·x enters the gradient
             gradient = _logistic_gradient(inputs, weights, normalized)
             weights = weights - rates[step] * (gradient + weight_decay * weights)
     return ToyRun(np.array(kept), np.array(angles), np.array(norms), escape)
+
+
+def _check_counts(*, dimension: int, **counts: int) -> None:
+    checks.whole("toy_classifier", "dimension", dimension, least=2)
+    for name, value in counts.items():
+        checks.whole("toy_classifier", name, value, least=1)
+
+
+def _start(norm0: float, angle0: float) -> tuple[float, float]:
+    """The two coordinates of the weights that are not 0 at the start."""
+    where = "toy_classifier"
+    checks.number(where, "norm0", norm0, above=0.0, error=OutOfDomain)
+    checks.number(where, "angle0", angle0, least=0.0, most=math.pi, error=OutOfDomain)
+    return norm0 * math.cos(angle0), norm0 * math.sin(angle0)
+
+
+def _rates(lr: ArrayLike, steps: int) -> Array:
+    """The learning rate of each step, shape (steps,)."""
+    rates = checks.above_zero("toy_classifier", "lr", lr)
+    if rates.shape not in ((), (steps,)):
+        raise InvalidArgument(
+            f"toy_classifier(lr=...) must be a number or have shape ({steps},), got shape "
+            f"{rates.shape}."
+        )
+    return np.broadcast_to(rates, (steps,))
 
 
 def _logistic_gradient(inputs: Array, weights: Array, normalized: bool) -> Array:
@@ -137,11 +146,11 @@ def _logistic_gradient(inputs: Array, weights: Array, normalized: bool) -> Array
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WellRun:
-    """What became of iterates in wells. Arrays have the shape of `diameter`.
+    """A run of iterates in wells. Arrays have the shape of `diameter`.
 
     Attributes:
         diameter: of each well, radians.
-        escape: step at which the iterate was found outside, inf if it never was.
+        escape: first step after which the iterate is outside the well, inf if there is none.
         widest: largest angle between two neighbouring iterates while inside, radians.
     """
 
@@ -151,7 +160,7 @@ class WellRun:
 
 
 def narrow_well(
-    diameter: Any,
+    diameter: ArrayLike,
     *,
     lr: float,
     weight_decay: float,
@@ -164,22 +173,22 @@ def narrow_well(
 ) -> WellRun:
     """SGD from the bottom of a well on the circle: ½·sharpness·θ² up to diameter/2, flat outside.
 
-    While the well holds the iterate decay shrinks |w|, and with it grows the angle of a step,
-    until it is √(2ηλ/(1 + α)) on average. A well narrower than that cannot hold it any longer,
-    however sharp (wan2020, corollary 2.2).
+    While the iterate is in the well, decay shrinks |w| and the angle of a step grows until it is
+    √(2ηλ/(1 + α)) on average. A narrower well loses the iterate, however sharp it is (wan2020,
+    corollary 2.2).
 
     Args:
         diameter: of the wells, radians, any shape.
         lr, weight_decay, momentum: η, λ (L2) and α.
         sharpness: second derivative of the loss along the circle.
-        noise: standard deviation of the unit gradient about that of the loss; it makes the
-            iterate leave the very bottom.
+        noise: standard deviation of the noise on the unit gradient; without it the iterate
+            would stay at the bottom.
         norm0: |w| at the start.
-        steps: how many.
+        steps: number of steps.
         seed: of the noise.
 
     Raises:
-        OutOfDomain: a value outside its range: finite and > 0, weight_decay also 0, momentum in
+        OutOfDomain: a value is not finite and > 0 (weight_decay may be 0), or momentum is not in
             [0, 1).
 
     >>> run = narrow_well([0.03, 0.9], lr=0.1, weight_decay=0.01, steps=5000)  # √(2ηλ) = 0.045
@@ -187,33 +196,26 @@ def narrow_well(
     [True, False]
     """
     where = "narrow_well"
-    diameter = np.asarray(diameter, np.float64)
-    _require(where, "diameter", bool((diameter > 0).all()), "> 0", diameter)
-    positive = {"lr": lr, "sharpness": sharpness, "noise": noise, "norm0": norm0}
-    for name, value in positive.items():
-        _require(where, name, 0 < value < math.inf, "finite and > 0", value)
-    _require(where, "weight_decay", 0 <= weight_decay < math.inf, "finite and >= 0", weight_decay)
-    _require(where, "momentum", 0 <= momentum < 1, "in [0, 1)", momentum)
+    wells = checks.above_zero(where, "diameter", diameter)
+    for name, value in {"lr": lr, "sharpness": sharpness, "noise": noise, "norm0": norm0}.items():
+        checks.number(where, name, value, above=0.0, error=OutOfDomain)
+    checks.number(where, "weight_decay", weight_decay, least=0.0, error=OutOfDomain)
+    checks.number(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     rng = np.random.default_rng(seed)
-    theta = np.zeros(diameter.shape)
-    w = np.stack([np.full(diameter.shape, norm0), theta])
+    theta = np.zeros(wells.shape)
+    w = np.stack([np.full(wells.shape, norm0), theta])
     v = np.zeros_like(w)
-    escape = np.full(diameter.shape, math.inf)
-    widest = np.zeros(diameter.shape)
+    escape = np.full(wells.shape, math.inf)
+    widest = np.zeros(wells.shape)
     for step in range(1, steps + 1):
         norm = np.hypot(w[0], w[1])
         tangent = np.stack([-w[1], w[0]]) / norm
-        pull = sharpness * np.where(np.abs(theta) <= diameter / 2.0, theta, 0.0)
-        pull = (pull + noise * rng.standard_normal(diameter.shape)) / norm
+        pull = sharpness * np.where(np.abs(theta) <= wells / 2.0, theta, 0.0)
+        pull = (pull + noise * rng.standard_normal(wells.shape)) / norm
         v = momentum * v + pull * tangent + weight_decay * w
         w = w - lr * v
         before, theta = theta, np.arctan2(w[1], w[0])
         inside = np.isinf(escape)
-        escape = np.where(inside & (np.abs(theta) > diameter / 2.0), step, escape)
+        escape = np.where(inside & (np.abs(theta) > wells / 2.0), step, escape)
         widest = np.where(np.isinf(escape), np.maximum(widest, np.abs(theta - before)), widest)
-    return WellRun(diameter, escape, widest)
-
-
-def _require(where: str, name: str, holds: bool, wanted: str, found: Any) -> None:
-    if not holds:
-        raise OutOfDomain(f"{where}({name}=...) must be {wanted}, got {found}.")
+    return WellRun(wells, escape, widest)

@@ -1,20 +1,20 @@
-"""An optimizer on random gradients: the slow and obvious witness of every law of the motion.
+"""An optimizer on random gradients: a slow, obvious reference for the laws of the motion.
 
-The gradient at w is random in every direction but one: it is orthogonal to w, as that of a
-scale-invariant loss, and its size is that of a unit gradient divided by |w|.
+The gradient at w is random but orthogonal to w, like that of a scale-invariant loss. Its norm is
+that of a unit gradient divided by |w|.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.simulate.rules import rule_for
+from spherical_motion.simulate.rules import Rule, rule_for
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -25,13 +25,13 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RandomWalk:
-    """What a simulated optimizer did, from the end of its burn-in on.
+    """The recorded steps of a simulated optimizer, after its burn-in.
 
     Attributes:
         gram: the six products of each step, shape (steps, replicas).
         update_products: mean over steps and replicas of <u_t, u_{t-k}>, k = 0 ... lags, where
-            u = ((1 - ηλ)w - w_after)/η is the update without the weights' own share, shape
-            (lags + 1,). Its normalised form is what decoupled decay's equilibrium hangs on.
+            u = ((1 - ηλ)w - w_after)/η is the update without the decay of the weights, shape
+            (lags + 1,). The equilibrium of decoupled decay depends on its normalised form.
     """
 
     gram: Gram
@@ -51,7 +51,7 @@ def random_walk(
     norm0: float = 1.0,
     unit_grad_norm: float = 1.0,
     variation: float = 0.0,
-    profile: Any = None,
+    profile: ArrayLike | None = None,
     replicas: int = 1,
     burn_in: int = 0,
     lags: int = 0,
@@ -62,20 +62,20 @@ def random_walk(
     Args:
         hp: optimizer and settings: SGD with momentum, Nesterov, dampening, L2 or decoupled decay;
             Adam with L2; AdamW; Lion; Muon with an exact polar factor.
-        shape: of the weights, one group; Muon needs (rows, columns).
-        steps: how many to record.
+        shape: of the weights of one group; Muon needs (rows, columns).
+        steps: number of steps to record.
         norm0: |w| at the start, in a random direction.
         unit_grad_norm: |g̃|, or its mean where it varies.
         variation: coefficient of variation of |g̃|, which is then log-normal; >= 0.
         profile: relative size of the gradient's coordinates, of shape `shape`; None for equal.
         replicas: independent copies, stepped side by side.
-        burn_in: steps to leave out first.
-        lags: how many autocorrelations of the update to gather.
-        seed: of everything random.
+        burn_in: number of steps before the first recorded one.
+        lags: number of autocorrelations of the update to compute.
+        seed: of all random numbers.
 
     Raises:
-        NoTheory: an optimizer that is not simulated.
-        InvalidArgument, OutOfDomain: a value that is not what it must be.
+        NoTheory: the optimizer is not simulated.
+        InvalidArgument, OutOfDomain: a value is outside its range.
 
     >>> from spherical_motion import sphere
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=0.01)
@@ -90,48 +90,67 @@ def random_walk(
     weights = rng.standard_normal(full)
     weights *= norm0 / np.sqrt(_dot(weights, weights, axes))
     scale = _profile(profile, shape)
-    spread = math.sqrt(math.log1p(variation**2))
     rule = rule_for(hp, full)
     grams = np.empty((steps, replicas, 6))
     past = np.zeros((lags + 1, *full))
     products = np.zeros(lags + 1)
 
     for step in range(-burn_in, steps):
-        noise = scale * rng.standard_normal(full)
-        noise -= _dot(noise, weights, axes) / _dot(weights, weights, axes) * weights
-        size = unit_grad_norm * np.exp(
-            spread * rng.standard_normal((replicas, *[1] * len(shape))) - spread**2 / 2.0
-        )
-        length = np.sqrt(_dot(noise, noise, axes) * _dot(weights, weights, axes))
-        gradient = noise * (size / length)
-        decay = hp.weight_decay * weights
-        if hp.decoupled:
-            after = weights - hp.lr * decay - hp.lr * rule(gradient)
-        else:
-            after = weights - hp.lr * rule(gradient + decay)
+        gradient = _random_gradient(rng, weights, scale, unit_grad_norm, variation, axes)
+        after = _stepped(hp, rule, weights, gradient)
         past = np.roll(past, 1, axis=0)
         past[0] = ((1.0 - hp.lr * hp.weight_decay) * weights - after) / hp.lr
         if step >= 0:
-            moved = after - weights
-            pairs = [(weights, weights), (weights, moved), (moved, moved)]
-            pairs += [(weights, gradient), (gradient, gradient), (moved, gradient)]
-            for field, (a, b) in enumerate(pairs):
-                grams[step, :, field] = _dot(a, b, axes).reshape(replicas)
+            grams[step] = _six_products(weights, after - weights, gradient, axes)
             products += (past * past[0]).reshape(lags + 1, -1).sum(axis=1)
         weights = after
     return RandomWalk(Gram.from_array(grams), products / (steps * replicas))
+
+
+def _stepped(hp: HyperParameters, rule: Rule, weights: Array, gradient: Array) -> Array:
+    """The weights after one step."""
+    decay = hp.weight_decay * weights
+    if hp.decoupled:
+        return weights - hp.lr * decay - hp.lr * rule(gradient)
+    return weights - hp.lr * rule(gradient + decay)
+
+
+def _random_gradient(
+    rng: np.random.Generator,
+    weights: Array,
+    scale: Array,
+    unit_grad_norm: float,
+    variation: float,
+    axes: tuple[int, ...],
+) -> Array:
+    """A random gradient, orthogonal to `weights`, whose unit gradient has a log-normal norm."""
+    weights_sq = _dot(weights, weights, axes)
+    noise = scale * rng.standard_normal(weights.shape)
+    noise -= _dot(noise, weights, axes) / weights_sq * weights
+    spread = math.sqrt(math.log1p(variation**2))
+    size = unit_grad_norm * np.exp(spread * rng.standard_normal(weights_sq.shape) - spread**2 / 2.0)
+    return noise * (size / np.sqrt(_dot(noise, noise, axes) * weights_sq))
+
+
+def _six_products(weights: Array, moved: Array, gradient: Array, axes: tuple[int, ...]) -> Array:
+    """The products of a Gram in the order of its fields, shape (replicas, 6)."""
+    pairs = [(weights, weights), (weights, moved), (moved, moved)]
+    pairs += [(weights, gradient), (gradient, gradient), (moved, gradient)]
+    return np.stack([_dot(a, b, axes).reshape(len(weights)) for a, b in pairs], axis=-1)
 
 
 def _dot(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
     return np.sum(a * b, axis=axes, keepdims=True)
 
 
-def _profile(profile: Any, shape: tuple[int, ...]) -> Array:
-    scale = np.ones(shape) if profile is None else np.asarray(profile, np.float64)
-    if scale.shape != shape or not (np.isfinite(scale) & (scale > 0)).all():
+def _profile(profile: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    if profile is None:
+        return np.ones(shape)
+    scale = checks.numbers_in("random_walk", "profile", profile, above=0.0)
+    if scale.shape != shape:
         raise InvalidArgument(
-            f"random_walk(profile=...) expects finite values > 0 of shape {shape}, got "
-            f"shape {scale.shape}."
+            f"random_walk(profile=...) must have the weights' shape {shape}, got shape "
+            f"{scale.shape}."
         )
     return scale
 
@@ -153,23 +172,19 @@ def _check(
         raise InvalidArgument(
             f"random_walk(shape=...) needs at least 2 entries to turn in, got {shape}."
         )
-    for name, value, low in (
+    where = "random_walk"
+    for name, value, least in (
         ("steps", steps, 1),
         ("replicas", replicas, 1),
         ("burn_in", burn_in, 0),
         ("lags", lags, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-            raise InvalidArgument(
-                f"random_walk({name}=...) must be an int >= {low}, got {value!r}."
-            )
+        checks.whole(where, name, value, least=least)
     if lags > burn_in:
         raise InvalidArgument(
-            f"random_walk(lags={lags}) needs as many steps before the first recorded one; pass "
-            f"burn_in={lags} or more, got {burn_in}."
+            f"random_walk(lags={lags}) needs as many steps before the first recorded one, got "
+            f"burn_in={burn_in}. Pass burn_in={lags} or more."
         )
-    for name, number in (("norm0", norm0), ("unit_grad_norm", unit_grad_norm)):
-        if not (math.isfinite(number) and number > 0):
-            raise OutOfDomain(f"random_walk({name}=...) must be finite and > 0, got {number}.")
-    if not (math.isfinite(variation) and variation >= 0):
-        raise OutOfDomain(f"random_walk(variation=...) must be finite and >= 0, got {variation}.")
+    checks.number(where, "norm0", norm0, above=0.0, error=OutOfDomain)
+    checks.number(where, "unit_grad_norm", unit_grad_norm, above=0.0, error=OutOfDomain)
+    checks.number(where, "variation", variation, least=0.0, error=OutOfDomain)

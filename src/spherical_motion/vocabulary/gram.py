@@ -1,20 +1,23 @@
-"""The six inner products of one step: the only thing that is ever measured."""
+"""The six inner products of one step; nothing else is ever measured."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from types import EllipsisType
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
 
 __all__ = ["FIELDS", "Gram"]
 
 FIELDS = ("ww", "wd", "dd", "wg", "gg", "dg")
-"""The order in which the six are stored and handed around as one array."""
+"""The order in which the six are stored and passed as one array."""
+
+Index: TypeAlias = ArrayLike | slice | EllipsisType | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +25,8 @@ class Gram:
     """Inner products of weights `w`, step `d` and gradient `g`, as float64 arrays of one shape.
 
     `w` are the weights before a step, `d = w_after - w` the step itself, and `g` the loss
-    gradient the optimizer used, without weight decay. Whatever the shape of the arrays means
-    to the caller (steps, groups, rows) is kept by every function that takes a Gram.
+    gradient the optimizer used, without weight decay. The caller gives the axes their meaning
+    (steps, groups, rows); every function that takes a Gram keeps the shape.
 
     Grams of **disjoint** slices add: filters into a layer, shards into a tensor.
 
@@ -39,7 +42,15 @@ class Gram:
     gg: NDArray[np.float64]
     dg: NDArray[np.float64]
 
-    def __init__(self, ww: Any, wd: Any, dd: Any, wg: Any, gg: Any, dg: Any) -> None:
+    def __init__(
+        self,
+        ww: ArrayLike,
+        wd: ArrayLike,
+        dd: ArrayLike,
+        wg: ArrayLike,
+        gg: ArrayLike,
+        dg: ArrayLike,
+    ) -> None:
         arrays = [np.asarray(x, dtype=np.float64) for x in (ww, wd, dd, wg, gg, dg)]
         shapes = {a.shape for a in arrays}
         if len(shapes) != 1:
@@ -61,7 +72,7 @@ class Gram:
             return NotImplemented
         return Gram.from_array(self.to_array() + other.to_array())
 
-    def __getitem__(self, index: Any) -> Gram:
+    def __getitem__(self, index: Index | tuple[Index, ...]) -> Gram:
         return Gram(*(getattr(self, name)[index] for name in FIELDS))
 
     def sum(self, axis: int | tuple[int, ...]) -> Gram:
@@ -73,7 +84,7 @@ class Gram:
         return np.stack([getattr(self, name) for name in FIELDS], axis=-1)
 
     @classmethod
-    def from_array(cls, array: Any) -> Gram:
+    def from_array(cls, array: ArrayLike) -> Gram:
         """The inverse of `to_array`: the last axis holds the six products."""
         array = np.asarray(array, dtype=np.float64)
         if array.ndim == 0 or array.shape[-1] != len(FIELDS):
@@ -85,7 +96,7 @@ class Gram:
 
     @classmethod
     def stack(cls, grams: Iterable[Gram], axis: int = 0) -> Gram:
-        """Put Grams side by side along a new axis, for example one a step."""
+        """Stack Grams along a new axis, for example one for each step."""
         rows = list(grams)
         if not rows:
             raise InvalidArgument("Gram.stack expects at least one Gram, got none.")

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Cell", "InvariantGroup", "Slice", "bare_names", "strip_wrappers"]
+__all__ = ["Cell", "InvariantGroup", "Slice", "bare_names", "module_of", "strip_wrappers"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -37,11 +37,11 @@ class Slice:
 
     @property
     def length(self) -> int:
-        """How many indices along `axis` it takes."""
+        """Number of indices along `axis`."""
         return self.stop - self.start
 
     def overlaps(self, other: Slice) -> bool:
-        """Whether the two are known to share entries (same parameter and axis, ranges meet)."""
+        """Whether the two share entries: same parameter and axis, ranges that meet."""
         same = self.parameter == other.parameter and self.axis == other.axis
         return same and self.start < other.stop and other.start < self.stop
 
@@ -51,7 +51,7 @@ class Slice:
 
 
 Cell: TypeAlias = tuple[Slice, ...]
-"""The slices of one finest certified invariant: a filter, or a head's rows with its bias."""
+"""The slices of the smallest certified invariant: a filter, or a head's rows with its bias."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,18 +59,18 @@ class InvariantGroup:
     """Slices whose joint rescaling does not change what the network computes.
 
     Data only; `invariance.find_groups` makes them. `kind="scale"`: all members are multiplied
-    by the same number, which is the symmetry the theory speaks about. `kind="rescale"`: by
-    different powers of it (a norm's gain against the next linear layer); no prediction follows.
+    by the same number; the theory covers this symmetry. `kind="rescale"`: by different powers
+    of one number (a norm's gain against the next linear layer); no prediction follows.
 
     Attributes:
         name: unique within a model; the module's or parameter's name.
         kind: "scale" or "rescale".
         slices: the disjoint slices that make up the group.
-        cells: the finest certified invariants inside it, each a tuple of slices.
+        cells: the smallest certified invariants inside it, each a tuple of slices.
         numel: number of entries in all slices.
         defect: |<w, g>| / (|w||g|) at the real weights and the real norm-layer epsilon, a pure
-            number; 0 is exact. NaN: nobody has proven this group, it was written by hand.
-        defect_error: standard error of `defect`, which a few random gradients estimate; NaN
+            number; 0 is exact. NaN: the group was written by hand and is not proven.
+        defect_error: standard error of `defect`, estimated from a few random gradients; NaN
             where it is not known.
         powers: for each slice the power of the common factor that it is multiplied by; empty in
             a "scale" group, where all are 1. A cell's slices have the powers of the slices that
@@ -100,9 +100,9 @@ class InvariantGroup:
             raise InvalidArgument(f"InvariantGroup {self.name!r} expects at least one slice.")
         if self.powers and (self.kind == "scale" or len(self.powers) != len(self.slices)):
             raise InvalidArgument(
-                f"InvariantGroup {self.name!r}: powers must be empty if kind='scale' and one a "
-                f"slice if kind='rescale', got kind={self.kind!r}, {len(self.powers)} powers and "
-                f"{len(self.slices)} slices."
+                f"InvariantGroup {self.name!r}: powers must be empty if kind='scale', and one for "
+                f"each slice if kind='rescale', got kind={self.kind!r}, {len(self.powers)} powers "
+                f"and {len(self.slices)} slices."
             )
         ordered = sorted(self.slices)
         for a, b in itertools.pairwise(ordered):
@@ -114,19 +114,19 @@ class InvariantGroup:
 
     @property
     def proven(self) -> bool:
-        """Whether a certificate stands behind the group (its defect was measured)."""
+        """Whether the group was certified, that is, its defect was measured."""
         return not math.isnan(self.defect)
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters it touches, in order, without repetition."""
+        """Names of its parameters, in order, without repetition."""
         return tuple(dict.fromkeys(s.parameter for s in self.slices))
 
 
 def bare_names(names: Iterable[str]) -> dict[str, str]:
-    """Full name by bare name: without what `torch.compile`, DDP and DataParallel put in front.
+    """Full names by bare name, without the prefixes of `torch.compile`, DDP and DataParallel.
 
-    Where stripping would make two names one, a child is called `module` and nothing is stripped.
+    Nothing is stripped where two names would become one: then a child is called `module`.
 
     >>> bare_names(["module.0.weight", "module.0.bias"])
     {'0.weight': 'module.0.weight', '0.bias': 'module.0.bias'}
@@ -141,7 +141,7 @@ def bare_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def strip_wrappers(name: str) -> str:
-    """A parameter's name without what `torch.compile` and DDP put in front of its parts.
+    """A parameter's name without the prefixes that `torch.compile` and DDP add.
 
     >>> strip_wrappers("module._orig_mod.layer1.conv.weight")
     'layer1.conv.weight'
@@ -150,3 +150,12 @@ def strip_wrappers(name: str) -> str:
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
     return ".".join(parts)
+
+
+def module_of(parameter: str) -> str:
+    """The module that a parameter belongs to.
+
+    >>> module_of("layer1.conv.weight")
+    'layer1.conv'
+    """
+    return parameter.rpartition(".")[0]

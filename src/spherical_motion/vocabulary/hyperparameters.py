@@ -1,22 +1,31 @@
-"""What an optimizer was told: one frozen, validated record."""
+"""The settings of an optimizer: one frozen, validated record."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["HyperParameters", "OPTIMIZERS"]
+__all__ = ["HyperParameters", "OPTIMIZERS", "ParamGroup", "register_optimizer", "settings_of"]
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "muon", "other")
-"""Known optimizers. "other" is recorded, and not predicted."""
+ParamGroup: TypeAlias = Mapping[str, Any]
+"""Settings under their names in `torch.optim`, whose values have many types."""
 
-DECOUPLED = ("adamw", "lion", "muon")
-"""Those whose weight decay acts on the weights and not through the gradient."""
+OPTIMIZERS = {
+    "sgd": False,
+    "adam": False,
+    "adamw": True,
+    "lion": True,
+    "muon": True,
+    "other": False,
+}
+"""Known optimizers → whether weight decay acts on the weights and not through the gradient.
+
+"other" is recorded, and not predicted."""
 
 CLASSES = {
     "SGD": "sgd",
@@ -27,7 +36,7 @@ CLASSES = {
     **dict.fromkeys(("Lion", "Lion8bit", "Lion32bit"), "lion"),
     **dict.fromkeys(("PagedLion", "PagedLion8bit", "PagedLion32bit"), "lion"),
 }
-"""Class name → optimizer: `torch.optim`'s own, and the common packages' for the others."""
+"""Class name → optimizer, for the classes of `torch.optim` and of common packages."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,8 +44,8 @@ class HyperParameters:
     """Settings of one parameter group at one step, named as in `torch.optim`.
 
     `momentum` is the heavy-ball coefficient of SGD and Muon and β1 of Adam-type optimizers and
-    Lion; `betas=(β1, β2)` may be passed instead. `decoupled` says that weight decay acts on the
-    weights and not through the gradient; left out, it follows from the optimizer.
+    Lion; `betas=(β1, β2)` may be passed instead. `decoupled` means that weight decay acts on
+    the weights and not through the gradient; left out, it follows from the optimizer.
 
     Raises:
         InvalidArgument: an unknown optimizer, or a value outside its range.
@@ -75,25 +84,20 @@ class HyperParameters:
             object.__setattr__(self, "momentum", betas[0])
             object.__setattr__(self, "beta2", betas[1])
         if self.decoupled is None:
-            object.__setattr__(self, "decoupled", self.optimizer in DECOUPLED)
-        self._check("lr", self.lr, low=0.0)
-        self._check("weight_decay", self.weight_decay, low=0.0)
-        self._check("momentum", self.momentum, low=0.0, below=1.0)
-        self._check("dampening", self.dampening)
+            object.__setattr__(self, "decoupled", OPTIMIZERS[self.optimizer])
+        self._check("lr", least=0.0)
+        self._check("weight_decay", least=0.0)
+        self._check("momentum", least=0.0, below=1.0)
+        self._check("dampening")
         if self.beta2 is not None:
-            self._check("beta2", self.beta2, low=0.0, below=1.0)
+            self._check("beta2", least=0.0, below=1.0)
         if self.eps is not None:
-            self._check("eps", self.eps, low=0.0)
+            self._check("eps", least=0.0)
 
-    def _check(
-        self, name: str, value: float, low: float = -math.inf, below: float = math.inf
-    ) -> None:
-        if isinstance(value, numbers.Real) and math.isfinite(value) and low <= value < below:
-            object.__setattr__(self, name, float(value))
-        else:
-            bounds = "finite" + (f", >= {low:g}" if low > -math.inf else "")
-            bounds += f" and < {below:g}" if below < math.inf else ""
-            raise InvalidArgument(f"HyperParameters({name}=...) must be {bounds}, got {value!r}.")
+    def _check(self, name: str, least: float = -math.inf, below: float = math.inf) -> None:
+        value = getattr(self, name)
+        value = checks.number("HyperParameters", name, value, least=least, below=below)
+        object.__setattr__(self, name, value)
 
     @property
     def intrinsic_lr(self) -> float:
@@ -101,18 +105,18 @@ class HyperParameters:
         return self.lr * self.weight_decay
 
     @classmethod
-    def from_param_group(cls, class_name: str, group: Mapping[str, Any]) -> HyperParameters:
-        """Read the settings of a `torch.optim` parameter group (duck-typed: torch not needed).
+    def from_param_group(cls, class_name: str, group: ParamGroup) -> HyperParameters:
+        """Read the settings of a `torch.optim` parameter group; torch is not needed.
 
-        What no theory covers becomes "other": a class that is not known, a variant whose motion
-        differs from its family's (amsgrad, cautious updates), and settings outside their range,
-        which are then left out.
+        What no theory covers becomes "other": an unknown class, a variant that moves differently
+        from its family (amsgrad, cautious updates), and settings outside their range, which are
+        then left out.
 
         >>> HyperParameters.from_param_group("SGD", {"lr": 0.1, "momentum": 0.9}).momentum
         0.9
         """
         optimizer = CLASSES.get(class_name, "other")
-        decoupled = bool(group.get("decoupled_weight_decay", optimizer in DECOUPLED))
+        decoupled = bool(group.get("decoupled_weight_decay", OPTIMIZERS[optimizer]))
         if optimizer == "adam" and decoupled:
             optimizer = "adamw"
         cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
@@ -136,10 +140,10 @@ class HyperParameters:
             return cls("other", lr=0.0)
 
 
-def settings_of(group: Mapping[str, Any]) -> tuple[float, float, float, float | None]:
+def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:
     """(lr, weight_decay, momentum or β1, β2 or None) of a parameter group, unvalidated.
 
-    What changes from step to step; cheap enough to be read at every one.
+    These may change from step to step; reading them is cheap enough to do at every step.
 
     >>> settings_of({"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.1})
     (0.001, 0.1, 0.9, 0.999)
@@ -150,3 +154,37 @@ def settings_of(group: Mapping[str, Any]) -> tuple[float, float, float, float | 
     else:
         momentum, beta2 = float(group.get("momentum") or 0.0), None
     return float(group["lr"]), float(group.get("weight_decay") or 0.0), momentum, beta2
+
+
+def register_optimizer(
+    name: str, classes: Sequence[str] = (), *, decoupled: bool
+) -> Callable[[], None]:
+    """Make `HyperParameters` know an optimizer, and `from_param_group` the names of its classes.
+
+    Args:
+        name: value of `HyperParameters.optimizer`.
+        classes: names of the classes whose param groups hold its settings.
+        decoupled: whether its weight decay acts on the weights and not through the gradient.
+
+    Returns:
+        A function that takes the names out again.
+
+    Raises:
+        InvalidArgument: one of the names is known already.
+    """
+    for what, names, known in (("optimizer", (name,), OPTIMIZERS), ("class", classes, CLASSES)):
+        for taken in names:
+            if taken in known:
+                raise InvalidArgument(
+                    f"register_optimizer: the {what} {taken!r} is known already. Choose another "
+                    "name, or undo the earlier registration."
+                )
+    OPTIMIZERS[name] = decoupled
+    CLASSES.update(dict.fromkeys(classes, name))
+
+    def forget() -> None:
+        for known, names in ((OPTIMIZERS, (name,)), (CLASSES, classes)):
+            for taken in names:
+                known.pop(taken, None)
+
+    return forget

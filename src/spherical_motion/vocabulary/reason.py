@@ -21,7 +21,7 @@ class Suspect(enum.Enum):
     LARGE_GRADIENTS = "a few large gradients"
     FOREIGN_WRITES = "something beside the optimizer writes weights, skips steps or clips entries"
     MIXED_SETTINGS = "the group's members do not share one setting"
-    ASSUMPTION = "an assumption of the prediction does not hold"
+    UNEVEN_ENTRIES = "the entries of the gradient differ in size"
     FADING = "the gradient fades"
     MOVING_NORM = "the norm is not at rest"
     CHANGING_GRADIENT = "the gradient's size changed within the stage"

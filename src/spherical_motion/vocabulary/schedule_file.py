@@ -1,4 +1,4 @@
-"""A schedule kept as a table: one row wherever something changes."""
+"""Read a schedule from a table with one row for each change."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.vocabulary.shapes import positive_int
 
 __all__ = ["read_table"]
 
@@ -40,11 +40,13 @@ def read_table(
     if counter == "epoch":
         if steps_per_epoch is None:
             raise InvalidArgument(f"{path} counts epochs: steps_per_epoch=... is needed.")
-        scale = positive_int("steps_per_epoch", steps_per_epoch)
+        scale = checks.whole("Schedule", "steps_per_epoch", steps_per_epoch, least=1)
     at = table[:, header.index(counter)]
     _check_counter(path, counter, at, [line for line, _ in rows[1:]])
     starts = np.round(at * scale).astype(np.int64)
-    total = int(starts[-1]) + scale if steps is None else positive_int("steps", steps)
+    total = int(starts[-1]) + scale
+    if steps is not None:
+        total = checks.whole("Schedule", "steps", steps, least=1)
     if total <= starts[-1]:
         raise InvalidArgument(
             f"{path}: its last row starts at step {starts[-1]:,}, but steps={total:,}."

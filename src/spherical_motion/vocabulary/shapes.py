@@ -1,4 +1,4 @@
-"""How a learning rate may change over a run: pure curves, indexed as torch's schedulers are.
+"""Curves of a learning rate over a run, indexed as torch's schedulers are.
 
 Entry t is what the class of `torch.optim.lr_scheduler` named in each docstring gives after t
 calls of `scheduler.step()`, so a curve of n entries starts at its first value and reaches its last
@@ -14,14 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
 __all__ = [
-    "checked",
     "cosine_curve",
     "exponential_curve",
     "polynomial_curve",
-    "positive_int",
     "ramp",
     "staircase",
 ]
@@ -31,8 +30,8 @@ Array = NDArray[np.float64]
 
 def staircase(lr: float, steps: int, milestones: Sequence[int], factor: float) -> Array:
     """`lr`, divided by `factor` at each milestone (`MultiStepLR`, with gamma = 1/factor)."""
-    positive_int("steps", steps)
-    checked("factor", factor, above=0.0)
+    checks.whole("Schedule", "steps", steps, least=1)
+    checks.number("Schedule", "factor", factor, above=0.0)
     edges = [0, *milestones, steps]
     if any(b <= a for a, b in itertools.pairwise(edges)):
         raise InvalidArgument(
@@ -45,49 +44,30 @@ def staircase(lr: float, steps: int, milestones: Sequence[int], factor: float) -
 
 def ramp(lr: float, steps: int, start_factor: float) -> Array:
     """From `start_factor`·lr in a straight line to `lr` (`LinearLR`)."""
-    checked("start_factor", start_factor, at_most=1.0)
+    checks.number("Schedule", "start_factor", start_factor, least=0.0, most=1.0)
     return lr * (start_factor + (1.0 - start_factor) * _elapsed(steps))
 
 
 def cosine_curve(lr: float, steps: int, final_lr: float) -> Array:
     """Half a cosine wave from `lr` to `final_lr` (`CosineAnnealingLR`)."""
-    checked("final_lr", final_lr)
+    checks.number("Schedule", "final_lr", final_lr, least=0.0)
     return final_lr + (lr - final_lr) * (1.0 + np.cos(np.pi * _elapsed(steps))) / 2.0
 
 
 def polynomial_curve(lr: float, steps: int, power: float, final_lr: float) -> Array:
     """final_lr + (lr - final_lr)·(1 - t/steps)^power (`PolynomialLR`; a line at power 1)."""
-    checked("power", power, above=0.0)
-    checked("final_lr", final_lr)
+    checks.number("Schedule", "power", power, above=0.0)
+    checks.number("Schedule", "final_lr", final_lr, least=0.0)
     return final_lr + (lr - final_lr) * (1.0 - _elapsed(steps)) ** power
 
 
 def exponential_curve(lr: float, steps: int, final_lr: float) -> Array:
     """lr·(final_lr/lr)^(t/steps) (`ExponentialLR`, with gamma = (final_lr/lr)^(1/steps))."""
-    checked("lr", lr, above=0.0)
-    checked("final_lr", final_lr, above=0.0)
+    checks.number("Schedule", "lr", lr, above=0.0)
+    checks.number("Schedule", "final_lr", final_lr, above=0.0)
     return lr * np.exp(math.log(final_lr / lr) * _elapsed(steps))
 
 
-def positive_int(name: str, value: int) -> int:
-    """`value`, which must be a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgument(f"Schedule({name}=...) must be an int >= 1, got {value!r}.")
-    return int(value)
-
-
-def checked(
-    name: str, value: float, *, above: float | None = None, at_most: float = math.inf
-) -> float:
-    """`value`, which must be finite, >= 0 (or > `above`) and <= `at_most`."""
-    inside = value >= 0.0 if above is None else value > above
-    if not (math.isfinite(value) and inside and value <= at_most):
-        bounds = ">= 0" if above is None else f"> {above:g}"
-        bounds += f" and <= {at_most:g}" if at_most < math.inf else ""
-        raise InvalidArgument(f"Schedule({name}=...) must be finite, {bounds}, got {value!r}.")
-    return value
-
-
 def _elapsed(steps: int) -> Array:
-    """The share t/steps of the curve that has passed, shape (steps,)."""
-    return np.arange(positive_int("steps", steps)) / steps
+    """The fraction t/steps of the curve that has passed, shape (steps,)."""
+    return np.arange(checks.whole("Schedule", "steps", steps, least=1)) / steps

@@ -1,0 +1,105 @@
+"""The course of a forward pass: which modules ran, and which norms their weights flow into."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from spherical_motion.invariance.graph.flow import Flow
+from spherical_motion.invariance.graph.ways import Ways, ways_to_norms
+from spherical_motion.vocabulary.groups import module_of, strip_wrappers
+
+__all__ = ["Course", "NormCall"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NormCall:
+    """One call of a norm function.
+
+    Attributes:
+        module: the module that made it; "" for the model itself.
+        label: its gain's name, or what kind of norm it is.
+        own: it used its input's statistics, not running ones.
+        eps_share: the part of ε in variance + ε, on average; NaN if unknown.
+        time: how many modules had been entered before.
+    """
+
+    module: str
+    label: str
+    own: bool
+    eps_share: float
+    time: int
+
+    @property
+    def name(self) -> str:
+        """How to speak of it."""
+        return self.module or self.label
+
+
+@dataclasses.dataclass(slots=True)
+class Course:
+    """Written by hooks during one pass, read when reasons are sought.
+
+    Attributes:
+        entered: the module's name → when it was first entered.
+        norms: every norm call, in order.
+        flow: what flowed into them; None until the forward is over.
+    """
+
+    entered: dict[str, int] = dataclasses.field(default_factory=dict)
+    norms: list[NormCall] = dataclasses.field(default_factory=list)
+    flow: Flow | None = None
+    _time: int = 0
+    _stack: list[str] = dataclasses.field(default_factory=list)
+
+    def attach(self, model: nn.Module) -> None:
+        """Hook every module; whoever runs the model takes the hooks off."""
+        for name, module in model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                plain = strip_wrappers(name)
+                module.register_forward_pre_hook(lambda *_, name=plain: self._enter(name))
+                module.register_forward_hook(lambda *_: self._leave())
+
+    def norm_ran(self, label: str, *, own: bool, eps_share: float = float("nan")) -> None:
+        """Note a norm call."""
+        module = self._stack[-1] if self._stack else ""
+        self.norms.append(NormCall(module, label, own, eps_share, self._time))
+
+    def norms_after(self, parameter: str) -> Iterator[NormCall]:
+        """Norm calls whose input depends on the parameter, in order.
+
+        Where the graph does not show what flows (inside a function of the model's own), it is
+        those that ran after the first use of the parameter's module, but for its own.
+        """
+        for number, norm in enumerate(self.norms):
+            follows = self.flow.follows(number, parameter) if self.flow is not None else None
+            if self._ran_after(norm, parameter) if follows is None else follows:
+                yield norm
+
+    def ways(self, parameter: str) -> tuple[list[tuple[NormCall, Ways]], Ways | None]:
+        """How the parameter arrives at each norm it meets first on some way, and at the outputs.
+
+        None if it does not reach the outputs past every norm, or if nothing is known of it.
+        """
+        if self.flow is None:
+            return [], None
+        norms, past_all = ways_to_norms(self.flow, parameter)
+        return [(self.norms[number], way) for number, way in norms.items()], past_all
+
+    def _ran_after(self, norm: NormCall, parameter: str) -> bool:
+        module = module_of(parameter)
+        while module and module not in self.entered:  # used by a parent without being called
+            module = module_of(module)
+        return norm.time >= self.entered.get(module, 0) and norm.module != module
+
+    def _enter(self, name: str) -> None:
+        self._time += 1
+        self.entered.setdefault(name, self._time)
+        self._stack.append(name)
+
+    def _leave(self, *_: Any) -> None:
+        self._stack.pop()

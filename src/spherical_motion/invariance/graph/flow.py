@@ -1,0 +1,260 @@
+"""What flows into which norm: the autograd graph of one forward pass, laid out as plain lists."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from spherical_motion.invariance.graph.by_hand import divided_by_own_size
+
+__all__ = ["Flow", "QUOTIENTS", "NormResults", "Site", "TensorSite", "flow_through", "node_of"]
+
+Node = Any
+"""A node of torch's graph: its types are private."""
+
+HOOKS = "BackwardHookFunctionBackward"
+"""What full backward hooks of a module put into the graph; it hides nothing."""
+
+_RESHAPING = (
+    "Alias AsStrided Clone Embedding Expand Index IndexSelect Permute Repeat Reshape ReshapeAlias "
+    "Select Slice Squeeze T ToCopy Transpose Unsqueeze UnsafeView View"
+)
+RESHAPING = frozenset(_RESHAPING.split())
+"""A parameter that went through these alone is still the bare parameter."""
+
+_QUOTIENT_NODES = frozenset({"MulBackward0", "DivBackward0"})
+QUOTIENTS = frozenset({"Mul", "Div"})
+"""How a norm written by hand applies its divisor."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TensorSite:
+    """The nodes of one norm call while the pass is under way; None where nothing flows.
+
+    Attributes:
+        input: what is normalized; of a norm written by hand, what its divisor is made of.
+        seen: gradients were recorded during the call, so that `input` tells the truth.
+        own: it used its input's statistics.
+        output: the result, which no longer follows the scale of `input`.
+        gain: the gain it was given.
+        shift: the shift it was given.
+        by_hand: only the divisor is known, not the result.
+        perhaps: only the result is known, and whether it is one of a norm is to be found out.
+    """
+
+    input: Node | None
+    seen: bool
+    own: bool
+    output: Node | None = None
+    gain: Node | None = None
+    shift: Node | None = None
+    by_hand: bool = False
+    perhaps: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """A `TensorSite` by the positions of its nodes."""
+
+    input: int | None
+    seen: bool
+    own: bool
+    output: int | None
+    gain: int | None
+    shift: int | None
+    by_hand: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Flow:
+    """An autograd graph without torch: nodes are numbered so that inputs come first.
+
+    Attributes:
+        functions: what each node computed, as "Add", "Gelu"; "" for a leaf.
+        inputs: for each node its inputs; None where an input asks for no gradient.
+        reach: for each node, as the bits of an integer, the parameters it depends on.
+        leaves: the node of each parameter that occurs.
+        sites: the norm calls, in order.
+        outputs: the nodes of the model's outputs.
+        opaque: nodes of custom functions, inside of which parameters and norms may hide.
+    """
+
+    functions: Sequence[str]
+    inputs: Sequence[tuple[int | None, ...]]
+    reach: Sequence[int]
+    leaves: Mapping[str, int]
+    sites: Sequence[Site]
+    outputs: frozenset[int]
+    opaque: frozenset[int]
+
+    def depends(self, node: int | None, parameter: str) -> bool:
+        """Whether anything of the parameter flows into the node."""
+        leaf = self.leaves.get(parameter)
+        return node is not None and leaf is not None and bool(self.reach[node] & self.reach[leaf])
+
+    def follows(self, site: int, parameter: str) -> bool | None:
+        """Whether a norm call, by its position, is fed by the parameter; None if not known."""
+        if parameter not in self.leaves:
+            return None
+        source = self.sites[site].input
+        # A gradient that ends at no parameter at all is one inside a custom function.
+        if self.sites[site].seen and (source is None or self.reach[source]):
+            return self.depends(source, parameter)
+        hidden = any(self.depends(node, parameter) for node in self.opaque)
+        return None if hidden else False
+
+    def bare(self, node: int | None) -> str | None:
+        """The parameter that the node is, but for reshaping or looking up; None if it is none."""
+        while node is not None and self.functions[node] in RESHAPING:
+            given = [i for i in self.inputs[node] if i is not None]
+            node = given[0] if len(given) == 1 else None
+        if node is None or self.functions[node]:
+            return None
+        return next((name for name, leaf in self.leaves.items() if leaf == node), None)
+
+    def divisors(self) -> dict[int, int]:
+        """Node → position of the norm written by hand whose divisor it is a form of."""
+        found = {s.input: n for n, s in enumerate(self.sites) if s.by_hand and s.input is not None}
+        if found:
+            for node, inputs in enumerate(self.inputs):
+                given = {i for i in inputs if i is not None}
+                if len(given) == 1 and (source := given.pop()) in found:
+                    found.setdefault(node, found[source])
+        return found
+
+
+class NormResults(TorchFunctionMode):
+    """Hands on what calls of certain functions return, and what a product or quotient does.
+
+    Args:
+        functions: the functions to look at.
+        returned: called with (function, result, args, kwargs) of each.
+        divided: called with the result of any other function that ends in a product or quotient.
+    """
+
+    def __init__(
+        self,
+        functions: Collection[Any],
+        returned: Callable[[Any, Any, Any, Any], None],
+        divided: Callable[[Tensor], None],
+    ) -> None:
+        super().__init__()
+        self._functions = functions
+        self._returned = returned
+        self._divided = divided
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in self._functions:
+            self._returned(func, result, args, kwargs or {})
+        elif isinstance(result, Tensor) and type(result.grad_fn).__name__ in _QUOTIENT_NODES:
+            self._divided(result)
+        return result
+
+
+def node_of(tensor: Any) -> Node | None:
+    """Where a tensor's gradient goes, a leaf's too; None if it asks for none."""
+    if isinstance(tensor, Tensor) and tensor.requires_grad:
+        return get_gradient_edge(tensor).node
+    return None
+
+
+def flow_through(
+    outputs: Iterable[Tensor], sites: Sequence[TensorSite], names: Mapping[int, str]
+) -> Flow:
+    """Walk the graph behind outputs and norm calls; no node of it is kept.
+
+    Args:
+        outputs: what the model returned.
+        sites: its norm calls.
+        names: parameter name by identity of the leaf that stands in for it.
+
+    >>> import torch
+    >>> w, x = torch.ones(2, requires_grad=True), torch.ones(2)
+    >>> flow = flow_through([(w * x).tanh()], [], {id(w): "w"})
+    >>> list(flow.functions), flow.inputs[1], [flow.depends(n, "w") for n in range(3)]
+    (['', 'Mul', 'Tanh'], (0, None), [True, True, True])
+    """
+    ends = [node_of(y) for y in outputs]
+    place = _numbered([*ends, *(n for s in sites for n in (s.input, s.output, s.gain, s.shift))])
+
+    def at(node: Node | None) -> int | None:
+        return None if node is None else place[node]
+
+    functions, inputs, reach = [], [], []
+    leaves: dict[str, int] = {}
+    for number, node in enumerate(place):
+        name = names.get(id(getattr(node, "variable", None)))
+        if name is not None:
+            leaves[name] = number
+        functions.append(_function(node))
+        inputs.append(tuple(at(following) for following, _ in node.next_functions))
+        upstream = 0 if name is None else 1 << len(leaves) - 1
+        for source in inputs[-1]:
+            upstream |= 0 if source is None else reach[source]
+        reach.append(upstream)
+    located = [
+        Site(at(s.input), s.seen, s.own, at(s.output), at(s.gain), at(s.shift), s.by_hand)
+        for s in sites
+    ]
+    told = {site.input for site in located if site.by_hand}
+    for number, site in enumerate(located):
+        if sites[number].perhaps and site.output is not None:
+            found = divided_by_own_size(functions, inputs, site.output)
+            if found is not None and told.isdisjoint(found[1]):
+                located[number] = dataclasses.replace(site, input=found[0])
+    return Flow(
+        functions=functions,
+        inputs=inputs,
+        reach=reach,
+        leaves=leaves,
+        sites=located,
+        outputs=frozenset(place[end] for end in ends if end is not None),
+        opaque=frozenset(
+            number
+            for number, node in enumerate(place)
+            if isinstance(node, BackwardCFunction) and type(node).__name__ != HOOKS
+        ),
+    )
+
+
+def _numbered(ends: Iterable[Node | None]) -> dict[Node, int]:
+    """All nodes behind the given ones, inputs first, with their numbers.
+
+    A dictionary of nodes, not of their `id`: torch makes and drops the Python side of a node as
+    it is looked at, and another may come to lie where it was.
+    """
+    place: dict[Node, int] = {}
+    stack = [(node, False) for node in ends if node is not None]
+    while stack:
+        node, explored = stack.pop()
+        if node in place:
+            continue
+        if explored:
+            place[node] = len(place)
+            continue
+        stack.append((node, True))
+        stack.extend(
+            (following, False)
+            for following, _ in node.next_functions
+            if following is not None and following not in place
+        )
+    return place
+
+
+def _function(node: Node) -> str:
+    """`AddBackward0` → "Add"."""
+    name = node.name()
+    if name.endswith("AccumulateGrad"):
+        return ""
+    if name == "PowBackward0" and node._saved_exponent < 0:
+        return "InversePow"
+    return name.rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")

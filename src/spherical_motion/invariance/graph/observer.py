@@ -1,0 +1,199 @@
+"""What the norm layers of a model are fed in one forward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spherical_motion.errors import ModelError
+from spherical_motion.invariance.graph.course import Course
+from spherical_motion.invariance.graph.flow import NormResults, TensorSite, flow_through, node_of
+from spherical_motion.invariance.running import NORMS, argument_of, uses_own_statistics
+
+__all__ = ["NormObserver"]
+
+BY_HAND = "a norm written by hand"
+
+FEWEST_VALUES = 3
+"""One value cannot be normalized, and two always come out as ±1 and carry no gradient."""
+
+CONSTANT = 1e-12
+"""A channel is constant where its variance is below this times its squared mean."""
+
+
+@dataclasses.dataclass(slots=True)
+class NormObserver:
+    """Watches one forward pass for inputs on which a probe would mean little.
+
+    Attributes:
+        own: number of norm calls that used their input's statistics.
+        running: number of norm calls that used running statistics.
+        warnings: what to tell the user, in the order seen.
+        names: parameter name by identity of the tensor that stands in for it.
+        course: which modules and norms ran, in order.
+    """
+
+    own: int = 0
+    running: int = 0
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    names: dict[int, str] = dataclasses.field(default_factory=dict)
+    course: Course = dataclasses.field(default_factory=Course)
+    _sites: list[TensorSite] = dataclasses.field(default_factory=list)
+
+    def attach(self, model: nn.Module) -> None:
+        """Follow the modules of a model as they run; whoever runs it takes the hooks off."""
+        self.course.attach(model)
+
+    def watching(self) -> NormResults:
+        """A mode to run the model in, beneath which `norm_called` is told of each norm call."""
+        return NormResults(NORMS, self._norm_returned, self._divided)
+
+    def forward_ended(self, outputs: Iterable[Tensor]) -> None:
+        """Follow what flowed into the norms, and let go of the graph; later calls are repeats."""
+        if self.course.flow is None:
+            flow = flow_through(outputs, self._sites, self.names)
+            norms = [
+                n
+                for n, s in enumerate(self._sites)
+                if not s.perhaps or flow.sites[n].input is not None
+            ]
+            self.course.norms[:] = [self.course.norms[n] for n in norms]
+            self.course.flow = dataclasses.replace(flow, sites=[flow.sites[n] for n in norms])
+        self._sites.clear()
+
+    def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Note a norm call; raises ModelError where there is too little to normalize over."""
+        kind = NORMS[function][0]
+        label = self._label(argument_of(function, "weight", args, kwargs), kind)
+        own = uses_own_statistics(function, args, kwargs)
+        source = argument_of(function, "input", args, kwargs)
+        if not own:
+            self.running += 1
+            self._noted(label, source, own=False)
+            return
+        self.own += 1
+        values = _normalized_sets(kind, function, args, kwargs)
+        eps = argument_of(function, "eps", args, kwargs)
+        self._noted(label, source, own=True, eps_share=_eps_share(kind, values, eps))
+        if values is None:
+            return
+        sets, size = values.shape
+        if size < FEWEST_VALUES:
+            self._too_few(kind, label, size)
+        elif kind != "rms_norm":
+            variance, mean = torch.var_mean(values, dim=1, correction=0)
+            constant = int((variance <= CONSTANT * mean.square()).sum())
+            if constant:
+                self.warnings.append(
+                    f"{label}: {constant} of the {sets} sets of values it normalizes are constant "
+                    "on these inputs, where rescaling what feeds them shows nothing."
+                )
+
+    def hand_written_norm_called(self, result: Tensor, eps_share: float = math.nan) -> None:
+        """Note a norm that a forward pass spells out itself.
+
+        Args:
+            result: the sum with ε that it divides by, or takes the root of for that.
+            eps_share: the part of ε in it, on average; NaN if unknown.
+        """
+        self._noted(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
+
+    def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
+        """Note an embedding whose padding row was looked up: its gradient is masked."""
+        if padding_idx is not None and bool((tokens == padding_idx).any()):
+            self.warnings.append(
+                f"{self._label(table, 'embedding')}: the inputs contain its padding_idx="
+                f"{padding_idx}, whose gradient is masked, so a group it belongs to stays hidden. "
+                "Probe on inputs without padding."
+            )
+
+    def summary(self) -> list[str]:
+        """The warnings, each once, and how many norm calls normalize nothing."""
+        found = list(dict.fromkeys(self.warnings))
+        if self.running:
+            found.append(
+                f"{self.running} of {self.running + self.own} norm calls use running statistics "
+                "(eval mode): a fixed affine map, in front of which nothing is scale-invariant. "
+                "Call model.train() to see the groups of training."
+            )
+        return found
+
+    def _noted(
+        self,
+        label: str,
+        source: Any,
+        *,
+        own: bool,
+        eps_share: float = math.nan,
+        by_hand: bool = False,
+    ) -> None:
+        if self.course.flow is None:
+            self.course.norm_ran(label, own=own, eps_share=eps_share)
+            seen = torch.is_grad_enabled()
+            self._sites.append(TensorSite(node_of(source), seen, own, by_hand=by_hand))
+
+    def _divided(self, result: Tensor) -> None:
+        """Note what may turn out to be a norm that nobody told of."""
+        if self.course.flow is None:
+            self.course.norm_ran(BY_HAND, own=True)
+            self._sites.append(
+                TensorSite(None, seen=True, own=True, output=node_of(result), perhaps=True)
+            )
+
+    def _norm_returned(
+        self, function: Any, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        if self._sites:
+            gain, shift = (
+                node_of(argument_of(function, n, args, kwargs)) for n in ("weight", "bias")
+            )
+            self._sites[-1] = dataclasses.replace(
+                self._sites[-1], output=node_of(result), gain=gain, shift=shift
+            )
+
+    def _label(self, weight: Any, kind: str) -> str:
+        return self.names.get(id(weight), f"a {kind} without weight")
+
+    def _too_few(self, kind: str, label: str, size: int) -> None:
+        found = f"{label}: {kind} normalizes over only {size} value(s)"
+        if kind in ("batch_norm", "instance_norm"):
+            remedy = "a larger batch" if kind == "batch_norm" else "a larger input"
+            raise ModelError(
+                f"{found} per channel, expected at least {FEWEST_VALUES}: two always come out as "
+                f"±1 and carry no gradient. Pass example_inputs with {remedy}."
+            )
+        self.warnings.append(f"{found}, which come out nearly fixed and carry little gradient.")
+
+
+def _eps_share(kind: str, values: Tensor | None, eps: float | None) -> float:
+    """The part that ε has in variance + ε, on average over what is normalized; NaN if unknown."""
+    if values is None or not values.numel():
+        return math.nan
+    if eps is None:
+        eps = torch.finfo(values.dtype).eps if kind == "rms_norm" else 1e-5
+    square = values.square().mean(dim=1) if kind == "rms_norm" else values.var(dim=1, correction=0)
+    return float((eps / (square + eps)).mean())
+
+
+def _normalized_sets(
+    kind: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor | None:
+    """The input as (sets, values): one row for each set of values normalized together."""
+    x = argument_of(function, "input", args, kwargs)
+    if not isinstance(x, Tensor) or x.numel() == 0:
+        return None
+    x = x.detach()
+    if kind == "batch_norm":
+        return x.transpose(0, 1).flatten(1) if x.ndim > 2 else x.T
+    if kind == "instance_norm":
+        return x.flatten(2).flatten(0, 1) if x.ndim > 2 else None
+    if kind == "group_norm":
+        groups = argument_of(function, "num_groups", args, kwargs)
+        return x.reshape(x.shape[0] * groups, -1)
+    shape = argument_of(function, "normalized_shape", args, kwargs)
+    return x.reshape(-1, math.prod(shape))

@@ -1,0 +1,59 @@
+"""Slices whose Σt is small and not zero: is it the ε of a norm that cannot be removed?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from spherical_motion.invariance.proof.rescale import Base
+from spherical_motion.invariance.running import Evidence, Prober
+from spherical_motion.invariance.search import Symmetry, totals_over
+
+__all__ = ["INFLATION", "confirmed_suspects"]
+
+PUSH = 8.0
+"""Suspects are enlarged by this: an ε in a norm then shrinks to 1/8 or 1/64 beside them."""
+
+FALL = 0.25
+"""... and what it leaves in Σt must fall below this share of what it was."""
+
+INFLATION = PUSH**6
+"""Enlarged by this, an ε of 1e-5 is below rounding, and the usual certificate applies."""
+
+
+def confirmed_suspects(
+    prober: Prober, suspects: Sequence[Symmetry], seed: int, evidence: Evidence
+) -> list[Symmetry]:
+    """Suspects whose Σt shrinks as an ε's share does when they are enlarged; costs a pass.
+
+    An ε that a forward pass holds as a literal cannot be taken out. Beside weights 8 times as
+    large it counts 1/64 (inside the root) or 1/8 (outside), where the Σt of a slice that is not
+    invariant keeps its size.
+
+    Args:
+        prober: runs the pass.
+        suspects: single slices, disjoint.
+        seed: number of the probe to start from.
+        evidence: row sums of the probes, shape (probes, rows).
+    """
+    if not suspects:
+        return []
+    weights = Base(seed, tuple(suspects), PUSH).weights(prober)
+    pushed = prober.backward(weights, seed=seed, norm_eps=prober.precision.norm_eps)
+    before = totals_over(evidence, suspects).defect()[seed]
+    after = totals_over(pushed.rows, suspects).defect()
+    families: dict[str, list[int]] = {}
+    for index, suspect in enumerate(suspects):
+        families.setdefault(suspect.parts[0].parameter, []).append(index)
+    return [
+        suspects[index]
+        for members in families.values()
+        if _rms(after[members]) <= max(FALL * _rms(before[members]), prober.precision.zero)
+        for index in members
+    ]
+
+
+def _rms(values: Iterable[float]) -> float:
+    finite = np.array([v for v in values if np.isfinite(v)])
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else np.inf

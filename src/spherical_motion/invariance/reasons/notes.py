@@ -1,0 +1,188 @@
+"""What is worth knowing about what was found, in a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.invariance.graph import Course
+from spherical_motion.invariance.running import Evidence, RowSums
+from spherical_motion.invariance.search import (
+    ALIVE_PROBES,
+    LiveRows,
+    Symmetry,
+    by_pattern,
+    members_name,
+    starred,
+    totals_over,
+)
+from spherical_motion.vocabulary import InvariantGroup
+from spherical_motion.vocabulary.groups import module_of
+
+__all__ = ["equivalent_streams", "large_epsilons", "not_examined", "partial_cover", "what_joins"]
+
+LARGE = 0.01
+"""Share of ε in variance + ε that is worth a line."""
+
+MOST_LINES = 5
+
+NOTICED = 10.0
+"""A weight's own ⟨w, g⟩ is told if it is this many times what is left of it with its bias."""
+
+
+def large_epsilons(course: Course) -> list[str]:
+    """Norm layers whose ε is a noticeable part of what they divide by, the worst first."""
+    worst: dict[str, float] = {}
+    for norm in course.norms:
+        if norm.own and norm.eps_share >= LARGE:
+            worst[norm.name] = max(norm.eps_share, worst.get(norm.name, 0.0))
+    ranked = sorted(worst.items(), key=lambda item: -item[1])
+    lines = [
+        f"ε of `{name}` is {share:.0%} of variance + ε on these inputs: what feeds it is "
+        "invariant up to about that much."
+        for name, share in ranked[:MOST_LINES]
+    ]
+    if len(ranked) > MOST_LINES:
+        rest = [share for _, share in ranked[MOST_LINES:]]
+        lines.append(f"... and of {len(rest)} more norm layers it is {LARGE:.0%} to {rest[0]:.0%}.")
+    return lines
+
+
+def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
+    """Modules invariant only with their bias: how large ⟨w, g⟩ of the weight alone is.
+
+    Where that is hardly more than what ε leaves of the two together, as while biases are zero,
+    there is nothing to tell.
+
+    Args:
+        cells: certified, kind "scale".
+        rows: row sums at the real weights.
+    """
+    alike: dict[str, list[tuple[list[str], float]]] = {}
+    for family in by_pattern(cells):
+        members = [name for name, _ in family[0].pattern]
+        if len(members) != 2 or module_of(members[0]) != module_of(members[1]):
+            continue
+        alone = _defect([Symmetry.scale(cell.parts[:1]) for cell in family], rows)
+        if alone > NOTICED * _defect(family, rows):
+            alike.setdefault(_role(members[0]), []).append((members, alone))
+    found = []
+    for role in alike.values():
+        weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
+        sizes = _range([size for _, size in role])
+        found.append(
+            f"`{weight}` is invariant only with `{bias}`, whose ⟨b,g⟩ cancels its own ⟨w,g⟩, "
+            f"{sizes} of ‖w‖‖g‖."
+        )
+    return found
+
+
+def _defect(cells: Sequence[Symmetry], rows: Evidence) -> float:
+    """Root mean square over cells and gradients; 0 where nothing has one."""
+    defects = totals_over(rows, cells).defect()
+    return float(np.sqrt(np.nanmean(defects**2))) if np.isfinite(defects).any() else 0.0
+
+
+def equivalent_streams(
+    groups: Sequence[InvariantGroup], rescalings: Sequence[InvariantGroup]
+) -> list[str]:
+    """Groups over several modules whose members could be traded for others by a rescaling."""
+    found = []
+    for group in groups:
+        inside = set(group.parameters)
+        if len(set(map(module_of, inside))) < 2:
+            continue
+        traded = {
+            name: None
+            for other in rescalings
+            if inside & set(other.parameters)
+            for name in other.parameters
+            if name not in inside
+        }
+        if traded:
+            found.append(
+                f"`{group.name}` is one of several equivalent choices: by the rescalings found, "
+                f"{members_name(list(traded))} may stand for some of its members."
+            )
+    return found
+
+
+def not_examined(parameters: Sequence[str]) -> list[str]:
+    """A line for parameters that are no real floating-point numbers."""
+    if not parameters:
+        return []
+    more = ", ..." if len(parameters) > 3 else ""
+    return [
+        f"{', '.join(parameters[:3])}{more}: {len(parameters)} complex or integer parameter(s) "
+        "were not examined."
+    ]
+
+
+def partial_cover(cells: Sequence[Symmetry], live: LiveRows, evidence: Evidence) -> list[str]:
+    """One line for each parameter of which only a part is certified: how much, and why.
+
+    Args:
+        cells: certified, kind "scale".
+        live: which rows have a gradient in enough probes.
+        evidence: row sums of the probes, shape (probes, rows).
+    """
+    held: dict[str, dict[int, set[int]]] = {}
+    for cell in cells:
+        for part in cell.parts:
+            axes = held.setdefault(part.parameter, {})
+            axes.setdefault(part.axis, set()).update(range(part.start, part.stop))
+    found = []
+    for parameter, axes in held.items():
+        axis, inside = max(
+            axes.items(), key=lambda item: len(item[1]) / live[parameter][item[0]].size
+        )
+        alive = live[parameter][axis]
+        outside = np.array([i for i in range(alive.size) if i not in inside], dtype=np.intp)
+        if outside.size:
+            kind = "columns" if axis else "rows"
+            found.append(
+                f"{parameter}: {outside.size} of {alive.size} {kind} "
+                f"{_are(outside.size)} in no group; "
+                + _why_outside(evidence[parameter][axis], outside, alive[outside])
+            )
+    return found
+
+
+def _why_outside(rows: RowSums, outside: NDArray[np.intp], alive: NDArray[np.bool_]) -> str:
+    """Of rows in no group, those without enough gradient, and what the others' ⟨w,g⟩ is."""
+    dead, others = int((~alive).sum()), outside[alive]
+    reasons = []
+    if dead:
+        has, them = ("has", "it") if dead == 1 else ("have", "them")
+        who = f"{dead} of these" if others.size else "all of these" if dead > 1 else "it"
+        reasons.append(
+            f"{who} {has} a gradient in fewer than {ALIVE_PROBES} of {rows.t.shape[0]} probes, "
+            f"which is no evidence either way: more or longer inputs may show {them}"
+        )
+    if others.size:
+        of = f"of the other {others.size} " if dead else ""
+        reasons.append(f"{of}|⟨w,g⟩| / (‖w‖‖g‖) is up to {_largest_defect(rows, others):.2g}")
+    return "; ".join(reasons) + "."
+
+
+def _largest_defect(rows: RowSums, index: NDArray[np.intp]) -> float:
+    """Of single rows, in any probe in which they have a gradient."""
+    t, size = np.abs(rows.t[:, index]), rows.size[:, index]
+    return float(np.divide(t, size, out=np.zeros_like(t), where=size > 0.0).max())
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _role(parameter: str) -> str:
+    """Its role where words tell roles apart; in a mere sequence of numbers, its name."""
+    words = [part for part in module_of(parameter).split(".") if not part.isdigit()]
+    return starred(parameter) if words else parameter
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = (f"{100 * share:.2g}%" for share in (min(shares), max(shares)))
+    return low if low == high else f"{low} to {high}"

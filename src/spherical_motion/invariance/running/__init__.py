@@ -1,0 +1,38 @@
+"""Running a model at other weights without leaving a trace on it.
+
+In: a model, example inputs, and weights to run at. Out: its outputs, and for each parameter and
+row three sums of the weight and its gradient (`Evidence`).
+"""
+
+from spherical_motion.invariance.running.calling import call_model, unwrapped
+from spherical_motion.invariance.running.norm_functions import (
+    NORMS,
+    argument_of,
+    uses_own_statistics,
+)
+from spherical_motion.invariance.running.observing import Observer
+from spherical_motion.invariance.running.precision import Precision, precision_of
+from spherical_motion.invariance.running.prober import Prober
+from spherical_motion.invariance.running.row_sums import Evidence, RowSums, stacked
+from spherical_motion.invariance.running.run import run_at
+from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance.running.subject import Subject, Weights
+
+__all__ = [
+    "Evidence",
+    "NORMS",
+    "Observer",
+    "Precision",
+    "Prober",
+    "RowSums",
+    "Subject",
+    "Weights",
+    "argument_of",
+    "call_model",
+    "precision_of",
+    "run_at",
+    "stacked",
+    "undisturbed",
+    "unwrapped",
+    "uses_own_statistics",
+]

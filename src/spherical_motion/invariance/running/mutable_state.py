@@ -1,0 +1,271 @@
+"""Remember what can change in the things that hang on a model's modules; put back what did.
+
+A forward pass may write anywhere it can reach: a queue in a list in a dict, a counter in a
+configuration, a generator. From the modules' attributes outwards, everything that Python lets us
+look into without running anyone's code is noted, breadth first, and afterwards compared. Only what
+differs is written back, so that nothing happens to what was left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import random
+import re
+import sys
+import sysconfig
+import types
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from operator import is_
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spherical_motion.invariance.running.tensor_state import remembered_array, remembered_tensor
+
+__all__ = ["Remembered"]
+
+LIMIT = 100_000
+"""Entries looked at beyond the modules' own attributes. Plain numbers and text are not counted."""
+
+PutBack = Callable[[], None]
+"""Writes one thing back if it changed."""
+
+_CONTAINERS = (collections.OrderedDict, dict, list, set, collections.deque)
+_EMPTY = {base: base() for base in _CONTAINERS}
+_IMMUTABLE = (tuple, frozenset)
+_ATOMS = frozenset(
+    {
+        *(bool, int, float, complex, str, bytes, type(None), type, re.Pattern),
+        *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
+        *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
+    }
+)
+"""Types of what never changes, or is never looked into."""
+
+_STANDARD = sysconfig.get_path("stdlib")
+_BASES = frozenset({object, *_CONTAINERS, *_IMMUTABLE, types.SimpleNamespace, argparse.Namespace})
+_ABSTRACT = frozenset({"abc", "collections", "collections.abc", "typing"})
+_ELSEWHERE = frozenset({"torch", "numpy", "lightning", "pytorch_lightning", "lightning_fabric"})
+"""Their objects are modules, data sets, optimizers, trainers: not the model's own state."""
+
+
+class Remembered:
+    """The plain state of a model as it was when this was made.
+
+    The model's parameters and buffers are not part of it, nor is what only functions, classes,
+    iterators or modules outside `model.modules()` hold.
+
+    >>> model = nn.Identity()
+    >>> model.steps = {"train": [0]}
+    >>> before = Remembered(model)
+    >>> model.steps["train"][0] += 1
+    >>> before.put_back()
+    >>> model.steps
+    {'train': [0]}
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # Three lists and not tuples in one: thousands of small objects a pass would set off the
+        # garbage collector, which takes longer than all the rest.
+        self._bases: list[type] = []
+        self._containers: list[Any] = []
+        self._contents: list[Any] = []
+        self._others: list[PutBack] = []
+        self._seen = {id(t) for t in (*model.parameters(), *model.buffers())}
+        self._waiting: collections.deque[Any] = collections.deque()
+        self._visits: dict[type, Callable[[Any], None] | None] = dict.fromkeys(_ATOMS)
+        self._left = LIMIT
+        for module in model.modules():
+            self._keep(dict, vars(module))
+            self._enqueue(vars(module).values())  # those at the door are let in free
+        self._onwards()  # breadth first: near things are met before the limit is reached
+
+    def put_back(self) -> None:
+        """Undo all changes, the innermost first; what cannot be undone is named in a warning."""
+        for restore in reversed(self._others):
+            _attempted(restore)
+        lists = (reversed(each) for each in (self._bases, self._containers, self._contents))
+        for base, value, content in zip(*lists, strict=True):
+            if not _same_entries(base, value, content):
+                _attempted(lambda b=base, v=value, c=content: _refill(b, v, c))
+
+    def _onwards(self) -> None:
+        while self._waiting:
+            value = self._waiting.popleft()
+            visit = self._visits[type(value)]
+            assert visit is not None
+            # What cannot be read, as a tensor without values, cannot be remembered either.
+            try:
+                visit(value)
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                continue
+
+    def _enqueue(self, values: Iterable[Any]) -> None:
+        for value in values:
+            cls = type(value)
+            if cls not in self._visits:
+                self._visits[cls] = self._visit_of(cls)
+            if self._visits[cls] is not None and id(value) not in self._seen:
+                self._seen.add(id(value))
+                self._waiting.append(value)
+
+    def _look_into(self, values: Collection[Any]) -> None:
+        if _ATOMS.issuperset(map(type, values)) or len(values) > self._left:
+            return
+        self._left -= len(values)
+        self._enqueue(values)
+
+    def _visit_of(self, cls: type) -> Callable[[Any], None] | None:
+        """How to remember the objects of a class, or None if they are left alone."""
+        if issubclass(cls, Tensor):
+            return lambda value: self._others.append(remembered_tensor(value))
+        if cls is np.ndarray:
+            return lambda value: self._others.append(remembered_array(value))
+        if issubclass(cls, torch.Generator):
+            return self._generator
+        if issubclass(cls, random.Random):
+            return lambda value: self._others.append(_stateful(value.getstate, value.setstate))
+        if issubclass(cls, np.random.RandomState):
+            return lambda value: self._others.append(_stateful(value.get_state, value.set_state))
+        if issubclass(cls, np.random.Generator):
+            return self._numpy_generator
+        if not _plain(cls):
+            return None
+        base = next((base for base in _CONTAINERS if issubclass(cls, base)), None)
+        if base is not None:
+            return lambda value: self._container(base, value)
+        if issubclass(cls, _IMMUTABLE):
+            return self._look_into
+        return self._object
+
+    def _container(self, base: type, value: Any) -> None:
+        self._keep(base, value)
+        if issubclass(base, dict):
+            self._look_into(base.keys(value))
+            self._look_into(base.values(value))
+        else:
+            self._look_into(value)
+        if type(value) not in _CONTAINERS:
+            self._object(value)
+
+    def _object(self, value: Any) -> None:
+        own = _attributes_of(value)
+        if own is not None:
+            self._keep(dict, own)
+            self._look_into(own.values())
+        for slot in _slots_of(type(value)):
+            try:
+                content = slot.__get__(value)
+            except AttributeError:
+                self._others.append(lambda slot=slot: _empty_slot(value, slot))
+                continue
+            self._others.append(lambda slot=slot, content=content: _fill_slot(value, slot, content))
+            self._look_into((content,))
+
+    def _generator(self, value: torch.Generator) -> None:
+        state = value.get_state()
+        self._others.append(lambda: value.set_state(state) and None)
+
+    def _numpy_generator(self, value: np.random.Generator) -> None:
+        bits, state = value.bit_generator, value.bit_generator.state
+        self._others.append(lambda: setattr(bits, "state", state))
+
+    def _keep(self, base: Any, value: Any) -> None:
+        self._bases.append(base)
+        self._containers.append(value)
+        self._contents.append(base.copy(value) if len(value) else _EMPTY[base])
+
+
+def _attempted(restore: PutBack) -> None:
+    try:
+        restore()
+    except Exception as error:  # whatever a stranger's tensor or array may raise
+        warnings.warn(
+            f"something that the model holds could not be put back after a probe: {error}",
+            stacklevel=4,
+        )
+
+
+def _stateful(get: Callable[[], Any], set_: Callable[[Any], Any]) -> PutBack:
+    state = get()
+    return lambda: set_(state)
+
+
+def _refill(base: Any, value: Any, content: Any) -> None:
+    """Put content back by the built-in type's own methods, past those of a subclass."""
+    base.clear(value)
+    if base is collections.OrderedDict:
+        for key, entry in content.items():
+            base.__setitem__(value, key, entry)
+    elif base in (dict, set):
+        base.update(value, content)
+    else:
+        base.extend(value, content)
+
+
+def _same_entries(base: Any, value: Any, content: Any) -> bool:
+    """The very same entries in the same order; equality would ask strangers' `__eq__`."""
+    if len(value) != len(content):
+        return False
+    if base is set:
+        return set(map(id, value)) == set(map(id, content))
+    same = all(map(is_, base.__iter__(value), base.__iter__(content)))
+    if same and issubclass(base, dict):
+        return all(map(is_, base.values(value), base.values(content)))
+    return same
+
+
+def _attributes_of(value: Any) -> dict[str, Any] | None:
+    """The object's `__dict__`, without asking its class's `__getattribute__`."""
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return own if type(own) is dict else None
+
+
+def _slots_of(cls: type) -> list[Any]:
+    return [
+        entry
+        for base in cls.__mro__
+        if "__slots__" in vars(base)
+        for entry in vars(base).values()
+        if type(entry) is types.MemberDescriptorType
+    ]
+
+
+def _fill_slot(value: Any, slot: Any, content: Any) -> None:
+    try:
+        same = slot.__get__(value) is content
+    except AttributeError:
+        same = False
+    if not same:
+        slot.__set__(value, content)
+
+
+def _empty_slot(value: Any, slot: Any) -> None:
+    try:
+        slot.__delete__(value)
+    except AttributeError:
+        return
+
+
+def _plain(cls: type) -> bool:
+    """Whether a class and its ancestors are someone's own, not machinery such as locks or files."""
+    for base in cls.__mro__:
+        if base in _BASES or base.__module__ in _ABSTRACT:
+            continue
+        package = base.__module__.partition(".")[0]
+        if package in _ELSEWHERE or (package in sys.stdlib_module_names and _standard(base)):
+            return False
+    return True
+
+
+def _standard(cls: type) -> bool:
+    """Whether a class of such a name is the standard library's and no file of the user's."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file is None or file.startswith(_STANDARD)

@@ -1,0 +1,62 @@
+"""Run something on a model, with fixed randomness, and leave no trace of it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from spherical_motion.invariance.running.mutable_state import Remembered
+
+__all__ = ["undisturbed"]
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed all random generators; afterwards put them and the modules' attributes back.
+
+    Restored, also after an exception: train/eval flags, hooks, every attribute of every module;
+    what lies in them at any depth, in plain containers and plain objects, down to tensors, arrays
+    and generators; and the states of `random`, `numpy.random`, torch on the CPU and on the model's
+    devices. Values of parameters and buffers are not copied: whoever runs the model swaps in
+    clones. Out of reach is what only functions (closures, hooks), classes, iterators, or modules
+    that are no submodules of the model hold.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(Remembered(model).put_back)
+        _remember_random_states(stack, _accelerators(model))
+        _seed(seed, _accelerators(model))
+        yield
+
+
+def _remember_random_states(
+    stack: contextlib.ExitStack, accelerators: tuple[torch.device, ...]
+) -> None:
+    stack.callback(random.setstate, random.getstate())
+    # The models under test draw from numpy's global generator, so that is the one to keep.
+    stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+    stack.callback(torch.default_generator.set_state, torch.default_generator.get_state())
+    for device in accelerators:
+        backend = torch.get_device_module(device)
+        stack.callback(backend.set_rng_state, backend.get_rng_state(device), device)
+
+
+def _seed(seed: int, accelerators: tuple[torch.device, ...]) -> None:
+    """Seed what was remembered and no more: `torch.manual_seed` would reach every device."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    for device in accelerators:
+        backend = torch.get_device_module(device)
+        with backend.device(device):
+            backend.manual_seed(seed)
+
+
+def _accelerators(model: nn.Module) -> tuple[torch.device, ...]:
+    tensors = (*model.parameters(), *model.buffers())
+    devices = {t.device for t in tensors if t.device.type not in ("cpu", "meta")}
+    return tuple(sorted(devices, key=str))

@@ -1,0 +1,117 @@
+"""What is explained so far, so that each stage of the search looks at the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.invariance.running import Evidence
+from spherical_motion.invariance.search.slices import LiveRows
+from spherical_motion.invariance.search.symmetry import Pattern, Symmetry
+from spherical_motion.vocabulary import Slice
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The symmetries found, and which rows are still free to take part in others.
+
+    Every relation Σ p·t = 0 makes one of its members superfluous: what it could contribute to a
+    further relation, the other members can. So the search lays one member of each aside, and
+    what it finds later is new, minimal, and holds one representative of those that differ by known
+    symmetries.
+
+    Args:
+        evidence: row sums of the probes, shape (probes, rows).
+        live: which rows have a gradient.
+        zero: |Σ p·t| counts as zero up to this times its size.
+
+    Attributes:
+        found: the symmetries, in the order found.
+    """
+
+    def __init__(self, evidence: Evidence, live: LiveRows, zero: float) -> None:
+        self.evidence = evidence
+        self.live = live
+        self.zero = zero
+        self.found: list[Symmetry] = []
+        self._spent: set[str] = set()
+        self._taken: dict[Pattern, dict[tuple[str, int], NDArray[np.bool_]]] = {}
+        self._covered = _nothing(live)
+        self._scaled = _nothing(live)
+        self._open = {
+            name: [
+                alive & ~(np.abs(rows.t) <= zero * rows.size).all(axis=0)
+                for rows, alive in zip(evidence[name], axes, strict=True)
+            ]
+            for name, axes in live.items()
+        }
+
+    def accept(self, symmetries: Iterable[Symmetry], aside: int = 0) -> None:
+        """Note symmetries, and lay part number `aside` of each aside.
+
+        One that overlaps another of its family is not minimal and passed over: a block in which
+        a row is dead holds the symmetry of the other row.
+        """
+        for symmetry in symmetries:
+            taken = self._taken.setdefault(symmetry.pattern, {})
+            if any(
+                taken.setdefault((p.parameter, p.axis), self._none(p))[p.start : p.stop].any()
+                for p in symmetry.parts
+            ):
+                continue
+            for part in symmetry.parts:
+                taken[part.parameter, part.axis][part.start : part.stop] = True
+            self.found.append(symmetry)
+            for part in symmetry.parts:
+                if symmetry.kind == "scale":
+                    self._scaled[part.parameter][part.axis][part.start : part.stop] = True
+            self._lay_aside(symmetry.parts[aside])
+
+    def implied(self, powers: Mapping[str, int]) -> bool:
+        """Whether a relation between whole parameters follows from what is found."""
+        known = list(dict.fromkeys(symmetry.pattern for symmetry in self.found))
+        names = {name: i for i, name in enumerate(self.live)}
+        vectors = np.zeros((len(known) + 1, len(names)))
+        for row, family in enumerate([*known, tuple(powers.items())]):
+            for name, power in family:
+                vectors[row, names[name]] = power
+        return bool(np.linalg.matrix_rank(vectors) == np.linalg.matrix_rank(vectors[:-1]))
+
+    def open_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
+        """Rows with a gradient and a ⟨w, g⟩ of their own, not laid aside."""
+        return self._open[parameter][axis]
+
+    def covered_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
+        """Rows laid aside, by themselves or in a block."""
+        return self._covered[parameter][axis]
+
+    def unscaled_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
+        """Live rows in no symmetry of kind "scale"."""
+        live, scaled = self.live[parameter], self._scaled[parameter]
+        if any(not (alive & ~rows).any() for alive, rows in zip(live, scaled, strict=True)):
+            return np.zeros_like(live[axis])
+        return live[axis] & ~scaled[axis]
+
+    def open_tensors(self) -> list[str]:
+        """Parameters whose Σ⟨w, g⟩ over all rows is neither zero nor laid aside."""
+        return [
+            name for name, axes in self.live.items() if axes[0].any() and name not in self._spent
+        ]
+
+    def _none(self, part: Slice) -> NDArray[np.bool_]:
+        return np.zeros(self.live[part.parameter][part.axis].size, dtype=np.bool_)
+
+    def _lay_aside(self, part: Slice) -> None:
+        covered = self._covered[part.parameter][part.axis]
+        covered[part.start : part.stop] = True
+        if part.length == 1:  # rows inside a block have relations of their own
+            self._open[part.parameter][part.axis][part.start] = False
+        if not (self.live[part.parameter][part.axis] & ~covered).any():
+            self._spent.add(part.parameter)
+
+
+def _nothing(live: LiveRows) -> dict[str, list[NDArray[np.bool_]]]:
+    return {name: [np.zeros_like(alive) for alive in axes] for name, axes in live.items()}

@@ -1,0 +1,56 @@
+"""What is proposed, certified and measured: slices, each multiplied by its power of one factor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+from spherical_motion.vocabulary import Slice
+from spherical_motion.vocabulary.groups import Cell
+
+__all__ = ["Pattern", "Symmetry", "by_pattern"]
+
+Pattern: TypeAlias = tuple[tuple[str, int], ...]
+"""The parameters a symmetry touches, each with its power: what the cells of a layer share."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Symmetry:
+    """A rescaling of slices, `parts[i]` by kᵖ with p = `powers[i]`, for any k > 0.
+
+    It leaves the outputs alone exactly if Σ p_i ⟨w_i, g_i⟩ = 0 at almost every point.
+
+    >>> gain, weight = Slice("norm.weight", 0, 3, 4), Slice("fc.weight", 1, 3, 4)
+    >>> Symmetry((gain, weight), (1, -1)).kind
+    'rescale'
+    """
+
+    parts: Cell
+    powers: tuple[int, ...]
+
+    @classmethod
+    def scale(cls, parts: Iterable[Slice]) -> Symmetry:
+        """All parts by the same factor."""
+        cell = tuple(parts)
+        return cls(cell, (1,) * len(cell))
+
+    @property
+    def kind(self) -> Literal["scale", "rescale"]:
+        """Whether all parts are multiplied alike, as the theory of spheres asks."""
+        return "scale" if len(set(self.powers)) == 1 else "rescale"
+
+    @property
+    def pattern(self) -> Pattern:
+        """What it has in common with the other cells of its layer."""
+        return tuple(
+            (part.parameter, power) for part, power in zip(self.parts, self.powers, strict=True)
+        )
+
+
+def by_pattern(cells: Iterable[Symmetry]) -> list[list[Symmetry]]:
+    """Cells that touch the same parameters with the same powers, together."""
+    families: dict[object, list[Symmetry]] = {}
+    for cell in cells:
+        families.setdefault(cell.pattern, []).append(cell)
+    return list(families.values())

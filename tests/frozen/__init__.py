@@ -1,0 +1,1 @@
+"""Behaviour, frozen: thousands of recorded values that the code is held against."""

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.row import Row
-from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import VerdictKind
+from spherical_motion.vocabulary import Stage, VerdictKind
 
 __all__ = ["findings_of"]
 

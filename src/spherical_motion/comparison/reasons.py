@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
+from spherical_motion.vocabulary import Reason, ReasonKind, Suspect
 
 __all__ = ["Because", "differing_settings"]
 

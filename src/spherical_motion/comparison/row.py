@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import Verdict
+from spherical_motion.vocabulary import Stage, Verdict
 
 __all__ = ["Row"]
 

@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import gather
+from spherical_motion.comparison.evidence import Evidence, Settled
 from spherical_motion.comparison.findings import findings_of
+from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.row import Row
-from spherical_motion.comparison.series import Series, series_of
-from spherical_motion.comparison.variants import Evidence, Settled
 from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
-from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import VerdictKind
+from spherical_motion.vocabulary import Stage, VerdictKind
 
 __all__ = ["Comparison", "compare"]
 
@@ -47,8 +46,8 @@ class Comparison:
         return tuple(n for i, n in enumerate(self.groups) if measured[:, i].any())
 
     @functools.cached_property
-    def _series(self) -> dict[str, Series]:
-        return {n: series_of(self.records, self.groups.index(n)) for n in self._stages}
+    def _motions(self) -> dict[str, Motion]:
+        return {n: motion_of(self.records, self.groups.index(n)) for n in self._stages}
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -57,7 +56,7 @@ class Comparison:
         for name, stages in self._stages.items():
             mixed = self.records.mixed.get(name, ())
             for number, stage in enumerate(stages, start=1):
-                found = gather(self._series[name], stage, mixed)
+                found = gather(self._motions[name], stage, mixed)
                 rows.append(_row(found, number, self._rules))
         return tuple(rows)
 
@@ -69,7 +68,7 @@ class Comparison:
     def curves(self, group: str) -> Curves:
         """Measured and predicted angle and norm of a group at each sample, for drawing."""
         self.records.index(group)
-        return curves_of(self._series.get(group), self.stages(group))
+        return curves_of(self._motions.get(group), self.stages(group))
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:

@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import FEWEST_SAMPLES
-from spherical_motion.comparison.reasons import Because, differing_settings
-from spherical_motion.comparison.series import RESIDUAL_LIMIT
-from spherical_motion.comparison.statistics import Estimate
-from spherical_motion.comparison.variants import (
+from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
     Measured,
     Predicted,
     Settled,
 )
+from spherical_motion.comparison.gathering import FEWEST_SAMPLES
+from spherical_motion.comparison.motion import RESIDUAL_LIMIT
+from spherical_motion.comparison.reasons import Because, differing_settings
+from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.vocabulary.reason import Reason
-from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
+from spherical_motion.vocabulary import Reason, Verdict, VerdictKind
 
 __all__ = ["ALARMS", "RULES", "Rule", "judge"]
 

@@ -112,6 +112,6 @@ def _range(series: Sequence[Array]) -> tuple[float, float]:
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """A range with a little air, also for a curve that does not move."""
-    air = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - air, high + air
+    """A range with a margin, also for a constant curve."""
+    margin = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin

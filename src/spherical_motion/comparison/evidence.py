@@ -106,7 +106,7 @@ class Rest:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted(Measured):
-    """The judged samples, held against an angle.
+    """The judged samples compared with a predicted angle.
 
     Attributes:
         transient: √(mean Δ²) that the transient predicts for them, rad.

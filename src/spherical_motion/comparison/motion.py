@@ -203,7 +203,7 @@ def _why_no_theory(
     records: Records, group: InvariantGroup, main_slice: int, hp: HyperParameters
 ) -> str | None:
     if group.kind == "rescale":
-        return "its members scale by different powers of a number: a symmetry without this motion"
+        return "its members scale by different powers of a number; the theory covers equal powers"
     number = records.info.slice_param_group[main_slice]
     settings = records.info.param_groups[number]
     name = settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
@@ -213,13 +213,9 @@ def _why_no_theory(
         return f"{name}: {reason}"
     if family.unrecorded:
         return f"{name}: no prediction from records alone. {family.unrecorded}"
-    for event in records.events:
-        if (
-            event["kind"] == EventKind.SETTINGS_CHANGED
-            and records.info.param_group_of(event) == number
-        ):
+    changes = (e for e in records.events if e["kind"] == EventKind.SETTINGS_CHANGED)
+    for event in changes:
+        if records.info.param_group_of(event) == number:
             changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
-            return (
-                f"settings that no schedule touches were changed at step {event['step']}: {changed}"
-            )
+            return f"settings outside the schedule were changed at step {event['step']}: {changed}"
     return None

@@ -1,4 +1,4 @@
-"""One line of a comparison: what was found of one group in one stage."""
+"""One line of a comparison: one group in one stage."""
 
 from __future__ import annotations
 

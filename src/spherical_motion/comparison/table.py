@@ -28,7 +28,7 @@ Rules = Iterable[tuple[VerdictKind, Rule]]
 
 
 class Comparison:
-    """A recorded run against the theory. Made by `compare`; prints as a table.
+    """A recorded run beside the theory. Made by `compare`; prints as a table.
 
     Iterating gives the rows, group by group. `comparison["layer1.conv"]` is the row of that
     group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
@@ -120,7 +120,7 @@ class Comparison:
 
 
 def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None) -> Comparison:
-    """Hold a recorded run against the theory.
+    """Compare a recorded run with the theory.
 
     Args:
         run: a run directory, or `Records` already read.

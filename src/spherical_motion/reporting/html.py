@@ -46,7 +46,7 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
 def report(
     run: str | os.PathLike[str] | Records | Comparison, path: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Draw a recorded run, held against the theory, as one HTML file that needs no network.
+    """Draw a recorded run beside the theory as one HTML file that needs no network.
 
     Args:
         run: a run directory, `Records` already read, or a `Comparison` already made.

@@ -1,4 +1,4 @@
-"""Simulated norms against their value at rest, as one page of charts that needs no network."""
+"""Simulated norms beside their value at rest, as one page of charts that needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the charts of one page share: the steps, the crosshair, the stages, the look."""
+"""The parts that all charts of a page share: steps, crosshair, stages, look."""
 
 from __future__ import annotations
 

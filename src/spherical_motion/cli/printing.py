@@ -25,7 +25,7 @@ def stdout() -> Console:
 
 
 def working(what: str) -> AbstractContextManager[object]:
-    """A spinner on a terminal's standard error while something takes its time; else nothing."""
+    """A spinner on standard error if that is a terminal, else nothing."""
     console = Console(stderr=True)
     return console.status(what) if console.is_terminal else nullcontext()
 
@@ -68,7 +68,7 @@ def _number(value: float, spec: str) -> str:
 
 
 def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
-    """Everything a comparison holds, as what JSON can say; NaN becomes null."""
+    """Everything in a comparison, ready for JSON; NaN becomes null."""
     return {
         "directory": str(comparison.directory),
         "findings": list(comparison.findings),

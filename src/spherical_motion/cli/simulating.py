@@ -75,7 +75,7 @@ def simulate_command(
     else:
         _print(plan, run, rest, angle)
     if html is not None:
-        from spherical_motion.reporting.norm_page import NormPanel, write_norm_page
+        from spherical_motion.reporting import NormPanel, write_norm_page
 
         panel = NormPanel(
             f"SGD, lr {lr:g}, weight decay {weight_decay:g}, momentum {hp.momentum:g}",

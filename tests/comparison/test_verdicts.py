@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 from simulated import constant, simulate_adamw, simulate_sgd
 
-from spherical_motion.comparison import compare, judge
-from spherical_motion.comparison.evidence import Evidence
+from spherical_motion.comparison import Approaching, Evidence, Rest, Settled, compare, judge
 from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.comparison.verdicts import RULES
 from spherical_motion.errors import InvalidArgument
@@ -254,32 +252,37 @@ def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
 # The order, rule by rule, on evidence made by hand
 
 
-def evidence(**changes) -> Evidence:
+def evidence(settled: bool = True, **changes) -> Evidence:
     piece = Slice("w", 0, 0, 1)
-    good = Evidence(
-        group=InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
-        stage=Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
-        samples=1000,
-        non_finite=0,
-        moved=True,
-        lr_is_zero=False,
-        no_decay=False,
-        driven=1000,
-        norm_change=1.0,
-        radial_share=0.0,
-        defect=1e-6,
-        expected_defect=1e-6,
-        settled=True,
+    rest = Rest(
         equilibrium=0.1,
-        transient=0.1,
-        measured=0.1,
-        ratio=Estimate(1.0, 0.98, 1.02),
-        mean_ratio=1.0,
-        step_law=Estimate(1.0, 0.98, 1.02),
-        residual=1e-9,
-        drift=0.0,
+        steps_needed=math.inf,
+        steps_more=changes.pop("steps_more", math.inf),
+        drive_change=math.nan,
+        step_law=changes.pop("step_law", Estimate(1.0, 0.98, 1.02)),
     )
-    return dataclasses.replace(good, **changes)
+    good = {
+        "group": InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
+        "stage": Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
+        "samples": 1000,
+        "non_finite": 0,
+        "moved": True,
+        "lr_is_zero": False,
+        "no_decay": False,
+        "driven": 1000,
+        "norm_change": 1.0,
+        "radial_share": 0.0,
+        "defect": 1e-6,
+        "expected_defect": 1e-6,
+        "transient": 0.1,
+        "measured": 0.1,
+        "ratio": Estimate(1.0, 0.98, 1.02),
+        "mean_ratio": 1.0,
+        "residual": 1e-9,
+        "drift": 0.0,
+        "rest": rest,
+    }
+    return (Settled if settled else Approaching)(**good | changes)
 
 
 FAULTS = {

@@ -255,7 +255,7 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
         measure.close()
         writer.send(in_child)
 
-    with measure._lock:  # as if another thread were measuring at this moment
+    with measure._team.lock:  # as if another thread were measuring at this moment
         child = context.Process(target=measure_and_close)
         child.start()
     child.join(timeout=20)

@@ -409,7 +409,7 @@ def test_refusals() -> None:
         attempt(loss=lambda batch: model(batch[0]))
     with pytest.raises(InvalidArgument, match=r"finite scalar tensor, got nan on"):
         attempt(loss=lambda batch: model(batch[0]).sum() * math.nan)
-    with pytest.raises(InvalidArgument, match="unexpected keyword 'unit_grad'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'unit_grad'"):
         attempt(unit_grad=3.0)
     with pytest.raises(ModelError, match="may hold a penalty on the weights"):
         attempt(loss=lambda batch: 100 * sum(p.square().sum() for p in model.parameters()))

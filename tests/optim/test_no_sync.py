@@ -66,7 +66,7 @@ def test_measuring_and_scaling_groups_reads_nothing_back() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_rotated_steps_read_nothing_back(momentum: float, monkeypatch: Any) -> None:
     # On a device there is no compiled loop.
-    monkeypatch.setattr(rotational_module, "can_rotate_on_cpu", lambda members: False)
+    monkeypatch.setattr(rotational_module.CpuRotation, "fits", lambda members: False)
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, weight_decay=0.1)
     with Rotational(model, optimizer, filters(model)), Recorder() as recorder:

@@ -11,8 +11,7 @@ from torch import nn
 
 from spherical_motion import Slice
 from spherical_motion.binding import bind
-from spherical_motion.optim._passes import TorchPasses
-from spherical_motion.optim._passes_cpu import CpuPasses
+from spherical_motion.optim.engine import CpuPasses, TorchPasses
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from spherical_motion import theory
 from spherical_motion.binding import bind
 from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim import rotational as rotational_module
-from spherical_motion.optim.rotation import LOST, TorchRotation, coefficients
-from spherical_motion.optim.rotation_cpu import CpuRotation
+from spherical_motion.optim.engine import CpuRotation
+from spherical_motion.optim.engine.rotation import LOST, TorchRotation, coefficients
 from spherical_motion.optim.rotational import Rotational
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 
@@ -29,7 +29,7 @@ BACKENDS = ("compiled", "torch")
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(rotational_module, "can_rotate_on_cpu", lambda members: False)
+        monkeypatch.setattr(rotational_module.CpuRotation, "fits", lambda members: False)
     return request.param
 
 

@@ -53,13 +53,14 @@ def curves_of(series: Series | None, stages: Sequence[Stage]) -> Curves:
         norms[first:last] = norm
         squares = _smoothed(here.driven_step_ratio_sq(norm), max(len(here) // SMOOTHING, 5))
         angles[first:last] = np.sqrt(np.where(squares > 0, squares, np.nan))
-        rests[first:last] = _equilibrium(stage, here.given)
+        rests[first:last] = _equilibrium(stage, here.facts)
     return Curves(series.steps, series.angle, angles, rests, series.norm, norms, series.lr)
 
 
-def _equilibrium(stage: Stage, given: theory.Given) -> float:
+def _equilibrium(stage: Stage, facts: theory.GroupFacts) -> float:
+    hp = stage.hp
     try:
-        return theory.equilibrium_angle(stage.hp, **given) if stage.hp is not None else np.nan
+        return theory.family_of(hp).angle(hp, facts) if hp is not None else np.nan
     except OutOfDomain:
         return np.nan
 

@@ -129,6 +129,4 @@ def differing_settings(mixed: Sequence[tuple[float, float, float]]) -> tuple[Rea
         for name, values in zip(names, found, strict=False)
         if len(values) > 1
     ]
-    if not differing:
-        return ()
-    return (Reason(Because.DIFFERING, {"settings": " and ".join(differing)}),)
+    return (Because.DIFFERING(settings=" and ".join(differing)),) if differing else ()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import Evidence, gather
+from spherical_motion.comparison.evidence import gather
 from spherical_motion.comparison.findings import findings_of
 from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.series import Series, series_of
-from spherical_motion.comparison.verdicts import judge
+from spherical_motion.comparison.variants import Evidence, Settled
+from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary.schedule import Stage
+from spherical_motion.vocabulary.verdict import VerdictKind
 
 __all__ = ["Comparison", "compare"]
 
@@ -29,7 +33,8 @@ class Comparison:
     group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, rules: Mapping[VerdictKind, Rule] | None = None) -> None:
+        self._rules = rules
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
@@ -51,7 +56,7 @@ class Comparison:
             mixed = self.records.mixed.get(name, ())
             for number, stage in enumerate(stages, start=1):
                 found = gather(self._series[name], stage, mixed)
-                rows.append(_row(found, number))
+                rows.append(_row(found, number, self._rules))
         return tuple(rows)
 
     def stages(self, group: str) -> tuple[Stage, ...]:
@@ -113,11 +118,15 @@ class Comparison:
         return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
 
 
-def compare(run: str | os.PathLike[str] | Records) -> Comparison:
+def compare(
+    run: str | os.PathLike[str] | Records, *, rules: Mapping[VerdictKind, Rule] | None = None
+) -> Comparison:
     """Hold a recorded run against the theory.
 
     Args:
         run: a run directory, or `Records` already read.
+        rules: how to judge, one rule a kind in the order to try them; `comparison.RULES` if left
+            out.
 
     Returns:
         A `Comparison`: print it, iterate its rows, or hand it to `report`.
@@ -125,19 +134,21 @@ def compare(run: str | os.PathLike[str] | Records) -> Comparison:
     Raises:
         NotARun: the directory holds no run.
     """
-    return Comparison(run if isinstance(run, Records) else read(run))
+    return Comparison(run if isinstance(run, Records) else read(run), rules)
 
 
-def _row(evidence: Evidence, number: int) -> Row:
+def _row(evidence: Evidence, number: int, rules: Mapping[VerdictKind, Rule] | None) -> Row:
+    verdict = judge(evidence, rules)
+    known = defaultdict(lambda: math.nan, verdict.evidence)
     return Row(
         group=evidence.group.name,
         number=number,
         stage=evidence.stage,
-        measured=evidence.measured,
-        predicted=evidence.predicted,
-        ratio=evidence.ratio.value,
-        interval=evidence.ratio.interval,
-        equilibrium=evidence.equilibrium,
+        measured=known["measured"],
+        predicted=known["equilibrium" if isinstance(evidence, Settled) else "transient"],
+        ratio=known["ratio"],
+        interval=(known["ratio_low"], known["ratio_high"]),
+        equilibrium=known["equilibrium"],
         samples=evidence.judged,
-        verdict=judge(evidence),
+        verdict=verdict,
     )

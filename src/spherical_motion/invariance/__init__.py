@@ -8,6 +8,16 @@ keeps a few sums a row, `slices` finds the blocks whose ⟨w, g⟩ vanish, `prop
 from spherical_motion.invariance.find import find_groups, inspect_model
 from spherical_motion.invariance.inspection import Inspection
 from spherical_motion.invariance.reasons import Uncovered
-from spherical_motion.invariance.running import call_model
+from spherical_motion.invariance.running import Subject, call_model, run_at, undisturbed, unwrapped
 
-__all__ = ["Inspection", "Uncovered", "call_model", "find_groups", "inspect_model"]
+__all__ = [
+    "Inspection",
+    "Subject",
+    "Uncovered",
+    "call_model",
+    "find_groups",
+    "inspect_model",
+    "run_at",
+    "undisturbed",
+    "unwrapped",
+]

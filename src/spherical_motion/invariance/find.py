@@ -126,18 +126,18 @@ def inspect_model(
     defects = Defects({}, {})
     if certificate.cells:
         defects = measured_defects(prober, certificate.cells, observer)
-    groups = groups_of(scales, defects, prober.shape, granularity)
-    rescalings = groups_of(rescales, defects, prober.shape, granularity)
+    groups = groups_of(scales, defects, prober.subject.shape, granularity)
+    rescalings = groups_of(rescales, defects, prober.subject.shape, granularity)
 
     covered = {name for group in groups for name in group.parameters}
     findings = Findings(
         evidence=evidence,
         silent=silent,
         dropped=frozenset(p.parameter for cell in certificate.dropped for p in cell.parts),
-        rescalings=groups_of(rescales, defects, prober.shape, "layer"),
+        rescalings=groups_of(rescales, defects, prober.subject.shape, "layer"),
         course=first.course,
-        aliases=prober.aliases,
-        frozen=prober.frozen,
+        aliases=prober.subject.aliases,
+        frozen=prober.subject.frozen,
         precision=precision,
     )
     planned = precision.probes + bool(candidates) + bool(certificate.cells)
@@ -145,9 +145,9 @@ def inspect_model(
         groups=groups,
         rescalings=rescalings,
         uncovered=reasons_for([name for name in evidence if name not in covered], findings),
-        coverage=covered_entries(groups, prober.shape) / max(1, sum(prober.numel.values())),
+        coverage=covered_entries(groups, prober.subject.shape) / max(1, prober.subject.entries),
         warnings=(
-            *not_examined(prober.unexamined),
+            *not_examined(prober.subject.unexamined),
             *first.summary(),
             *certificate.warnings(),
             *defects.warnings,
@@ -172,7 +172,7 @@ def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Ten
     outputs: tuple[Tensor, ...] = ()
     for seed in range(prober.precision.probes):
         probe = prober.backward(
-            prober.perturbed(seed),
+            prober.subject.perturbed(seed),
             seed=seed,
             norm_eps=prober.precision.norm_eps,
             observer=observer if seed == 0 else None,

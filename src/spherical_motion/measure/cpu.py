@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure.kernel import compile_kernels, fold_tiles, sum_tiles
-from spherical_motion.measure.layout import Layout, check_measurable
-from spherical_motion.measure.tiles import TileTable
+from spherical_motion.measure.layout import StridedLayout, check_measurable
+from spherical_motion.measure.loops import compile_loops, fold_tiles, sum_loop
+from spherical_motion.measure.team import Team
+from spherical_motion.measure.tiles import TileTable, cut_shares
 from spherical_motion.vocabulary.gram import FIELDS
 
 __all__ = ["CpuGram"]
 
-SHARE = 262_144
-"""Entries a thread takes at a time: some 0.1 ms of work. Threads take the next share when they are
-done with one, because cores are rarely free alike: after each of torch's parallel operations, its
-own threads keep spinning on theirs for milliseconds."""
-
-THREAD_NAME = "spherical-motion-gram"
-
 WITH_GRADIENT = slice(FIELDS.index("wg"), None)
+
+# Given the weights after and before the step and the gradient: ww, wd, dd, wg, gg, dg.
+sum_gram = sum_loop(3, difference=True)
 
 
 class CpuGram:
@@ -65,25 +59,20 @@ class CpuGram:
     def __init__(
         self, tensors: Sequence[torch.Tensor], slices: ArrayLike, threads: int | None = None
     ) -> None:
-        self.threads = torch.get_num_threads() if threads is None else threads
-        if not isinstance(self.threads, int) or self.threads < 1:
-            raise InvalidArgument(
-                f"CpuGram(threads=...) must be an int >= 1, got {threads!r}. "
-                "Leave it out to use as many as torch does."
-            )
+        remedy = "Leave it out to use as many as torch does."
+        given = torch.get_num_threads() if threads is None else threads
+        self.threads = whole("CpuGram", "threads", given, least=1, remedy=remedy)
         for i, tensor in enumerate(tensors):
             check_measurable(f"CpuGram(tensors=...): tensor {i}", tensor)
-        self._layouts = [Layout.of(tensor) for tensor in tensors]
+        self._layouts = [StridedLayout.of(tensor) for tensor in tensors]
         self._table = TileTable.cut(self._layouts, slices)
-        bounds = self._table.bounds(parts=max(1, self._table.entries // SHARE)).tolist()
-        self._shares = list(itertools.pairwise(bounds))
-        self._helpers = min(self.threads, len(self._shares)) - 1
-
+        self._shares = cut_shares(self._table.entries)
         self._addresses = np.zeros((3, len(tensors)), dtype=np.int64)
         self._sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
+        self._scales = np.ones(len(tensors))
         self._sums = np.zeros((len(self._table.tiles), len(FIELDS)))
-        compile_kernels()
-        self._begin()
+        self._team = Team("spherical-motion-gram")
+        compile_loops(sum_gram)
 
     def __call__(
         self,
@@ -113,22 +102,19 @@ class CpuGram:
             self._place("before", before),
             self._place("grads", stand_ins),
         )
-        self._begin_again_after_fork()
-        with self._lock:
+        with self._team.lock:
             for row, tensors in enumerate(placed):
                 self._addresses[row] = [tensor.data_ptr() for tensor in tensors]
-            self._sum_on_threads(placed)
+            shares = deque(self._shares)
+            threads = min(self.threads, len(shares))
+            self._team.run(lambda: self._sum(shares, placed), threads)
             fold_tiles(self._sums, self._table.first, out)
         missing = np.array([g is None for g in grads], dtype=bool)
         out[missing[self._table.tensor], WITH_GRADIENT] = np.nan
 
     def close(self) -> None:
         """End the threads. May be repeated; a later call starts them again."""
-        self._begin_again_after_fork()
-        with self._lock:
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown()
+        self._team.close()
 
     def __enter__(self) -> CpuGram:
         return self
@@ -140,16 +126,6 @@ class CpuGram:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-
-    def _begin_again_after_fork(self) -> None:
-        # The parent's threads do not exist here, and one of them may have held the lock.
-        if self._process != os.getpid():
-            self._begin()
 
     def _check(
         self,
@@ -177,20 +153,6 @@ class CpuGram:
             for i, (layout, tensor) in enumerate(zip(self._layouts, tensors, strict=True))
         ]
 
-    def _sum_on_threads(self, placed: object) -> None:
-        shares = deque(self._shares)
-        helping = []
-        if self._helpers:
-            self._executor = self._executor or ThreadPoolExecutor(self._helpers, THREAD_NAME)
-            helping = [
-                self._executor.submit(self._sum, shares, placed) for _ in range(self._helpers)
-            ]
-        self._sum(shares, placed)
-        for helper in helping:
-            # One that has not begun by now has nothing left to do.
-            if not helper.cancel():
-                helper.result()
-
     def _sum(self, shares: deque[tuple[int, int]], placed: object) -> None:
         """Sum shares until none is left. `placed` is what they are read from: while a thread is
         in here it must not be freed, even if the calling thread was interrupted.
@@ -200,4 +162,13 @@ class CpuGram:
                 start, stop = shares.popleft()
             except IndexError:
                 return
-            sum_tiles(self._addresses, self._sizes, self._table.tiles, start, stop, self._sums)
+            sum_gram(
+                self._addresses,
+                self._sizes,
+                self._scales,
+                self._table.tiles,
+                self._table.rows,
+                self._sums,
+                start,
+                stop,
+            )

@@ -8,7 +8,7 @@ import torch
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["DTYPES", "Layout", "check_measurable"]
+__all__ = ["DTYPES", "StridedLayout", "check_measurable"]
 
 DTYPES = (torch.float32, torch.float64)
 """What can be measured."""
@@ -29,7 +29,7 @@ def check_measurable(name: str, tensor: torch.Tensor) -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
+class StridedLayout:
     """Type, shape and strides (in entries) of a tensor that fills one block of memory.
 
     Contiguous, channels_last and permuted tensors do. A tensor with gaps or repeated entries
@@ -41,12 +41,12 @@ class Layout:
     strides: tuple[int, ...]
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> Layout:
+    def of(cls, tensor: torch.Tensor) -> StridedLayout:
         """The layout in which `tensor` can be read.
 
-        >>> Layout.of(torch.empty(2, 3, 4).permute(2, 0, 1)).strides
+        >>> StridedLayout.of(torch.empty(2, 3, 4).permute(2, 0, 1)).strides
         (1, 12, 4)
-        >>> Layout.of(torch.empty(8)[::2]).strides
+        >>> StridedLayout.of(torch.empty(8)[::2]).strides
         (1,)
         """
         tensor = torch.atleast_1d(tensor)

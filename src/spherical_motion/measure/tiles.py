@@ -8,6 +8,7 @@ threads.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -15,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure.layout import Layout
+from spherical_motion.measure.layout import StridedLayout
 
-__all__ = ["MOST_RUNS", "TILE", "TileTable"]
+__all__ = ["MOST_RUNS", "SHARE", "TILE", "TileTable", "cut_shares"]
 
 TILE = 16_384
 """Most entries of a tile."""
@@ -25,6 +26,11 @@ TILE = 16_384
 MOST_RUNS = 128
 """Most runs of a tile. Each may lie on a memory page of its own: with more of them, the pages and
 cache lines that neighbouring slices share are gone again before the neighbour is summed."""
+
+SHARE = 262_144
+"""Entries a thread takes at a time: some 0.1 ms of work. Threads take the next share when they are
+done with one, because cores are rarely free alike: after each of torch's parallel operations, its
+own threads keep spinning on theirs for milliseconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,27 +42,28 @@ class TileTable:
     a filter of a transposed convolution is one short run for each input channel.
 
     Attributes:
-        tiles: (tiles, 6): tensor, offset of its first entry, outer, stride, inner, and the row
-            its sums go to. In entries.
+        tiles: (tiles, 5): tensor, offset of its first entry, outer, stride, inner. In entries.
+        rows: (tiles,): the row that the sums of a tile go to.
         first: (slices + 1,): the sums of slice s are in rows `first[s]:first[s + 1]`.
         tensor: (slices,): the tensor of each slice.
     """
 
     tiles: NDArray[np.int64]
+    rows: NDArray[np.int64]
     first: NDArray[np.int64]
     tensor: NDArray[np.int64]
 
     @classmethod
-    def cut(cls, layouts: Sequence[Layout], slices: ArrayLike) -> TileTable:
+    def cut(cls, layouts: Sequence[StridedLayout], slices: ArrayLike) -> TileTable:
         """Tiles of `slices`, rows of (tensor, axis, start, stop), in tensors laid out like this.
 
         Raises:
             InvalidArgument: a slice lies outside its tensor.
 
         >>> import torch
-        >>> two_rows = Layout.of(torch.empty(2, 20_000))
+        >>> two_rows = StridedLayout.of(torch.empty(2, 20_000))
         >>> TileTable.cut([two_rows], [(0, 0, 1, 2)]).tiles.tolist()
-        [[0, 20000, 1, 40000, 16384, 0], [0, 36384, 1, 40000, 3616, 1]]
+        [[0, 20000, 1, 40000, 16384], [0, 36384, 1, 40000, 3616]]
         """
         rows = _checked(layouts, slices)
         tensor, axis, start, stop = rows.T
@@ -83,28 +90,36 @@ class TileTable:
                 np.minimum(bundle[own], outer[own] - run),
                 period[own],
                 np.minimum(TILE, inner[own] - entry),
-                row,
             ]
         )
         in_memory = np.lexsort([offset, tensor[own]])
-        return cls(np.ascontiguousarray(tiles[in_memory]), first, tensor.copy())
+        return cls(np.ascontiguousarray(tiles[in_memory]), row[in_memory], first, tensor.copy())
 
     @property
-    def entries(self) -> int:
-        """How many entries all tiles hold together."""
-        return int(self._entries_of_tiles().sum())
-
-    def bounds(self, parts: int) -> NDArray[np.int64]:
-        """Bounds (parts + 1,) of consecutive tiles that hold nearly equally many entries."""
-        ends = np.cumsum(self._entries_of_tiles())
-        inner_bounds = np.searchsorted(ends, self.entries * np.arange(1, parts) / parts)
-        return np.concatenate([[0], inner_bounds, [len(ends)]])
-
-    def _entries_of_tiles(self) -> NDArray[np.int64]:
+    def entries(self) -> NDArray[np.int64]:
+        """How many entries each tile holds, shape (tiles,)."""
         return self.tiles[:, 2] * self.tiles[:, 4]
 
 
-def _checked(layouts: Sequence[Layout], slices: ArrayLike) -> NDArray[np.int64]:
+def cut_shares(entries: NDArray[np.int64], start: int = 0) -> list[tuple[int, int]]:
+    """Consecutive tiles (from, to) of about `SHARE` entries each, nearly equally many.
+
+    Args:
+        entries: of each tile.
+        start: number of the first tile.
+
+    >>> cut_shares(np.full(5, 150_000), start=7)
+    [(7, 9), (9, 12)]
+    """
+    ends = np.cumsum(entries)
+    total = int(ends[-1]) if len(ends) else 0
+    parts = max(1, total // SHARE)
+    inside = start + np.searchsorted(ends, total * np.arange(1, parts) / parts)
+    bounds = itertools.pairwise([start, *inside.tolist(), start + len(ends)])
+    return [(a, b) for a, b in bounds if a < b]
+
+
+def _checked(layouts: Sequence[StridedLayout], slices: ArrayLike) -> NDArray[np.int64]:
     rows = np.asarray(slices, dtype=np.int64)
     rows = rows.reshape(-1, 4) if rows.size == 0 else rows
     if rows.ndim != 2 or rows.shape[1] != 4:
@@ -127,7 +142,7 @@ def _checked(layouts: Sequence[Layout], slices: ArrayLike) -> NDArray[np.int64]:
 
 
 def _geometry(
-    layouts: Sequence[Layout], tensor: NDArray[np.int64], axis: NDArray[np.int64]
+    layouts: Sequence[StridedLayout], tensor: NDArray[np.int64], axis: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """(3, slices): entries in one index of the axis, in one turn of it, in the whole tensor."""
     geometry = np.empty((3, len(tensor)), dtype=np.int64)

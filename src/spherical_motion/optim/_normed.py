@@ -25,9 +25,8 @@ from torch.optim.optimizer import Optimizer
 from spherical_motion.binding import Members, check_state
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim._others import Part, step_others
-from spherical_motion.optim._passes import Passes, TorchPasses
-from spherical_motion.optim._passes_cpu import CpuPasses
 from spherical_motion.optim.arguments import number as checked_number
+from spherical_motion.optim.engine import STILL, CpuPasses, Passes, TorchPasses
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["NormedOptimizer", "check_radius", "common_settings", "root", "split_off"]
@@ -241,8 +240,8 @@ class NormedOptimizer(Optimizer):
         sums = passes.sums(x, g, m)
         factors, after = self._turn(group, sums, state, self._can_turn[number])
         if not all(present):
-            still = [float(name in "AF") for name in "ABCDEF"[: len(factors)]]
-            factors = [torch.where(active, f, s) for f, s in zip(factors, still, strict=True)]
+            kept = zip(factors, STILL, strict=False)
+            factors = [torch.where(active, moved, still) for moved, still in kept]
             after = {key: torch.where(active, v, state[key]) for key, v in after.items()}
         passes.update(x, g, m, torch.stack(factors).T)
         for key, value in after.items():

@@ -30,8 +30,8 @@ from spherical_motion.optim._normed import (
     split_off,
 )
 from spherical_motion.optim._others import other_settings
-from spherical_motion.optim._turns_cpu import turn_adagrad_g
 from spherical_motion.optim.arguments import number
+from spherical_motion.optim.engine import AdaGradGNumbers, turn_adagrad_g
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdaGradG", "SgdOnSphere"]
@@ -315,17 +315,20 @@ class AdaGradG(NormedOptimizer):
         if group["follows"] == "sgd":
             shrink = 1.0 - _decay(lr, float(group["weight_decay"]))
             group.update(_shown(group))
-            rule = (lr / shrink, shrink**4, 2.0 * (lr * shrink) ** 2)
-            first = (1.0, 0.0, 0.0)
+            rate, keep, gain = lr / shrink, shrink**4, 2.0 * (lr * shrink) ** 2
+            of_norm, of_unit, fixed = 1.0, 0.0, 0.0
         else:
             beta, moment = float(group["beta"]), group["moment"]
-            rule = (lr, beta, 1.0)
-            first = (0.0, 1.0 / (1.0 - beta) if beta < 1.0 else 1.0, 0.0)
+            rate, keep, gain = lr, beta, 1.0
+            of_norm, of_unit, fixed = 0.0, 1.0 / (1.0 - beta) if beta < 1.0 else 1.0, 0.0
             if moment is not None:
-                first = (0.0, 0.0, float(moment))
+                of_unit, fixed = 0.0, float(moment)
         sign = -1.0 if group["maximize"] else 1.0
         plain = -sign * float(self.param_groups[group["others"]]["lr"])
-        numbers = (*rule, *first, float(group["radius"] or 0.0), sign, plain)
+        radius = float(group["radius"] or 0.0)
+        numbers = AdaGradGNumbers(
+            rate, keep, gain, of_norm, of_unit, fixed, radius=radius, sign=sign, plain=plain
+        )
         vectors = (state[f"group_{name}"].numpy() for name in ("moment", "radius"))
         return functools.partial(turn_adagrad_g, numbers, *vectors, can_turn, active)
 

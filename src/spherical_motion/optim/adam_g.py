@@ -21,8 +21,8 @@ from spherical_motion.optim._normed import (
     split_off,
 )
 from spherical_motion.optim._others import check_betas, other_settings
-from spherical_motion.optim._turns_cpu import turn_adam_g
 from spherical_motion.optim.arguments import number
+from spherical_motion.optim.engine import AdamGNumbers, Factors, Products, turn_adam_g
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdamG"]
@@ -114,7 +114,7 @@ class AdamG(NormedOptimizer):
     def _turn(
         self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        xx, xg, gg, xm, mm, mg = sums.unbind(dim=1)
+        xx, xg, gg, xm, mm, mg = Products(*sums.unbind(dim=1))
         (beta1, beta2), lr = group["betas"], group["lr"]
         sign = -1.0 if group["maximize"] else 1.0
         somewhere = xx > 0
@@ -138,23 +138,26 @@ class AdamG(NormedOptimizer):
         # x̂ - rate·u has length √(1 + rate²|u|²); the same turn takes u to its new tangent.
         stretch = root(1.0 + rate * rate * length_sq)
         radius = self._radius(group, state, norm)
-        of_x = radius / stretch * (1.0 / norm - rate * u_x)
-        of_g = -radius / stretch * rate * u_g
-        of_m = -radius / stretch * rate * beta1
+        x_x = radius / stretch * (1.0 / norm - rate * u_x)
+        x_g = -radius / stretch * rate * u_g
+        x_m = -radius / stretch * rate * beta1
         m_x = (rate * length_sq / norm + u_x) / stretch
         m_g = u_g / stretch
         m_m = beta1 / stretch
 
         plain = -sign * self.param_groups[group["others"]]["lr"]
         turns = somewhere & can_turn
-        factors = [torch.where(somewhere, of_x, 1.0), torch.where(somewhere, of_g, plain)]
-        factors += [torch.where(turns, factor, 0.0) for factor in (of_m, m_x, m_g, m_m)]
+        factors = Factors(
+            torch.where(somewhere, x_x, 1.0),
+            torch.where(somewhere, x_g, plain),
+            *(torch.where(turns, factor, 0.0) for factor in (x_m, m_x, m_g, m_m)),
+        )
         after = {
             "group_moment": torch.where(somewhere, moment, 0.0),
             "group_radius": torch.where(somewhere, radius, 0.0),
             "group_steps": torch.where(somewhere, steps, 0.0),
         }
-        return factors, after
+        return list(factors), after
 
     def _compiled_turn(
         self,
@@ -166,6 +169,6 @@ class AdamG(NormedOptimizer):
         sign = -1.0 if group["maximize"] else 1.0
         plain = -sign * float(self.param_groups[group["others"]]["lr"])
         settings = (group["lr"], *group["betas"], group["eps"], group["radius"] or 0.0)
-        numbers = (*map(float, settings), sign, plain)
+        numbers = AdamGNumbers(*map(float, settings), sign=sign, plain=plain)
         vectors = (state[f"group_{name}"].numpy() for name in ("moment", "radius", "steps"))
         return functools.partial(turn_adam_g, numbers, *vectors, can_turn, active)

@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, Members, bind, class_name
 from spherical_motion.errors import InvalidArgument, ModelError, NoTheory, OutOfDomain
-from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance import undisturbed
 from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.hooks import StepHooks
 from spherical_motion.optim.running_statistics import scale_buffers_, statistics_factors
 from spherical_motion.optim.scaling import scale_members_
-from spherical_motion.theory import Given, equilibrium_norm
+from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
 __all__ = ["EquilibriumStart", "scale_to_equilibrium"]
@@ -83,7 +83,12 @@ def scale_to_equilibrium(
     powers: Mapping[str, int] | None = None,
     max_defect: float | None = MAX_DEFECT,
     on_event: Callable[..., Any] | None = None,
-    **given: Unpack[Given],
+    unit_grad_sq: float | None = None,
+    overlap: float | None = None,
+    numel: float | None = None,
+    unit_grad_rms: float | None = None,
+    correlation: float | None = None,
+    update_sq: float | None = None,
 ) -> EquilibriumStart:
     """Put every group at its equilibrium norm, without changing the function and before training.
 
@@ -117,7 +122,7 @@ def scale_to_equilibrium(
         max_defect: groups with a larger one, by their certificate or on these batches, are
             refused; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factors=...)`; say `monitor.event`.
-        **given: of `theory.equilibrium_norm`, known from elsewhere and used instead of what would
+        the group: of `theory.equilibrium_norm`, known from elsewhere and used instead of what would
             be measured; Muon needs `correlation` and `update_sq`.
 
     Raises:
@@ -138,6 +143,7 @@ def scale_to_equilibrium(
     >>> round(float(start.after[0]), 3)              # √(32·1e-3/(2·0.1))
     0.4
     """
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     StepHooks.refuse_second(optimizer, _WHERE)
     check_callable(_WHERE, "on_event", on_event, "on_event(kind, **data)")
     if lr is not None and not float(number(_WHERE, "lr", lr)) > 0.0:
@@ -158,12 +164,12 @@ def scale_to_equilibrium(
             f"decay (first {members.names[0]!r}). Set weight_decay in the param groups that step "
             "them."
         )
-    roots = any(hp.optimizer == "adam" and not hp.decoupled for hp in settings)
+    roots = any(_needs_roots(hp) for hp in settings)
     with _as_it_was(model):
         seen = _measure(members, batches, loss, roots)
     before = members.norms().cpu().numpy()
     _check_finite(members, before, seen)
-    unit_grad_sq = seen.square * before**2
+    found_sq = seen.square * before**2
     lengths = before * np.sqrt(seen.square)
     defect = np.divide(np.abs(seen.along), lengths, out=np.zeros_like(lengths), where=lengths > 0)
     if max_defect is not None:
@@ -176,12 +182,12 @@ def scale_to_equilibrium(
             left[group.name] = "left as it is: its " + ("norm" if not before[i] else "gradient")
             left[group.name] += " is zero"
             continue
-        known: dict[str, Any] = {"unit_grad_sq": unit_grad_sq[i], "numel": group.numel}
+        measured = {"unit_grad_sq": found_sq[i], "numel": group.numel}
         if roots:
-            known["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
-        known.update(given)
-        after[i] = _norm(group, settings[i], known)
-    result = EquilibriumStart(members.names, before, after, unit_grad_sq, defect, left)
+            measured["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
+        unknown = {name: x for name, x in measured.items() if getattr(facts, name) is None}
+        after[i] = _norm(group, settings[i], dataclasses.replace(facts, **unknown))
+    result = EquilibriumStart(members.names, before, after, found_sq, defect, left)
     _apply(model, optimizer, members, result.factors, example_inputs, powers)
     _say(left)
     if on_event is not None:
@@ -224,10 +230,17 @@ def _settings(
     return [read[id(members.owner(i))] for i in range(len(members))]
 
 
-def _norm(group: InvariantGroup, hp: HyperParameters, known: dict[str, Any]) -> float:
+def _needs_roots(hp: HyperParameters) -> bool:
+    try:
+        return "unit_grad_rms" in family_of(hp).needs
+    except NoTheory:  # `_norm` says so, with the group's name
+        return False
+
+
+def _norm(group: InvariantGroup, hp: HyperParameters, facts: GroupFacts) -> float:
     """`theory.equilibrium_norm`; where it refuses, the message names the group."""
     try:
-        return equilibrium_norm(hp, **known)
+        return family_of(hp).norm(hp, facts)
     except (InvalidArgument, NoTheory) as error:
         raise type(error)(
             f"{_WHERE}: group {group.name!r} at lr={hp.lr:g}, weight_decay={hp.weight_decay:g}: "

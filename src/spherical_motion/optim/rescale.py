@@ -31,7 +31,7 @@ from spherical_motion.optim.running_statistics import (
 from spherical_motion.optim.scaling import scale_members_, scale_pieces_
 from spherical_motion.optim.settings import SettingsWatch
 from spherical_motion.optim.state import merged_pieces, state_powers
-from spherical_motion.theory import equilibrium_norm
+from spherical_motion.theory import family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
 __all__ = ["RescaleOnDecay", "equilibrium_norm_ratio"]
@@ -44,8 +44,6 @@ MARK = "rescaled_for"
 
 MAX_DEFECT_AFTER = 0.01
 """Outputs of a small network with two batch norms change by 3% when defects have grown to this."""
-
-UNIT = {"unit_grad_sq": 1.0, "numel": 1.0, "unit_grad_rms": 1.0, "correlation": 1.0}
 
 
 def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
@@ -63,8 +61,7 @@ def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
     >>> round(equilibrium_norm_ratio(hp, replace(hp, lr=1e-4)), 4)
     0.3164
     """
-    given: dict[str, Any] = {**UNIT, "update_sq": 1.0}
-    return equilibrium_norm(new, **given) / equilibrium_norm(old, **given)
+    return family_of(new).unit_norm(new) / family_of(old).unit_norm(old)
 
 
 class RescaleOnDecay(Closing):

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.arguments import check_callable, number
+from spherical_motion.optim.engine import LOST, CpuRotation, TorchRotation
 from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.rotation import LOST, TorchRotation
-from spherical_motion.optim.rotation_cpu import CpuRotation, can_rotate_on_cpu
 from spherical_motion.optim.settings import SettingsWatch
-from spherical_motion.theory import Family, equilibrium_angle, family_of
+from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
 __all__ = ["Rotational"]
@@ -122,10 +121,7 @@ class Rotational(Closing):
         self._places: list[Any] = []
         self._armed = self._told = self._stale = self._own_radii = False
         self._optimizer = optimizer
-        numbers = {
-            id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
-        }
-        self._owners = [numbers[id(p)] for p in self.members.parameters]
+        self._owners = self.members.param_group_numbers()
         self._lay_out(self.members.norms())
         self._hooks = StepHooks(optimizer, name, self._take, self._turn, self._was_loaded)
 
@@ -209,7 +205,7 @@ class Rotational(Closing):
         except InvalidArgument:
             raise NoTheory(
                 f"Rotational, {self._name}: its equilibrium angle follows from more than the "
-                f"settings ({family_of(hp).value}: it takes the size of each group's gradient). "
+                f"settings ({family_of(hp).name}: it takes the size of each group's gradient). "
                 "Use torch.optim.AdamW, or pass angle=callable(settings, group)."
             ) from None
 
@@ -233,7 +229,7 @@ class Rotational(Closing):
         device = members.device
         lost = [LOST[own[0].parameter.dtype] for own in members.pieces]
         turns = torch.tensor([group.numel > 1 for group in members.groups], device=device)
-        backend = CpuRotation if can_rotate_on_cpu(members) else TorchRotation
+        backend = CpuRotation if CpuRotation.fits(members) else TorchRotation
         self._rotate = backend(
             members, turns, torch.tensor(lost, dtype=torch.float64, device=device)
         )
@@ -313,6 +309,6 @@ class Rotational(Closing):
 
 def _follows_from_settings(hp: HyperParameters) -> bool:
     try:
-        return family_of(hp) is not Family.ANY_DECOUPLED
+        return "correlation" not in family_of(hp).needs
     except NoTheory:
         return False

@@ -40,12 +40,16 @@ class ReasonKind(enum.Enum):
 
     >>> class Mine(ReasonKind):
     ...     JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
-    >>> str(Reason(Mine.JUMPED, {"jump": 0.5}))
+    >>> str(Mine.JUMPED(jump=0.5))
     'the norm jumped by 50%'
     """
 
     def __init__(self, words: str, suspect: Suspect | None = None) -> None:
         self.words, self.suspect = words, suspect
+
+    def __call__(self, **numbers: float | str) -> Reason:
+        """A reason of this kind, with the numbers in its words."""
+        return Reason(self, numbers)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def measured_defects(
     the tensors that are all but zero, stands in for the cells concerned.
     """
     real = prober.backward(
-        prober.real(), seed=SEED, norm_eps=None, cotangents=COTANGENTS, observer=observer
+        prober.subject.real(), seed=SEED, norm_eps=None, cotangents=COTANGENTS, observer=observer
     )
     defects = totals_over(real.rows, cells).defect()
     warnings: list[str] = []
@@ -78,7 +78,7 @@ def measured_defects(
     mute = np.flatnonzero(np.isnan(defects).any(axis=0)).tolist()
     if mute:
         revived = prober.backward(
-            prober.real(revive=True), seed=SEED, norm_eps=None, cotangents=COTANGENTS
+            prober.subject.real(revive=True), seed=SEED, norm_eps=None, cotangents=COTANGENTS
         )
         defects[:, mute] = totals_over(revived.rows, [cells[i] for i in mute]).defect()
         names = list(dict.fromkeys(cells[i].parts[0].parameter for i in mute))

@@ -38,7 +38,7 @@ class Base:
     def weights(self, prober: Prober) -> Weights:
         """Fresh leaves at this point."""
         scale = [self.inflation] * len(self.inflated)
-        return rescaled(prober.perturbed(self.seed), row_factors(self.inflated, scale))
+        return rescaled(prober.subject.perturbed(self.seed), row_factors(self.inflated, scale))
 
 
 def row_factors(symmetries: Iterable[Symmetry], factors: Iterable[float]) -> RowFactors:

@@ -39,7 +39,8 @@ class Interception(TorchFunctionMode):
         norm_eps: ε of norm calls that use their input's statistics; None keeps the model's own.
         native: the dtype the model runs in when nobody looks; an RMS norm without an ε of its
             own takes that type's machine precision, which must not change with the probe's.
-        observer: told about each norm and embedding call, if given.
+        observer: hears of each norm and embedding call, if given.
+        eps_of_running: norm calls that use running statistics get the other ε as well.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Interception(TorchFunctionMode):
         norm_eps: float | None,
         native: torch.dtype,
         observer: Observer | None = None,
+        eps_of_running: bool = False,
     ) -> None:
         super().__init__()
         self.dtype = dtype
         self.norm_eps = norm_eps
         self.native = native
         self.observer = observer
+        self.eps_of_running = eps_of_running
         self._literals = LiteralEps(norm_eps)
 
     def __torch_function__(
@@ -65,7 +68,8 @@ class Interception(TorchFunctionMode):
         if func in NORMS:
             if self.observer is not None:
                 self.observer.norm_called(func, args, kwargs)
-            if self.norm_eps is not None and uses_own_statistics(func, args, kwargs):
+            replaced = self.eps_of_running or uses_own_statistics(func, args, kwargs)
+            if self.norm_eps is not None and replaced:
                 args, kwargs = with_eps(func, args, kwargs, self.norm_eps)
             elif takes_machine_eps(func, args, kwargs):
                 args, kwargs = with_eps(func, args, kwargs, torch.finfo(self.native).eps)

@@ -1,0 +1,148 @@
+"""What a verdict rests on: one class for each state in which a group can be found.
+
+A rule asks with `isinstance` for the variant whose numbers it needs. So a number that does not
+apply does not exist; NaN means that the records do not determine it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from spherical_motion.comparison.statistics import Estimate
+from spherical_motion.vocabulary.groups import InvariantGroup
+from spherical_motion.vocabulary.schedule import Stage
+
+__all__ = ["Approaching", "Evidence", "Measured", "NotJudged", "Predicted", "Rest", "Settled"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of any group in any stage.
+
+    Attributes:
+        group, stage: what is judged.
+        samples: finite samples in the stage.
+        non_finite: steps of the stage at which weights or gradient were NaN or infinite.
+        non_finite_from: the first of them, or None.
+        moved: whether any sampled step changed the weights.
+        lr_is_zero, no_decay: settings under which there is nothing to balance.
+        illegal: the first step whose settings no theory covers, or None.
+        driven: samples at which the gradient, or whatever drives the norm, is known.
+        no_theory: why this optimizer has no prediction, or None.
+        mixed: the different settings inside the group, if its members do not share one.
+        judged: number of samples judged.
+    """
+
+    group: InvariantGroup
+    stage: Stage
+    samples: int
+    non_finite: int
+    moved: bool
+    lr_is_zero: bool
+    no_decay: bool
+    illegal: int | None = None
+    non_finite_from: int | None = None
+    driven: int = 0
+    no_theory: str | None = None
+    mixed: tuple[tuple[float, float, float], ...] = ()
+    judged: int = 0
+
+    def numbers(self) -> dict[str, float]:
+        """All finite numbers by name, for `Verdict.evidence`."""
+        return _numbers(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NotJudged(Evidence):
+    """The weights did not move, or fewer than two samples exist."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Evidence):
+    """The weights moved; by itself: without weight decay or theory, so nothing is predicted.
+
+    Attributes:
+        norm_change: norm at the last sample over norm at the first.
+        residual: median residual of the law of motion.
+        drift: relative change of the norm over the judged samples.
+        measured: √(mean Δ²) over them, rad.
+        radial_share: what the loss adds to the pull of weight decay, as a share of it: mean <w, g>
+            / (λ·mean |w|²) for L2; for AdamW, whose steps do not depend on the gradient's size,
+            mean <w, g>/|g| · √numel / (λ·mean |w|²).
+        defect: √(mean <w, g>² / mean |w|²|g|²) over the judged samples.
+        expected_defect: what the norm layer's ε makes of the certified defect at the smallest
+            norm judged: it grows as 1/|w|².
+    """
+
+    norm_change: float
+    residual: float
+    drift: float
+    measured: float
+    radial_share: float
+    defect: float
+    expected_defect: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rest:
+    """The equilibrium of a stage with constant settings, and when it is reached.
+
+    Attributes:
+        equilibrium: Δ*, rad.
+        steps_needed: steps from the start of the stage until the transient is within 5% of it, at
+            the mean drive.
+        steps_more: steps from the stage's end until it is, at the latest drive; inf: cannot be
+            said.
+        drive_change: mean drive in the last quarter over that in the first.
+        step_law: √(mean D / mean R) over the RMS law's value (`theory.balance_terms`).
+    """
+
+    equilibrium: float
+    steps_needed: float
+    steps_more: float
+    drive_change: float
+    step_law: Estimate
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted(Measured):
+    """The judged samples, held against an angle.
+
+    Attributes:
+        transient: √(mean Δ²) that the transient predicts for them, rad.
+        ratio: measured over predicted.
+        mean_ratio: mean Δ over predicted.
+        rest: the equilibrium; None where the settings vary.
+    """
+
+    transient: float
+    ratio: Estimate
+    mean_ratio: float
+    rest: Rest | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Approaching(Predicted):
+    """Judged against the transient: the equilibrium is not reached, or moves with the settings."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(Predicted):
+    """Enough samples lie where the transient is within 5% of equilibrium: judged against that."""
+
+    rest: Rest
+
+
+def _numbers(part: Evidence | Rest) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for field in dataclasses.fields(part):
+        value: object = getattr(part, field.name)
+        if isinstance(value, Rest):
+            found |= _numbers(value)
+        elif isinstance(value, Estimate):
+            found |= {field.name: value.value, f"{field.name}_low": value.low}
+            found[f"{field.name}_high"] = value.high
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[field.name] = float(value)
+    return {name: value for name, value in found.items() if math.isfinite(value)}

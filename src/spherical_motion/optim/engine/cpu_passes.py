@@ -1,0 +1,146 @@
+"""Both passes on the CPU in compiled loops, which cost what reading the memory costs.
+
+Torch has no operation that sums a product in float64 and none that mixes two tensors by a factor
+a row; made of what it has, a step reads everything many times. `TorchPasses` is the reference.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numba
+import numpy as np
+import torch
+from numba import types
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spherical_motion.binding import Members
+from spherical_motion.measure.loops import Compiled, compile_loops, pointer_to, sum_loop, tile_loop
+from spherical_motion.optim.engine.blocks import CpuBlocks, Work
+
+__all__ = ["CpuPasses", "sum_two"]
+
+Turn = Callable[[NDArray[np.float64], NDArray[np.float64], int, int], object]
+"""`turn(sums, factors, start, stop)` writes the factors of groups `start:stop`."""
+
+
+def _mix_two(scalar: types.Float) -> Compiled:
+    """Work of a tile: x ← x_x·x + x_g·g, in the arithmetic in which x is kept.
+
+    A step changes weights by little. So that only the last addition rounds them, what is added is
+    computed by itself, unless x_x is far from 1.
+    """
+    pointer, size, real = pointer_to(scalar), scalar.bitwidth // 8, _numpy_type(scalar)
+
+    @numba.njit(nogil=True, fastmath={"contract"})
+    def mix_tile(x, g, third, outer, stride, inner, scale, own):
+        keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
+        base, x_x, x_g = real(keep), real(own[0] - keep), real(own[1])
+        for run in range(outer):
+            shift = run * stride * size
+            x_run, g_run = pointer(x + shift), pointer(g + shift)
+            for i in range(inner):
+                a = x_run[i]
+                x_run[i] = base * a + (x_x * a + x_g * g_run[i])
+
+    return mix_tile
+
+
+def _mix_three(scalar: types.Float) -> Compiled:
+    """Work of a tile: x and m at once, by the six `Factors`; otherwise as `_mix_two`."""
+    pointer, size, real = pointer_to(scalar), scalar.bitwidth // 8, _numpy_type(scalar)
+
+    @numba.njit(nogil=True, fastmath={"contract"})
+    def mix_tile(x, g, m, outer, stride, inner, scale, own):
+        keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
+        base, x_x, x_g, x_m = real(keep), real(own[0] - keep), real(own[1]), real(own[2])
+        m_x, m_g, m_m = real(own[3]), real(own[4]), real(own[5])
+        for run in range(outer):
+            shift = run * stride * size
+            x_run, g_run, m_run = pointer(x + shift), pointer(g + shift), pointer(m + shift)
+            for i in range(inner):
+                a, b, c = x_run[i], g_run[i], m_run[i]
+                x_run[i] = base * a + (x_x * a + x_g * b + x_m * c)
+                m_run[i] = m_x * a + m_g * b + m_m * c
+
+    return mix_tile
+
+
+def _numpy_type(scalar: types.Float) -> type[np.floating]:
+    return np.float32 if scalar is types.float32 else np.float64
+
+
+# The columns that `Products` names, of x and g or of x, g and m.
+sum_two, sum_three = sum_loop(2), sum_loop(3)
+mix_two = tile_loop(2, _mix_two, backwards=True)
+mix_three = tile_loop(3, _mix_three, backwards=True)
+
+
+class CpuPasses:
+    """`Passes` over float32 and float64 tensors on the CPU that fill a block of memory each.
+
+    The order of summation depends on the shapes alone: the number of threads changes no bit.
+    """
+
+    fits = staticmethod(CpuBlocks.fits)
+
+    def __init__(self, members: Members) -> None:
+        self._kinds = _kinds(members)
+        self._blocks = CpuBlocks(members)
+        compile_loops(sum_two, sum_three, mix_two, mix_three)
+
+    def matches(self, members: Members) -> bool:
+        """Whether the parameters still lie in memory as they did."""
+        return self._kinds == _kinds(members)
+
+    def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
+        """As `Passes.sums`."""
+        tensors = self._placed(x, g, m)
+        self._blocks.sum(self._summing(tensors))
+        return torch.from_numpy(self._blocks.sums[:, : 3 if m is None else 6].copy())
+
+    def update(
+        self,
+        x: Sequence[Tensor],
+        g: Sequence[Tensor],
+        m: Sequence[Tensor] | None,
+        factors: Tensor,
+    ) -> None:
+        """As `Passes.update`."""
+        tensors = self._placed(x, g, m)
+        self._blocks.factors[:, : factors.shape[1]] = factors.numpy()
+        self._blocks.move(self._mixing(tensors))
+
+    def step(
+        self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None, turn: Turn
+    ) -> None:
+        """`sums` and `update` in one, block by block.
+
+        Args:
+            x, g, m: as for both.
+            turn: given the sums of all groups, (groups, 6); called from several threads.
+        """
+        tensors = self._placed(x, g, m)
+        sums, factors = self._blocks.sums, self._blocks.factors
+        self._blocks.step(
+            self._summing(tensors), functools.partial(turn, sums, factors), self._mixing(tensors)
+        )
+
+    def _placed(
+        self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None
+    ) -> list[list[Tensor]]:
+        """The two or three lists; only the gradient, which others make, may have to be copied."""
+        lists = [[t.detach() for t in x], self._blocks.place(g)]
+        return lists if m is None else [*lists, [t.detach() for t in m]]
+
+    def _summing(self, tensors: list[list[Tensor]]) -> Work:
+        return self._blocks.summing(sum_two if len(tensors) == 2 else sum_three, tensors)
+
+    def _mixing(self, tensors: list[list[Tensor]]) -> Work:
+        return self._blocks.moving(mix_two if len(tensors) == 2 else mix_three, tensors)
+
+
+def _kinds(members: Members) -> list[tuple[object, ...]]:
+    return [(p.device.type, p.dtype, p.stride()) for p in members.parameters]

@@ -1,0 +1,130 @@
+"""A growing learning rate, told as weight decay: the way back from `exponential.py`.
+
+A run without decay at rates η̃_t, and any positive path P_t (P_0 = 1) for the lengths of its
+weights over those of a second run, fix that second run: w_t = w̃_t/P_t. From w̃'s update,
+
+    η_t = η̃_t/(P_tP_{t+1}),    b_t = (1 - P_t/P_{t+1})/η_t,    λ_t = b_t - γ·c_t,
+    c_{t+1} = b_t·P_{t+1}/P_t,    c_0 = 0,
+
+where b_t is the decay that the second run feels at step t, c_t that part of it which its buffer
+still holds (v_t = P_tṽ_t + c_tw_t). Eliminating b and c gives theorem 2.5 of Li & Arora (2020).
+Of P_t and η_t one can be chosen; here it is η_t, as a user who asks "which weight decay does my
+schedule amount to?" has a learning rate in mind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
+from spherical_motion.errors import InvalidArgument, OutOfDomain
+
+__all__ = ["DecayedSchedule", "equivalent_weight_decay", "undo_exponential_schedule"]
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecayedSchedule:
+    """Learning rates and weight decays that do what an undecayed schedule does.
+
+    Attributes:
+        lrs: η_t, shape (steps,).
+        weight_decays: λ_t, shape (steps,); below 0 where the undecayed rate grows too slowly for
+            the rate that was asked for.
+        log_scale: log P_t, by which the undecayed weights before step t are longer, (steps,).
+        final_log_scale: log P after the last step.
+    """
+
+    lrs: Array
+    weight_decays: Array
+    log_scale: Array
+    final_log_scale: float
+
+
+def undo_exponential_schedule(
+    log_lrs: ArrayLike, lrs: ArrayLike, momentum: float
+) -> DecayedSchedule:
+    """The weight decay with which the rates `lrs` do what `exp(log_lrs)` do without any.
+
+    The inverse of `exponential_schedule`, theorem 2.5 of Li & Arora (2020) solved for λ_t; exact
+    for SGD with heavy-ball momentum whose trained parameters are all scale-invariant. From a
+    schedule that did not come from there, λ_t may alternate: P_tP_{t+1} is given, so an even and
+    an odd half of P are free of one another. For a steady growth use `equivalent_weight_decay`.
+
+    Args:
+        log_lrs: log η̃_t, shape (steps,).
+        lrs: η_t to train with instead, a number or shape (steps,), > 0.
+        momentum: γ, constant, in [0, 1).
+
+    Raises:
+        OutOfDomain: a value outside its range.
+        InvalidArgument: shapes that do not fit.
+
+    >>> from spherical_motion.theory import exponential_schedule
+    >>> there = exponential_schedule([0.1, 0.1, 0.01], [0.02, 0.01, 0.01], momentum=0.9)
+    >>> undo_exponential_schedule(there.log_lrs, [0.1, 0.1, 0.01], 0.9).weight_decays.round(9)
+    array([0.02, 0.01, 0.01])
+    """
+    where = "undo_exponential_schedule"
+    grown = np.asarray(log_lrs, np.float64)
+    if grown.ndim != 1 or grown.size == 0:
+        raise InvalidArgument(
+            f"{where}(log_lrs=...) expects one value a step, shape (steps,), got {grown.shape}."
+        )
+    wanted = np.asarray(lrs, np.float64)
+    if wanted.shape not in ((), grown.shape):
+        raise InvalidArgument(
+            f"{where}(lrs=...) expects a number or shape {grown.shape}, got {wanted.shape}."
+        )
+    wanted = np.broadcast_to(wanted, grown.shape).copy()
+    remedy = "A rate of 0 has no logarithm."
+    numbers_in(where, "log_lrs", grown, remedy=remedy, error=OutOfDomain)
+    above_zero(where, "lrs", wanted)
+    number(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
+    # log P_{t+1} + log P_t = log(η̃_t/η_t); rounding alternates in sign and does not grow.
+    sums = grown - np.log(wanted)
+    log_scale = np.zeros(grown.size + 1)
+    for t, total in enumerate(sums.tolist()):
+        log_scale[t + 1] = total - log_scale[t]
+    shrink = -np.expm1(-np.diff(log_scale))  # 1 - α_{t+1}
+    felt = shrink / wanted
+    held = np.concatenate([[0.0], felt[:-1] * np.exp(np.diff(log_scale)[:-1])])
+    return DecayedSchedule(wanted, felt - momentum * held, log_scale[:-1], float(log_scale[-1]))
+
+
+def equivalent_weight_decay(
+    growth: Number | float, lr: Number | float, momentum: Number | float
+) -> Number:
+    """Weight decay that a rate growing by `growth` a step amounts to, beside the constant `lr`.
+
+    λ = (1 - z)(1 - γ/z)/η with z = growth^{-1/2}: eq. 4 of Li & Arora (2020) solved for λ, exact
+    once the buffer has settled. The rate η̃_t that grows equals η̃_0·growth^t = η·z^{-(2t + 1)},
+    so the constant rate beside it is `lr` = η̃_0·growth^{-1/2}. Works elementwise.
+
+    Args:
+        growth: factor a step of the rate, > 0; 1 for no growth.
+        lr: η, > 0.
+        momentum: γ in [0, 1); z > √γ, i.e. growth < 1/γ, is what theorem 2.1 covers.
+
+    Raises:
+        OutOfDomain: outside 1 <= growth < 1/γ, lr <= 0 or momentum outside [0, 1).
+
+    >>> from spherical_motion.theory import growth_rate
+    >>> round(float(equivalent_weight_decay(growth_rate(0.1, 5e-4, 0.9), 0.1, 0.9)), 12)
+    0.0005
+    """
+    where = "equivalent_weight_decay"
+    rise, eta = np.asarray(growth, np.float64), above_zero(where, "lr", lr)
+    gamma = numbers_in(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
+    if not ((rise >= 1.0) & (rise * gamma < 1.0) & np.isfinite(rise)).all():
+        raise OutOfDomain(
+            f"{where}(growth=...) must lie in [1, 1/momentum), got {rise.min():g} to "
+            f"{rise.max():g}: weight decay makes the rate grow, and no faster than the buffer "
+            "forgets. Give the factor of one step, not of one epoch."
+        )
+    shrink = -np.expm1(-np.log(rise) / 2.0)  # 1 - z, uncancelled for a growth near 1
+    return plain(shrink * (1.0 - gamma / (1.0 - shrink)) / eta)

@@ -13,7 +13,14 @@ from rich.table import Table
 
 from spherical_motion.comparison import Comparison, Row
 
-__all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout", "working"]
+__all__ = [
+    "comparison_to_plain",
+    "number_table",
+    "print_comparison",
+    "print_json",
+    "stdout",
+    "working",
+]
 
 WIDTH_WITHOUT_TERMINAL = 160
 
@@ -28,6 +35,14 @@ def working(what: str) -> AbstractContextManager[object]:
     """A spinner on standard error if that is a terminal, else nothing."""
     console = Console(stderr=True)
     return console.status(what) if console.is_terminal else nullcontext()
+
+
+def number_table(*names: str) -> Table:
+    """A table without lines whose columns are aligned to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def print_comparison(comparison: Comparison) -> None:

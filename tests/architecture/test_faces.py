@@ -1,4 +1,4 @@
-"""Folders are used through their faces: their `__init__`, and what its `__all__` lists."""
+"""Folders are used through their faces: the names in their `__init__`, or in its `__all__`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def imports() -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 def reaching_past(face: str) -> list[str]:
     """Imports that enter the package `face` from outside past its `__init__` or `__all__`."""
-    public = set(importlib.import_module(face).__all__)
+    package = importlib.import_module(face)
+    public = set(getattr(package, "__all__", vars(package)))
     inside = (face, f"{face}.")
     return [
         f"{importer}: from {module} import {', '.join(names)}"

@@ -343,7 +343,7 @@ def test_what_cannot_be_put_back_is_named_and_stops_nothing() -> None:
     model.held[0] += 1
     model.held[1][0] += 1
     model.held[0].flags.writeable = False
-    with pytest.warns(UserWarning, match="could not be put back"):
+    with pytest.warns(UserWarning, match="could not be restored after a probe"):
         before.put_back()
     assert model.held[1] == [0]
 

@@ -7,6 +7,9 @@ row three sums of the weight and its gradient (`Evidence`).
 from spherical_motion.invariance.running.calling import call_model, unwrapped
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
+    Args,
+    Function,
+    Keywords,
     argument_of,
     uses_own_statistics,
 )
@@ -17,22 +20,3 @@ from spherical_motion.invariance.running.row_sums import Evidence, RowSums, stac
 from spherical_motion.invariance.running.run import run_at
 from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.invariance.running.subject import Subject, Weights
-
-__all__ = [
-    "Evidence",
-    "NORMS",
-    "Observer",
-    "Precision",
-    "Prober",
-    "RowSums",
-    "Subject",
-    "Weights",
-    "argument_of",
-    "call_model",
-    "precision_of",
-    "run_at",
-    "stacked",
-    "undisturbed",
-    "unwrapped",
-    "uses_own_statistics",
-]

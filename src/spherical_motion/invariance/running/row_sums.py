@@ -1,4 +1,4 @@
-"""What is kept of a weight and its gradient: three sums for each row."""
+"""Three sums for each row, which are all that is kept of a weight and its gradient."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RowSums:
 
     @property
     def size(self) -> NDArray[np.float64]:
-        """‖w_i‖‖g_i‖, what |t_i| is compared with."""
+        """‖w_i‖‖g_i‖, the bound of |t_i|."""
         return np.sqrt(self.ww * self.gg)
 
     @property
@@ -116,7 +116,7 @@ class GradientSums:
 def _sums_by_row(weight: Tensor, gradient: Tensor) -> list[Tensor]:
     """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows).
 
-    A stretch of rows at a time: products as large as the tensor would raise the peak of memory.
+    Some rows at a time: products as large as the tensor would raise the peak of memory.
     """
     weight, gradient = torch.atleast_1d(weight), torch.atleast_1d(gradient)
     step = max(1, STRETCH * len(weight) // max(1, weight.numel()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from spherical_motion.invariance.running.subject import Subject, Weights
 
 __all__ = ["Body", "outputs_only", "run_at"]
 
-Body: TypeAlias = Callable[[nn.Module, Any], tuple[Tensor, ...]]
+Body: TypeAlias = Callable[[nn.Module, object], tuple[Tensor, ...]]
 """What to do with a model and its inputs while the other weights are in place."""
 
 

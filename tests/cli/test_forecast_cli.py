@@ -125,7 +125,7 @@ def test_plan_finds_pairs_and_rules(smd) -> None:
     assert rules["linear"]["setting"]["angle"] == pytest.approx(6.489e-3, rel=1e-3)
     code, _, err = smd("plan", *SGD)
     assert code == 2
-    assert "one question" in err
+    assert "exactly one of --angle, --time-constant and --batch-factor" in err
     assert smd("plan", *SGD, "--batch-factor", 4)[0] == 2
 
 

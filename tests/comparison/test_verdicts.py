@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from simulated import constant, simulate_adamw, simulate_sgd
 
-from spherical_motion.comparison import Approaching, Evidence, Rest, Settled, compare, judge
+from spherical_motion.comparison import (
+    RULES,
+    Approaching,
+    Evidence,
+    Measured,
+    NotJudged,
+    Rest,
+    Settled,
+    compare,
+    judge,
+)
 from spherical_motion.comparison.statistics import Estimate
-from spherical_motion.comparison.verdicts import RULES
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import (
     HyperParameters,
     InvariantGroup,
     Slice,
     Stage,
+    Suspect,
     VerdictKind,
 )
 
@@ -334,6 +345,35 @@ def test_numbers_behind_a_verdict_are_finite() -> None:
     numbers = judge(evidence(steps_more=math.inf)).evidence
     assert "steps_more" not in numbers
     assert all(math.isfinite(value) for value in numbers.values())
+
+
+def test_evidence_has_no_place_for_numbers_that_do_not_apply() -> None:
+    common = {field.name for field in dataclasses.fields(NotJudged)}
+    assert not common & {"ratio", "measured", "rest"}
+    for variant in (Measured, Approaching, Settled):
+        own = [field for field in dataclasses.fields(variant) if field.name not in common]
+        assert all(field.default is dataclasses.MISSING for field in own)
+    still = NotJudged(**{name: getattr(evidence(), name) for name in common} | {"moved": False})
+    verdict = judge(still)
+    assert verdict.kind is VerdictKind.FROZEN
+    assert verdict.alarm
+    assert set(verdict.evidence) == {"samples", "non_finite", "driven", "judged"}
+
+
+def test_the_suspect_goes_with_the_evidence() -> None:
+    off = FAULTS[VerdictKind.OFF]
+    assert judge(evidence()).suspect is None
+    assert judge(evidence(**off, residual=0.2)).suspect is Suspect.FOREIGN_WRITES
+    assert judge(evidence(**off, radial_share=0.05)).suspect is Suspect.NORM_EPSILON
+    assert judge(evidence(**off, drift=0.2)).suspect is Suspect.MOVING_NORM
+    assert judge(evidence(moved=False, lr_is_zero=True)).suspect is Suspect.RATE_ZERO
+    assert not judge(evidence(moved=False, lr_is_zero=True)).alarm
+
+
+def test_rules_that_leave_a_group_unjudged_are_refused() -> None:
+    rules = [(kind, rule) for kind, rule in RULES.items() if kind is VerdictKind.FROZEN]
+    with pytest.raises(InvalidArgument, match=r"must have a rule that applies to 'w'"):
+        judge(evidence(), rules)
 
 
 # The comparison as an object

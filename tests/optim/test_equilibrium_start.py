@@ -401,7 +401,7 @@ def test_refusals() -> None:
     muon = torch.optim.RMSprop(model.parameters(), weight_decay=1e-3)
     with pytest.raises(NoTheory, match=r"group '0' at .*no closed form"):
         attempt(muon)
-    with pytest.raises(InvalidArgument, match=r"stepped by no optimizer given here"):
+    with pytest.raises(InvalidArgument, match=r"stepped by none of the optimizers"):
         attempt(torch.optim.SGD(model[0].parameters(), lr=0.1, weight_decay=1e-3))
     with pytest.raises(InvalidArgument, match=r"batches=\.\.\.\) is empty"):
         attempt(batches=iter(()))

@@ -1,4 +1,4 @@
-"""From groups by name to `Members`: everything that may be refused is refused here."""
+"""From groups by name to `Members`; every group that cannot be steered is refused here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from spherical_motion.binding.arguments import (
     check_max_defect,
     why_not_invariant,
 )
-from spherical_motion.binding.cuts import Cut
 from spherical_motion.binding.disjoint import without_overlaps
 from spherical_motion.binding.members import Members
 from spherical_motion.binding.names import NamedParameters
-from spherical_motion.binding.pieces import Piece
+from spherical_motion.binding.pieces import Cut, Piece
 from spherical_motion.binding.stepping import Steppers
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup

@@ -59,7 +59,7 @@ def cover(
             that shares entries with a larger group.
         treatment: what is going to be done to a parameter, as a value to compare; None for one
             that is not stepped at all. A group whose members differ in it covers nothing.
-        max_defect: groups above it, and groups nobody has proven, cover nothing; None takes all.
+        max_defect: groups above it and unproven groups cover nothing; None takes all.
         where: for messages.
 
     Raises:

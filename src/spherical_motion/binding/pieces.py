@@ -7,14 +7,17 @@ to none.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spherical_motion.vocabulary.groups import Slice
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 
-__all__ = ["ParamGroup", "Piece", "Rows"]
+__all__ = ["Cut", "ParamGroup", "Piece", "Rows"]
 
 ParamGroup: TypeAlias = dict[str, Any]
 """Settings and parameters that an optimizer steps alike, as torch types them."""
@@ -46,7 +49,7 @@ class Piece:
     def param_group(self) -> ParamGroup | None:
         """The optimizer's own dict as it is now: what a scheduler writes is seen here.
 
-        Looked up anew, because `load_state_dict` puts new dicts in the place of the old ones.
+        Looked up each time, because `load_state_dict` replaces the dicts.
         """
         if self.stepped_by is None:
             return None
@@ -89,3 +92,45 @@ class Rows:
         """Views of the rows of `tensor` that belong to no group."""
         tensor = torch.atleast_1d(tensor)
         return [tensor.narrow(self.axis, start, stop - start) for start, stop in self.free]
+
+
+class Cut:
+    """A parameter whose rows are being given to groups; -1 marks a row without one."""
+
+    def __init__(self, parameter: nn.Parameter, name: str, first: Slice, where: str) -> None:
+        if not parameter.is_floating_point():
+            raise InvalidArgument(
+                f"{where}: parameter {name!r} must be real floating point, got {parameter.dtype}. "
+                "Leave its group out; the theory is about real weights."
+            )
+        self.parameter, self.name, self.axis = parameter, name, first.axis
+        shape = tuple(parameter.shape) or (1,)
+        self.owner = np.full(shape[first.axis], -1, dtype=np.int64)
+
+    def assign(self, s: Slice, number: int, groups: Sequence[InvariantGroup], where: str) -> None:
+        """Give the rows of `s` to `groups[number]`; raise if another group has one of them."""
+        # Slices along two axes of one tensor always cross.
+        taken = self.owner[s.start : s.stop] if s.axis == self.axis else self.owner
+        taken = taken[taken >= 0]
+        if taken.size:
+            other = groups[int(taken[0])].name
+            raise InvalidArgument(
+                f"{where}: groups {other!r} and {groups[number].name!r} share entries of "
+                f"{self.name!r} ({s}) under different names; each entry can be steered once. "
+                "Give a tied parameter under one name."
+            )
+        self.owner[s.start : s.stop] = number
+
+    def rows(self, groups: int) -> Rows:
+        """Which of so many groups has which row."""
+        outside = self.owner < 0
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], outside.astype(np.int8), [0]])))
+        alone = self.owner[0] >= 0 and bool((self.owner == self.owner[0]).all())
+        return Rows(
+            self.parameter,
+            self.name,
+            self.axis,
+            torch.from_numpy(np.where(outside, groups, self.owner)).to(self.parameter.device),
+            int(self.owner[0]) if alone else None,
+            tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2)),
+        )

@@ -97,7 +97,8 @@ def split_param_groups(
 
 
 def _as_dicts(
-    model: nn.Module, params: torch.optim.Optimizer | Iterable[Any] | None
+    model: nn.Module,
+    params: torch.optim.Optimizer | Iterable[Any] | None,
 ) -> list[ParamGroup]:
     if isinstance(params, torch.optim.Optimizer):
         return [dict(param_group) for param_group in params.param_groups]

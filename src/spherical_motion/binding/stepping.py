@@ -41,7 +41,7 @@ class Steppers:
                     self._found.setdefault(id(parameter), []).append(stepper)
 
     def of(self, parameter: nn.Parameter) -> Stepper | None:
-        """Who steps the parameter (the first, if several do); None if nobody does."""
+        """Who steps the parameter: the first, if several do; None if none does."""
         found = self._found.get(id(parameter))
         return found[0] if found else None
 
@@ -51,7 +51,7 @@ class Steppers:
         """Who steps `parameter`, a member of `group`.
 
         Raises:
-            InvalidArgument: nobody does, or several param groups do.
+            InvalidArgument: no param group does, or several do.
         """
         found = self._found.get(id(parameter), [])
         if len(found) != 1:

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from spherical_motion.cli import options
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
 from spherical_motion.vocabulary import Schedule
 
@@ -90,11 +89,9 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
         f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}.\n",
         markup=False,
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     unit, what = (steps_per_epoch, "epochs") if steps_per_epoch else (1, "steps")
     names = ("stage", what, "lr", "decay", "equil. rad", "at end", "share", "steps", "needs")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table(*names)
     table.add_column("")
     for number, stage in enumerate(found.stages[:MOST_ROWS], start=1):
         table.add_row(str(number), *_cells(stage, unit), _outcome(stage))

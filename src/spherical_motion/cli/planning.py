@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from spherical_motion.cli import options
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import (
     BatchScaling,
@@ -91,7 +91,7 @@ def plan_command(
 
 
 def _pair_table(found: tuple[Setting, ...]) -> Table:
-    table = _table("lr", "weight decay", "angle rad", "time constant")
+    table = number_table("lr", "weight decay", "angle rad", "time constant")
     for s in found:
         table.add_row(*_setting(s), f"{s.time_constant:,.0f} steps")
     return table
@@ -99,7 +99,7 @@ def _pair_table(found: tuple[Setting, ...]) -> Table:
 
 def _batch_table(found: tuple[BatchScaling, ...]) -> Table:
     names = ("rule", "lr", "weight decay", "angle rad", "steps an epoch", "angle an epoch")
-    table = _table(*names, "time constant", "in epochs")
+    table = number_table(*names, "time constant", "in epochs")
     for s in found:
         table.add_row(
             s.rule,
@@ -114,10 +114,3 @@ def _batch_table(found: tuple[BatchScaling, ...]) -> Table:
 
 def _setting(s: Setting) -> tuple[str, str, str]:
     return f"{s.lr:.4g}", f"{s.weight_decay:.4g}", f"{s.angle:.4g}"
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

@@ -13,7 +13,7 @@ from rich.table import Table
 from spherical_motion import theory
 from spherical_motion.cli import options
 from spherical_motion.cli.plotting import Line, line_chart
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary import Schedule
 
@@ -75,7 +75,7 @@ def simulate_command(
     else:
         _print(plan, run, rest, angle)
     if html is not None:
-        from spherical_motion.reporting.norm_page import NormPanel, write_norm_page
+        from spherical_motion.reporting import NormPanel, write_norm_page
 
         panel = NormPanel(
             f"SGD, lr {lr:g}, weight decay {weight_decay:g}, momentum {hp.momentum:g}",
@@ -120,9 +120,7 @@ def _print(plan: Schedule, run: NormRun, rest: Array, angle: Array) -> None:
 
 
 def _table(plan: Schedule, run: NormRun, rest: Array, angle: Array) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("stage", "steps", "‖w‖²", "theory", "ratio", "angle", "theory", "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table("stage", "steps", "‖w‖²", "theory", "ratio", "angle", "theory", "ratio")
     for number, stage in enumerate(plan.stages(), start=1):
         edges = np.array([stage.stop - max(stage.steps // 10, 1), stage.stop]) - plan.start
         first, last = np.searchsorted(run.step, edges)

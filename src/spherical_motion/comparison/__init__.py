@@ -5,11 +5,7 @@ is computed, the variants of `Evidence` for what it may be, `RULES` for what it 
 """
 
 from spherical_motion.comparison.curves import Curves
-from spherical_motion.comparison.evidence import gather
-from spherical_motion.comparison.reasons import Because
-from spherical_motion.comparison.row import Row
-from spherical_motion.comparison.table import Comparison, compare
-from spherical_motion.comparison.variants import (
+from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
     Measured,
@@ -18,6 +14,10 @@ from spherical_motion.comparison.variants import (
     Rest,
     Settled,
 )
+from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.row import Row
+from spherical_motion.comparison.table import Comparison, compare
 from spherical_motion.comparison.verdicts import ALARMS, RULES, Rule, judge
 
 __all__ = [

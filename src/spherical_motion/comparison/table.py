@@ -6,35 +6,36 @@ import functools
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import gather
+from spherical_motion.comparison.evidence import Evidence, Settled
 from spherical_motion.comparison.findings import findings_of
+from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.row import Row
-from spherical_motion.comparison.series import Series, series_of
-from spherical_motion.comparison.variants import Evidence, Settled
 from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
-from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import VerdictKind
+from spherical_motion.vocabulary import Stage, VerdictKind
 
 __all__ = ["Comparison", "compare"]
 
+Rules = Iterable[tuple[VerdictKind, Rule]]
+
 
 class Comparison:
-    """A recorded run against the theory. Made by `compare`; prints as a table.
+    """A recorded run beside the theory. Made by `compare`; prints as a table.
 
     Iterating gives the rows, group by group. `comparison["layer1.conv"]` is the row of that
     group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
     """
 
-    def __init__(self, records: Records, rules: Mapping[VerdictKind, Rule] | None = None) -> None:
-        self._rules = rules
+    def __init__(self, records: Records, rules: Rules | None = None) -> None:
+        self._rules = None if rules is None else tuple(rules)
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
@@ -45,8 +46,8 @@ class Comparison:
         return tuple(n for i, n in enumerate(self.groups) if measured[:, i].any())
 
     @functools.cached_property
-    def _series(self) -> dict[str, Series]:
-        return {n: series_of(self.records, self.groups.index(n)) for n in self._stages}
+    def _motions(self) -> dict[str, Motion]:
+        return {n: motion_of(self.records, self.groups.index(n)) for n in self._stages}
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -55,7 +56,7 @@ class Comparison:
         for name, stages in self._stages.items():
             mixed = self.records.mixed.get(name, ())
             for number, stage in enumerate(stages, start=1):
-                found = gather(self._series[name], stage, mixed)
+                found = gather(self._motions[name], stage, mixed)
                 rows.append(_row(found, number, self._rules))
         return tuple(rows)
 
@@ -67,7 +68,7 @@ class Comparison:
     def curves(self, group: str) -> Curves:
         """Measured and predicted angle and norm of a group at each sample, for drawing."""
         self.records.index(group)
-        return curves_of(self._series.get(group), self.stages(group))
+        return curves_of(self._motions.get(group), self.stages(group))
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:
@@ -118,15 +119,13 @@ class Comparison:
         return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
 
 
-def compare(
-    run: str | os.PathLike[str] | Records, *, rules: Mapping[VerdictKind, Rule] | None = None
-) -> Comparison:
-    """Hold a recorded run against the theory.
+def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None) -> Comparison:
+    """Compare a recorded run with the theory.
 
     Args:
         run: a run directory, or `Records` already read.
-        rules: how to judge, one rule a kind in the order to try them; `comparison.RULES` if left
-            out.
+        rules: how to judge: kinds and rules in the order to try them; `comparison.RULES.items()`
+            if left out.
 
     Returns:
         A `Comparison`: print it, iterate its rows, or hand it to `report`.
@@ -137,7 +136,7 @@ def compare(
     return Comparison(run if isinstance(run, Records) else read(run), rules)
 
 
-def _row(evidence: Evidence, number: int, rules: Mapping[VerdictKind, Rule] | None) -> Row:
+def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
     verdict = judge(evidence, rules)
     known = defaultdict(lambda: math.nan, verdict.evidence)
     return Row(

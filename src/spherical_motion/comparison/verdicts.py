@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import FEWEST_SAMPLES
-from spherical_motion.comparison.reasons import Because, differing_settings
-from spherical_motion.comparison.series import RESIDUAL_LIMIT
-from spherical_motion.comparison.statistics import Estimate
-from spherical_motion.comparison.variants import (
+from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
     Measured,
     Predicted,
     Settled,
 )
+from spherical_motion.comparison.gathering import FEWEST_SAMPLES
+from spherical_motion.comparison.motion import RESIDUAL_LIMIT
+from spherical_motion.comparison.reasons import Because, differing_settings
+from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.vocabulary.reason import Reason
-from spherical_motion.vocabulary.verdict import Verdict, VerdictKind
+from spherical_motion.vocabulary import Reason, Verdict, VerdictKind
 
 __all__ = ["ALARMS", "RULES", "Rule", "judge"]
 
@@ -68,24 +67,24 @@ UNEVEN = 0.90
 Rule = Callable[[Evidence], Iterable[Reason]]
 
 
-def judge(evidence: Evidence, rules: Mapping[VerdictKind, Rule] | None = None) -> Verdict:
+def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None = None) -> Verdict:
     """The verdict on one group in one stage, with its reasons and the numbers behind it.
 
     Args:
         evidence: from `gather`.
-        rules: tried in this order; `RULES` if left out.
+        rules: kinds and rules to try in this order; `RULES.items()` if left out.
 
     Raises:
         InvalidArgument: no rule applies.
     """
-    for kind, rule in (RULES if rules is None else rules).items():
+    for kind, rule in RULES.items() if rules is None else rules:
         reasons = tuple(rule(evidence))
         if reasons:
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
         f"judge(rules=...) must have a rule that applies to {evidence.group.name!r}, got none. "
-        "Add rules to `comparison.RULES` instead of leaving some out."
+        "Add yours to `comparison.RULES.items()` instead of leaving some out."
     )
 
 

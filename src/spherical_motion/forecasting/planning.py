@@ -1,9 +1,9 @@
-"""The way back: from a wanted angle or pace to settings, and what a larger batch does to both.
+"""From a wanted angle or pace to settings, and what a larger batch does to both.
 
-Angle and pace are not two wishes. Both depend on ηλ, so at a given momentum they are one: for SGD
-with L2 τ·Δ*² = (1 - α)/(2(1 + α)), for decoupled decay with it τ·Δ*² = (1 - β1)/(1 + β1). Only
-momentum moves the one against the other; all pairs of lr and weight decay with the same product
-are the same motion on the sphere (not so for Adam with L2).
+Angle and pace cannot be chosen separately: both depend on ηλ, so at a given momentum one fixes the
+other, by τ·Δ*² = (1 - α)/(2(1 + α)) for SGD with L2 and (1 - β1)/(1 + β1) for AdamW. Only momentum
+changes their ratio; all pairs of lr and weight decay with the same product give the same motion on
+the sphere (but not under Adam with L2).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def settings_for_angle(
         angle: wanted Δ*, radians, in (0, π).
         lrs: learning rates to find the weight decay for; left out, from a tenth of `hp.lr` to ten
             times it.
-        the group: what `theory.equilibrium_angle` needs of the group.
+        unit_grad_sq ... update_sq: as in `theory.equilibrium_angle`.
 
     Raises:
         OutOfDomain: the angle is not in (0, π), or beyond what this optimizer can turn by.
@@ -109,7 +109,7 @@ def settings_for_time_constant(
         hp: the optimizer and its momentum; its weight decay is not used.
         time_constant: wanted 1/r in steps, > 0.
         lrs: as in `settings_for_angle`.
-        the group: what `theory.relaxation_rate` needs of the group.
+        unit_grad_sq ... update_sq: as in `theory.relaxation_rate`.
 
     Raises:
         OutOfDomain: not > 0, or faster than this optimizer can relax.
@@ -146,7 +146,7 @@ def scale_batch(
         hp: settings for the present batch.
         factor: k > 0, new batch size over present one.
         steps_per_epoch: of the present batch.
-        the group: what this optimizer needs of the group.
+        unit_grad_sq ... update_sq: facts of the group (`theory.GroupFacts`).
 
     Returns:
         One entry a rule, the unchanged settings on the present batch first.

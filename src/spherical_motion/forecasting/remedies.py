@@ -1,4 +1,4 @@
-"""What lets a stage reach its equilibrium: lighter weights, more steps, or more weight decay."""
+"""How a stage can reach its equilibrium: lighter weights, more steps, or more weight decay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST_FACTOR = 1e6
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remedy:
-    """Three ways out for a stage that is too short; each works alone.
+    """Three remedies for a stage that is too short; each works alone.
 
     Attributes:
         rescale: factor for the group's weights at the start of the stage, after which it is at
@@ -42,8 +42,8 @@ def find_remedy(
 ) -> Remedy:
     """The remedies of a stage of `steps` steps that starts at this norm, under this drive.
 
-    The angle and the time to reach it depend on ηλ together, so a larger weight decay does not
-    only hasten the stage: it also raises the angle the stage tends to.
+    The angle and the time to reach it both depend on ηλ, so a larger weight decay shortens the
+    stage and also raises its equilibrium angle.
     """
     excess = excess_under(hp, norm, drive, facts)
     factor = angle = math.nan

@@ -31,7 +31,7 @@ __all__ = ["Forecast", "forecast"]
 Array = NDArray[np.float64]
 
 SAMPLES = 256
-"""Steps of a varying stage at which its moving equilibrium is looked at."""
+"""Number of steps of a varying stage at which its moving equilibrium is computed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def forecast(
         norm0: norm of the group before the first step. Left out: it starts at rest under the
             settings of the first stage that has an equilibrium, or if none has, of the step with
             the highest learning rate.
-        the group: what drives the norm, and what some optimizers need beside it:
+        unit_grad_sq ... update_sq: what drives the norm, and what some optimizers need beside it:
             `unit_grad_sq` = L = E[h̃] for SGD, `numel` for AdamW and Lion, `numel` and
             `unit_grad_rms` for Adam with L2, `correlation` and `update_sq` for Muon and others.
             Without the drive, norms are not forecast and `norm0` cannot be used; the angles do
@@ -212,7 +212,7 @@ class _Run:
         )
 
     def _varying(self, common: StageForecast) -> StageForecast:
-        """Against the equilibrium that each step's settings would have, at sampled steps."""
+        """Compare the angle with the equilibrium of each step's own settings, at sampled steps."""
         stage = common.stage
         sampled = np.unique(np.linspace(stage.start, stage.stop - 1, SAMPLES).round().astype(int))
         settled: list[int] = []

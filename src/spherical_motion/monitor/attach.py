@@ -1,4 +1,4 @@
-"""The one line for people in a hurry: find the groups and watch them."""
+"""Find the groups of a model and watch them, in one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor: attaches to optimizers, measures chosen steps, records them, harms nothing."""
+"""The monitor: attaches to optimizers, measures chosen steps and records them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spherical_motion.checks import whole
 from spherical_motion.monitor.announcement import greeting
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
-from spherical_motion.monitor.stations import build_stations
+from spherical_motion.monitor.station import build_stations
 from spherical_motion.monitor.targets import find_targets
 from spherical_motion.notices import announce, warn_recording_stopped
 from spherical_motion.records import RunWriter, steps_at_close
@@ -30,25 +30,25 @@ __all__ = ["Monitor"]
 class Monitor:
     """Measures the motion of invariant groups at each step of one or several optimizers.
 
-    Works through `torch.optim`'s own step hooks, so the training loop stays as it is. Training
-    with and without a monitor gives bit-identical weights, and no failure of the monitor
-    (a full disk, a bad value) reaches the loop: recording stops with one warning.
+    The monitor uses the step hooks of `torch.optim`, so the training loop stays as it is. Weights
+    are bit-identical with and without a monitor. If the monitor fails (a full disk, a bad value),
+    recording stops with one warning and training goes on.
 
     Args:
         model: names the parameters.
         optimizers: the optimizer, or several; each group must belong to one of them.
         groups: what to measure, from `find_groups`.
         directory: where to record; left out, `runs/<date and time>`.
-        every: measure from one step in so many.
-        burst: so many consecutive steps each time; left out, 2 if `every > 1` (the law of motion
-            links neighbours), else 1.
-        cells_every: also record the six products of every certified cell (filter, head) at one
-            step in so many; left out, never.
+        every: period of the measurements in steps.
+        burst: number of consecutive steps measured each time; left out, 2 if `every > 1` (the
+            law of motion links neighbours), else 1.
+        cells_every: period in steps at which the six products of every certified cell (filter,
+            head) are recorded too; left out, never.
         resume: append to the run that `directory` holds already.
         first_step: number of the next step; left out, 0 or, when resuming, where the run was
             closed (killed: one past the last recorded step). After going back to a checkpoint
             pass its step: the later record wins.
-        steps: planned length of the run, to foretell its size on disk.
+        steps: planned length of the run, from which the printed size on disk follows.
         quiet: do not print the line that says what is watched.
 
     Raises:
@@ -56,9 +56,9 @@ class Monitor:
         AlreadyAttached: one of the optimizers has a monitor.
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
 
-    A step here is one call of `optimizer.step()` that took effect: with gradient accumulation one
-    per accumulated batch; a call that a GradScaler skips is none. In a forked process the monitor
-    does nothing.
+    A step is one call of `optimizer.step()` that changes weights: with gradient accumulation one
+    per accumulated batch; a call that a GradScaler skips does not count. In a forked process the
+    monitor does nothing.
 
     >>> import tempfile
     >>> from spherical_motion.invariance import find_groups
@@ -125,8 +125,8 @@ class Monitor:
         """Record named numbers with the last finished step: loss, accuracy, anything.
 
         Values may be numbers or tensors of one entry, on any device and with a graph: they are
-        detached, and read off the training thread where reading would make it wait. What is no
-        number is left out, and an event says so.
+        detached, and read on another thread where reading would make training wait. Other values
+        are left out, and an event says so.
         """
         if self._active():
             values = {name: _detached(value) for name, value in scalars.items()}
@@ -188,7 +188,7 @@ class Monitor:
         return not self._closed and os.getpid() == self._pid
 
     def _guarded(self, hook: Callable[[], None]) -> None:
-        """Run a hook's body; whatever goes wrong in it must not reach the training loop."""
+        """Run a hook's body; no exception in it may reach the training loop."""
         if not self._active():
             return
         try:
@@ -207,7 +207,7 @@ class Monitor:
         warn_recording_stopped(text)
 
     def _starts(self, resume: bool, first_step: int | None) -> list[int] | None:
-        """Where each optimizer goes on, if that is known: as it was when the run was closed."""
+        """The next step of each optimizer as it was when the run was closed; None if not known."""
         if not resume or first_step is not None:
             return None
         closed = steps_at_close(self.directory)

@@ -1,8 +1,8 @@
-"""One optimizer's hooks: copy before a sampled step, measure after it, hand the sums on."""
+"""Hooks on one optimizer: copy the weights before a sampled step, measure after it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.snapshot import Snapshot
+from spherical_motion.monitor.targets import Target
+from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["Station"]
+__all__ = ["Station", "build_stations"]
 
 
 class Station:
@@ -27,7 +29,7 @@ class Station:
 
     Args:
         optimizer: hooked through `register_step_pre_hook` and `register_step_post_hook`.
-        parameters: what is measured here; looked at anew at each step, gradients too.
+        parameters: what is measured; weights and gradients are read at each step.
         slices: shape (slices, 4), rows (index into parameters, axis, start, stop).
         numbers: the slices' numbers in the run, shape (slices,).
         param_group: per slice, index into `optimizer.param_groups`.
@@ -128,6 +130,40 @@ class Station:
         self._sink.rows(self.step, self._out, self._settings.rows, self._numbers)
 
     def _was_skipped(self) -> bool:
-        """Fused optimizers skip inside, on the GradScaler's word, and hooks fire all the same."""
+        """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
+
+
+def build_stations(
+    optimizers: Sequence[torch.optim.Optimizer],
+    info: RunInfo,
+    targets: Mapping[str, Target],
+    sampling: Sampling,
+    guarded: Callable[[Callable[[], None]], None],
+    sink: Sink,
+) -> dict[int, Station]:
+    """Stations by the number of their optimizer, not attached yet; the rest is as for `Station`."""
+    stations: dict[int, Station] = {}
+    for number, optimizer in enumerate(optimizers):
+        mine = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
+        if not mine:
+            continue
+        slices = [info.slices[i] for i in mine]
+        names = list(dict.fromkeys(s.parameter for s in slices))
+        place = {name: i for i, name in enumerate(names)}
+        parameters = [targets[name].parameter for name in names]
+        groups = {i: group for i, group in enumerate(info.groups) if group.parameters[0] in place}
+        stations[number] = Station(
+            optimizer,
+            parameters,
+            np.array([(place[s.parameter], s.axis, s.start, s.stop) for s in slices]),
+            np.array(mine, dtype=np.int32),
+            np.array([targets[s.parameter].param_group for s in slices]),
+            CellMeter(parameters, place, groups if sampling.cells_every else {}),
+            number=number,
+            sampling=sampling,
+            guarded=guarded,
+            sink=sink,
+        )
+    return stations

@@ -122,8 +122,8 @@ def scale_to_equilibrium(
         max_defect: groups with a larger one, by their certificate or on these batches, are
             refused; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factors=...)`; say `monitor.event`.
-        the group: of `theory.equilibrium_norm`, known from elsewhere and used instead of what would
-            be measured; Muon needs `correlation` and `update_sq`.
+        unit_grad_sq ... update_sq: as in `theory.equilibrium_norm`, known from elsewhere and used
+            instead of what would be measured; Muon needs `correlation` and `update_sq`.
 
     Raises:
         InvalidArgument: a group that is not invariant or not stepped by this optimizer, no batch,

@@ -19,41 +19,27 @@ from spherical_motion.records.schema import RunInfo
 __all__ = ["RunDirectory", "claim"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """The paths of a run directory, whether they exist or not."""
+    """The paths of a run directory, whether they exist or not.
 
-    path: Path
+    Attributes:
+        path: the directory.
+        info: the facts of the run. It is written last: if it exists, there is a run.
+        records: segments of one row per step and slice.
+        scalars: segments of the numbers that the training loop logged.
+        cells: segments of one row per step and group, with lists; made when first needed.
+        events: the events, one JSON object a line.
+        lock: held by the process that writes.
+    """
 
-    @property
-    def info(self) -> Path:
-        """The facts of the run. It is written last: if it exists, there is a run."""
-        return self.path / "run.json"
-
-    @property
-    def records(self) -> Path:
-        """Segments of one row per step and slice."""
-        return self.path / "records"
-
-    @property
-    def scalars(self) -> Path:
-        """Segments of the numbers that the training loop logged."""
-        return self.path / "scalars"
-
-    @property
-    def cells(self) -> Path:
-        """Segments of one row per step and group, with lists; made when first needed."""
-        return self.path / "cells"
-
-    @property
-    def events(self) -> Path:
-        """The events, one JSON object a line."""
-        return self.path / "events.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that writes."""
-        return self.path / "run.lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.info = path / "run.json"
+        self.records = path / "records"
+        self.scalars = path / "scalars"
+        self.cells = path / "cells"
+        self.events = path / "events.jsonl"
+        self.lock = path / "run.lock"
 
     def read_info(self) -> RunInfo:
         """The facts of the run.

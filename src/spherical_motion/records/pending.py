@@ -1,4 +1,4 @@
-"""What the training loop has handed over and the disk does not hold yet."""
+"""Data from the training loop that wait for the disk."""
 
 from __future__ import annotations
 

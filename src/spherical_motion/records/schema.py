@@ -13,16 +13,8 @@ import pyarrow as pa
 
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, NotARun
+from spherical_motion.records import packing
 from spherical_motion.records.events import Event
-from spherical_motion.records.packing import (
-    frozen_setting,
-    pack_cells,
-    pack_group,
-    pack_setting,
-    unpack_cells,
-    unpack_group,
-    unpack_setting,
-)
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 from spherical_motion.vocabulary.gram import FIELDS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
@@ -127,7 +119,7 @@ class RunInfo:
     def __post_init__(self) -> None:
         union = union_of_slices(self.groups)
         settings = tuple(
-            MappingProxyType({key: frozen_setting(key, value) for key, value in group.items()})
+            MappingProxyType({k: packing.frozen_setting(k, v) for k, v in group.items()})
             for group in self.param_groups
         )
         for name, value in {
@@ -196,12 +188,12 @@ class RunInfo:
             "every": self.every,
             "burst": self.burst,
             "param_groups": [
-                {key: pack_setting(value) for key, value in group.items()}
+                {key: packing.pack_setting(value) for key, value in group.items()}
                 for group in self.param_groups
             ],
-            "slices": pack_cells((s,) for s in self.slices),
+            "slices": packing.pack_cells((s,) for s in self.slices),
             "slice_param_group": list(self.slice_param_group),
-            "groups": [pack_group(group) for group in self.groups],
+            "groups": [packing.pack_group(group) for group in self.groups],
         }
         return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -227,13 +219,13 @@ class RunInfo:
             )
         try:
             return cls(
-                groups=tuple(unpack_group(group) for group in document["groups"]),
+                groups=tuple(packing.unpack_group(group) for group in document["groups"]),
                 param_groups=tuple(
-                    {key: unpack_setting(value) for key, value in group.items()}
+                    {key: packing.unpack_setting(value) for key, value in group.items()}
                     for group in document["param_groups"]
                 ),
                 slice_param_group=tuple(document["slice_param_group"]),
-                slices=tuple(s for (s,) in unpack_cells(document["slices"])),
+                slices=tuple(s for (s,) in packing.unpack_cells(document["slices"])),
                 every=document["every"],
                 burst=document["burst"],
                 versions=document["versions"],

@@ -1,4 +1,4 @@
-"""The norm and the angle under a drive that was measured, or assumed, step by step."""
+"""The norm and the angle, step by step, under a drive that was measured or assumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def driven_norm(
             (steps, groups), or broadcastable to it.
         span: how many steps each entry stands for, scalar or (steps,): recorded samples may lie
             apart.
-        the group: Nesterov: `overlap`; Adam with L2: `numel`; any decoupled: `correlation`.
+        overlap: for Nesterov; numel: for Adam with L2; correlation: for any decoupled.
 
     Returns:
         Norms before each step and after the last, shape (steps + 1,) or (steps + 1, groups).
@@ -88,7 +88,7 @@ def driven_step_ratio_sq(
     Args:
         hp: names the family; its rates are not used.
         norm: |w| before the step, any shape; the others broadcast against it.
-        lr, momentum, drive, the group: as in `driven_norm`.
+        lr, momentum, drive, unit_grad_sq ... update_sq: as in `driven_norm`.
 
     >>> hp = HyperParameters("sgd", lr=0.1)
     >>> round(float(driven_step_ratio_sq(hp, 2.0, lr=0.1, momentum=0.0, drive=16.0)), 6)
@@ -99,7 +99,7 @@ def driven_step_ratio_sq(
     norm, lr, momentum, drive = (np.asarray(x, np.float64) for x in (norm, lr, momentum, drive))
     s = Steps(damped_lr(hp, lr, momentum), math.nan, momentum, hp.beta2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(family.driven_turn(s, drive, facts) / norm**family.power)
+        return np.asarray(family.driven_turn(s, drive, facts) / norm**family.power)[()]
 
 
 def _family(hp: HyperParameters, facts: GroupFacts, where: str) -> Family:

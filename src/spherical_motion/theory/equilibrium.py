@@ -3,8 +3,8 @@
 Weight decay pulls the weights inward, steps along the sphere push them outward. Where both
 balance, each step turns the weights by an angle that depends on the settings alone.
 
-At rest E|w + d|² = E|w|², so 2·mean C + mean D = 0, and cos Δ* = 1 - D/(2R). What is left is D/R,
-which each file in `families` derives.
+At rest E|w + d|² = E|w|², so 2·mean C + mean D = 0, and cos Δ* = 1 - D/(2R). Each file in
+`families` derives its D/R.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def equilibrium_angle(
 
     Args:
         hp: settings.
-        the group: Adam with L2: `numel`, `unit_grad_rms`; Muon and others: `correlation`.
+        numel, unit_grad_rms: for Adam with L2; correlation: for Muon and others.
 
     Raises:
         OutOfDomain: no equilibrium at these settings; the message has the range.
@@ -90,10 +90,9 @@ def equilibrium_step_ratio(
 ) -> float:  # fmt: skip
     """√(mean |d|² / mean |w|²) at stationarity, dimensionless: the RMS law.
 
-    For SGD with L2 an identity, √(2ηλ/(1 + α)), whatever the gradient noise (Li & Arora, 2020,
-    appendix B.2); also for decoupled decay, and for Nesterov with the group's own `overlap`. That
-    it fits shows the steps are what the settings say and the norm has stopped drifting, and no
-    more.
+    For SGD with L2 it is an identity, √(2ηλ/(1 + α)), whatever the gradient noise (Li & Arora,
+    2020, appendix B.2); also for decoupled decay, and for Nesterov with the group's own `overlap`.
+    A fit shows only that the steps are what the settings say and that the norm does not drift.
 
     Raises:
         OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
@@ -129,8 +128,8 @@ def equilibrium_norm(
 
     Args:
         hp: settings.
-        the group: SGD: `unit_grad_sq`; AdamW, Lion: `numel`; Adam with L2: `numel`,
-            `unit_grad_rms`; Muon and others: `correlation`, `update_sq`.
+        unit_grad_sq: for SGD; numel: for AdamW and Lion; numel, unit_grad_rms: for Adam with L2;
+            correlation, update_sq: for Muon and others.
 
     Raises:
         InvalidArgument: the quantity this optimizer needs is missing or not positive.

@@ -2,7 +2,7 @@
 
 One power y of the norm obeys, to leading order in ηλ, dy/dt = gain·drive - rate·y, while the
 steps are |d|²/|w|² = turn·drive/y. Everything else follows: the rest y* = gain·drive/rate, the
-angle there Δ*² = turn·rate/gain, which the drive has left, and the way towards both.
+angle there Δ*² = turn·rate/gain, in which the drive cancels, and the way towards both.
 
 ==================  =====  ============  ============  ============================  ============
 family              y      rate          gain          turn                          drive
@@ -185,7 +185,7 @@ class Family(abc.ABC):
         """|w|²<v_{t-1}, g> at each recorded sample; NaN where no formula needs it."""
         return np.full(s.lr.shape, np.nan)
 
-    # Answers: every argument is checked, and no family has to write them.
+    # Answers, with every argument checked; no family has to write them.
 
     def intrinsic_lr(self, hp: HyperParameters, where: str) -> float:
         """ηλ, checked to lie where an equilibrium exists.
@@ -256,8 +256,8 @@ class Family(abc.ABC):
     def unit_norm(self, hp: HyperParameters) -> float:
         """|w*| of a group whose facts are all 1, overlap 0.
 
-        Its ratio between two settings is that of every group: |w*| is a product of powers of the
-        facts and a function of the settings.
+        Its ratio between two settings holds for every group, because |w*| is a product of powers
+        of the facts and a function of the settings.
         """
         return self.norm(hp, UNIT)
 

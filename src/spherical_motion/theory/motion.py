@@ -11,11 +11,11 @@ step and for any schedule:
 
 <w, g> is 0 for an invariant group; it is kept, so that the law also holds where the norm layer's
 epsilon breaks the invariance a little. At the optimizer's first step the buffer is empty and the
-bracket with α drops out, as it does wherever α_t = 0. Dampening scales η, except at the first step.
+bracket with α drops out, as wherever α_t = 0. Dampening scales η, except at the first step.
 
 A step that breaks the law was not made by this optimizer alone: skipped, written from outside, or
 clipped element by element. Rescaling the whole gradient does not show, and with λ = α = 0 the law
-says nothing but <w, g> = -C/η.
+says only <w, g> = -C/η.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ of about 1/(1 - α) steps). In all of them tan Δ = tan Δ*·√(y*/y): how far 
 how far the norm is from rest are one number, the excess y/y*. Dividing the learning rate by k
 multiplies the excess by k.
 
-Adam with L2 is the exception: see its family.
+Adam with L2 is the exception (`families.adam_l2`).
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ def excess_after_drop(hp: HyperParameters, lr_drop: float) -> float:
 
 
 def relaxed_excess(
-    hp: HyperParameters, excess0: Number | float, steps: Number, *,
+    hp: HyperParameters, excess0: Number | float, steps: Number | float, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> Number:  # fmt: skip
     """Excess y/y* after `steps` steps from `excess0`: 1 + (excess0 - 1)·e^{-r·steps}.
 
-    Adam with L2 follows its own law (see the module), solved to machine precision. Arrays
+    Adam with L2 follows its own law (`families.adam_l2`), solved to machine precision. Arrays
     broadcast.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
@@ -120,8 +120,8 @@ def angle_at_excess(
 ) -> Number:  # fmt: skip
     """Angle of a group whose excess is y/y*, radians: tan Δ = tan Δ*·(y/y*)^{-1/2}.
 
-    Exact for SGD without momentum and a constant unit gradient; otherwise quasi-static, that
-    is, valid while the norm changes little over 1/(1 - α) steps.
+    Exact for SGD without momentum and a constant unit gradient; otherwise valid while the norm
+    changes little over 1/(1 - α) steps.
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     y = above_zero("angle_at_excess", "excess", excess)
@@ -158,7 +158,7 @@ def steps_to_equilibrium(
         hp: settings after the drop.
         lr_drop: factor k > 1 (with `within`, any k > 0: k < 1 is a rise).
         within: wanted relative distance of the angle from Δ*, in (0, 1).
-        the group: Adam with L2: `numel`, `unit_grad_rms`.
+        numel, unit_grad_rms: for Adam with L2.
 
     Raises:
         OutOfDomain: `lr_drop` or `within` outside those ranges, or no equilibrium at `hp`.
@@ -171,26 +171,22 @@ def steps_to_equilibrium(
     1105636
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
-    where, family = "steps_to_equilibrium", family_of(hp)
-    lr_drop = number(where, "lr_drop", lr_drop, above=0.0, error=OutOfDomain)
+    where, remedy = "steps_to_equilibrium", ""
+    if within is None:
+        remedy = "After a rise the gradient sets the pace: pass within=0.05."
+    least = 1.0 if within is None else 0.0
+    lr_drop = number(where, "lr_drop", lr_drop, above=least, remedy=remedy, error=OutOfDomain)
+    family = family_of(hp)
     excess = family.excess_after_drop(lr_drop)
     if within is not None:
-        within = number(
-            "steps_to_within", "within", within, above=0.0, below=1.0, error=OutOfDomain
-        )
         return math.ceil(family.steps_to_within(hp, excess, within, facts))
-    remedy = "After a rise the gradient sets the pace: pass within=0.05."
-    number(where, "lr_drop", lr_drop, above=1.0, remedy=remedy, error=OutOfDomain)
     return math.ceil(family.unopposed_time(excess) / family.relaxation_rate(hp, facts))
 
 
 def norm_fourth(
-    hp: HyperParameters,
-    norm0: Number | float,
-    steps: Number | float,
-    *,
+    hp: HyperParameters, norm0: Number | float, steps: Number | float, *,
     unit_grad_sq: Number | float,
-) -> Number:
+) -> Number:  # fmt: skip
     """|w_t|⁴ after `steps` steps of SGD under a constant drive; arrays broadcast.
 
     |w_t|⁴ = e^{-rt}|w_0|⁴ + (1 - e^{-rt})·y*, with r and y* of the family: 4ηλ and Lη/(2λ) for
@@ -221,12 +217,9 @@ def norm_fourth(
 
 
 def sde_gamma(
-    hp: HyperParameters,
-    gamma0: Number | float,
-    steps: Number | float,
-    *,
+    hp: HyperParameters, gamma0: Number | float, steps: Number | float, *,
     noise_trace: Number | float,
-) -> Number:
+) -> Number:  # fmt: skip
     """γ_t = |w_t|⁴/η² of the stochastic differential equation, inverse square effective rate.
 
     γ_t = e^{-4ηλt}γ_0 + (1 - e^{-4ηλt})·Tr Σ/(2ηλ) (Li, Lyu & Arora, 2020, as quoted in wan2021,

@@ -42,7 +42,7 @@ def accumulated_angle(
     Args:
         hp: settings.
         steps: n >= 0, a number or an array.
-        the group: what `equilibrium_angle` needs of the group.
+        unit_grad_sq ... update_sq: as in `equilibrium_angle`.
 
     Returns:
         A float for a number, else an array of its shape.
@@ -63,7 +63,7 @@ def accumulated_angle(
     family = family_of(hp)
     first = 2.0 * math.sin(family.angle(hp, facts) / 2.0) ** 2  # 1 - c_1, to all digits
     linear, constant = family.memory(without_dampening(hp), first)
-    # Roots are wanted as u = z - 1, tiny for the slow one: u² + linear·u + constant = 0.
+    # Solve for u = z - 1, which is tiny for the slow root: u² + linear·u + constant = 0.
     root = complex(linear * linear - 4.0 * constant) ** 0.5
     fast = -(linear + root) / 2.0
     slow = constant / fast

@@ -1,7 +1,7 @@
 """AdamW: with its second moment settled, u = m/√v is a running mean of unit-size gradients.
 
 Its |u|² is numel·(1 - β1)/(1 + β1) for gradients that are independent from step to step, and
-D/R is that of the decoupled heavy ball.
+D/R equals the decoupled heavy ball's.
 """
 
 from __future__ import annotations

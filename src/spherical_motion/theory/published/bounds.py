@@ -6,8 +6,8 @@ the theorems ask. The bounds are safe, not sharp: without momentum the variance 
 Vη²/(4L), an eighth of theorem 1's 2Vη²/l or less, and C(0.9) is nearly 300,000.
 
 Theorem 2's proof needs real eigenvalues, ηλ < (1 - √α)², which momentum 0.99 breaks at ordinary
-settings. That restricts the theorem and its constants, not the equilibrium: it is checked here and
-nowhere else.
+settings. This restricts the theorem and its constants, not the equilibrium, so only this file
+checks it.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def norm_bound(
     Args:
         hp: SGD with L2, heavy ball or no momentum.
         steps: t >= 0.
-        start: B; the theorems only say that it exists. At t = 0 the left side is |w_0|² - w*²,
-            squared, so it is at least that.
+        start: B; the theorems only say that it exists. At t = 0 the left side is (|w_0|² - w*²)²,
+            so B is at least that.
         variance: V.
         lowest: l.
 

@@ -7,8 +7,8 @@ seen at u = x/r: the direction is c = r·a/b·s with s = |b|/√d, and with A = 
     r'/r = (1 - A<c, u>)·√(1 + |η_e c⊥|²),
 
 as long as H1: A<c, u> < 1 (the step does not cross the origin) and H2: η_e|c⊥| < π. The angle of
-the step is atan(η_e|c⊥|). Source: Roburin et al., theorem 2 and equations 3-10, 26-30; exact. What
-of this follows from recorded products is in `sphere`; here are the vectors and the closed forms.
+the step is atan(η_e|c⊥|). Source: Roburin et al., theorem 2 and equations 3-10, 26-30; exact.
+`sphere` has what follows from recorded products, this file the vectors and the closed forms.
 """
 
 from __future__ import annotations
@@ -191,4 +191,4 @@ def adam_moment_on_sphere(
 
 
 def _is_adam_l2(hp: HyperParameters) -> bool:
-    return hp.optimizer in ("adam", "adamw") and not hp.decoupled
+    return family_of(hp).takes_entries_alike

@@ -1,4 +1,4 @@
-"""Weight decay, told as a growing learning rate (Li & Arora, 2020, section 2).
+"""Weight decay, written as a growing learning rate (Li & Arora, 2020, section 2).
 
 Take SGD with momentum γ and L2 decay on a loss that does not depend on the length of the weights.
 The same network at every step comes from SGD *without* decay, at a learning rate that grows about

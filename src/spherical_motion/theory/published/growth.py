@@ -69,11 +69,9 @@ def log_growth_rate(
 
 
 def growth_rate(
-    lr: Number | float,
-    weight_decay: Number | float,
-    momentum: Number | float,
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float,
     steps: Number | float = 1,
-) -> Number:
+) -> Number:  # fmt: skip
     """z^{-2·steps}, the factor by which the rate grows over that many steps.
 
     Source: Li & Arora (2020), theorem 2.1; exact, apart from the first 1/(1 - γ) steps.
@@ -89,11 +87,9 @@ def growth_rate(
 
 
 def growth_rate_approx(
-    lr: Number | float,
-    weight_decay: Number | float,
-    momentum: Number | float,
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float,
     steps: Number | float = 1,
-) -> Number:
+) -> Number:  # fmt: skip
     """e^{2ηλ·steps/(1 - γ)}, the leading order of `growth_rate`; valid for ηλ ≪ (1 - γ)².
 
     Raises:
@@ -107,11 +103,9 @@ def growth_rate_approx(
 
 
 def exponential_log_scale(
-    lr: Number | float,
-    weight_decay: Number | float,
-    momentum: Number | float,
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float,
     steps: Number | float,
-) -> Number:
+) -> Number:  # fmt: skip
     """log P_t after `steps` steps at constant settings, from an empty buffer: the closed form.
 
     What `exponential_schedule` reaches by its recursion.

@@ -1,4 +1,4 @@
-"""A growing learning rate, told as weight decay: the way back from `exponential.py`.
+"""A growing learning rate, written as weight decay: the inverse of `exponential.py`.
 
 A run without decay at rates η̃_t, and any positive path P_t (P_0 = 1) for the lengths of its
 weights over those of a second run, fix that second run: w_t = w̃_t/P_t. From w̃'s update,

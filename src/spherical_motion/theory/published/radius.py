@@ -99,7 +99,7 @@ def effective_rate_recursion(
     """Φ_t = η_t/((1 - η_tλ_t)|w_t|²) of SGD with L2 and no momentum, for any schedule; exact.
 
     With a_t = 1 - η_tλ_t: Φ_{t+1} = B_tΦ_t/(1 + Φ_t²|g̃_t|²), B_t = η_{t+1}/(η_t·a_t·a_{t+1}).
-    The norm has left the equation: Φ is all that the sphere feels, and tan Δ_t = Φ_t|g̃_t|.
+    The norm has dropped out: on the sphere only Φ acts, and tan Δ_t = Φ_t|g̃_t|.
 
     Args:
         lr, weight_decay: shape (steps,), lr > 0 and lr × weight_decay < 1.

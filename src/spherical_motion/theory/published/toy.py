@@ -8,7 +8,7 @@ perfect classifier is e_1, the error angle(w, e_1)/π. Three cases:
 2. normalization alone: the norm grows, the effective rate η/|w|² falls, and the angle goes to 0;
 3. both: the norm finds its balance, the effective rate stops falling, and so does the angle.
 
-What separates them is the gradient *at* e_1. Normalization cannot grow the margin away, so there
+What separates them is the gradient *at* e_1. A normalized layer cannot grow the margin, so there
 each input still pulls with |g̃|² = s²·|x⊥|², s = 1/(1 + e^{|x_1|}), and L = E|g̃|² =
 (m - 1)·E[s²] is not zero; against it stands the curvature of the mean loss along the sphere,
 H = E[s(1 - s)] + E[s·|x_1|], which integration by parts turns into (2π)^{-1/2}. A step pulls the

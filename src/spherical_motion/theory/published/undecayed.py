@@ -29,7 +29,7 @@ def undecayed_norm_sq(
 ) -> NDArray[np.float64]:
     """|w|² before each step and after the last, from the squared lengths of the steps alone.
 
-    Theorem B.1 of Li & Arora (2020), put right; exact for SGD with heavy-ball momentum, a constant
+    Theorem B.1 of Li & Arora (2020), corrected; exact for SGD with heavy-ball momentum, a constant
     learning rate, no weight decay and an empty buffer at the start.
 
     Args:

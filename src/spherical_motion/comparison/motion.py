@@ -11,11 +11,9 @@ from spherical_motion import sphere, theory
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary.gram import Gram
-from spherical_motion.vocabulary.groups import InvariantGroup
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
 
-__all__ = ["Series", "series_of", "settling_memory"]
+__all__ = ["Motion", "motion_of", "settling_memory"]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +26,7 @@ RESIDUAL_LIMIT = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Series:
+class Motion:
     """The finite samples of one group in step order; every array has shape (samples,).
 
     Attributes:
@@ -68,7 +66,7 @@ class Series:
     def __len__(self) -> int:
         return self.steps.size
 
-    def __getitem__(self, index: slice | NDArray[np.bool_]) -> Series:
+    def __getitem__(self, index: slice | NDArray[np.bool_]) -> Motion:
         cut = {
             f.name: getattr(self, f.name)[index]
             for f in dataclasses.fields(self)
@@ -76,7 +74,7 @@ class Series:
         }
         return dataclasses.replace(self, **cut)
 
-    def within(self, start: float, stop: float) -> Series:
+    def within(self, start: float, stop: float) -> Motion:
         """Samples of steps `start <= step < stop`."""
         first, last = np.searchsorted(self.steps, [start, stop])
         return self[int(first) : int(last)]
@@ -144,8 +142,8 @@ class Series:
         return lawful and len(self) > 1 and self.driven > 0
 
 
-def series_of(records: Records, index: int) -> Series:
-    """The series of group number `index`, without the steps at which it was not measured."""
+def motion_of(records: Records, index: int) -> Motion:
+    """The motion of group number `index`, without the steps at which it was not measured."""
     group = records.info.groups[index]
     gram, lr = records.gram[:, index], records.lr[:, index]
     measured = np.isfinite(lr)
@@ -177,7 +175,7 @@ def series_of(records: Records, index: int) -> Series:
                 momentum=momenta,
                 first_step=0,
             )
-    return Series(
+    return Motion(
         group=group,
         hp=hp,
         steps=steps,
@@ -205,7 +203,7 @@ def _why_no_theory(
     records: Records, group: InvariantGroup, main_slice: int, hp: HyperParameters
 ) -> str | None:
     if group.kind == "rescale":
-        return "its members scale by different powers of a number: a symmetry without this motion"
+        return "its members scale by different powers of a number; the theory covers equal powers"
     number = records.info.slice_param_group[main_slice]
     settings = records.info.param_groups[number]
     name = settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
@@ -215,10 +213,9 @@ def _why_no_theory(
         return f"{name}: {reason}"
     if family.unrecorded:
         return f"{name}: no prediction from records alone. {family.unrecorded}"
-    for event in records.events:
-        if event["kind"] == "settings_changed" and records.info.param_group_of(event) == number:
+    changes = (e for e in records.events if e["kind"] == EventKind.SETTINGS_CHANGED)
+    for event in changes:
+        if records.info.param_group_of(event) == number:
             changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
-            return (
-                f"settings that no schedule touches were changed at step {event['step']}: {changed}"
-            )
+            return f"settings outside the schedule were changed at step {event['step']}: {changed}"
     return None

@@ -1,18 +1,18 @@
-"""Weights that feed a normalization layer live on a sphere: measure, predict and explain.
+"""Measure, predict and explain how weights that feed a normalization layer move on a sphere.
 
     import spherical_motion as smd
 
-    monitor = smd.watch(model, optimizer, example_inputs, "runs/mine")   # the loop stays as it is
+    monitor = smd.watch(model, optimizer, example_inputs, "runs/mine")   # keep the loop as it is
     print(smd.compare("runs/mine"))
     smd.report("runs/mine", "report.html")
 
-Importing this does not import torch; names are resolved when they are first used (PEP 562).
+Importing it does not import torch; names are resolved on first use (PEP 562).
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -43,34 +43,21 @@ if TYPE_CHECKING:
         VerdictKind,
     )
 
-_HOMES = {
-    "Comparison": "comparison",
-    "Forecast": "forecasting",
-    "Gram": "vocabulary",
-    "HyperParameters": "vocabulary",
-    "Inspection": "invariance",
-    "InvariantGroup": "vocabulary",
-    "Monitor": "monitor",
-    "Records": "records",
-    "Schedule": "vocabulary",
-    "Slice": "vocabulary",
-    "SphericalMotionError": "errors",
-    "Stage": "vocabulary",
-    "Suspect": "vocabulary",
-    "Verdict": "vocabulary",
-    "VerdictKind": "vocabulary",
-    "compare": "comparison",
-    "find_groups": "invariance",
-    "forecast": "forecasting",
-    "inspect_model": "invariance",
-    "read": "records",
-    "report": "reporting",
-    "scale_batch": "forecasting",
-    "settings_for_angle": "forecasting",
-    "settings_for_time_constant": "forecasting",
-    "watch": "monitor",
+_NAMES = {
+    "comparison": "Comparison compare",
+    "errors": "SphericalMotionError",
+    "forecasting": "Forecast forecast scale_batch settings_for_angle settings_for_time_constant",
+    "invariance": "Inspection find_groups inspect_model",
+    "monitor": "Monitor watch",
+    "records": "Records read",
+    "reporting": "report",
+    "vocabulary": (
+        "Gram HyperParameters InvariantGroup Schedule Slice Stage Suspect Verdict VerdictKind"
+    ),
 }
-"""Public name → the room it lives in."""
+"""Room → the public names that it defines."""
+
+_HOMES = {name: room for room, names in _NAMES.items() for name in names.split()}
 
 _ROOMS = ("errors", "measure", "optim", "simulate", "sphere", "theory")
 """Modules that are public as a whole: smd.theory.equilibrium_angle(...)."""
@@ -111,7 +98,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     elif name in _ROOMS:

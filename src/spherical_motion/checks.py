@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import overload
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = [
+    "Number",
     "above_zero",
     "callable_or_none",
     "not_negative",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+Number = TypeVar("Number", float, Array)
+"""Float for floats, array for arrays: arguments are `Number | float`, the result `Number`."""
 
 
 def number(
@@ -118,7 +122,7 @@ def numbers_in(
     >>> numbers_in("driven_norm", "lr", [0.1, -1.0], least=0)
     Traceback (most recent call last):
         ...
-    spherical_motion.errors.InvalidArgument: driven_norm(lr=...) must be finite and >= 0 ...
+    spherical_motion.errors.InvalidArgument: driven_norm(lr=...) must be finite and >= 0, ...
     """
     wanted = _wanted(above, least, below, most)
     try:
@@ -144,12 +148,8 @@ def not_negative(where: str, name: str, values: ArrayLike) -> Array:
     return numbers_in(where, name, values, least=0.0, error=OutOfDomain)
 
 
-@overload
-def plain(values: float | np.floating) -> float: ...
-@overload
-def plain(values: NDArray[np.floating]) -> float | Array: ...
-def plain(values: ArrayLike) -> float | Array:
-    """A float for a single number, the array itself otherwise: floats in, float out."""
+def plain(values: ArrayLike) -> Any:
+    """A float for a single number, the array itself otherwise, to be returned as a `Number`."""
     array = np.asarray(values)
     return array.item() if array.ndim == 0 else array
 

@@ -1,21 +1,21 @@
-"""Everything this library raises on purpose, and the one warning it emits.
+"""The errors that this library raises on purpose, and its one warning.
 
     SphericalMotionError
     ├── InvalidArgument        (ValueError)    a value the caller passed cannot be used
     │   └── OutOfDomain                        ... because a formula does not hold there
     ├── NoTheory               (LookupError)   no closed form for this optimizer
     ├── ModelError             (RuntimeError)  the model cannot be probed on these inputs
-    │   └── NoInvariantGroup                   ... it can, and nothing in it is scale-invariant
+    │   └── NoInvariantGroup                   ... it runs, but no weight is scale-invariant
     ├── AlreadyAttached        (RuntimeError)  the optimizer is being monitored already
     ├── RunDirectoryError      (OSError)       a run directory cannot be used
-    │   ├── RunExists                          ... it holds a run, and resume was not asked for
+    │   ├── RunExists                          ... it holds a run, and resume is not set
     │   ├── RunInUse                           ... another process is writing to it
-    │   └── NotARun                            ... it holds none, or one of an unknown version
+    │   └── NotARun                            ... it holds no run, or one of an unknown version
     └── MissingExtra           (ImportError)   an optional dependency is not installed
 
-    RecordingStopped           (UserWarning)   the disk failed: training goes on, recording does not
+    RecordingStopped           (UserWarning)   recording failed and has stopped; training goes on
 
-A message says where, what was expected, what was found, and what to do about it.
+A message names the place, what was expected, what was found, and what to do.
 """
 
 __all__ = [
@@ -44,7 +44,7 @@ class InvalidArgument(SphericalMotionError, ValueError):
 
 
 class OutOfDomain(InvalidArgument):
-    """A formula was asked for outside the range in which it holds."""
+    """A value lies outside the range in which a formula holds."""
 
 
 class NoTheory(SphericalMotionError, LookupError):
@@ -68,7 +68,7 @@ class RunDirectoryError(SphericalMotionError, OSError):
 
 
 class RunExists(RunDirectoryError):
-    """The directory already holds a run and `resume=True` was not given."""
+    """The directory already holds a run, and `resume=True` is not set."""
 
 
 class RunInUse(RunDirectoryError):
@@ -80,8 +80,8 @@ class NotARun(RunDirectoryError):
 
 
 class MissingExtra(SphericalMotionError, ImportError):
-    """An optional dependency is needed and not installed."""
+    """A required optional dependency is not installed."""
 
 
 class RecordingStopped(UserWarning):
-    """The run directory became unwritable: training goes on, recording does not."""
+    """Recording failed, for example on a full disk, and has stopped; training goes on."""

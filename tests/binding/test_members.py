@@ -89,7 +89,7 @@ CONV = Slice("conv.weight", 0, 0, 6)
     [
         ([], "at least one group"),
         ([group("a", CONV, defect=math.nan)], "nobody has proven.*find_groups"),
-        ([group("a", CONV, defect=0.3)], "must be <= 0.1, got 0.3"),
+        ([group("a", CONV, defect=0.3)], "defect of 0.3, above 0.1"),
         ([group("a", Slice("con.weight", 0, 0, 6))], "Closest: conv.weight"),
         ([group("a", Slice("conv.weight", 0, 0, 7))], "does not fit a parameter of shape"),
         ([group("a", Slice("conv.weight", 4, 0, 1))], "does not fit a parameter of shape"),
@@ -105,14 +105,14 @@ def test_groups_that_cannot_be_steered_are_refused(
 
 @pytest.mark.parametrize("other", [Slice("conv.weight", 0, 2, 3), Slice("conv.weight", 1, 0, 1)])
 def test_of_groups_that_share_entries_the_largest_is_taken_and_said(
-    net: Net, other: Slice, capsys: pytest.CaptureFixture[str]
+    net: Net, other: Slice, caplog: pytest.LogCaptureFixture
 ) -> None:
     small = InvariantGroup("small", "scale", (other, Slice("fc.bias", 0, 0, 1)), (), 3, 0.0)
     large = InvariantGroup("large", "scale", (CONV,), (), 99, 0.0)
     apart = InvariantGroup("apart", "scale", (Slice("fc.weight", 0, 0, 1),), (), 2, 0.0)
     assert disjoint_groups([small, large, apart]) == (large, apart)
     assert bind(net, [small, large, apart], where="Here").names == ("large", "apart")
-    said = capsys.readouterr().err
+    said = caplog.text
     assert f"Here leaves group 'small' to the ordinary settings: it shares {other} with" in said
     assert disjoint_groups([apart, large]) == (apart, large)
 
@@ -123,7 +123,9 @@ def test_unproven_groups_can_be_vouched_for(net: Net) -> None:
 
 def test_who_steps_a_group_is_checked(net: Net) -> None:
     foreign = torch.optim.SGD(Net().parameters(), lr=0.1)
-    with pytest.raises(InvalidArgument, match=r"'conv.weight' of group .* stepped by no optimizer"):
+    with pytest.raises(
+        InvalidArgument, match=r"'conv.weight' of group .* stepped by none of the optimizers"
+    ):
         bind(net, mixed_groups(), foreign)
     torch_groups = [{"params": [p], "lr": 0.1 * (1 + i)} for i, p in enumerate(net.fc.parameters())]
     uneven = torch.optim.SGD(torch_groups)
@@ -141,7 +143,9 @@ def test_wrapped_models_are_seen_through(net: Net) -> None:
 
 @pytest.mark.parametrize("given", ["sgd", 3, ["sgd"]])
 def test_what_is_no_optimizer_is_called_that(net: Net, given: object) -> None:
-    with pytest.raises(InvalidArgument, match=r"Here: expected a torch.optim.Optimizer.*got"):
+    with pytest.raises(
+        InvalidArgument, match=r"Here\(optimizers=...\) expects a torch.optim.Optimizer.*got"
+    ):
         bind(net, mixed_groups(), given, "Here")  # pyright: ignore
 
 

@@ -85,14 +85,20 @@ def test_a_table_of_settings_is_a_schedule(smd) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Either --steps, or --epochs"),
-        (["--steps", "100", "--epochs", "3"], "Either --steps, or --epochs"),
+        ([], "Pass either --steps, or --epochs"),
+        (["--steps", "100", "--epochs", "3"], "Pass either --steps, or --epochs"),
         (["--epochs", "90"], "--epochs needs --steps-per-epoch"),
         (["--steps", "100", "--milestones", "60,30"], "must increase strictly"),
-        (["--steps", "100", "--milestones", "a,b"], "expects numbers like 30,60,80"),
+        (["--steps", "100", "--milestones", "a,b"], "must be numbers like 30,60,80"),
         (["--steps", "100", "--milestones", "50", "--warmup", "60"], "must lie after --warmup"),
-        (["--steps", "100", "--schedule", "step"], "belong together"),
-        (["--steps", "100", "--milestones", "50", "--schedule", "cosine"], "belong together"),
+        (
+            ["--steps", "100", "--schedule", "step"],
+            "--schedule step needs --milestones, like 30,60,80, and no other",
+        ),
+        (
+            ["--steps", "100", "--milestones", "50", "--schedule", "cosine"],
+            "--schedule step needs --milestones, like 30,60,80, and no other",
+        ),
         (["--steps", "100", "--warmup", "100"], "none is left"),
         (["--steps", "100", "--warmup", "nan"], "--warmup must be finite"),
         (["--steps", "0"], "must be an int >= 1, got 0"),
@@ -119,7 +125,7 @@ def test_plan_finds_pairs_and_rules(smd) -> None:
     assert rules["linear"]["setting"]["angle"] == pytest.approx(6.489e-3, rel=1e-3)
     code, _, err = smd("plan", *SGD)
     assert code == 2
-    assert "one question" in err
+    assert "exactly one of --angle, --time-constant and --batch-factor" in err
     assert smd("plan", *SGD, "--batch-factor", 4)[0] == 2
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from spherical_motion import cli
 from spherical_motion.cli.inspection_text import extent, members, print_inspection
-from spherical_motion.invariance import Inspection, Uncovered
-from spherical_motion.vocabulary import InvariantGroup, Slice
+from spherical_motion.invariance import Inspection, Uncovered, Why
+from spherical_motion.invariance.reasons.explain import MOST_RESCALINGS
+from spherical_motion.invariance.reasons.uncovered import listed
+from spherical_motion.vocabulary import Cause, InvariantGroup, Reason, Slice
 
 NETS = """
 from torch import nn
@@ -101,6 +103,10 @@ def test_filters_and_float32(smd) -> None:
     assert "0" in [g["name"] for g in json.loads(out)["groups"]]
 
 
+def defect(value: float) -> Reason:
+    return Reason(Why.DEFECT, {"defect": value})
+
+
 def printed(capsys, *uncovered: Uncovered, **costs: int) -> list[str]:
     """Lines of an inspection that found no group."""
     spent = {"passes": 3, "forwards": 0, "backwards": 0, "repairs": 0} | costs
@@ -110,26 +116,28 @@ def printed(capsys, *uncovered: Uncovered, **costs: int) -> list[str]:
 
 
 def test_a_head_in_a_sequence_is_not_taken_for_a_gain(capsys) -> None:
-    reason = "no norm layer was seen to run after it: 0.{}"
     names = ("1.weight", "5.weight", "net.1.weight", "net.5.weight")
-    lines = printed(capsys, *(Uncovered(n, reason.format(i), "x") for i, n in enumerate(names, 3)))
+    lines = printed(
+        capsys,
+        *(
+            Uncovered(n, Cause.NO_NORM, (Reason(Why.NO_NORM), defect(i / 10)))
+            for i, n in enumerate(names, 3)
+        ),
+    )
     assert [line.split()[0] for line in lines if "no norm layer" in line] == list(names)
     assert not any("alike" in line for line in lines)
 
 
 def test_repeated_modules_share_a_row_with_the_range_of_their_numbers(capsys) -> None:
-    reason = "`h.{}.norm` runs after it: |⟨w,g⟩| / (‖w‖‖g‖) = {}"
-    lines = printed(
-        capsys,
-        *(
-            Uncovered(f"h.{i}.gate.bias", reason.format(i, share), "mixed")
-            for i, share in enumerate(("0.31", "0.27", "4.1e-01"))
-        ),
-        Uncovered("h.3.gate.bias", reason.format(3, 0.9), "shared"),
-    )
+    def entry(i: int, share: float, cause: Cause = Cause.MIXED) -> Uncovered:
+        runs_after = Reason(Why.HIDDEN, {"norm": f"h.{i}.norm"})
+        return Uncovered(f"h.{i}.gate.bias", cause, (runs_after, defect(share)))
+
+    alike = [entry(i, share) for i, share in enumerate((0.31, 0.27, 0.41))]
+    lines = printed(capsys, *alike, entry(3, 0.9, Cause.SHARED))
     (merged,) = (line for line in lines if "`h.0.norm`" in line)
     assert merged.startswith("h.0.gate.bias ")
-    assert merged.endswith("= 0.27 to 4.1e-01")
+    assert merged.endswith("= 0.27 to 0.41")
     assert sum("and 2 alike" in line for line in lines) == 1
     assert any(line.startswith("h.3.gate.bias") and line.endswith("= 0.9") for line in lines)
 
@@ -137,19 +145,33 @@ def test_repeated_modules_share_a_row_with_the_range_of_their_numbers(capsys) ->
 def test_a_name_in_a_reason_is_no_number(capsys) -> None:
     lines = printed(
         capsys,
-        *(Uncovered(f"a.{i}.b.w", f"shared with c.{i}.d, see f{i}: 2 of 3", "x") for i in (1, 2)),
+        *(
+            Uncovered(
+                f"a.{i}.b.w",
+                Cause.SHARED,
+                (
+                    Reason(Why.NO_GRADIENT, {"probes": 3}),
+                    Reason(Why.ALSO_SHARED, {"others": f"c.{i}.d, f{i}"}),
+                ),
+            )
+            for i in (1, 2)
+        ),
     )
-    assert any(line.endswith("shared with c.1.d, see f1: 2 of 3") for line in lines)
+    assert any("no gradient in any of 3 probes" in line for line in lines)
+    assert any(line.endswith("; shared with c.1.d, f1") for line in lines)
+    assert sum("and 1 alike" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(
     ("count", "shown"), [(1, "`g0`"), (2, "`g0` and `g1`"), (5, "`g0`, `g1` and 3 more")]
 )
 def test_of_many_rescalings_two_are_named(capsys, count: int, shown: str) -> None:
-    names = "".join(f"; rescales with others as `g{i}`" for i in range(count))
-    lines = printed(capsys, Uncovered("w", f"mixed: 0.5{names}; frozen", "mixed"))
+    names = listed([f"`g{i}`" for i in range(count)], MOST_RESCALINGS)
+    parts = (defect(0.5), Reason(Why.RESCALES, {"groups": names}), Reason(Why.FROZEN))
+    lines = printed(capsys, Uncovered("w", Cause.MIXED, parts))
     assert any(
-        line.endswith(f"mixed: 0.5; rescales with others as {shown}; frozen") for line in lines
+        line.endswith(f" = 0.5; rescales with others as {shown}; frozen, so it does not move")
+        for line in lines
     )
 
 
@@ -181,7 +203,11 @@ def test_two_hundred_rows_stay_calm(capsys) -> None:
         if (whole := Slice(f"layers.{i}.conv.weight", 0, 0, 4))
     )
     uncovered = tuple(
-        Uncovered(f"layers.{i}.{name}", f"`layers.{i + 1}.norm` runs after it: 1.{i}e-02", "mixed")
+        Uncovered(
+            f"layers.{i}.{name}",
+            Cause.MIXED,
+            (Reason(Why.HIDDEN, {"norm": f"layers.{i + 1}.norm"}), defect(0.01 + i / 1e4)),
+        )
         for i in range(200)
         for name in ("norm.weight", "norm.bias")
     )

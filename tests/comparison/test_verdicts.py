@@ -9,16 +9,25 @@ import numpy as np
 import pytest
 from simulated import constant, simulate_adamw, simulate_sgd
 
-from spherical_motion.comparison import compare, judge
-from spherical_motion.comparison.evidence import Evidence
+from spherical_motion.comparison import (
+    RULES,
+    Approaching,
+    Evidence,
+    Measured,
+    NotJudged,
+    Rest,
+    Settled,
+    compare,
+    judge,
+)
 from spherical_motion.comparison.statistics import Estimate
-from spherical_motion.comparison.verdicts import RULES
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import (
     HyperParameters,
     InvariantGroup,
     Slice,
     Stage,
+    Suspect,
     VerdictKind,
 )
 
@@ -254,32 +263,37 @@ def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
 # The order, rule by rule, on evidence made by hand
 
 
-def evidence(**changes) -> Evidence:
+def evidence(settled: bool = True, **changes) -> Evidence:
     piece = Slice("w", 0, 0, 1)
-    good = Evidence(
-        group=InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
-        stage=Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
-        samples=1000,
-        non_finite=0,
-        moved=True,
-        lr_is_zero=False,
-        no_decay=False,
-        driven=1000,
-        norm_change=1.0,
-        radial_share=0.0,
-        defect=1e-6,
-        expected_defect=1e-6,
-        settled=True,
+    rest = Rest(
         equilibrium=0.1,
-        transient=0.1,
-        measured=0.1,
-        ratio=Estimate(1.0, 0.98, 1.02),
-        mean_ratio=1.0,
-        step_law=Estimate(1.0, 0.98, 1.02),
-        residual=1e-9,
-        drift=0.0,
+        steps_needed=math.inf,
+        steps_more=changes.pop("steps_more", math.inf),
+        drive_change=math.nan,
+        step_law=changes.pop("step_law", Estimate(1.0, 0.98, 1.02)),
     )
-    return dataclasses.replace(good, **changes)
+    good = {
+        "group": InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
+        "stage": Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
+        "samples": 1000,
+        "non_finite": 0,
+        "moved": True,
+        "lr_is_zero": False,
+        "no_decay": False,
+        "driven": 1000,
+        "norm_change": 1.0,
+        "radial_share": 0.0,
+        "defect": 1e-6,
+        "expected_defect": 1e-6,
+        "transient": 0.1,
+        "measured": 0.1,
+        "ratio": Estimate(1.0, 0.98, 1.02),
+        "mean_ratio": 1.0,
+        "residual": 1e-9,
+        "drift": 0.0,
+        "rest": rest,
+    }
+    return (Settled if settled else Approaching)(**good | changes)
 
 
 FAULTS = {
@@ -331,6 +345,35 @@ def test_numbers_behind_a_verdict_are_finite() -> None:
     numbers = judge(evidence(steps_more=math.inf)).evidence
     assert "steps_more" not in numbers
     assert all(math.isfinite(value) for value in numbers.values())
+
+
+def test_evidence_has_no_place_for_numbers_that_do_not_apply() -> None:
+    common = {field.name for field in dataclasses.fields(NotJudged)}
+    assert not common & {"ratio", "measured", "rest"}
+    for variant in (Measured, Approaching, Settled):
+        own = [field for field in dataclasses.fields(variant) if field.name not in common]
+        assert all(field.default is dataclasses.MISSING for field in own)
+    still = NotJudged(**{name: getattr(evidence(), name) for name in common} | {"moved": False})
+    verdict = judge(still)
+    assert verdict.kind is VerdictKind.FROZEN
+    assert verdict.alarm
+    assert set(verdict.evidence) == {"samples", "non_finite", "driven", "judged"}
+
+
+def test_the_suspect_goes_with_the_evidence() -> None:
+    off = FAULTS[VerdictKind.OFF]
+    assert judge(evidence()).suspect is None
+    assert judge(evidence(**off, residual=0.2)).suspect is Suspect.FOREIGN_WRITES
+    assert judge(evidence(**off, radial_share=0.05)).suspect is Suspect.NORM_EPSILON
+    assert judge(evidence(**off, drift=0.2)).suspect is Suspect.MOVING_NORM
+    assert judge(evidence(moved=False, lr_is_zero=True)).suspect is Suspect.RATE_ZERO
+    assert not judge(evidence(moved=False, lr_is_zero=True)).alarm
+
+
+def test_rules_that_leave_a_group_unjudged_are_refused() -> None:
+    rules = [(kind, rule) for kind, rule in RULES.items() if kind is VerdictKind.FROZEN]
+    with pytest.raises(InvalidArgument, match=r"must have a rule that applies to 'w'"):
+        judge(evidence(), rules)
 
 
 # The comparison as an object

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from simulated import constant, simulate_sgd
 
 import spherical_motion as smd
 
@@ -56,3 +57,18 @@ def test_command_line_page_is_up_to_date() -> None:
 @pytest.mark.parametrize("name", [n for n in smd.__all__ if not n.startswith("__")])
 def test_every_public_name_has_a_docstring(name: str) -> None:
     assert (getattr(smd, name).__doc__ or "").strip()
+
+
+def test_the_example_of_a_rule_runs_as_printed(tmp_path, monkeypatch, write_run, capsys) -> None:
+    settings = constant(0.1, 0.0, 0.9, 300)
+    run = write_run({"conv": simulate_sgd(settings)}, settings)
+    (tmp_path / "runs").mkdir()
+    run.rename(tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/extending_verdict.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(compile(block, "extending_verdict.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("conv off: the norm grew to ")
+    assert "MOVING_NORM" in printed
+    assert smd.compare("runs/mine").alarms == ()  # without weight decay, by the library's rules

@@ -88,7 +88,11 @@ def test_a_wish_out_of_reach_names_it() -> None:
     [
         (lambda hp: settings_for_angle(hp, 0.0), OutOfDomain, r"angle=\.\.\.\).*got 0"),
         (lambda hp: settings_for_angle(hp, math.nan), OutOfDomain, "got nan"),
-        (lambda hp: settings_for_time_constant(hp, -1.0), OutOfDomain, "> 0 steps, got -1"),
+        (
+            lambda hp: settings_for_time_constant(hp, -1.0),
+            OutOfDomain,
+            r"time_constant=.*> 0, got -1",
+        ),
         (lambda hp: settings_for_angle(hp, 0.1, lrs=[0.1, -1.0]), InvalidArgument, "> 0, got"),
         (lambda hp: settings_for_angle(hp, 0.1, lrs=[]), InvalidArgument, "> 0, got"),
         (lambda hp: scale_batch(hp, 0.0, 100), OutOfDomain, r"factor=\.\.\.\)"),

@@ -9,10 +9,13 @@ import numpy as np
 from frozen.flat import Value, call
 from frozen.grids import GIVEN, SETTINGS, WITHOUT_THEORY
 from spherical_motion import HyperParameters, Schedule, forecasting
+from spherical_motion.theory import GroupFacts
 
 __all__ = ["values"]
 
 FAMILIES = ("sgd", "sgdm", "damped", "nesterov", "sgdw", "adam", "adamw", "lion", "muon", "other")
+
+FACTS = GroupFacts(**GIVEN)
 
 DRIVES = {"adam": 0.02, "adamw": 5000.0, "lion": 5000.0, "muon": 40.0, "other": 40.0}
 """What pushes the norm outward, where it is not a squared unit gradient of 7."""
@@ -52,7 +55,7 @@ def _remedies(family: str, hp: HyperParameters) -> Iterator[Value]:
         yield from call(f"rest_excess/{key}", forecasting.rest_excess, hp, norm, drive, **GIVEN)
         for steps in (300, 20_000):
             yield from call(
-                f"find_remedy/{key}/{steps}", forecasting.find_remedy, hp, norm, drive, GIVEN, steps
+                f"find_remedy/{key}/{steps}", forecasting.find_remedy, hp, norm, drive, FACTS, steps
             )
 
 

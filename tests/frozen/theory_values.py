@@ -43,7 +43,7 @@ def values() -> Iterator[Value]:
 
 def _settings(label: str, hp: HyperParameters) -> Iterator[Value]:
     def family(hp: HyperParameters) -> str:
-        return str(theory.family_of(hp).value)
+        return str(theory.family_of(hp).name)
 
     yield from call(f"family_of/{label}", family, hp)
     yield from call(f"relaxing_power/{label}", theory.relaxing_power, hp)

@@ -189,7 +189,7 @@ def test_nothing_invariant_says_what_was_seen() -> None:
         find_groups(model, x())
     message = str(caught.value)
     assert "3 passes in torch.float64 over 4 parameters" in message
-    assert "0.weight: no norm layer is fed by it" in message
+    assert "0.weight: it feeds no norm layer" in message
     assert "smd inspect" in message
     with pytest.raises(NoInvariantGroup, match=r"running statistics.*Call model.train\(\)"):
         find_groups(net().eval(), x())
@@ -308,9 +308,9 @@ def test_every_parameter_left_out_has_its_reason() -> None:
     found = inspect_model(Assorted(), x())
     reasons = {u.parameter: u.reason for u in found.uncovered}
     assert [group.name for group in found.groups] == ["normed", "joint"]
-    assert "a shift or a scale that `norm` takes out again" in reasons["normed.bias"]
+    assert "because `norm` removes its shift or scale" in reasons["normed.bias"]
     assert "dead or unused" in reasons["unused.weight"]
-    assert "no norm layer is fed by it: |⟨w,g⟩| / (‖w‖‖g‖)" in reasons["head.weight"]
+    assert "it feeds no norm layer: |⟨w,g⟩| / (‖w‖‖g‖)" in reasons["head.weight"]
     assert "normed.weight" not in reasons
     assert found.coverage == pytest.approx(
         (24 + 42) / sum(p.numel() for p in Assorted().parameters())

@@ -18,7 +18,9 @@ from torch import nn
 from spherical_motion.invariance import inspect_model
 from spherical_motion.invariance.graph.flow import TensorSite, flow_through, node_of
 from spherical_motion.invariance.graph.observer import NormObserver
-from spherical_motion.invariance.graph.ways import Ways, ways_to_norms
+from spherical_motion.invariance.graph.paths import Paths, paths_to_norms
+from spherical_motion.invariance.reasons.explain import RULES
+from spherical_motion.vocabulary import CAUSES, Cause
 
 
 def vectors(width: int = 5, batch: int = 16) -> torch.Tensor:
@@ -77,9 +79,9 @@ def test_each_parameter_has_the_reason_that_applies() -> None:
     )
     assert 0.0 < number(why["inner.shifted.weight"]) < 1.0
     assert "`inner.eval_norm`, is in eval mode" in why["inner.before_eval.weight"]
-    assert "as of a shift or a scale that `inner.batch_norm` takes" in why["inner.batch.bias"]
+    assert "because `inner.batch_norm` removes its shift or scale" in why["inner.batch.bias"]
     assert "only locally invariant" in why["inner.clipped.weight"]
-    assert why["inner.head.weight"].startswith("no norm layer is fed by it: |⟨w,g⟩| / (‖w‖")
+    assert why["inner.head.weight"].startswith("it feeds no norm layer: |⟨w,g⟩| / (‖w‖")
     assert why["inner.head.bias"].endswith("; frozen, so it does not move")
     assert why["inner.unused.weight"].startswith("no gradient in any of 3 probes: dead or unused")
     assert "inner.batch.weight" not in why
@@ -156,7 +158,7 @@ class Branches(nn.Module):
 def test_of_parallel_branches_the_norm_follows_in_one_only(first: str) -> None:
     why = reasons(Branches(first), vectors())
     for name in ("a.weight", "a.bias", "o.weight", "n.weight"):
-        assert why[name].startswith("no norm layer is fed by it: |⟨w,g⟩|"), (name, why[name])
+        assert why[name].startswith("it feeds no norm layer: |⟨w,g⟩|"), (name, why[name])
     assert "b.weight" not in why
 
 
@@ -285,7 +287,7 @@ def test_a_key_bias_is_taken_out_by_the_softmax_and_not_by_the_norm(norm: bool) 
     x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(1))
     found = {u.parameter: u for u in inspect_model(Attention(norm=norm), x).uncovered}
     assert found["k.bias"].cause == "shift"
-    assert "as of a shift or a scale that a softmax takes out again" in found["k.bias"].reason
+    assert "because a softmax removes its shift or scale" in found["k.bias"].reason
     assert re.search(r"\(‖g‖ is \d+e-\d+ of the largest\)", found["k.bias"].reason)
     assert found["q.weight"].cause == ("curved" if norm else "no norm")
 
@@ -306,7 +308,7 @@ def test_a_scale_in_front_of_a_norm_is_not_called_a_bias() -> None:
 
     found = {u.parameter: u for u in inspect_model(Scaled(), vectors()).uncovered}
     assert found["scale"].cause == "shift"
-    assert found["scale"].reason.endswith("as of a shift or a scale that `n` takes out again")
+    assert found["scale"].reason.endswith("because `n` removes its shift or scale")
 
 
 class Rare(nn.Module):
@@ -385,7 +387,7 @@ def test_what_a_custom_function_hides_is_judged_by_the_order_of_execution() -> N
 
     assert causes(Net(no_grad=True), vectors())["a.weight"] == "no norm"
     why = reasons(Net(no_grad=False), vectors())
-    assert why["head.weight"].startswith("no norm layer is fed by it")
+    assert why["head.weight"].startswith("it feeds no norm layer")
     assert why["a.weight"].startswith("`a layer_norm without weight` runs after it, and the autogr")
 
 
@@ -410,7 +412,7 @@ def test_of_a_deep_stack_the_flow_is_walked_without_recursion() -> None:
     flow = flow_through([y], [site], {id(w): "w"})
     assert len(flow.functions) == 5001
     assert flow.follows(0, "w")
-    assert ways_to_norms(flow, "w")[0] == {0: Ways()}
+    assert paths_to_norms(flow, "w")[0] == {0: Paths()}
 
 
 def test_the_graph_is_let_go_of() -> None:
@@ -438,10 +440,10 @@ def test_a_norm_written_by_hand_counts_where_it_is_told_of() -> None:
     (norm,) = observer.course.norms_after("a")
     assert (norm.name, norm.own, norm.eps_share) == ("a norm written by hand", True, 0.25)
     assert not list(observer.course.norms_after("b"))
-    ways, past_all = observer.course.ways("a")
-    assert [n.name for n, _ in ways] == ["a norm written by hand"]
+    paths, past_all = observer.course.paths("a")
+    assert [n.name for n, _ in paths] == ["a norm written by hand"]
     assert past_all is None
-    assert observer.course.ways("b")[1] is not None
+    assert observer.course.paths("b")[1] is not None
 
 
 @pytest.mark.parametrize("kind", ["rms", "power", "layer", "length", "share"])
@@ -496,7 +498,7 @@ def test_in_float32_a_failed_candidate_may_be_lost_to_rounding() -> None:
     torch.manual_seed(0)
     found = inspect_model(Mixed(), vectors(), dtype=torch.float32).uncovered
     (why,) = (u.reason for u in found if u.parameter == "inner.clipped.weight")
-    assert "is something clipped, or lost to rounding: try float64" in why
+    assert "is something clipped, or lost to rounding? try float64" in why
 
 
 def test_every_reason_carries_a_number() -> None:
@@ -505,3 +507,9 @@ def test_every_reason_carries_a_number() -> None:
     for model, inputs in models:
         for parameter, reason in reasons(model, inputs).items():
             assert re.search(r"= [\d.]+|\d+e-\d+ of the largest|of \d probes", reason), parameter
+
+
+def test_every_cause_has_a_rule_and_a_meaning() -> None:
+    assert list(RULES) == list(Cause) == list(CAUSES)
+    assert all(cause.meaning.endswith(".") for cause in Cause)
+    assert Cause.DEAD == "dead"

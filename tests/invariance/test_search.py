@@ -132,7 +132,7 @@ def test_a_stream_of_suffixed_modules_beside_a_norm_of_its_own_width_is_found() 
 
 
 @pytest.mark.parametrize("side", [1, -1])
-def test_of_a_rescaling_the_larger_side_is_laid_aside(side: int) -> None:
+def test_of_a_rescaling_the_larger_side_is_eliminated(side: int) -> None:
     """So that a layer scale stands for the weight and bias it multiplies."""
     rng = np.random.default_rng(1)
     weight, bias = rng.normal(size=(2, PROBES, 9))

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spherical_motion.errors import ModelError
 from spherical_motion.invariance import find_groups, inspect_model
-from spherical_motion.invariance.running import mutable_state
+from spherical_motion.invariance.running import mutable_state, prober
 from spherical_motion.invariance.running.mutable_state import Remembered
 from spherical_motion.invariance.running.precision import precision_of
 from spherical_motion.invariance.running.prober import Prober
@@ -212,13 +212,13 @@ def failing_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def arrange(healthy_runs: int) -> None:
         runs = iter(range(100))
-        original = Prober._run
+        original = prober.run_at
 
-        def failing(self: Prober, *args: Any) -> Any:
+        def failing(*args: Any, **kwargs: Any) -> Any:
             monkeypatch.setitem(FAILURE, "odds", float(next(runs) >= healthy_runs))
-            return original(self, *args)
+            return original(*args, **kwargs)
 
-        monkeypatch.setattr(Prober, "_run", failing)
+        monkeypatch.setattr(prober, "run_at", failing)
 
     return arrange
 
@@ -343,7 +343,7 @@ def test_what_cannot_be_put_back_is_named_and_stops_nothing() -> None:
     model.held[0] += 1
     model.held[1][0] += 1
     model.held[0].flags.writeable = False
-    with pytest.warns(UserWarning, match="could not be put back"):
+    with pytest.warns(UserWarning, match="could not be restored after a probe"):
         before.put_back()
     assert model.held[1] == [0]
 
@@ -435,14 +435,14 @@ def test_gradients_are_transient() -> None:
     """At the end of a backward at most one gradient has been alive at a time."""
     depth = 12
     net = nn.Sequential(*[nn.Linear(5, 5, bias=False) for _ in range(depth)])
-    prober = Prober(net, torch.randn(8, 5), precision_of(torch.float64))
-    weights = prober.perturbed(0)
+    runner = Prober(net, torch.randn(8, 5), precision_of(torch.float64))
+    weights = runner.subject.perturbed(0)
     alive: list[int] = []
     for leaf in weights.values():
         leaf.requires_grad_().register_post_accumulate_grad_hook(
             lambda _: alive.append(sum(w.grad is not None for w in weights.values()))
         )
-    prober.backward(weights, seed=0, norm_eps=None)
+    runner.backward(weights, seed=0, norm_eps=None)
     assert len(alive) == depth
     assert max(alive) == 1
     assert all(leaf.grad is None for leaf in weights.values())

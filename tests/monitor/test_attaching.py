@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from watched import OPTIMIZERS, groups_of, network, train
+from watched import OPTIMIZERS, batch, groups_of, network, train
 
 from spherical_motion.errors import (
     AlreadyAttached,
@@ -35,7 +35,7 @@ def test_bad_arguments_name_the_remedy_and_leave_nothing_behind(tmp_path: Path) 
         ({"first_step": -3}, "first_step"),
         ({"first_step": "3"}, "got '3'"),
         ({"groups": []}, "find_groups"),
-        ({"optimizers": []}, "at least one optimizer"),
+        ({"optimizers": []}, "expects a torch.optim.Optimizer or several, got none"),
         ({"optimizers": "sgd"}, "expects a torch.optim.Optimizer"),
         ({"optimizers": other}, "stepped by none of the optimizers"),
         ({"optimizers": [optimizer, optimizer]}, "2 param groups"),
@@ -106,6 +106,22 @@ def test_attaching_says_what_it_will_cost(tmp_path: Path, capsys) -> None:
     assert "2 groups" in line
     assert "2 of every 10 steps" in line
     assert "7.56 MB for 450,000 steps" in line
+
+
+def test_groups_that_are_not_stepped_are_left_out_with_a_notice(tmp_path: Path, caplog) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    with watch(model, optimizer, batch(0)[0], tmp_path / "run", steps=10) as monitor:
+        assert {name for group in monitor.groups for name in group.parameters} == {"3.weight"}
+    assert "2 of 3 groups are not stepped by the optimizer and left out: 0; 1" in caplog.text
+
+
+def test_quiet_is_quiet_also_about_what_was_left_out(tmp_path: Path, caplog, capfd) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    watch(model, optimizer, batch(0)[0], tmp_path / "run", quiet=True).close()
+    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == []
 
 
 def test_a_directory_is_made_up_if_none_is_given(tmp_path: Path, monkeypatch) -> None:

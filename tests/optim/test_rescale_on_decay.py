@@ -461,7 +461,7 @@ def bad_group(**changes) -> InvariantGroup:
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        (bad_group(defect=0.4), "not invariant enough.*0.4"),
+        (bad_group(defect=0.4), "has a defect of 0.4, above 0.1"),
         (bad_group(defect=math.nan), "nobody has proven"),
         (bad_group(kind="rescale"), "kind 'rescale'"),
         (InvariantGroup("b", "scale", (Slice("b", 0, 0, 3),), (), 9, 0.0), "does not have"),
@@ -482,7 +482,7 @@ def test_other_bad_input_is_refused_with_a_remedy():
     with pytest.raises(InvalidArgument, match=r"threshold=.*>= 1, got 0.5"):
         RescaleOnDecay(model, optimizer, [model.group], threshold=0.5)
     elsewhere = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
-    with pytest.raises(InvalidArgument, match=r"'weight'.*stepped by no optimizer"):
+    with pytest.raises(InvalidArgument, match=r"'weight'.*stepped by none of the optimizers"):
         RescaleOnDecay(model, elsewhere, [model.group])
     scheduler = lr_scheduler.StepLR(optimizer, 1)
     with pytest.raises(InvalidArgument, match=r"expects a torch.optim.Optimizer, got StepLR"):

@@ -36,7 +36,7 @@ def test_equally_wide_neighbours_are_one_entry(count, start, width):
         tuple(Slice(p, 0, start + i * width, start + (i + 1) * width) for p in ("q", "k"))
         for i in range(count)
     ]
-    assert pack_cells(cells) == [[count, [["q", 0, start, width], ["k", 0, start, width]]]]
+    assert pack_cells(cells) == [(count, [("q", 0, start, width), ("k", 0, start, width)])]
 
 
 def test_the_filters_of_a_resnet50_are_stored_in_a_few_kilobytes(make_info):
@@ -91,7 +91,7 @@ def test_a_slice_shared_by_two_groups_is_recorded_once(info):
         ({"slice_param_group": (0, 0)}, "each of 3 slices, got 2"),
         ({"slice_param_group": (0, 0, 2)}, "largest 2"),
         ({"param_groups": ({"lr": 0.1}, {"lr": 0.1})}, "'class' and 'lr'"),
-        ({"every": 0}, "every >= 1"),
+        ({"every": 0}, r"every=\.\.\.\) must be an int >= 1, got 0"),
         ({"param_groups": ({"class": "SGD", "lr": object()},)}, "got object for 'lr'"),
     ],
 )

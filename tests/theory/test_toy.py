@@ -8,7 +8,7 @@ import pytest
 
 from spherical_motion import simulate, theory
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.theory.toy import CURVATURE
+from spherical_motion.theory.published.toy import CURVATURE
 
 
 def half_normal(function) -> float:
@@ -221,7 +221,7 @@ def test_a_wide_well_holds() -> None:
 
 
 def test_bad_wells() -> None:
-    with pytest.raises(OutOfDomain, match=r"momentum=\.\.\.\) must lie in \[0, 1\), got 1"):
+    with pytest.raises(OutOfDomain, match=r"momentum=\.\.\.\) must be finite, >= 0 and < 1, got 1"):
         theory.narrowest_well(0.1, 0.1, 1.0)
     with pytest.raises(OutOfDomain, match=r"weight_decay=.*got 0"):
         theory.narrowest_well(0.1, 0.0)

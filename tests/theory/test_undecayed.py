@@ -31,7 +31,7 @@ def test_with_decay_it_does_not_hold() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(OutOfDomain, match=r"momentum=\.\.\.\) must be finite and in \[0, 1\)"):
+    with pytest.raises(OutOfDomain, match=r"momentum=\.\.\.\) must be finite, >= 0 and < 1, got 1"):
         theory.undecayed_norm_sq(1.0, [0.1], momentum=1.0)
     with pytest.raises(OutOfDomain, match="step_sq"):
         theory.undecayed_norm_sq(1.0, [-0.1], momentum=0.5)

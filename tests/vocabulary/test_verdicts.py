@@ -55,7 +55,7 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
         JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
         TWICE = ", twice"
 
-    reasons = (Reason(Mine.JUMPED, {"jump": 0.5}), Reason(Mine.TWICE))
+    reasons = (Mine.JUMPED(jump=0.5), Reason(Mine.TWICE))
     verdict = Verdict.because(VerdictKind.OFF, reasons, {"jump": 0.5})
     assert str(verdict) == "off: the norm jumped by 50%, twice"
     assert verdict.suspect is Suspect.FOREIGN_WRITES

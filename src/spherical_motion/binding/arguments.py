@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import SupportsFloat
+
+import torch
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["as_groups", "check_max_defect", "check_state"]
+__all__ = [
+    "MAX_DEFECT",
+    "as_groups",
+    "as_optimizers",
+    "check_max_defect",
+    "check_optimizer",
+    "check_state",
+    "why_not_invariant",
+]
+
+MAX_DEFECT = 0.1
+"""Largest defect of a group that is still taken for invariant."""
 
 
-def as_groups(groups: Any, where: str) -> Sequence[InvariantGroup]:
+def as_groups(groups: object, where: str) -> Sequence[InvariantGroup]:
     """A sequence of groups from what was given for it; of an `Inspection`, its groups.
 
     Raises:
@@ -39,11 +52,54 @@ def as_groups(groups: Any, where: str) -> Sequence[InvariantGroup]:
     )
 
 
-def check_max_defect(where: str, max_defect: Any) -> None:
+def as_optimizers(
+    optimizers: object, where: str, name: str = "optimizers"
+) -> list[torch.optim.Optimizer]:
+    """A list of optimizers from one or several, given as the argument `name` of `where`.
+
+    Raises:
+        InvalidArgument: something else, or none.
+    """
+    expected = "a torch.optim.Optimizer or several"
+    given: list[object] = [optimizers]
+    if isinstance(optimizers, Sequence) and not isinstance(optimizers, str):
+        given = list(optimizers)
+    if not given:
+        raise InvalidArgument(f"{where}({name}=...) expects {expected}, got none.")
+    return [check_optimizer(optimizer, where, name, expected) for optimizer in given]
+
+
+def check_optimizer(
+    optimizer: object,
+    where: str,
+    name: str = "optimizer",
+    expected: str = "a torch.optim.Optimizer",
+) -> torch.optim.Optimizer:
+    """`optimizer`, checked to be one of torch.
+
+    Raises:
+        InvalidArgument: it is not.
+
+    >>> check_optimizer("sgd", "Rotational")
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: Rotational(optimizer=...) expects a torch.optim.Opt...
+    """
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return optimizer
+    raise InvalidArgument(
+        f"{where}({name}=...) expects {expected}, got {type(optimizer).__name__}. A scheduler or "
+        "wrapper holds it as `.optimizer`."
+    )
+
+
+def check_max_defect(where: str, max_defect: object) -> None:
     """Raise InvalidArgument unless it is None or a number >= 0; infinity accepts any defect."""
     try:
-        fits = max_defect is None or (not isinstance(max_defect, str) and float(max_defect) >= 0.0)
-    except (TypeError, ValueError):
+        fits = max_defect is None or (
+            isinstance(max_defect, SupportsFloat) and float(max_defect) >= 0.0
+        )
+    except (TypeError, ValueError, RuntimeError):
         fits = False
     if not fits:
         raise InvalidArgument(
@@ -52,7 +108,38 @@ def check_max_defect(where: str, max_defect: Any) -> None:
         )
 
 
-def check_state(where: str, state: Any, keys: Sequence[str]) -> None:
+def why_not_invariant(group: InvariantGroup, max_defect: float | None) -> tuple[str, str] | None:
+    """Why a group cannot be taken for scale-invariant, and what to do; None if it can.
+
+    Args:
+        group: any group.
+        max_defect: largest defect allowed; None takes unproven groups too.
+    """
+    name = repr(group.name)
+    if group.kind != "scale":
+        return (
+            f"group {name} is a rescaling symmetry (kind {group.kind!r}), not an invariance",
+            "Its members are multiplied by different powers of one factor, so it has no radius to "
+            "steer. Leave it out: [g for g in groups if g.kind == 'scale'].",
+        )
+    if max_defect is None:
+        return None
+    if not group.proven:
+        return (
+            f"nobody has proven that group {name} is scale-invariant (its defect is NaN)",
+            "Take it from smd.find_groups(model, example_inputs), or pass defect=0.0 if you are "
+            "sure.",
+        )
+    if not group.defect <= max_defect:
+        return (
+            f"group {name} has a defect of {group.defect:.3g}, above {max_defect:g}",
+            "The defect is |<w, g>|/(|w||g|). Leave the group out, or lower the norm layer's eps "
+            "or raise the weights' scale and find the groups again.",
+        )
+    return None
+
+
+def check_state(where: str, state: object, keys: Sequence[str]) -> None:
     """Raise InvalidArgument unless `state` is a mapping that holds `keys`."""
     missing = [key for key in keys if not isinstance(state, Mapping) or key not in state]
     if missing:

@@ -1,4 +1,4 @@
-"""Of groups that share entries, the largest: what can be steered at the same time."""
+"""Of groups that share entries only the largest can be steered."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.binding.arguments import as_groups
+from spherical_motion.notices import notify
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["disjoint_groups", "overlaps"]
+__all__ = ["disjoint_groups", "overlaps", "without_overlaps"]
 
 
 def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, ...]:
     """The groups without those that share entries with a larger one, in their own order.
 
     A bias may belong to the matrix it is added to and to everything that writes what the matrix
-    reads. Both are invariances; but to scale every member once is the two of them together only
-    for groups that share nothing. Of equal ones the first stays.
+    reads. Both are invariances, but groups can be scaled together only if they share no entry.
+    Of equally large ones the first stays.
 
     >>> from spherical_motion.vocabulary import Slice
     >>> weight, bias, stream = (Slice(name, 0, 0, 4) for name in ("fc.weight", "fc.bias", "embed"))
@@ -30,6 +31,19 @@ def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, .
     groups = as_groups(groups, "disjoint_groups") if groups else ()
     left_out = overlaps(groups)
     return tuple(group for number, group in enumerate(groups) if number not in left_out)
+
+
+def without_overlaps(groups: Sequence[InvariantGroup], where: str) -> list[InvariantGroup]:
+    """The groups that can be steered together; a notice names what `where` leaves out."""
+    left_out = overlaps(groups)
+    if left_out:
+        number, why = next(iter(left_out.items()))
+        more = f" (and {len(left_out) - 1} more such)" if len(left_out) > 1 else ""
+        notify(
+            f"{where} leaves group {groups[number].name!r} to the ordinary settings: it {why}, "
+            f"which is larger{more}"
+        )
+    return [group for number, group in enumerate(groups) if number not in left_out]
 
 
 def overlaps(groups: Sequence[InvariantGroup]) -> Mapping[int, str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from spherical_motion.binding.arguments import MAX_DEFECT
 from spherical_motion.binding.coverage import cover
-from spherical_motion.binding.members import MAX_DEFECT
+from spherical_motion.binding.pieces import ParamGroup
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import listed, notify
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["split_param_groups"]
@@ -22,11 +23,11 @@ def split_param_groups(
     groups: Sequence[InvariantGroup],
     params: torch.optim.Optimizer | Iterable[Any] | None = None,
     *,
-    invariant: Mapping[str, Any] | None = None,
-    others: Mapping[str, Any] | None = None,
+    invariant: Mapping[str, object] | None = None,
+    others: Mapping[str, object] | None = None,
     max_defect: float | None = MAX_DEFECT,
-    **defaults: Any,
-) -> list[dict[str, Any]]:
+    **defaults: object,
+) -> list[ParamGroup]:
     """Param groups for an optimizer, with the scale-invariant parameters apart from the others.
 
     Each param group of `params` is split in two, marked by `"invariant": True` or `False`, which
@@ -34,9 +35,9 @@ def split_param_groups(
     the same until something acts on one half only: `ExponentialSchedule`, `ProportionalDecay`.
 
     A parameter counts as invariant if certified groups cover all of it, and every member of these
-    groups lies in the same param group of `params`. One that is covered in part, has a frozen
-    member beside it or shares a group with one that is stepped differently goes to the others;
-    which and why is printed to stderr. Frozen and tied parameters are treated as by torch: the
+    groups lies in the same param group of `params`. One that is covered in part, or shares a group
+    with a frozen or differently stepped one, goes to the others; a notice names it and says why.
+    Frozen and tied parameters are treated as by torch: the
     frozen stay in, among the others, the tied appear once.
 
     Args:
@@ -75,7 +76,7 @@ def split_param_groups(
             home[id(parameter)] = index
     coverage = cover(model, groups, lambda p: home.get(id(p)), max_defect=max_defect)
     whole = {id(parameter) for parameter in coverage.whole.values()}
-    result: list[dict[str, Any]] = []
+    result: list[ParamGroup] = []
     for param_group in given:
         settings = {k: v for k, v in param_group.items() if k not in ("params", "param_names")}
         for flag, own in ((True, invariant), (False, others)):
@@ -86,13 +87,19 @@ def split_param_groups(
             if "param_names" in param_group:
                 half["param_names"] = [param_group["param_names"][i] for i in chosen]
             result.append({**half, **defaults, **settings, **(own or {}), "invariant": flag})
-    _say(coverage.reasons)
+    if coverage.reasons:
+        kept = [f"{name} ({why})" for name, why in coverage.reasons.items()]
+        notify(
+            f"{len(kept)} parameters with invariant parts keep their ordinary settings: "
+            f"{listed(kept)}"
+        )
     return result
 
 
 def _as_dicts(
-    model: nn.Module, params: torch.optim.Optimizer | Iterable[Any] | None
-) -> list[dict[str, Any]]:
+    model: nn.Module,
+    params: torch.optim.Optimizer | Iterable[Any] | None,
+) -> list[ParamGroup]:
     if isinstance(params, torch.optim.Optimizer):
         return [dict(param_group) for param_group in params.param_groups]
     if isinstance(params, torch.Tensor | Mapping):
@@ -124,15 +131,3 @@ def _as_dicts(
                 )
         dicts.append({**entry, "params": members})
     return dicts
-
-
-def _say(reasons: Mapping[str, str]) -> None:
-    if not reasons:
-        return
-    shown = [f"{name} ({why})" for name, why in list(reasons.items())[:3]]
-    more = f", and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    print(
-        f"spherical-motion: {len(reasons)} parameters with invariant parts keep their ordinary "
-        f"settings: {'; '.join(shown)}{more}",
-        file=sys.stderr,
-    )

@@ -1,6 +1,7 @@
-"""The command line, `smd`: one command a file, each of which parses, calls and prints.
+"""The command line `smd`: options go in, tables, charts and reports come out.
 
-Exit codes: 0 fine, 1 the measured motion falls short of the theory, 2 bad input.
+Each command has a file that parses, calls the library and prints. Exit codes: 0 fine, 1 the motion
+falls short of the theory, 2 bad input.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="smd",
-    help="How the weights of normalized networks move on the sphere, and how they should.",
+    help="Measure and predict how the weights of normalized networks move on the sphere.",
     no_args_is_help=True,
     invoke_without_command=True,
     add_completion=False,
@@ -55,7 +56,7 @@ app.command("simulate")(simulate_command)
 
 
 def main() -> None:
-    """Run `smd`; a user's mistake ends in one line and exit code 2, not in a traceback."""
+    """Run `smd`; a user's mistake ends with one line and exit code 2, not with a traceback."""
     try:
         app(prog_name="smd")
     except (SphericalMotionError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`smd compare DIR`: a recorded run against the theory."""
+"""`smd compare DIR`: a recorded run beside the theory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compare_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Hold a recorded run against the theory: angle, ratio and verdict per group and stage.
+    """Compare a recorded run with the theory: angle, ratio and verdict per group and stage.
 
     Example: smd compare runs/demo
 

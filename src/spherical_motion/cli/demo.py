@@ -1,4 +1,4 @@
-"""`smd demo`: the whole way once, on real data, in about a minute."""
+"""`smd demo`: train, compare and report on real data, in about a minute."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["demo_command"]
 INTRODUCTION = """\
 A residual network learns 1,797 real handwritten digits, with batch norm, momentum 0.9, weight
 decay 0.01 and a learning rate that drops from 0.1 to 0.01 to 0.001. Every convolution feeds a batch
-norm, so only its direction matters; each step turns it by a small angle, which is measured and
-compared with what theory predicts from those three settings alone: √(2·lr·wd/(1+momentum)).
+norm, so only its direction matters. Each step turns it by a small angle. The demo measures it and
+compares it with √(2·lr·wd/(1+momentum)), which theory predicts from those three settings alone.
 """
 
 
@@ -27,7 +27,7 @@ def demo_command(
         Path | None, typer.Option("--out", "-o", help="Run directory; runs/demo if left out.")
     ] = None,
 ) -> None:
-    """Train the embedded digits, watched at every step, compare with theory, write a report.
+    """Train the embedded digits, measure every step, compare with theory, write a report.
 
     Example: smd demo
     """

@@ -1,16 +1,16 @@
-"""`smd forecast`: what each stage of a planned run will do, before a GPU-hour is spent."""
+"""`smd forecast`: what each stage of a planned run will do, before the run starts."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.console import Console
 
 from spherical_motion.cli import options
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
 from spherical_motion.vocabulary import Schedule
 
@@ -18,10 +18,11 @@ __all__ = ["forecast_command"]
 
 COLOURS = {Outcome.SETTLES: "green", Outcome.FALLS_SHORT: "yellow"}
 MOST_ROWS = 40
-"""A schedule that changes once an epoch has as many stages; no more than this are printed."""
+"""Most stages to print; a schedule that changes every epoch has one for each."""
 
 
 def forecast_command(
+    context: typer.Context,
     lr: options.LR,
     weight_decay: options.WEIGHT_DECAY,
     momentum: options.MOMENTUM = None,
@@ -53,7 +54,7 @@ def forecast_command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Forecast a run: per stage its equilibrium, whether it gets there, and what would help.
+    """Forecast a run: the equilibrium of each stage, whether it is reached, and what would help.
 
     Example: smd forecast --lr 0.1 --weight-decay 1e-4 --momentum 0.9 --epochs 90
     --steps-per-epoch 5005 --milestones 30,60,80
@@ -66,19 +67,7 @@ def forecast_command(
     Exits with 1 if a stage of constant settings ends before it is within 5% of its equilibrium.
     """
     hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
-    plan = options.PlanOptions(
-        shape=schedule,
-        steps=steps,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        milestones=milestones,
-        factor=factor,
-        warmup=warmup,
-        decay=decay,
-        final_lr=final_lr,
-        power=power,
-        csv=csv,
-    ).schedule(hp)
+    plan = options.plan_from(context, hp)
     found = forecast(
         plan,
         norm0,
@@ -100,11 +89,9 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
         f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}.\n",
         markup=False,
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     unit, what = (steps_per_epoch, "epochs") if steps_per_epoch else (1, "steps")
     names = ("stage", what, "lr", "decay", "equil. rad", "at end", "share", "steps", "needs")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table(*names)
     table.add_column("")
     for number, stage in enumerate(found.stages[:MOST_ROWS], start=1):
         table.add_row(str(number), *_cells(stage, unit), _outcome(stage))
@@ -112,13 +99,13 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
     if len(found) > MOST_ROWS:
         console.print(f"... and {len(found) - MOST_ROWS} more stages (--json has all)")
     console.print(
-        "\nequil. rad: equilibrium angle a step; at end: the angle the stage ends with, and as a "
-        f"share of it;\nneeds: steps to come within {WITHIN:.0%}."
+        "\nequil. rad: equilibrium angle a step; at end: angle at the end of the stage; share: the "
+        f"latter\ndivided by the former; needs: steps to come within {WITHIN:.0%}."
     )
     _explain(console, found)
 
 
-def _explain(console: Any, found: Forecast) -> None:
+def _explain(console: Console, found: Forecast) -> None:
     noted = [
         (number, stage)
         for number, stage in enumerate(found, start=1)
@@ -131,8 +118,8 @@ def _explain(console: Any, found: Forecast) -> None:
         console.print(f"• Stage {number}, {stage}", markup=False)
     if found.falling_short:
         console.print(
-            "• Angle and pace depend on lr × weight decay alone: raising one of them hastens a "
-            "stage and raises its angle. Each remedy assumes the stages before it as planned.",
+            "• Angle and pace depend only on lr × weight decay: raising one of them speeds a stage "
+            "up and raises its angle. Each remedy assumes that earlier stages stay as planned.",
             markup=False,
         )
 
@@ -171,8 +158,8 @@ def _name(plan: Schedule) -> str:
     return name
 
 
-def _plain(found: Forecast) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = []
+def _plain(found: Forecast) -> dict[str, object]:
+    rows: list[dict[str, object]] = []
     for number, stage in enumerate(found, start=1):
         row = {
             f.name: getattr(stage, f.name)

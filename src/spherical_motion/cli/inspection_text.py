@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,10 @@ def inspection_to_plain(found: Inspection, seconds: float) -> dict[str, Any]:
     return {
         "groups": [_group_to_plain(group) for group in found.groups],
         "rescalings": [_group_to_plain(group) for group in found.rescalings],
-        "not_invariant": [dataclasses.asdict(entry) for entry in found.uncovered],
+        "not_invariant": [
+            {"parameter": entry.parameter, "reason": entry.reason, "cause": entry.cause}
+            for entry in found.uncovered
+        ],
         "coverage": found.coverage,
         "passes": found.passes,
         "repairs": found.repairs,

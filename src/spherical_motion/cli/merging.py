@@ -1,9 +1,9 @@
-"""Reasons that repeated modules share, told once, with the range of their numbers."""
+"""Reasons that repeated modules share, printed once, with the range of their numbers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,30 +11,25 @@ if TYPE_CHECKING:
 
 __all__ = ["merged_reasons"]
 
-DIGITS = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
-MEASURED = re.compile(r"(?<![\w.])\d+(\.\d+)?(e[-+]?\d+)?(?![\w%]|\.\w)")
-"""A number that stands by itself, not as a part of a module's name."""
-
-RESCALES = re.compile(r"(; rescales with others as `[^`]*`)+")
-MOST_RESCALINGS = 2
+DIGITS = re.compile(r"\d+")
 
 
 def merged_reasons(uncovered: Sequence[Uncovered]) -> list[tuple[list[str], str]]:
-    """(parameters, their reason), one for all of the same role, cause and reason but for numbers.
+    """(parameters, their reason), one for all that differ in numbers and counted names only.
 
-    >>> from spherical_motion.invariance import Uncovered
-    >>> alike = [Uncovered(f"h.{i}.norm.bias", f"no norm: 0.{i}", "no norm") for i in (3, 4)]
-    >>> merged_reasons(alike)
-    [(['h.3.norm.bias', 'h.4.norm.bias'], 'no norm: 0.3 to 0.4')]
+    >>> from spherical_motion.invariance import Uncovered, Why
+    >>> from spherical_motion.vocabulary import Cause, Reason
+    >>> [(names, reason)] = merged_reasons([
+    ...     Uncovered(f"h.{i}.norm.bias", Cause.NO_NORM, (Reason(Why.DEFECT, {"defect": i / 10}),))
+    ...     for i in (3, 4)
+    ... ])
+    >>> names, reason
+    (['h.3.norm.bias', 'h.4.norm.bias'], ': |⟨w,g⟩| / (‖w‖‖g‖) = 0.3 to 0.4')
     """
-    alike: dict[tuple[str, str, str], tuple[list[str], list[str]]] = {}
+    alike: dict[Hashable, list[Uncovered]] = {}
     for entry in uncovered:
-        reason = _with_few_rescalings(entry.reason)
-        key = (_role(entry.parameter), entry.cause, DIGITS.sub("*", reason))
-        names, reasons = alike.setdefault(key, ([], []))
-        names.append(entry.parameter)
-        reasons.append(reason)
-    return [(names, _with_ranges(reasons)) for names, reasons in alike.values()]
+        alike.setdefault((_role(entry.parameter), entry.cause, _outline(entry)), []).append(entry)
+    return [([e.parameter for e in some], _with_ranges(some)) for some in alike.values()]
 
 
 def _role(parameter: str) -> str:
@@ -49,33 +44,34 @@ def _role(parameter: str) -> str:
     module, _, name = parameter.rpartition(".")
     parts = module.split(".")
     last = max((i for i, part in enumerate(parts) if not part.isdigit()), default=-1)
-    starred = [re.sub(r"\d+", "*", part) for part in parts[: last + 1]]
+    starred = [DIGITS.sub("*", part) for part in parts[: last + 1]]
     return ".".join([*starred, *parts[last + 1 :], name])
 
 
-def _with_few_rescalings(reason: str) -> str:
-    """At most two of the rescalings a parameter takes part in, and how many more there are."""
-
-    def shortened(match: re.Match[str]) -> str:
-        names = re.findall(r"`[^`]*`", match[0])
-        more = len(names) - MOST_RESCALINGS
-        if more <= 0:
-            return "; rescales with others as " + " and ".join(names)
-        return f"; rescales with others as {', '.join(names[:MOST_RESCALINGS])} and {more} more"
-
-    return RESCALES.sub(shortened, reason)
+def _outline(entry: Uncovered) -> Hashable:
+    """The kinds of its reasons, with the names in them but for what counts modules."""
+    return tuple(
+        (part.kind, *(DIGITS.sub("*", v) for v in part.numbers.values() if isinstance(v, str)))
+        for part in entry.reasons
+    )
 
 
-def _with_ranges(reasons: Sequence[str]) -> str:
+def _with_ranges(alike: Sequence[Uncovered]) -> str:
     """The first reason, with "low to high" for each number in which the others differ from it."""
-    first = reasons[0]
-    numbers = [[match[0] for match in MEASURED.finditer(reason)] for reason in reasons]
-    if len(set(map(len, numbers))) > 1:  # a module's name looks like a number in some
-        return first
-    ranges = iter([_range(values) for values in zip(*numbers, strict=True)])
-    return MEASURED.sub(lambda _: next(ranges), first)
+    text = ""
+    for parts in zip(*(entry.reasons for entry in alike), strict=True):
+        first = parts[0]
+        fields = {
+            name: value if isinstance(value, str) else _Range(part.numbers[name] for part in parts)
+            for name, value in first.numbers.items()
+        }
+        text += first.kind.words.format(**fields)
+    return text
 
 
-def _range(values: Sequence[str]) -> str:
-    low, high = min(values, key=float), max(values, key=float)
-    return low if float(low) == float(high) else f"{low} to {high}"
+class _Range(tuple[float, ...]):
+    """Numbers that a format string shows as one, or as the lowest to the highest."""
+
+    def __format__(self, spec: str) -> str:
+        low, high = (format(number, spec) for number in (min(self), max(self)))
+        return low if low == high else f"{low} to {high}"

@@ -1,4 +1,4 @@
-"""Settings and schedules as command-line options, shared by the commands that plan."""
+"""Settings and schedules as command-line options, shared by several commands."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ __all__ = [
     "OPTIMIZER",
     "PlanOptions",
     "WEIGHT_DECAY",
+    "plan_from",
     "settings_from",
 ]
 
@@ -48,22 +49,22 @@ DECOUPLED = Annotated[
 
 SCHEDULE = Annotated[
     Shape | None,
-    typer.Option(help="Course of the learning rate. Left out: step with milestones, or constant."),
+    typer.Option(help="Shape of the learning rate. Left out: step with milestones, else constant."),
 ]
 STEPS = Annotated[int | None, typer.Option(help="Length of the run in steps.")]
 EPOCHS = Annotated[float | None, typer.Option(help="Length in epochs; with --steps-per-epoch.")]
 STEPS_PER_EPOCH = Annotated[int | None, typer.Option(help="Optimizer steps in an epoch.")]
 MILESTONES = Annotated[
-    str | None, typer.Option(help="Where the rate drops, like 30,60,80: epochs if --epochs.")
+    str | None, typer.Option(help="Where the rate drops, like 30,60,80; in epochs with --epochs.")
 ]
-FACTOR = Annotated[float, typer.Option(help="What each milestone divides the rate by.")]
-WARMUP = Annotated[float, typer.Option(help="Linear warm-up over so many steps or epochs.")]
-DECAY = Annotated[float, typer.Option(help="wsd: length of the final decay, in the same unit.")]
-FINAL_LR = Annotated[float, typer.Option(help="What cosine, polynomial, exponential, wsd end at.")]
-POWER = Annotated[float, typer.Option(help="Of the polynomial; 1 is a straight line.")]
+FACTOR = Annotated[float, typer.Option(help="Each milestone divides the rate by this.")]
+WARMUP = Annotated[float, typer.Option(help="Steps or epochs of linear warm-up.")]
+DECAY = Annotated[float, typer.Option(help="wsd: steps or epochs of the final decay.")]
+FINAL_LR = Annotated[float, typer.Option(help="Last rate of cosine, polynomial, exponential, wsd.")]
+POWER = Annotated[float, typer.Option(help="Power of the polynomial; 1 is a straight line.")]
 CSV = Annotated[
     Path | None,
-    typer.Option("--csv", help="A table instead: step or epoch, lr, weight_decay, momentum."),
+    typer.Option("--csv", help="Read a table instead: step or epoch, lr, weight_decay, momentum."),
 ]
 
 
@@ -76,7 +77,7 @@ def settings_from(
     nesterov: bool = False,
     decoupled: bool = False,
 ) -> HyperParameters:
-    """The options as one record, with each optimizer's own defaults."""
+    """Hyperparameters from the options, with the defaults of each optimizer."""
     return HyperParameters(
         optimizer,
         lr=lr,
@@ -88,11 +89,21 @@ def settings_from(
     )
 
 
+def plan_from(context: typer.Context, hp: HyperParameters) -> Schedule:
+    """The planned run, from the options that the command shares with the fields of `PlanOptions`.
+
+    Raises:
+        InvalidArgument: options contradict each other, or one is missing.
+    """
+    names = (field.name for field in dataclasses.fields(PlanOptions))
+    return PlanOptions(**{name: context.params[name] for name in names}).plan(hp)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What the options say about the course of a run; `schedule` makes it one."""
+    """The options that describe a run."""
 
-    shape: str | None
+    schedule: str | None
     steps: int | None
     epochs: float | None
     steps_per_epoch: int | None
@@ -104,31 +115,27 @@ class PlanOptions:
     power: float
     csv: Path | None
 
-    def schedule(self, hp: HyperParameters) -> Schedule:
-        """The planned run.
-
-        Raises:
-            InvalidArgument: options that contradict each other, or are missing.
-        """
+    def plan(self, hp: HyperParameters) -> Schedule:
+        """The planned run of `plan_from`."""
         if self.csv is not None:
             steps = self._length() if self.steps or self.epochs else None
             return Schedule.from_csv(
                 self.csv, hp, steps=steps, steps_per_epoch=self.steps_per_epoch
             )
         steps, warmup = self._length(), self._count("--warmup", self.warmup)
-        if self.shape == "wsd":
+        if self.schedule == "wsd":
             decay = self._count("--decay", self.decay)
             return Schedule.warmup_stable_decay(hp, steps, warmup, decay, self.final_lr)
         if 0 < steps <= warmup:
-            raise InvalidArgument(f"--warmup takes {warmup:,} of {steps:,} steps; none is left.")
+            raise InvalidArgument(f"--warmup takes {warmup:,} of {steps:,} steps, so none is left.")
         rest = self._after_warmup(hp, steps - warmup, warmup)
         return Schedule.linear_warmup(hp, warmup).then(rest) if warmup else rest
 
     def _after_warmup(self, hp: HyperParameters, steps: int, before: int) -> Schedule:
-        shape = self.shape or ("step" if self.milestones else "constant")
+        shape = self.schedule or ("step" if self.milestones else "constant")
         if (shape == "step") != bool(self.milestones):
             raise InvalidArgument(
-                "--schedule step and --milestones belong together, like --milestones 30,60,80."
+                "--schedule step needs --milestones, like 30,60,80, and no other schedule takes it."
             )
         if shape == "step":
             drops = [stone - before for stone in self._milestones()]
@@ -146,7 +153,7 @@ class PlanOptions:
     def _length(self) -> int:
         if (self.steps is None) == (self.epochs is None):
             raise InvalidArgument(
-                "How long is the run? Either --steps, or --epochs with --steps-per-epoch."
+                "The run has no length. Pass either --steps, or --epochs with --steps-per-epoch."
             )
         if self.steps is not None:
             return self.steps
@@ -157,12 +164,12 @@ class PlanOptions:
             stones = [float(part) for part in (self.milestones or "").split(",")]
         except ValueError:
             raise InvalidArgument(
-                f"--milestones expects numbers like 30,60,80, got {self.milestones!r}."
+                f"--milestones must be numbers like 30,60,80, got {self.milestones!r}."
             ) from None
         return [self._count("--milestones", stone) for stone in stones]
 
     def _count(self, option: str, value: float) -> int:
-        """Steps for a value that counts epochs if the run is given in epochs."""
+        """Steps for a value in steps, or in epochs if the run's length is in epochs."""
         scale = 1
         if self.epochs is not None:
             if self.steps_per_epoch is None:

@@ -1,15 +1,15 @@
-"""`smd plan`: from a wanted angle or pace to settings, and what a larger batch does to both."""
+"""`smd plan`: settings for a wanted angle or pace, and the effect of a larger batch on both."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from spherical_motion.cli import options
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import (
     BatchScaling,
@@ -31,10 +31,11 @@ def plan_command(
     optimizer: options.OPTIMIZER = "sgd",
     angle: Annotated[float | None, typer.Option(help="Wanted angle a step, rad.")] = None,
     time_constant: Annotated[
-        float | None, typer.Option(help="Wanted steps for the norm to relax by a factor e.")
+        float | None,
+        typer.Option(help="Wanted steps in which the norm relaxes by a factor e."),
     ] = None,
     batch_factor: Annotated[
-        float | None, typer.Option(help="Compare rules for a batch so many times as large.")
+        float | None, typer.Option(help="Compare scaling rules for a batch larger by this factor.")
     ] = None,
     steps_per_epoch: options.STEPS_PER_EPOCH = None,
     beta2: options.BETA2 = None,
@@ -45,7 +46,7 @@ def plan_command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Plan settings: pairs that give an angle or a pace, or what a larger batch does to both.
+    """Plan settings for an angle or a pace, or show the effect of a larger batch on both.
 
     Example: smd plan --lr 0.1 --momentum 0.9 --angle 3e-3
 
@@ -57,12 +58,12 @@ def plan_command(
     wishes = [x is not None for x in (angle, time_constant, batch_factor)]
     if sum(wishes) != 1:
         raise InvalidArgument(
-            "smd plan answers one question: --angle, --time-constant or --batch-factor."
+            "smd plan needs exactly one of --angle, --time-constant and --batch-factor."
         )
     found: tuple[Setting, ...] | tuple[BatchScaling, ...]
     if batch_factor is not None:
         if steps_per_epoch is None:
-            raise InvalidArgument("--batch-factor needs --steps-per-epoch, of the present batch.")
+            raise InvalidArgument("--batch-factor needs --steps-per-epoch of the present batch.")
         found = scale_batch(hp, batch_factor, steps_per_epoch, correlation=correlation)
         table = _batch_table(found)
     elif angle is not None:
@@ -78,19 +79,19 @@ def plan_command(
     console.print(table)
     if batch_factor is None:
         console.print(
-            "\nAll of these are the same motion on the sphere: only lr × weight decay counts, "
-            "for the angle and for\nthe time constant alike. More momentum turns less for the "
-            "same pace.",
+            "\nAll of these give the same motion on the sphere: angle and time constant depend "
+            "only on lr × weight decay.\nAt the same time constant, more momentum gives a smaller "
+            "angle.",
         )
     else:
         console.print(
-            "\nunchanged: the present batch. angle an epoch: between weights one epoch apart, "
-            "if gradients agree in nothing\nbut noise; π/2 is a fresh direction."
+            "\nunchanged: the present batch. angle an epoch: between weights one epoch apart, if "
+            "gradients are uncorrelated;\nπ/2 means a new direction."
         )
 
 
 def _pair_table(found: tuple[Setting, ...]) -> Table:
-    table = _table("lr", "weight decay", "angle rad", "time constant")
+    table = number_table("lr", "weight decay", "angle rad", "time constant")
     for s in found:
         table.add_row(*_setting(s), f"{s.time_constant:,.0f} steps")
     return table
@@ -98,7 +99,7 @@ def _pair_table(found: tuple[Setting, ...]) -> Table:
 
 def _batch_table(found: tuple[BatchScaling, ...]) -> Table:
     names = ("rule", "lr", "weight decay", "angle rad", "steps an epoch", "angle an epoch")
-    table = _table(*names, "time constant", "in epochs")
+    table = number_table(*names, "time constant", "in epochs")
     for s in found:
         table.add_row(
             s.rule,
@@ -111,12 +112,5 @@ def _batch_table(found: tuple[BatchScaling, ...]) -> Table:
     return table
 
 
-def _setting(s: Setting) -> tuple[Any, ...]:
+def _setting(s: Setting) -> tuple[str, str, str]:
     return f"{s.lr:.4g}", f"{s.weight_decay:.4g}", f"{s.angle:.4g}"
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

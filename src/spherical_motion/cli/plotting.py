@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from rich.text import Text
 
 __all__ = ["Line", "line_chart"]
+
+Array = NDArray[np.float64]
+Cells = NDArray[np.int64]
+Colours = NDArray[np.object_]
 
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """Bit of each dot in a braille character, by row and column."""
@@ -21,8 +25,8 @@ class Line:
     """One curve: a name, points of increasing x, a colour; `dashed` leaves out every other dot."""
 
     name: str
-    x: Any
-    y: Any
+    x: ArrayLike
+    y: ArrayLike
     colour: str = "default"
     dashed: bool = False
 
@@ -40,7 +44,7 @@ def line_chart(
     x0, x1 = _range([np.asarray(line.x, np.float64) for line in lines])
     heights = [_scaled(line.y, log) for line in lines]
     y0, y1 = _padded(*_range(heights))
-    cells = np.zeros((height, width), dtype=int)
+    cells = np.zeros((height, width), dtype=np.int64)
     colours = np.full((height, width), "default", dtype=object)
     across = x0 + (x1 - x0) * (np.arange(2 * width) + 0.5) / (2 * width)
     for line, y in zip(lines, heights, strict=True):
@@ -50,7 +54,7 @@ def line_chart(
     return _framed(cells, colours, (x0, x1), (y0, y1), log) + _legend(lines)
 
 
-def _draw(cells: Any, colours: Any, dots: Any, line: Line) -> None:
+def _draw(cells: Cells, colours: Colours, dots: Array, line: Line) -> None:
     before = math.nan
     for column, dot in enumerate(dots.tolist()):
         if math.isnan(dot):
@@ -66,7 +70,7 @@ def _draw(cells: Any, colours: Any, dots: Any, line: Line) -> None:
 
 
 def _framed(
-    cells: Any, colours: Any, xs: tuple[float, float], ys: tuple[float, float], log: bool
+    cells: Cells, colours: Colours, xs: tuple[float, float], ys: tuple[float, float], log: bool
 ) -> Text:
     height, width = cells.shape
     ticks = {0: ys[1], height // 2: (ys[0] + ys[1]) / 2, height - 1: ys[0]}
@@ -92,7 +96,7 @@ def _legend(lines: Sequence[Line]) -> Text:
     return text
 
 
-def _scaled(values: Any, log: bool) -> Any:
+def _scaled(values: ArrayLike, log: bool) -> Array:
     y = np.asarray(values, np.float64)
     if not log:
         return np.where(np.isfinite(y), y, np.nan)
@@ -100,7 +104,7 @@ def _scaled(values: Any, log: bool) -> Any:
         return np.where(y > 0, np.log10(y), np.nan)
 
 
-def _range(series: Sequence[Any]) -> tuple[float, float]:
+def _range(series: Sequence[Array]) -> tuple[float, float]:
     finite = np.concatenate([values[np.isfinite(values)] for values in series])
     if not finite.size:
         return 0.0, 1.0
@@ -108,6 +112,6 @@ def _range(series: Sequence[Any]) -> tuple[float, float]:
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """A range with a little air, also for a curve that does not move."""
-    air = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - air, high + air
+    """A range with a margin, also for a constant curve."""
+    margin = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin

@@ -13,7 +13,14 @@ from rich.table import Table
 
 from spherical_motion.comparison import Comparison, Row
 
-__all__ = ["comparison_to_plain", "print_comparison", "print_json", "stdout", "working"]
+__all__ = [
+    "comparison_to_plain",
+    "number_table",
+    "print_comparison",
+    "print_json",
+    "stdout",
+    "working",
+]
 
 WIDTH_WITHOUT_TERMINAL = 160
 
@@ -25,9 +32,17 @@ def stdout() -> Console:
 
 
 def working(what: str) -> AbstractContextManager[object]:
-    """A spinner on a terminal's standard error while something takes its time; else nothing."""
+    """A spinner on standard error if that is a terminal, else nothing."""
     console = Console(stderr=True)
     return console.status(what) if console.is_terminal else nullcontext()
+
+
+def number_table(*names: str) -> Table:
+    """A table without lines whose columns are aligned to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -68,7 +83,7 @@ def _number(value: float, spec: str) -> str:
 
 
 def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
-    """Everything a comparison holds, as what JSON can say; NaN becomes null."""
+    """Everything in a comparison, ready for JSON; NaN becomes null."""
     return {
         "directory": str(comparison.directory),
         "findings": list(comparison.findings),

@@ -1,4 +1,4 @@
-"""`smd report DIR`: the same as a page with charts."""
+"""`smd report DIR`: a comparison as a page with charts."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""`smd simulate`: step the norm of one group through a planned run, and hold theory against it."""
+"""`smd simulate`: step the norm of one group through a planned run and compare with theory."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.table import Table
 
 from spherical_motion import theory
 from spherical_motion.cli import options
 from spherical_motion.cli.plotting import Line, line_chart
-from spherical_motion.cli.printing import print_json, stdout
+from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary import Schedule
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate_command"]
 
+Array = NDArray[np.float64]
+
 
 def simulate_command(
+    context: typer.Context,
     lr: options.LR,
     weight_decay: options.WEIGHT_DECAY,
     momentum: options.MOMENTUM = None,
@@ -40,17 +44,17 @@ def simulate_command(
     unit_grad_sq: Annotated[
         float, typer.Option(help="Mean squared norm L of the unit gradient.")
     ] = 10.0,
-    noise: Annotated[float, typer.Option(help="L varies by up to so much from step to step.")] = 0,
-    sway: Annotated[float, typer.Option(help="L drifts by so much, as a sine.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Largest random change of L in a step.")] = 0,
+    sway: Annotated[float, typer.Option(help="Amplitude of a slow sine in L.")] = 0.0,
     period: Annotated[float, typer.Option(help="The sine is sin(step/period).")] = 1e5,
     norm0: Annotated[
-        float | None, typer.Option(help="Norm at the start. Left out: half of that at rest.")
+        float | None, typer.Option(help="Norm at the start. Left out: half the equilibrium norm.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    html: Annotated[Path | None, typer.Option(help="Write the chart to this file too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the chart to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a chart.")] = False,
 ) -> None:
-    """Simulate the norm and angle of a group under SGD, by the exact recursion, against theory.
+    """Simulate the norm and angle of a group under SGD exactly, and compare with theory.
 
     Example: smd simulate --lr 0.1 --weight-decay 1e-3 --momentum 0.9 --steps 200000 --noise 3
 
@@ -60,19 +64,7 @@ def simulate_command(
     from spherical_motion.simulate import Drive, norm_through
 
     hp = options.settings_from("sgd", lr, weight_decay, momentum)
-    plan = options.PlanOptions(
-        shape=schedule,
-        steps=steps,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        milestones=milestones,
-        factor=factor,
-        warmup=warmup,
-        decay=decay,
-        final_lr=final_lr,
-        power=power,
-        csv=csv,
-    ).schedule(hp)
+    plan = options.plan_from(context, hp)
     drive = Drive(unit_grad_sq, noise=noise, sway=sway, period=period)
     if norm0 is None:
         norm0 = 0.5 * theory.equilibrium_norm(hp, unit_grad_sq=unit_grad_sq)
@@ -83,7 +75,7 @@ def simulate_command(
     else:
         _print(plan, run, rest, angle)
     if html is not None:
-        from spherical_motion.reporting.norm_page import NormPanel, write_norm_page
+        from spherical_motion.reporting import NormPanel, write_norm_page
 
         panel = NormPanel(
             f"SGD, lr {lr:g}, weight decay {weight_decay:g}, momentum {hp.momentum:g}",
@@ -95,7 +87,7 @@ def simulate_command(
         print(write_norm_page(html, [panel], "smd simulate"))
 
 
-def _at_rest(plan: Schedule, drive: Drive, run: NormRun) -> tuple[Any, Any]:
+def _at_rest(plan: Schedule, drive: Drive, run: NormRun) -> tuple[Array, Array]:
     """|w*|² and Δ* of each kept step's settings and expected drive; NaN without an equilibrium."""
     rest = np.full(run.step.shape, np.nan)
     angle = rest.copy()
@@ -109,7 +101,7 @@ def _at_rest(plan: Schedule, drive: Drive, run: NormRun) -> tuple[Any, Any]:
     return rest, angle
 
 
-def _print(plan: Schedule, run: NormRun, rest: Any, angle: Any) -> None:
+def _print(plan: Schedule, run: NormRun, rest: Array, angle: Array) -> None:
     console = stdout()
     wide = min(console.width - 14, 100)
     for title, found, theoretical, log in (
@@ -124,13 +116,11 @@ def _print(plan: Schedule, run: NormRun, rest: Any, angle: Any) -> None:
         console.print(line_chart(lines, width=wide, log=log))
     console.print()
     console.print(_table(plan, run, rest, angle))
-    console.print("means over the last tenth of each stage; of the angle, root mean squares")
+    console.print("Means over the last tenth of each stage; root mean squares for the angle.")
 
 
-def _table(plan: Schedule, run: NormRun, rest: Any, angle: Any) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("stage", "steps", "‖w‖²", "theory", "ratio", "angle", "theory", "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _table(plan: Schedule, run: NormRun, rest: Array, angle: Array) -> Table:
+    table = number_table("stage", "steps", "‖w‖²", "theory", "ratio", "angle", "theory", "ratio")
     for number, stage in enumerate(plan.stages(), start=1):
         edges = np.array([stage.stop - max(stage.steps // 10, 1), stage.stop]) - plan.start
         first, last = np.searchsorted(run.step, edges)
@@ -145,7 +135,7 @@ def _table(plan: Schedule, run: NormRun, rest: Any, angle: Any) -> Table:
     return table
 
 
-def _plain(run: NormRun, rest: Any, angle: Any) -> dict[str, Any]:
+def _plain(run: NormRun, rest: Array, angle: Array) -> dict[str, object]:
     return {
         "step": run.step.tolist(),
         "norm_sq": run.norm_sq.tolist(),

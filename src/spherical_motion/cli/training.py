@@ -1,10 +1,10 @@
-"""`smd train RECIPE`: train an embedded workload, watched at every step."""
+"""`smd train RECIPE`: train an embedded workload with the monitor attached."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spherical_motion.cli.printing import comparison_to_plain, print_comparison, print_json
 from spherical_motion.comparison import compare
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["free_directory", "train_command", "train_watched"]
 
@@ -21,7 +24,7 @@ def train_command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory; runs/RECIPE if left out.")
     ] = None,
-    every: Annotated[int, typer.Option(help="Measure from one step in so many.")] = 1,
+    every: Annotated[int, typer.Option(help="A measurement starts every so many steps.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -64,7 +67,7 @@ def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) 
     ):
         task = progress.add_task(f"training {name}", total=workload.steps, loss=float("nan"))
 
-        def on_step(step: int, scalars: dict) -> None:
+        def on_step(step: int, scalars: dict[str, torch.Tensor]) -> None:
             monitor.log(**scalars)
             loss = float(scalars["loss"])
             if step % 25 == 0 or step + 1 == workload.steps:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
-from spherical_motion.comparison.series import Series
+from spherical_motion.comparison.motion import Motion
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.vocabulary.schedule import Stage
+from spherical_motion.vocabulary import Stage
 
 __all__ = ["Curves", "curves_of"]
 
@@ -38,28 +38,29 @@ class Curves:
     lr: Array
 
 
-def curves_of(series: Series | None, stages: Sequence[Stage]) -> Curves:
+def curves_of(motion: Motion | None, stages: Sequence[Stage]) -> Curves:
     """The curves of a group, stage by stage; empty arrays where nothing was recorded."""
-    if series is None:
+    if motion is None:
         empty = np.empty(0)
         return Curves(np.empty(0, np.int64), empty, empty, empty, empty, empty, empty)
-    angles, rests, norms = (np.full(len(series), np.nan) for _ in range(3))
+    angles, rests, norms = (np.full(len(motion), np.nan) for _ in range(3))
     for stage in stages:
-        first, last = np.searchsorted(series.steps, [stage.start, stage.stop])
-        here = series[int(first) : int(last)]
+        first, last = np.searchsorted(motion.steps, [stage.start, stage.stop])
+        here = motion[int(first) : int(last)]
         if not here.predictable:
             continue
         norm = here.driven_norm()
         norms[first:last] = norm
         squares = _smoothed(here.driven_step_ratio_sq(norm), max(len(here) // SMOOTHING, 5))
         angles[first:last] = np.sqrt(np.where(squares > 0, squares, np.nan))
-        rests[first:last] = _equilibrium(stage, here.given)
-    return Curves(series.steps, series.angle, angles, rests, series.norm, norms, series.lr)
+        rests[first:last] = _equilibrium(stage, here.facts)
+    return Curves(motion.steps, motion.angle, angles, rests, motion.norm, norms, motion.lr)
 
 
-def _equilibrium(stage: Stage, given: theory.Given) -> float:
+def _equilibrium(stage: Stage, facts: theory.GroupFacts) -> float:
+    hp = stage.hp
     try:
-        return theory.equilibrium_angle(stage.hp, **given) if stage.hp is not None else np.nan
+        return theory.family_of(hp).angle(hp, facts) if hp is not None else np.nan
     except OutOfDomain:
         return np.nan
 

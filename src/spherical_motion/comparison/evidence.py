@@ -1,48 +1,23 @@
-"""The numbers a verdict rests on: one group in one stage, measured against the theory.
+"""What a verdict rests on: one class for each state in which a group can be found.
 
-Which steps are judged. From the norm at the start of the stage and the mean drive of its second
-half, the transient says when the angle will be within 5% of equilibrium. If enough samples follow
-that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
-the transient, and the verdict cannot be better than "approaching".
-
-What the transient predicts. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
-relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
-moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
-that fades during the stage is accounted for.
+A rule asks with `isinstance` for the variant whose numbers it needs. So a number that does not
+apply does not exist; NaN means that the records do not determine it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
+from spherical_motion.comparison.statistics import Estimate
+from spherical_motion.vocabulary import InvariantGroup, Stage
 
-from spherical_motion import theory
-from spherical_motion.comparison.series import Series, settling_memory
-from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
-from spherical_motion.errors import OutOfDomain
-from spherical_motion.forecasting import WITHIN, rest_excess
-from spherical_motion.vocabulary.groups import InvariantGroup
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
-from spherical_motion.vocabulary.schedule import Stage
-
-__all__ = ["FEWEST_SAMPLES", "Evidence", "gather"]
-
-FEWEST_SAMPLES = 20
-"""Fewer samples than this are not judged."""
-
-FEWEST_MEMORIES = 10
-"""A settled stretch shorter than this many times 1/(1 - α) steps is not judged either."""
-
-UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+__all__ = ["Approaching", "Evidence", "Measured", "NotJudged", "Predicted", "Rest", "Settled"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Angles in radians; ratios, shares and defects are pure numbers; NaN where unknown.
+    """What is known of any group in any stage.
 
     Attributes:
         group, stage: what is judged.
@@ -53,28 +28,9 @@ class Evidence:
         lr_is_zero, no_decay: settings under which there is nothing to balance.
         illegal: the first step whose settings no theory covers, or None.
         driven: samples at which the gradient, or whatever drives the norm, is known.
-        norm_change: norm at the last sample over norm at the first.
-        radial_share: what the loss adds to the pull of weight decay, as a share of it: mean <w, g>
-            / (λ·mean |w|²) for L2; for AdamW, whose steps do not depend on the gradient's size,
-            mean <w, g>/|g| · √numel / (λ·mean |w|²).
-        defect: √(mean <w, g>² / mean |w|²|g|²) in this stage.
-        expected_defect: what the norm layer's ε makes of the certified defect at this stage's
-            smallest norm: it grows as 1/|w|².
         no_theory: why this optimizer has no prediction, or None.
-        settled: enough samples lie where the transient is within 5% of equilibrium.
-        steps_needed: steps from the start of the stage until it is, at the mean drive.
-        steps_more: steps from its end until it is, at the latest drive; inf: cannot be said.
-        drive_change: mean drive in the last quarter over that in the first.
-        judged: number of samples judged.
-        drift: relative change of the norm over them.
-        measured: √(mean Δ²) over them.
-        equilibrium: Δ*.
-        transient: √(mean Δ²) the transient predicts for them.
-        ratio: measured over predicted (Δ* if settled, else the transient).
-        mean_ratio: mean Δ over predicted.
-        step_law: √(mean D / mean R) over the RMS law's value (`theory.balance_terms`).
-        residual: median residual of the law of motion.
         mixed: the different settings inside the group, if its members do not share one.
+        judged: number of samples judged.
     """
 
     group: InvariantGroup
@@ -87,202 +43,105 @@ class Evidence:
     illegal: int | None = None
     non_finite_from: int | None = None
     driven: int = 0
-    norm_change: float = math.nan
-    radial_share: float = math.nan
-    defect: float = math.nan
-    expected_defect: float = math.nan
     no_theory: str | None = None
-    settled: bool = False
-    steps_needed: float = math.inf
-    steps_more: float = math.inf
-    drive_change: float = math.nan
-    judged: int = 0
-    drift: float = math.nan
-    measured: float = math.nan
-    equilibrium: float = math.nan
-    transient: float = math.nan
-    ratio: Estimate = UNKNOWN
-    mean_ratio: float = math.nan
-    step_law: Estimate = UNKNOWN
-    residual: float = math.nan
     mixed: tuple[tuple[float, float, float], ...] = ()
-
-    @property
-    def predicted(self) -> float:
-        """The angle the judged samples are held against, rad."""
-        return self.equilibrium if self.settled else self.transient
+    judged: int = 0
 
     def numbers(self) -> dict[str, float]:
         """All finite numbers by name, for `Verdict.evidence`."""
-        found: dict[str, float] = {}
-        for field in dataclasses.fields(self):
-            value: Any = getattr(self, field.name)
-            if isinstance(value, Estimate):
-                found |= {field.name: value.value, f"{field.name}_low": value.low}
-                found[f"{field.name}_high"] = value.high
-            elif isinstance(value, (int, float)) and not isinstance(value, bool):
-                found[field.name] = float(value)
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+        return _numbers(self)
 
 
-def gather(
-    series: Series, stage: Stage, mixed: Sequence[tuple[float, float, float]] = ()
-) -> Evidence:
-    """Measure one group in one stage.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NotJudged(Evidence):
+    """The weights did not move, or fewer than two samples exist."""
 
-    Args:
-        series: the group's whole run.
-        stage: the steps to judge.
-        mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Evidence):
+    """The weights moved; by itself: without weight decay or theory, so nothing is predicted.
+
+    Attributes:
+        norm_change: norm at the last sample over norm at the first.
+        residual: median residual of the law of motion.
+        drift: relative change of the norm over the judged samples.
+        measured: √(mean Δ²) over them, rad.
+        radial_share: what the loss adds to the pull of weight decay, as a share of it: mean <w, g>
+            / (λ·mean |w|²) for L2; for AdamW, whose steps do not depend on the gradient's size,
+            mean <w, g>/|g| · √numel / (λ·mean |w|²).
+        defect: √(mean <w, g>² / mean |w|²|g|²) over the judged samples.
+        expected_defect: what the norm layer's ε makes of the certified defect at the smallest
+            norm judged: it grows as 1/|w|².
     """
-    here = series.within(stage.start, stage.stop)
-    lost = (series.non_finite >= stage.start) & (series.non_finite < stage.stop)
-    evidence = Evidence(
-        group=series.group,
-        stage=stage,
-        samples=len(here),
-        non_finite=int(lost.sum()),
-        non_finite_from=int(series.non_finite[lost][0]) if lost.any() else None,
-        moved=bool((here.gram.dd > 0).any()),
-        lr_is_zero=bool(len(here)) and not here.lr.any(),
-        no_decay=bool(len(here)) and not here.weight_decay.any(),
-        illegal=int(here.steps[here.illegal.argmax()]) if here.illegal.any() else None,
-        driven=here.driven,
-        no_theory=series.no_theory,
-        mixed=tuple(mixed),
-    )
-    if len(here) < 2 or not evidence.moved:
-        return evidence
-    judged, found = _judged(here, stage, evidence)
-    return dataclasses.replace(
-        evidence,
-        norm_change=float(here.norm[-1] / here.norm[0]),
-        residual=_median(here.residual),
-        judged=len(judged),
-        drift=float(judged.norm[-1] / judged.norm[0]) - 1.0,
-        measured=_rms(judged.angle),
-        **_invariance(judged, start_norm=float(series.norm[0])),
-        **found,
-    )
+
+    norm_change: float
+    residual: float
+    drift: float
+    measured: float
+    radial_share: float
+    defect: float
+    expected_defect: float
 
 
-def _judged(here: Series, stage: Stage, evidence: Evidence) -> tuple[Series, dict[str, Any]]:
-    """The samples to judge, and what the theory says of them."""
-    tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
-    if not here.predictable or evidence.no_decay:
-        return tail, {}
-    if stage.hp is None:
-        return _varying(here)
-    try:
-        theory.equilibrium_angle(stage.hp, **here.given)
-    except OutOfDomain as reason:
-        return tail, {"no_theory": str(reason)}
-    return _constant(here, tail, stage, stage.hp)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rest:
+    """The equilibrium of a stage with constant settings, and when it is reached.
+
+    Attributes:
+        equilibrium: Δ*, rad.
+        steps_needed: steps from the start of the stage until the transient is within 5% of it, at
+            the mean drive.
+        steps_more: steps from the stage's end until it is, at the latest drive; inf: cannot be
+            said.
+        drive_change: mean drive in the last quarter over that in the first.
+        step_law: √(mean D / mean R) over the RMS law's value (`theory.balance_terms`).
+    """
+
+    equilibrium: float
+    steps_needed: float
+    steps_more: float
+    drive_change: float
+    step_law: Estimate
 
 
-def _invariance(judged: Series, start_norm: float) -> dict[str, float]:
-    """How invariant the group was at the judged samples."""
-    gradient = np.isfinite(judged.gram.wg) & np.isfinite(judged.gram.gg) & (judged.gram.gg > 0)
-    known = judged[gradient]
-    gram = known.gram
-    radial = pull = defect = math.nan
-    if len(known):
-        pull = float((known.weight_decay * gram.ww).mean())
-        toward = gram.wg
-        if known.hp.decoupled:  # what an adaptive step makes of the gradient: entries of size one
-            toward = gram.wg / np.sqrt(gram.gg) * math.sqrt(known.group.numel)
-        radial = float(toward.mean())
-        defect = math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean()))
-    return {
-        "radial_share": radial / pull if pull else math.nan,
-        "defect": defect,
-        "expected_defect": judged.group.defect * float(start_norm / judged.norm.min()) ** 2,
-    }
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted(Measured):
+    """The judged samples compared with a predicted angle.
+
+    Attributes:
+        transient: √(mean Δ²) that the transient predicts for them, rad.
+        ratio: measured over predicted.
+        mean_ratio: mean Δ over predicted.
+        rest: the equilibrium; None where the settings vary.
+    """
+
+    transient: float
+    ratio: Estimate
+    mean_ratio: float
+    rest: Rest | None
 
 
-def _varying(here: Series) -> tuple[Series, dict[str, Any]]:
-    """A stage without one equilibrium: the driven recursion against all its samples."""
-    squares = here.driven_step_ratio_sq(here.driven_norm())
-    known = np.isfinite(squares)
-    transient = math.sqrt(max(float(squares[known].mean()), 0.0))
-    judged = here[known]
-    return judged, {"transient": transient} | _ratios(judged, transient)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Approaching(Predicted):
+    """Judged against the transient: the equilibrium is not reached, or moves with the settings."""
 
 
-def _constant(
-    here: Series, tail: Series, stage: Stage, hp: HyperParameters
-) -> tuple[Series, dict[str, Any]]:
-    """A stage with an equilibrium: when it is reached, and what the judged samples show."""
-    given = here.given
-    angle = theory.equilibrium_angle(hp, **given)
-    half, quarter = len(here) // 2, max(len(here) // 4, 1)
-    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), given)
-    needed = max(needed, settling_memory(hp))
-    late = here.within(stage.start + needed, stage.stop)
-    # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
-    long_enough = stage.stop - stage.start - needed >= FEWEST_MEMORIES / (1.0 - hp.momentum)
-    enough = len(late) >= FEWEST_SAMPLES and long_enough
-    judged = late if enough else tail
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(Predicted):
+    """Enough samples lie where the transient is within 5% of equilibrium: judged against that."""
 
-    norms = here.driven_norm()
-    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], given)
-    settled = enough and abs(transient / angle - 1.0) < WITHIN
-    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), given)
-    if more == 0.0 and not settled:
-        spacing = stage.steps / len(here)
-        window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
-        more = max(needed + window - stage.steps, 1.0)
-    early = _mean(here.drive[:quarter])
-    found = {
-        "settled": settled,
-        "steps_needed": needed,
-        "steps_more": 0.0 if settled else more,
-        "drive_change": _mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
-        "equilibrium": angle,
-        "transient": transient,
-        "step_law": root_mean_ratio(*theory.balance_terms(hp, judged.gram, **given)),
-    }
-    return judged, found | _ratios(judged, angle if settled else transient)
+    rest: Rest
 
 
-def _ratios(judged: Series, predicted: float) -> dict[str, Any]:
-    if not predicted > 0:
-        return {}
-    angle = judged.angle
-    return {
-        "ratio": rms_ratio(angle, predicted),
-        "mean_ratio": float(angle.mean()) / predicted,
-    }
-
-
-def _steps_to_rest(hp: HyperParameters, norm: float, drive: float, given: theory.Given) -> float:
-    """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
-    if not drive > 0:
-        return math.inf
-    excess = rest_excess(hp, norm, drive, **given)
-    return theory.steps_to_within(hp, excess, WITHIN, **given)
-
-
-def _transient_share(hp: HyperParameters, steps: Any, norms: Any, given: theory.Given) -> float:
-    """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
-    lasted = float(steps[-1] - steps[0])
-    if lasted <= 0 or norms[-1] <= 0:
-        return math.nan
-    if theory.family_of(hp) is theory.Family.ADAM_L2:  # its norm does not relax linearly
-        return math.sqrt(float((1.0 / theory.excess_of(hp, norms, **given)).mean()))
-    drift = theory.relaxing_power(hp) * math.log(norms[-1] / norms[0]) / lasted
-    return math.sqrt(max(1.0 + drift / theory.relaxation_rate(hp, **given), 0.0))
-
-
-def _rms(values: Any) -> float:
-    return math.sqrt(float((values * values).mean()))
-
-
-def _mean(values: Any) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else math.nan
-
-
-def _median(values: Any) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else math.nan
+def _numbers(part: Evidence | Rest) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for field in dataclasses.fields(part):
+        value: object = getattr(part, field.name)
+        if isinstance(value, Rest):
+            found |= _numbers(value)
+        elif isinstance(value, Estimate):
+            found |= {field.name: value.value, f"{field.name}_low": value.low}
+            found[f"{field.name}_high"] = value.high
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[field.name] = float(value)
+    return {name: value for name, value in found.items() if math.isfinite(value)}

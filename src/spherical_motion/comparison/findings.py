@@ -1,4 +1,4 @@
-"""What all rows add up to, in a few sentences for someone who reads nothing else."""
+"""The rows of a comparison summed up in a few sentences."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.row import Row
-from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import VerdictKind
+from spherical_motion.vocabulary import Stage, VerdictKind
 
 __all__ = ["findings_of"]
 
@@ -39,7 +38,7 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
 
 
 def stage_label(number: int, stage: Stage) -> str:
-    """How a stage is called in sentences: its number and, if constant, its learning rate."""
+    """The name of a stage in sentences: its number and, if constant, its learning rate."""
     return f"Stage {number} (lr {stage.hp.lr:g})" if stage.hp else f"Stage {number} (it varies)"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
+from spherical_motion.vocabulary import Reason, ReasonKind, Suspect
 
 __all__ = ["Because", "differing_settings"]
+
+_EPSILON = "invariant but for its norm layer's ε: the layer's input is so small that ε "
 
 
 @enum.unique
@@ -16,20 +18,16 @@ class Because(ReasonKind):
 
     FEW_SAMPLES = "{samples} sampled steps in this stage; at least {fewest} are needed"
     FEW_GRADIENTS = (
-        "{samples} steps were sampled, but a gradient at only {driven} of them: is it cleared "
+        "{samples:,} steps were sampled, but a gradient at only {driven:,} of them: is it cleared "
         "before optimizer.step() has returned?",
         Suspect.GRADIENT_CLEARED,
     )
     NON_FINITE_ONCE = "weights or gradient were NaN or infinite at 1 step of this stage"
     NON_FINITE = "weights or gradient were NaN or infinite at {steps:,} steps of this stage"
     FIRST_AT = ", first at step {step:,}"
-    RATE_ZERO = (
-        "no sampled step changed the weights: the learning rate is 0",
-        Suspect.RATE_ZERO,
-    )
+    RATE_ZERO = "no sampled step changed the weights: the learning rate is 0", Suspect.RATE_ZERO
     NO_MOTION = (
-        "no sampled step changed the weights: they have no gradient, or this optimizer does not "
-        "hold them",
+        "no sampled step changed the weights: they have no gradient or no optimizer",
         Suspect.NO_GRADIENT,
     )
     NO_DECAY = (
@@ -38,25 +36,17 @@ class Because(ReasonKind):
     )
     INVARIANCE_LOST = (
         "it was proven invariant when the run began, but now the gradient has a radial part "
-        "(cosine {defect:.2g}), far more than the norm layer's ε explains: is that layer in "
-        "eval mode, or was the model changed?",
+        "(cosine {defect:.2g}), far more than the norm layer's ε explains: is that layer in eval "
+        "mode, or was the model changed?",
         Suspect.INVARIANCE_LOST,
     )
     NOT_CERTIFIED = (
-        "the gradient is not orthogonal to the weights (cosine {defect:.2g}), and no "
-        "certificate says that it should be",
+        "the gradient is not orthogonal to the weights (cosine {defect:.2g}), and no certificate "
+        "says that it should be",
         Suspect.NOT_CERTIFIED,
     )
-    EPSILON_CANCELS = (
-        "invariant but for the ε of its norm layer, whose input has become so small that ε "
-        "cancels {share:.0%} of the pull of weight decay",
-        Suspect.NORM_EPSILON,
-    )
-    EPSILON_ADDS = (
-        "invariant but for the ε of its norm layer, whose input has become so small that ε "
-        "adds {share:.0%} to the pull of weight decay",
-        Suspect.NORM_EPSILON,
-    )
+    EPSILON_CANCELS = _EPSILON + "cancels {share:.0%} of weight decay's pull", Suspect.NORM_EPSILON
+    EPSILON_ADDS = _EPSILON + "adds {share:.0%} to weight decay's pull", Suspect.NORM_EPSILON
     NO_THEORY = "{why}"
     OUT_OF_RANGE = "at step {step:,} the optimizer had settings outside the range of any theory"
 
@@ -65,10 +55,7 @@ class Because(ReasonKind):
         "(measured/forecast {ratio:.2f})"
     )
     ON_THE_WAY = "forecast at {forecast:.2f} of equilibrium by now, measured {measured:.2f}"
-    FADES = (
-        "; the gradient fades (its square × {change:.2g} in this stage), which lets the norm "
-        "shrink further"
-    )
+    FADES = "; the gradient fades (its square × {change:.2g} in this stage), so the norm shrinks on"
     NO_END = "; too little gradient is left to say when it will arrive"
     SETTLED_OTHERWISE = "; apart from that it is settled"
     STEPS_LEFT = "; about {steps:,.0f} more steps to within 5%"
@@ -80,37 +67,31 @@ class Because(ReasonKind):
     VAGUE = "; too few independent steps for a narrower interval"
     UNEVEN = "; the steps are uneven, the plain mean is only {mean_ratio:.2f}"
     HEAVY_TAILED = (
-        "steps and norm balance (√(mean D/mean R) at {step_law:.2f} of its law), but the "
-        "RMS angle is at {ratio:.2f} and the mean at {mean_ratio:.2f}: a few large "
-        "gradients carry most of the motion",
-        Suspect.RARE_LARGE_GRADIENTS,
+        "steps and norm balance (√(mean D/mean R) at {step_law:.2f} of its law), but the RMS angle "
+        "is at {ratio:.2f} and the mean at {mean_ratio:.2f}: a few large gradients carry most of "
+        "the motion",
+        Suspect.LARGE_GRADIENTS,
     )
 
     NO_MOTION_FORECAST = "measured {angle:.3g} rad a step, but the forecast is no motion at all"
     LAW_BROKEN = (
-        ": the steps break the law of motion (residual {residual:.2g}), so something beside "
-        "this optimizer writes the weights, skips steps or clips single entries",
+        ": the steps break the law of motion (residual {residual:.2g}), so something beside this "
+        "optimizer writes the weights, skips steps or clips single entries",
         Suspect.FOREIGN_WRITES,
     )
     MIXED = ": its members do not share one setting", Suspect.MIXED_SETTINGS
-    EPSILON = (
-        ": the ε of its norm layer changes weight decay's pull by {share:+.0%}",
-        Suspect.NORM_EPSILON,
-    )
+    EPSILON = ": its norm layer's ε changes decay's pull by {share:+.0%}", Suspect.NORM_EPSILON
     UNEVEN_ENTRIES = (
-        ": Adam's prediction takes the entries of the gradient to be alike, since the records "
-        "hold only their sum of squares; where they differ the angle is larger",
+        ": the prediction takes the entries of the gradient to be alike, since the records hold "
+        "only their sum of squares; where they differ the angle is larger",
         Suspect.UNEVEN_ENTRIES,
     )
-    FADED = (
-        ": the gradient faded (its square × {change:.2g} in this stage)",
-        Suspect.FADING_GRADIENT,
-    )
+    FADED = ": the gradient faded (its square × {change:.2g} in this stage)", Suspect.FADING
     NORM_MOVED = ": its norm moved by {drift:+.0%} while it was judged", Suspect.MOVING_NORM
     UNEXPLAINED = ": the norm is at rest, and the six products of this optimizer say no more"
     GRADIENT_CHANGED = (
-        ": each step obeys the law of motion and the norm is at rest, so the gradient's size "
-        "must have changed within the stage",
+        ": each step obeys the law of motion and the norm is at rest, so the gradient's size must "
+        "have changed within the stage",
         Suspect.CHANGING_GRADIENT,
     )
     DIFFERING = ". Members differ in {settings}"
@@ -129,6 +110,4 @@ def differing_settings(mixed: Sequence[tuple[float, float, float]]) -> tuple[Rea
         for name, values in zip(names, found, strict=False)
         if len(values) > 1
     ]
-    if not differing:
-        return ()
-    return (Reason(Because.DIFFERING, {"settings": " and ".join(differing)}),)
+    return (Because.DIFFERING(settings=" and ".join(differing)),) if differing else ()

@@ -1,11 +1,10 @@
-"""One line of a comparison: what was found of one group in one stage."""
+"""One line of a comparison: one group in one stage."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from spherical_motion.vocabulary.schedule import Stage
-from spherical_motion.vocabulary.verdict import Verdict
+from spherical_motion.vocabulary import Stage, Verdict
 
 __all__ = ["Row"]
 

@@ -1,4 +1,4 @@
-"""Means of autocorrelated series, with honest intervals: the method of batch means."""
+"""Means of autocorrelated series with their intervals, by the method of batch means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEWEST_BATCHES = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and its 95% interval; NaN where there is nothing to estimate from."""
+    """A value and its 95% interval; NaN where the samples do not determine it."""
 
     value: float
     low: float
@@ -58,7 +58,7 @@ def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.floa
     if n < 2 * batches:
         return Estimate(value, math.nan, math.nan)
     length = n // batches
-    # The remainder goes in front: the latest samples are the ones that matter.
+    # Leave the remainder out at the front: the latest samples matter most.
     last = slice(n - batches * length, n)
     tops = numerator[last].reshape(batches, length).mean(axis=1)
     bottoms = denominator[last].reshape(batches, length).mean(axis=1)

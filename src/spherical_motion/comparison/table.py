@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import Evidence, gather
+from spherical_motion.comparison.evidence import Evidence, Settled
 from spherical_motion.comparison.findings import findings_of
+from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.row import Row
-from spherical_motion.comparison.series import Series, series_of
-from spherical_motion.comparison.verdicts import judge
+from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
-from spherical_motion.vocabulary.schedule import Stage
+from spherical_motion.vocabulary import Stage, VerdictKind
 
 __all__ = ["Comparison", "compare"]
 
+Rules = Iterable[tuple[VerdictKind, Rule]]
+
 
 class Comparison:
-    """A recorded run against the theory. Made by `compare`; prints as a table.
+    """A recorded run beside the theory. Made by `compare`; prints as a table.
 
     Iterating gives the rows, group by group. `comparison["layer1.conv"]` is the row of that
     group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, rules: Rules | None = None) -> None:
+        self._rules = None if rules is None else tuple(rules)
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
@@ -40,8 +46,8 @@ class Comparison:
         return tuple(n for i, n in enumerate(self.groups) if measured[:, i].any())
 
     @functools.cached_property
-    def _series(self) -> dict[str, Series]:
-        return {n: series_of(self.records, self.groups.index(n)) for n in self._stages}
+    def _motions(self) -> dict[str, Motion]:
+        return {n: motion_of(self.records, self.groups.index(n)) for n in self._stages}
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -50,8 +56,8 @@ class Comparison:
         for name, stages in self._stages.items():
             mixed = self.records.mixed.get(name, ())
             for number, stage in enumerate(stages, start=1):
-                found = gather(self._series[name], stage, mixed)
-                rows.append(_row(found, number))
+                found = gather(self._motions[name], stage, mixed)
+                rows.append(_row(found, number, self._rules))
         return tuple(rows)
 
     def stages(self, group: str) -> tuple[Stage, ...]:
@@ -62,7 +68,7 @@ class Comparison:
     def curves(self, group: str) -> Curves:
         """Measured and predicted angle and norm of a group at each sample, for drawing."""
         self.records.index(group)
-        return curves_of(self._series.get(group), self.stages(group))
+        return curves_of(self._motions.get(group), self.stages(group))
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:
@@ -113,11 +119,13 @@ class Comparison:
         return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
 
 
-def compare(run: str | os.PathLike[str] | Records) -> Comparison:
-    """Hold a recorded run against the theory.
+def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None) -> Comparison:
+    """Compare a recorded run with the theory.
 
     Args:
         run: a run directory, or `Records` already read.
+        rules: how to judge: kinds and rules in the order to try them; `comparison.RULES.items()`
+            if left out.
 
     Returns:
         A `Comparison`: print it, iterate its rows, or hand it to `report`.
@@ -125,19 +133,21 @@ def compare(run: str | os.PathLike[str] | Records) -> Comparison:
     Raises:
         NotARun: the directory holds no run.
     """
-    return Comparison(run if isinstance(run, Records) else read(run))
+    return Comparison(run if isinstance(run, Records) else read(run), rules)
 
 
-def _row(evidence: Evidence, number: int) -> Row:
+def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
+    verdict = judge(evidence, rules)
+    known = defaultdict(lambda: math.nan, verdict.evidence)
     return Row(
         group=evidence.group.name,
         number=number,
         stage=evidence.stage,
-        measured=evidence.measured,
-        predicted=evidence.predicted,
-        ratio=evidence.ratio.value,
-        interval=evidence.ratio.interval,
-        equilibrium=evidence.equilibrium,
+        measured=known["measured"],
+        predicted=known["equilibrium" if isinstance(evidence, Settled) else "transient"],
+        ratio=known["ratio"],
+        interval=(known["ratio_low"], known["ratio_high"]),
+        equilibrium=known["equilibrium"],
         samples=evidence.judged,
-        verdict=judge(evidence),
+        verdict=verdict,
     )

@@ -1,6 +1,6 @@
-"""Other people's code, met half way: loading models that are named on a command line.
+"""Models of other libraries: a name on the command line goes in, a model and inputs come out.
 
-`loading` sends a name to one loader a library; `inputs` makes something to feed the model.
+`loading` chooses the loader of the library that a name begins with; `inputs` makes random inputs.
 """
 
 from spherical_motion.compat.inputs import random_input, random_tokens

@@ -1,4 +1,4 @@
-"""Models of one's own: `module:factory`."""
+"""Models from the user's own code: `module:factory`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
+from spherical_motion.compat.settings import Settings
 from spherical_motion.errors import InvalidArgument
 
 __all__ = ["load_factory"]
 
 
-def load_factory(module: str, path: str, settings: dict[str, Any]) -> nn.Module:
-    """Call what `path` names in `module` with the settings and return the model.
+def load_factory(module: str, path: str, settings: Settings) -> nn.Module:
+    """Call the function or class `path` of `module` with the settings and return the model.
 
-    The working directory is searched like any other place for modules. A dotted path walks
-    through attributes; an `nn.Module` class is a factory as well, and a model is taken as it is.
+    Modules are also searched in the working directory. A dotted path names an attribute of an
+    attribute; an `nn.Module` class is a factory as well, and a model is returned as it is.
 
     Raises:
         InvalidArgument: no such module or factory, or it did not return a module.
@@ -32,7 +32,7 @@ def load_factory(module: str, path: str, settings: dict[str, Any]) -> nn.Module:
     spec = f"{module}:{path}"
     if not all(part.isidentifier() for part in module.split(".")):
         raise InvalidArgument(
-            f"MODEL {spec!r} must begin with the name of a module as after `import`, got "
+            f"MODEL {spec!r} must begin with the name of a module, as after `import`, got "
             f"{module!r}. For a file in this directory leave out the path and .py."
         )
     if (here := str(Path.cwd())) not in sys.path:
@@ -43,8 +43,8 @@ def load_factory(module: str, path: str, settings: dict[str, Any]) -> nn.Module:
             target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise InvalidArgument(f"MODEL {spec!r} cannot be loaded: {error}.") from error
-    except Exception as error:  # whatever a stranger's module may raise
-        raise InvalidArgument(f"MODEL {spec!r} cannot be loaded: {_told(error)}") from error
+    except Exception as error:  # the user's module may raise anything
+        raise InvalidArgument(f"MODEL {spec!r} cannot be loaded: {_origin(error)}") from error
     if isinstance(target, nn.Module):
         return target
     if not callable(target):
@@ -56,7 +56,9 @@ def load_factory(module: str, path: str, settings: dict[str, Any]) -> nn.Module:
     try:
         made = target(**settings)
     except Exception as error:
-        raise InvalidArgument(f"MODEL {spec!r} failed while it was made: {_told(error)}") from error
+        raise InvalidArgument(
+            f"MODEL {spec!r} failed while it was made: {_origin(error)}"
+        ) from error
     if not isinstance(made, nn.Module):
         raise InvalidArgument(
             f"MODEL {spec!r} must make a torch.nn.Module, got a {type(made).__name__}."
@@ -64,8 +66,8 @@ def load_factory(module: str, path: str, settings: dict[str, Any]) -> nn.Module:
     return made
 
 
-def _require_settings(spec: str, target: Callable[..., Any], settings: dict[str, Any]) -> None:
-    """Refuse settings that are missing or too many, where the signature can be read."""
+def _require_settings(spec: str, target: Callable[..., object], settings: Settings) -> None:
+    """Refuse missing and unknown settings, if the signature can be read."""
     try:
         signature = inspect.signature(target)
     except ValueError:  # written in C
@@ -74,13 +76,13 @@ def _require_settings(spec: str, target: Callable[..., Any], settings: dict[str,
         signature.bind(**settings)
     except TypeError as error:
         raise InvalidArgument(
-            f"MODEL {spec!r} cannot be called with the settings {settings}: {error}. Fill its "
-            f"arguments in like {spec}?key=value&key=value, or wrap it in a function."
+            f"MODEL {spec!r} cannot be called with the settings {settings}: {error}. Pass its "
+            f"arguments like {spec}?key=value&key=value, or wrap it in a function."
         ) from error
 
 
-def _told(error: Exception) -> str:
-    """The error, and the line of the stranger's code it comes from."""
+def _origin(error: Exception) -> str:
+    """The error, and the line of the user's code it comes from."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})."
     frames = traceback.extract_tb(error.__traceback__)

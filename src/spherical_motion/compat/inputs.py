@@ -1,4 +1,4 @@
-"""Something to feed a model: random numbers of a shape, or random tokens."""
+"""Random inputs for a model: numbers of a shape, or tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def random_input(shape: str, batch_size: int) -> Tensor:
     """
     if not re.fullmatch(r"\d+(x\d+)*", shape):
         raise InvalidArgument(
-            f"--input must be the shape of one example like 3x224x224, got {shape!r}."
+            f"--input must be the shape of one example, like 3x224x224, got {shape!r}."
         )
     sizes = [int(size) for size in shape.split("x")]
     return torch.randn(batch_size, *sizes, generator=torch.Generator().manual_seed(0))
@@ -30,11 +30,11 @@ def random_input(shape: str, batch_size: int) -> Tensor:
 def random_tokens(model: nn.Module, length: int, batch_size: int) -> Tensor | Mapping[str, Tensor]:
     """A batch of random token ids below the model's vocabulary size, without its padding token.
 
-    Models that carry a transformers configuration get them by name, and encoder-decoders for the
-    decoder as well; any other model gets the tensor.
+    Models with a transformers configuration get them by name, encoder-decoders also for the
+    decoder; any other model gets the tensor.
 
     Raises:
-        InvalidArgument: the model has no embedding and names no vocabulary size.
+        InvalidArgument: the model has no embedding and no vocabulary size.
 
     >>> ids = random_tokens(nn.Embedding(10, 4, padding_idx=0), length=6, batch_size=2)
     >>> ids.shape, bool((ids > 0).all())
@@ -54,7 +54,7 @@ def random_tokens(model: nn.Module, length: int, batch_size: int) -> Tensor | Ma
 
 
 def _vocabulary(model: nn.Module) -> tuple[int, int | None]:
-    """Number of tokens and the one used for padding: the first embedding's, or the config's."""
+    """Number of tokens and the padding token, of the first embedding or of the configuration."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             return module.num_embeddings, module.padding_idx

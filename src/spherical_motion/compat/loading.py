@@ -1,14 +1,13 @@
-"""Models named as `library:name` or `module:factory`, with settings behind a question mark."""
+"""Models named `library:name` or `module:factory`, with settings after a question mark."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from spherical_motion.compat.factories import load_factory
-from spherical_motion.compat.settings import split_settings
+from spherical_motion.compat.settings import Settings, split_settings
 from spherical_motion.compat.timm_models import load_timm
 from spherical_motion.compat.torchvision_models import load_torchvision
 from spherical_motion.compat.transformers_models import load_transformers
@@ -16,12 +15,12 @@ from spherical_motion.errors import InvalidArgument
 
 __all__ = ["LIBRARIES", "load_model"]
 
-LIBRARIES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
+LIBRARIES: dict[str, Callable[[str, Settings], nn.Module]] = {
     "torchvision": load_torchvision,
     "timm": load_timm,
     "transformers": load_transformers,
 }
-"""Prefixes with a loader of their own; anything else in front of the colon is a module."""
+"""Loader by prefix; any other text before the colon is the name of a module."""
 
 
 def load_model(spec: str) -> nn.Module:
@@ -29,9 +28,9 @@ def load_model(spec: str) -> nn.Module:
 
     - `torchvision:resnet18`, `timm:vit_tiny_patch16_224`: a model of the library's registry;
     - `transformers:GPT2Config`, or a model's class, or a directory with a config.json;
-    - `package.module:factory`: a function or class of one's own, found from the working directory.
+    - `package.module:factory`: a function or class of your own, also in the working directory.
 
-    Each may be followed by keyword arguments: `transformers:LlamaConfig?num_hidden_layers=2`,
+    Keyword arguments may follow: `transformers:LlamaConfig?num_hidden_layers=2`,
     `mymodels:resnet?depth=20&width=16`. Models of the libraries are in training mode.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the loaders share: settings behind a model's name, and libraries that may be absent."""
+"""Shared by the loaders: settings after a model's name, and imports of optional libraries."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
+from typing import TypeAlias
 
 from spherical_motion.errors import InvalidArgument, MissingExtra
 
-__all__ = ["library", "near", "split_settings"]
+__all__ = ["Settings", "library", "near", "split_settings"]
+
+Settings: TypeAlias = dict[str, object]
+"""Keyword arguments of a model."""
 
 
-def split_settings(text: str) -> tuple[str, dict[str, Any]]:
-    """A name and the keyword arguments behind its question mark.
+def split_settings(text: str) -> tuple[str, Settings]:
+    """A name and the keyword arguments after its question mark.
 
-    Values are Python literals; what is none is taken as a string.
+    Values are Python literals; any other text is a string.
 
     >>> split_settings("resnet?depth=20&norm=group&widths=(16, 32)")
     ('resnet', {'depth': 20, 'norm': 'group', 'widths': (16, 32)})
 
     Raises:
-        InvalidArgument: a setting is not of the form key=value.
+        InvalidArgument: a setting does not have the form key=value.
     """
     name, _, tail = text.partition("?")
-    settings: dict[str, Any] = {}
+    settings: Settings = {}
     for entry in filter(None, tail.split("&")):
         key, separator, value = entry.partition("=")
         if not (separator and key.isidentifier()):
@@ -49,7 +52,7 @@ def library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:  # it is there, and something it needs is not
+        if error.name != name:  # it is installed, and something it needs is not
             raise
         raise MissingExtra(
             f"{name}:NAME needs {name}, which is not installed. "
@@ -58,7 +61,7 @@ def library(name: str) -> ModuleType:
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """A hint for a misspelt name, or nothing.
+    """A hint for a misspelt name, or an empty string.
 
     >>> near("resnet81", ["resnet18", "vgg11"])
     " Did you mean 'resnet18'?"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from spherical_motion.compat.settings import library, near
+from spherical_motion.compat.settings import Settings, library, near
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
 
 __all__ = ["load_timm"]
 
 
-def load_timm(name: str, settings: dict[str, Any]) -> nn.Module:
+def load_timm(name: str, settings: Settings) -> nn.Module:
     """Build `name` of `timm.list_models()` with random weights.
 
     Raises:

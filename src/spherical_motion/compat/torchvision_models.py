@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import Any
 
 from torch import nn
 
-from spherical_motion.compat.settings import library, near
+from spherical_motion.compat.settings import Settings, library, near
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
 
 __all__ = ["load_torchvision"]
 
 UNTRAINED = {"weights": None, "weights_backbone": None}
-"""Passed to builders that know them: a detector's default is to download its backbone."""
+"""Passed to builders that accept them: by default a detector downloads its backbone."""
 
 
-def load_torchvision(name: str, settings: dict[str, Any]) -> nn.Module:
+def load_torchvision(name: str, settings: Settings) -> nn.Module:
     """Build `name` of `torchvision.models.list_models()` with random weights.
 
     Raises:
@@ -40,7 +39,7 @@ def load_torchvision(name: str, settings: dict[str, Any]) -> nn.Module:
     keywords = {key: UNTRAINED[key] for key in UNTRAINED if key in known} | settings
     try:
         with warnings.catch_warnings():
-            # Of a future default for GoogLeNet's and Inception's initial weights.
+            # It warns of a future default for the initial weights of GoogLeNet and Inception.
             warnings.simplefilter("ignore", FutureWarning)
             return build(**keywords)
     except (TypeError, ValueError) as error:

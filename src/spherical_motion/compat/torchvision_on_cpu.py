@@ -1,9 +1,10 @@
 """Make torchvision importable on a torch build that its compiled extension does not match.
 
-torchvision's wheels on PyPI hold an extension built against CUDA; beside a CPU build of torch it
-does not load, `import torchvision` fails with "operator torchvision::nms does not exist", and so
-does everything that imports it (timm, transformers, lightning). The two operators that detection
-models need are given in Python here: non-maximum suppression, and RoIAlign through `grid_sample`.
+torchvision's wheels on PyPI hold an extension built against CUDA, which does not load with a CPU
+build of torch. `import torchvision` then fails with "operator torchvision::nms does not exist",
+and so does every package that imports it (timm, transformers, lightning). This module defines in
+Python the two operators that detection models need: non-maximum suppression, and RoIAlign through
+`grid_sample`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from torch.nn import functional as F
 __all__ = ["ensure_torchvision", "nms", "roi_align"]
 
 _installed: list[torch.library.Library] = []
-"""Operators live as long as the library object that registered them."""
+"""Operators exist as long as the library object that registered them."""
 
 
 def ensure_torchvision() -> bool:
     """Install the Python operators if torchvision cannot be imported without them.
 
-    Does nothing where torchvision is absent, imported already, or its extension loads.
+    Does nothing if torchvision is absent or already imported, or if its extension loads.
 
     Returns:
         Whether anything was installed.
@@ -39,7 +40,7 @@ def ensure_torchvision() -> bool:
         return False
     library = torch.library.Library("torchvision", "FRAGMENT")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    # Without a quantised kernel; the schema alone lets torchvision register its fake version.
+    # The schema without a quantised kernel lets torchvision register its fake version.
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.impl("nms", nms, "CompositeExplicitAutograd")
     _installed.append(library)
@@ -47,10 +48,10 @@ def ensure_torchvision() -> bool:
     importlib.import_module("torchvision")
     boxes: Any = sys.modules["torchvision.ops.boxes"]
     boxes._assert_has_ops = lambda: None
-    # `torchvision.ops.roi_align` the attribute is the function, not the module.
+    # The attribute `torchvision.ops.roi_align` is the function, not the module.
     aligning: Any = sys.modules["torchvision.ops.roi_align"]
     aligning._roi_align = roi_align
-    aligning.is_compile_supported = lambda *_: True  # always takes its Python branch
+    aligning.is_compile_supported = lambda *_: True  # so that it always takes its Python branch
     return True
 
 
@@ -71,12 +72,12 @@ def _broken() -> bool:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes that no better-scored kept box overlaps, best first.
+    """Indices of the boxes that no kept box with a better score overlaps, best first.
 
     Args:
         boxes: (n, 4), as x1, y1, x2, y2.
         scores: (n,).
-        iou_threshold: a box goes if its intersection over union with a kept one exceeds this.
+        iou_threshold: drop a box whose intersection over union with a kept one exceeds this.
 
     >>> nms(torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1.9], [5, 5, 6, 6]]), torch.ones(3), 0.5)
     tensor([0, 2])
@@ -116,7 +117,7 @@ def roi_align(
         spatial_scale: from the boxes' coordinates to those of `input`.
         pooled_height: rows of bins.
         pooled_width: columns of bins.
-        sampling_ratio: points a bin and axis; 0 or less takes the bin's size rounded up.
+        sampling_ratio: points per bin and axis; 0 or less means the bin's size rounded up.
         aligned: shift the boxes by half a pixel.
 
     Returns:

@@ -7,32 +7,32 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from spherical_motion.compat.settings import library, near
+from spherical_motion.compat.settings import Settings, library, near
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
 
 __all__ = ["load_transformers"]
 
 
-def load_transformers(name: str, settings: dict[str, Any]) -> nn.Module:
-    """Build a randomly initialised model; nothing is downloaded and no remote code is run.
+def load_transformers(name: str, settings: Settings) -> nn.Module:
+    """Build a model with random weights; it downloads nothing and runs no remote code.
 
     Args:
-        name: a directory with a config.json; a configuration's class, built as the plain model
-            (`AutoModel`); or a model's class, for one with a head.
-        settings: replace the configuration's defaults.
+        name: a directory with a config.json; the class of a configuration, for the plain model
+            (`AutoModel`); or the class of a model, for one with a head.
+        settings: replace the defaults of the configuration.
 
     Raises:
-        InvalidArgument: no such directory or class, it does not take these settings, or there
-            is not enough free memory for its weights (many defaults have billions).
+        InvalidArgument: no such directory or class, it does not accept these settings, or its
+            weights exceed the memory of the machine (many defaults have billions).
         MissingExtra: transformers is not installed.
     """
-    ensure_torchvision()  # transformers imports torchvision where it is installed
+    ensure_torchvision()  # transformers imports torchvision if it is installed
     transformers = library("transformers")
     try:
         build = _builder(transformers, name, settings)
@@ -40,7 +40,7 @@ def load_transformers(name: str, settings: dict[str, Any]) -> nn.Module:
             size = sum(p.numel() * p.element_size() for p in build().parameters())
     except InvalidArgument:
         raise
-    except Exception as error:  # each configuration has errors of its own for what it rejects
+    except Exception as error:  # each configuration raises its own errors
         raise InvalidArgument(
             f"transformers:{name} cannot be built with {settings}: {error}"
         ) from error
@@ -53,9 +53,7 @@ def load_transformers(name: str, settings: dict[str, Any]) -> nn.Module:
     return build()
 
 
-def _builder(
-    transformers: ModuleType, name: str, settings: dict[str, Any]
-) -> Callable[[], nn.Module]:
+def _builder(transformers: ModuleType, name: str, settings: Settings) -> Callable[[], nn.Module]:
     if (Path(name) / "config.json").is_file():
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
         return partial(transformers.AutoModel.from_config, _changed(config, settings))
@@ -72,19 +70,25 @@ def _builder(
     )
 
 
-def _configured(kind: Any, settings: dict[str, Any]) -> Any:
-    """A configuration of this class, whose constructor would keep unknown settings unread."""
+class _Configuration(Protocol):
+    def __init__(self, **settings: object) -> None: ...
+
+    def to_dict(self) -> Settings: ...
+
+
+def _configured(kind: type[_Configuration], settings: Settings) -> _Configuration:
+    """A configuration of this class, whose constructor would ignore unknown settings."""
     _check_known(kind().to_dict(), settings)
     return kind(**settings)
 
 
-def _changed(config: Any, settings: dict[str, Any]) -> Any:
+def _changed(config: _Configuration, settings: Settings) -> _Configuration:
     """The configuration with some entries replaced."""
     _check_known(config.to_dict(), settings)
     return type(config)(**config.to_dict() | settings)
 
 
-def _check_known(known: dict[str, Any], settings: dict[str, Any]) -> None:
+def _check_known(known: Settings, settings: Settings) -> None:
     for key in settings:
         if key not in known:
             raise ValueError(f"it has no setting {key!r}.{near(key, known)}")

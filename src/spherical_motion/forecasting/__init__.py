@@ -1,4 +1,4 @@
-"""Schedule × theory: what a planned run will do, what would mend it, and which settings to plan."""
+"""Schedule × theory: what a planned run will do, what would help it, and which settings to plan."""
 
 from spherical_motion.forecasting.planning import (
     BatchScaling,

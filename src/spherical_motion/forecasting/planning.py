@@ -1,9 +1,9 @@
-"""The way back: from a wanted angle or pace to settings, and what a larger batch does to both.
+"""From a wanted angle or pace to settings, and what a larger batch does to both.
 
-Angle and pace are not two wishes. Both depend on ηλ, so at a given momentum they are one: for SGD
-with L2 τ·Δ*² = (1 - α)/(2(1 + α)), for decoupled decay with it τ·Δ*² = (1 - β1)/(1 + β1). Only
-momentum moves the one against the other; all pairs of lr and weight decay with the same product
-are the same motion on the sphere (not so for Adam with L2).
+Angle and pace cannot be chosen separately: both depend on ηλ, so at a given momentum one fixes the
+other, by τ·Δ*² = (1 - α)/(2(1 + α)) for SGD with L2 and (1 - β1)/(1 + β1) for AdamW. Only momentum
+changes their ratio; all pairs of lr and weight decay with the same product give the same motion on
+the sphere (but not under Adam with L2).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Unpack
 
 from spherical_motion import theory
+from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory import Given
+from spherical_motion.theory import GroupFacts, family_of
+from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = [
@@ -67,11 +68,10 @@ class BatchScaling:
 
 
 def settings_for_angle(
-    hp: HyperParameters,
-    angle: float,
-    lrs: Sequence[float] | None = None,
-    **given: Unpack[Given],
-) -> tuple[Setting, ...]:
+    hp: HyperParameters, angle: float, lrs: Sequence[float] | None = None, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> tuple[Setting, ...]:  # fmt: skip
     """Pairs of learning rate and weight decay under which a group turns by `angle` a step.
 
     Args:
@@ -79,7 +79,7 @@ def settings_for_angle(
         angle: wanted Δ*, radians, in (0, π).
         lrs: learning rates to find the weight decay for; left out, from a tenth of `hp.lr` to ten
             times it.
-        **given: what `theory.equilibrium_angle` needs of the group.
+        unit_grad_sq ... update_sq: as in `theory.equilibrium_angle`.
 
     Raises:
         OutOfDomain: the angle is not in (0, π), or beyond what this optimizer can turn by.
@@ -89,28 +89,27 @@ def settings_for_angle(
     >>> [float(f"{s.weight_decay:.4g}") for s in settings_for_angle(hp, 3.244e-3, lrs=[0.1, 0.5])]
     [9.997e-05, 1.999e-05]
     """
-    if not 0.0 < angle < math.pi:
-        raise OutOfDomain(f"settings_for_angle(angle=...) must lie in (0, π) rad, got {angle}.")
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    number("settings_for_angle", "angle", angle, above=0.0, below=math.pi, error=OutOfDomain)
 
     def angle_of(candidate: HyperParameters) -> float:
-        return theory.equilibrium_angle(candidate, **given)
+        return family_of(candidate).angle(candidate, facts)
 
-    return _settings(hp, lrs, given, angle_of, angle, f"an angle of {angle:g} rad")
+    return _settings(hp, lrs, facts, angle_of, angle, f"an angle of {angle:g} rad")
 
 
 def settings_for_time_constant(
-    hp: HyperParameters,
-    time_constant: float,
-    lrs: Sequence[float] | None = None,
-    **given: Unpack[Given],
-) -> tuple[Setting, ...]:
+    hp: HyperParameters, time_constant: float, lrs: Sequence[float] | None = None, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> tuple[Setting, ...]:  # fmt: skip
     """Pairs of learning rate and weight decay whose norm relaxes over `time_constant` steps.
 
     Args:
         hp: the optimizer and its momentum; its weight decay is not used.
         time_constant: wanted 1/r in steps, > 0.
         lrs: as in `settings_for_angle`.
-        **given: what `theory.relaxation_rate` needs of the group.
+        unit_grad_sq ... update_sq: as in `theory.relaxation_rate`.
 
     Raises:
         OutOfDomain: not > 0, or faster than this optimizer can relax.
@@ -120,21 +119,22 @@ def settings_for_time_constant(
     >>> round(settings_for_time_constant(hp, 5_000, lrs=[1e-3])[0].weight_decay, 9)
     0.1
     """
-    if not (math.isfinite(time_constant) and time_constant > 0):
-        raise OutOfDomain(
-            f"settings_for_time_constant(time_constant=...) must be > 0 steps, got {time_constant}."
-        )
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    where = "settings_for_time_constant"
+    number(where, "time_constant", time_constant, above=0.0, error=OutOfDomain)
 
     def rate_of(candidate: HyperParameters) -> float:
-        return theory.relaxation_rate(candidate, **given)
+        return family_of(candidate).relaxation_rate(candidate, facts)
 
     what = f"a time constant of {time_constant:g} steps"
-    return _settings(hp, lrs, given, rate_of, 1.0 / time_constant, what)
+    return _settings(hp, lrs, facts, rate_of, 1.0 / time_constant, what)
 
 
 def scale_batch(
-    hp: HyperParameters, factor: float, steps_per_epoch: float, **given: Unpack[Given]
-) -> tuple[BatchScaling, ...]:
+    hp: HyperParameters, factor: float, steps_per_epoch: float, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> tuple[BatchScaling, ...]:  # fmt: skip
     """What the usual rules do to the motion when the batch grows `factor` times.
 
     Equilibrium knows nothing of the batch size: neither angle nor time constant changes unless
@@ -146,7 +146,7 @@ def scale_batch(
         hp: settings for the present batch.
         factor: k > 0, new batch size over present one.
         steps_per_epoch: of the present batch.
-        **given: what this optimizer needs of the group.
+        unit_grad_sq ... update_sq: facts of the group (`theory.GroupFacts`).
 
     Returns:
         One entry a rule, the unchanged settings on the present batch first.
@@ -164,9 +164,9 @@ def scale_batch(
     square root     4.59e-03 0.68 1.00
     constant angle  3.24e-03 0.49 2.00
     """
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     for name, value in (("factor", factor), ("steps_per_epoch", steps_per_epoch)):
-        if not (math.isfinite(value) and value > 0):
-            raise OutOfDomain(f"scale_batch({name}=...) must be finite and > 0, got {value}.")
+        number("scale_batch", name, value, above=0.0, error=OutOfDomain)
     rules = (
         ("unchanged", 1.0, 1.0, 1.0),
         ("linear", factor, 1.0, factor),
@@ -176,9 +176,9 @@ def scale_batch(
     found: list[BatchScaling] = []
     for rule, lr, weight_decay, batch in rules:
         scaled = _with(hp, hp.lr * lr, hp.weight_decay * weight_decay)
-        setting = _setting(scaled, given)
+        setting = _setting(scaled, facts)
         steps = steps_per_epoch / batch
-        turned = theory.accumulated_angle_approx(scaled, steps, **given)
+        turned = theory.accumulated_angle_approx(scaled, steps, **dataclasses.asdict(facts))
         found.append(BatchScaling(rule, setting, steps, turned, setting.time_constant / steps))
     return tuple(found)
 
@@ -186,7 +186,7 @@ def scale_batch(
 def _settings(
     hp: HyperParameters,
     lrs: Sequence[float] | None,
-    given: Given,
+    facts: GroupFacts,
     measure: Callable[[HyperParameters], float],
     target: float,
     what: str,
@@ -195,7 +195,7 @@ def _settings(
     bad = [lr for lr in lrs if not (math.isfinite(lr) and lr > 0)]
     if bad or not lrs:
         raise InvalidArgument(f"lrs=... expects learning rates > 0, got {list(lrs)}.")
-    return tuple(_setting(_solve(hp, lr, measure, target, what), given) for lr in lrs)
+    return tuple(_setting(_solve(hp, lr, measure, target, what), facts) for lr in lrs)
 
 
 def _solve(
@@ -229,6 +229,7 @@ def _with(hp: HyperParameters, lr: float, weight_decay: float) -> HyperParameter
     return dataclasses.replace(hp, lr=lr, weight_decay=weight_decay)
 
 
-def _setting(hp: HyperParameters, given: Given) -> Setting:
-    angle = theory.equilibrium_angle(hp, **given)
-    return Setting(hp.lr, hp.weight_decay, angle, 1.0 / theory.relaxation_rate(hp, **given))
+def _setting(hp: HyperParameters, facts: GroupFacts) -> Setting:
+    family = family_of(hp)
+    angle, rate = family.angle(hp, facts), family.relaxation_rate(hp, facts)
+    return Setting(hp.lr, hp.weight_decay, angle, 1.0 / rate)

@@ -1,14 +1,13 @@
-"""What lets a stage reach its equilibrium: lighter weights, more steps, or more weight decay."""
+"""How a stage can reach its equilibrium: lighter weights, more steps, or more weight decay."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
-from spherical_motion import theory
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.forecasting.state import WITHIN, rest_excess, with_drive
-from spherical_motion.theory import Given
+from spherical_motion.forecasting.state import WITHIN, excess_under, with_drive
+from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = ["Remedy", "find_remedy"]
@@ -19,7 +18,7 @@ LARGEST_FACTOR = 1e6
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remedy:
-    """Three ways out for a stage that is too short; each works alone.
+    """Three remedies for a stage that is too short; each works alone.
 
     Attributes:
         rescale: factor for the group's weights at the start of the stage, after which it is at
@@ -38,22 +37,24 @@ class Remedy:
     angle: float
 
 
-def find_remedy(hp: HyperParameters, norm: float, drive: float, given: Given, steps: int) -> Remedy:
+def find_remedy(
+    hp: HyperParameters, norm: float, drive: float, facts: GroupFacts, steps: int
+) -> Remedy:
     """The remedies of a stage of `steps` steps that starts at this norm, under this drive.
 
-    The angle and the time to reach it depend on ηλ together, so a larger weight decay does not
-    only hasten the stage: it also raises the angle the stage tends to.
+    The angle and the time to reach it both depend on ηλ, so a larger weight decay shortens the
+    stage and also raises its equilibrium angle.
     """
-    excess = rest_excess(hp, norm, drive, **given)
+    excess = excess_under(hp, norm, drive, facts)
     factor = angle = math.nan
     if excess > 1.0:
-        factor = _least_factor(hp, norm, drive, given, steps)
+        factor = _least_factor(hp, norm, drive, facts, steps)
     if math.isfinite(factor):
-        wanted = theory.equilibrium_angle(_decayed(hp, factor), **with_drive(hp, drive, given))
-        angle = wanted / theory.equilibrium_angle(hp, **with_drive(hp, drive, given))
+        filled, family = with_drive(hp, drive, facts), family_of(hp)
+        angle = family.angle(_decayed(hp, factor), filled) / family.angle(hp, filled)
     return Remedy(
-        excess ** (-1.0 / theory.relaxing_power(hp)),
-        _steps_needed(hp, norm, drive, given),
+        excess ** (-1.0 / family_of(hp).power),
+        _steps_needed(hp, norm, drive, facts),
         factor,
         angle,
     )
@@ -63,20 +64,20 @@ def _decayed(hp: HyperParameters, factor: float) -> HyperParameters:
     return dataclasses.replace(hp, weight_decay=hp.weight_decay * factor)
 
 
-def _steps_needed(hp: HyperParameters, norm: float, drive: float, given: Given) -> int:
-    filled = with_drive(hp, drive, given)
-    excess = rest_excess(hp, norm, drive, **given)
-    return math.ceil(theory.steps_to_within(hp, excess, WITHIN, **filled))
+def _steps_needed(hp: HyperParameters, norm: float, drive: float, facts: GroupFacts) -> int:
+    filled = with_drive(hp, drive, facts)
+    excess = excess_under(hp, norm, drive, facts)
+    return math.ceil(family_of(hp).steps_to_within(hp, excess, WITHIN, filled))
 
 
 def _least_factor(
-    hp: HyperParameters, norm: float, drive: float, given: Given, steps: int
+    hp: HyperParameters, norm: float, drive: float, facts: GroupFacts, steps: int
 ) -> float:
     """Bisection on the logarithm: the steps needed fall as the weight decay rises."""
 
     def settles(factor: float) -> bool:
         try:
-            return _steps_needed(_decayed(hp, factor), norm, drive, given) <= steps
+            return _steps_needed(_decayed(hp, factor), norm, drive, facts) <= steps
         except OutOfDomain:  # so much decay that there is no equilibrium any more
             return False
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
+from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.remedies import find_remedy
 from spherical_motion.forecasting.stages import Outcome, StageForecast
 from spherical_motion.forecasting.state import (
     WITHIN,
-    drive_name,
+    excess_under,
     has_equilibrium,
     norm_at_rest,
-    rest_excess,
     with_drive,
 )
-from spherical_motion.theory import Given
+from spherical_motion.theory import GroupFacts, family_of
+from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Schedule, Stage
 
@@ -31,7 +31,7 @@ __all__ = ["Forecast", "forecast"]
 Array = NDArray[np.float64]
 
 SAMPLES = 256
-"""Steps of a varying stage at which its moving equilibrium is looked at."""
+"""Number of steps of a varying stage at which its moving equilibrium is computed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ class Forecast:
 
 
 def forecast(
-    schedule: Schedule,
-    norm0: float | None = None,
-    **given: Unpack[Given],
-) -> Forecast:
+    schedule: Schedule, norm0: float | None = None, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> Forecast:  # fmt: skip
     """What angle and norm a scale-invariant group will have through a planned run.
 
     The norm is carried through the whole schedule by the law of `theory.driven_norm`, at every
@@ -79,7 +79,7 @@ def forecast(
         norm0: norm of the group before the first step. Left out: it starts at rest under the
             settings of the first stage that has an equilibrium, or if none has, of the step with
             the highest learning rate.
-        **given: what drives the norm, and what some optimizers need beside it (`theory.Given`):
+        unit_grad_sq ... update_sq: what drives the norm, and what some optimizers need beside it:
             `unit_grad_sq` = L = E[h̃] for SGD, `numel` for AdamW and Lion, `numel` and
             `unit_grad_rms` for Adam with L2, `correlation` and `update_sq` for Muon and others.
             Without the drive, norms are not forecast and `norm0` cannot be used; the angles do
@@ -97,30 +97,30 @@ def forecast(
     weights by 0.559 at its start, or raise its weight decay × 11.7, which raises the
     equilibrium × 3.4 too.
     """
-    hp = schedule.hp
-    name = drive_name(hp)
-    drive = given.get(name)
-    for label, value in (("norm0", norm0), (name, drive)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InvalidArgument(f"forecast({label}=...) must be finite and > 0, got {value}.")
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    hp, family = schedule.hp, family_of(schedule.hp)
+    drive = getattr(facts, family.drive)
+    for name, value in (("norm0", norm0), (family.drive, drive)):
+        if value is not None:
+            number("forecast", name, value, above=0.0)
     if norm0 is not None and drive is None:
         raise InvalidArgument(
-            f"forecast(norm0={norm0:g}) needs {name} too: whether a norm is large depends on the "
-            f"drive. Pass {name}=..., or leave norm0 out to start in equilibrium."
+            f"forecast(norm0={norm0:g}) needs {family.drive} too: whether a norm is large depends "
+            f"on the drive. Pass {family.drive}=..., or leave norm0 out to start in equilibrium."
         )
-    if drive is None and theory.family_of(hp) is theory.Family.ADAM_L2:
+    if drive is None and family.drive in family.needs:
         raise InvalidArgument(
-            "forecast: under Adam with L2 the angle depends on the gradient's size. Pass numel=... "
-            "and unit_grad_rms=..., the mean over entries of the RMS of the unit gradient."
+            f"forecast: under {family.name} the angle depends on the gradient's size. Pass "
+            f"{' and '.join(f'{name}=...' for name in family.needs)}."
         )
-    return _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, given)).forecast()
+    return _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, facts)).forecast()
 
 
 class _Run:
     """One schedule, the norm before each of its steps, and the group it is forecast for."""
 
     def __init__(
-        self, schedule: Schedule, norm0: float | None, drive: float | None, known: Given
+        self, schedule: Schedule, norm0: float | None, drive: float | None, known: GroupFacts
     ) -> None:
         self.schedule, self.known = schedule, known
         self.absolute = drive is not None
@@ -137,16 +137,16 @@ class _Run:
             weight_decay=schedule.weight_decay,
             momentum=schedule.momentum,
             drive=self.drive,
-            **known,
+            **dataclasses.asdict(known),
         )
 
     def forecast(self) -> Forecast:
         return Forecast(tuple(self._of_stage(stage) for stage in self.stages), self.start)
 
     def _resting_place(self) -> tuple[HyperParameters, str]:
-        for number, stage in enumerate(self.stages, start=1):
+        for i, stage in enumerate(self.stages, start=1):
             if stage.hp is not None and has_equilibrium(stage.hp, self.known):
-                return stage.hp, f"at rest under the settings of stage {number}"
+                return stage.hp, f"at rest under the settings of stage {i}"
         schedule = self.schedule
         decayed = np.where(schedule.weight_decay > 0, schedule.lr, 0.0)
         highest = schedule.at(schedule.start + int(np.argmax(decayed)))
@@ -154,7 +154,7 @@ class _Run:
             return highest, f"at rest under its highest learning rate, {highest.lr:g}"
         raise InvalidArgument(
             "forecast: this schedule has no equilibrium to start from (lr > 0 and weight decay > 0 "
-            f"at one step at least). Pass norm0 and {drive_name(schedule.hp)}."
+            f"at one step at least). Pass norm0 and {family_of(schedule.hp).drive}."
         )
 
     def _of_stage(self, stage: Stage) -> StageForecast:
@@ -186,9 +186,11 @@ class _Run:
     def _constant(
         self, common: StageForecast, hp: HyperParameters, norms: tuple[float, float]
     ) -> StageForecast:
-        excess = [rest_excess(hp, norm, self.drive, **self.known) for norm in norms]
-        angles = theory.angle_at_excess(hp, excess, **self.known)
-        needed = math.ceil(theory.steps_to_within(hp, excess[0], WITHIN, **self.known))
+        family = family_of(hp)
+        excess = [excess_under(hp, norm, self.drive, self.known) for norm in norms]
+        angles = family.angle_at_excess(hp, np.array(excess), self.known)
+        needed = math.ceil(family.steps_to_within(hp, excess[0], WITHIN, self.known))
+        pulled = family.unopposed_time(excess[0]) / family.relaxation_rate(hp, self.known)
         settles = needed <= common.stage.steps
         remedy = None
         if not settles:
@@ -196,13 +198,13 @@ class _Run:
         return dataclasses.replace(
             common,
             outcome=Outcome.SETTLES if settles else Outcome.FALLS_SHORT,
-            equilibrium_angle=theory.equilibrium_angle(hp, **self.known),
+            equilibrium_angle=family_of(hp).angle(hp, self.known),
             angle_start=float(angles[0]),
             angle_end=float(angles[1]),
             angle_peak=float(max(angles)),
             excess_start=excess[0],
             excess_end=excess[1],
-            steps_at_least=math.ceil(_unopposed(hp, excess[0], self.known)),
+            steps_at_least=math.ceil(pulled),
             steps_needed=needed,
             share_settled=max(0.0, 1.0 - needed / common.stage.steps),
             settled_until=common.stage.stop if settles else math.nan,
@@ -210,7 +212,7 @@ class _Run:
         )
 
     def _varying(self, common: StageForecast) -> StageForecast:
-        """Against the equilibrium that each step's settings would have, at sampled steps."""
+        """Compare the angle with the equilibrium of each step's own settings, at sampled steps."""
         stage = common.stage
         sampled = np.unique(np.linspace(stage.start, stage.stop - 1, SAMPLES).round().astype(int))
         settled: list[int] = []
@@ -220,9 +222,9 @@ class _Run:
             if not has_equilibrium(hp, self.known):
                 continue
             norm = float(self.norms[step - self.schedule.start])
-            excess = rest_excess(hp, norm, self.drive, **self.known)
-            equilibrium = theory.equilibrium_angle(hp, **self.known)
-            angle = float(theory.angle_at_excess(hp, excess, **self.known))
+            excess = excess_under(hp, norm, self.drive, self.known)
+            equilibrium = family_of(hp).angle(hp, self.known)
+            angle = float(family_of(hp).angle_at_excess(hp, excess, self.known))
             if abs(angle / equilibrium - 1.0) < WITHIN:
                 settled.append(step)
         known = math.isfinite(equilibrium)
@@ -241,16 +243,6 @@ class _Run:
             lr=self.schedule.lr[part],
             momentum=self.schedule.momentum[part],
             drive=self.drive,
-            **self.known,
+            **dataclasses.asdict(self.known),
         )
         return np.arctan(np.sqrt(squares))
-
-
-def _unopposed(hp: HyperParameters, excess: float, given: Given) -> float:
-    """Steps from y to y* by the pull inward alone, or for a light group the push outward alone."""
-    rate = theory.relaxation_rate(hp, **given)
-    if theory.family_of(hp) is theory.Family.ADAM_L2:  # d(s²)/dt = (2r/3)(1 - s³), s² the excess
-        way = 3.0 * (1.0 - excess**-0.5) if excess > 1.0 else 1.5 * (1.0 - excess)
-    else:
-        way = math.log(excess) if excess > 1.0 else 1.0 - excess
-    return way / rate

@@ -32,7 +32,7 @@ class StageForecast:
     Attributes:
         stage: the steps it covers and its settings.
         outcome: whether it reaches its equilibrium, and if not, whether it has one.
-        equilibrium_angle: Δ*, what the angle tends to; where settings vary, that of the last.
+        equilibrium_angle: Δ*, which the angle tends to; where settings vary, Δ* at the last step.
         angle_start, angle_end: the angle at its first and last step.
         angle_peak: the largest angle in between.
         norm_start, norm_end: the weights' norm before and after; NaN unless `forecast` was given
@@ -41,10 +41,10 @@ class StageForecast:
         steps_at_least: steps the norm needs to its rest if nothing opposes it: no gradient for
             heavy weights (the papers' lower bound, ln(y/y*)/r), no decay for light ones.
         steps_needed: steps until the angle is within 5% of Δ*; inf without an equilibrium.
-        share_settled: share of its steps at which the angle is within 5% of Δ*, that of the
-            moment where settings vary.
-        settled_until: the step before which that last held; NaN if it never does.
-        remedy: what would mend a stage that falls short, else None.
+        share_settled: share of its steps at which the angle is within 5% of Δ*; where
+            settings vary, of each step's own Δ*.
+        settled_until: the step after the last such step; NaN if there is none.
+        remedy: what would help a stage that falls short, else None.
     """
 
     stage: Stage

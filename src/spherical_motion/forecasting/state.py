@@ -6,60 +6,52 @@ under the settings of the moment. The angle is Δ*·(y/y*)^{-1/2}: a heavy group
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Unpack
 
-from spherical_motion import theory
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.theory import Family, Given
+from spherical_motion.theory import GroupFacts, family_of
+from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["WITHIN", "drive_name", "has_equilibrium", "norm_at_rest", "rest_excess", "with_drive"]
+__all__ = ["WITHIN", "excess_under", "has_equilibrium", "norm_at_rest", "rest_excess", "with_drive"]
 
 WITHIN = 0.05
 """A group counts as settled when its angle is within this share of equilibrium."""
 
-DRIVES = {
-    Family.ADAMW: "numel",
-    Family.ADAM_L2: "unit_grad_rms",
-    Family.LION: "numel",
-    Family.ANY_DECOUPLED: "update_sq",
-}
-"""The keyword that holds what pushes the norm outward, where it is not `unit_grad_sq`."""
+
+def with_drive(hp: HyperParameters, drive: float, facts: GroupFacts) -> GroupFacts:
+    """`facts` with this drive."""
+    return dataclasses.replace(facts, **{family_of(hp).drive: drive})
 
 
-def drive_name(hp: HyperParameters) -> str:
-    """The keyword of `Given` that holds this optimizer's drive.
-
-    >>> drive_name(HyperParameters("adamw", lr=1e-3))
-    'numel'
-    """
-    return DRIVES.get(theory.family_of(hp), "unit_grad_sq")
-
-
-def with_drive(hp: HyperParameters, drive: float, given: Given) -> Given:
-    """`given` with its drive set."""
-    filled: Given = {**given, drive_name(hp): drive}  # type: ignore[misc]
-    return filled
-
-
-def rest_excess(hp: HyperParameters, norm: float, drive: float, **given: Unpack[Given]) -> float:
-    """Excess y/y* of a group of this norm under this drive (`drive_name`).
+def rest_excess(
+    hp: HyperParameters, norm: float, drive: float, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
+    """Excess y/y* of a group of this norm under this drive (`Family.drive` names it).
 
     >>> round(rest_excess(HyperParameters("sgd", lr=0.1, weight_decay=1e-3), 500**0.25, 10.0), 3)
     1.0
     """
-    return (norm / norm_at_rest(hp, drive, given)) ** theory.relaxing_power(hp)
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return excess_under(hp, norm, drive, facts)
 
 
-def norm_at_rest(hp: HyperParameters, drive: float, given: Given) -> float:
-    """The norm under which outward and inward pull balance."""
-    return theory.equilibrium_norm(hp, **with_drive(hp, drive, given))
+def excess_under(hp: HyperParameters, norm: float, drive: float, facts: GroupFacts) -> float:
+    """`rest_excess`, for facts that are one object already."""
+    return (norm / norm_at_rest(hp, drive, facts)) ** family_of(hp).power
 
 
-def has_equilibrium(hp: HyperParameters, given: Given) -> bool:
+def norm_at_rest(hp: HyperParameters, drive: float, facts: GroupFacts) -> float:
+    """The norm at which outward and inward pull balance under this drive."""
+    return family_of(hp).norm(hp, with_drive(hp, drive, facts))
+
+
+def has_equilibrium(hp: HyperParameters, facts: GroupFacts) -> bool:
     """Whether these settings have one: a rate and a weight decay above 0 and not too large."""
     try:
-        return math.isfinite(theory.equilibrium_angle(hp, **given))
+        return math.isfinite(family_of(hp).angle(hp, facts))
     except OutOfDomain:
         return False

@@ -1,13 +1,25 @@
-"""What is scale-invariant in a model, proven on the model at hand.
+"""Which weights of a model are scale-invariant, proven on the model at hand.
 
-Read `find` for the course of it, then down: `probe` runs the model away from its own weights and
-keeps a few sums a row, `slices` finds the blocks whose ⟨w, g⟩ vanish, `propose` makes candidates,
-`certify` rescales them, `defect` measures the survivors where the user stands.
+In: a model and example inputs. Out: certified groups, and a reason for each other parameter. Read
+`find` for the course of it. The folders, from the bottom up: `running` runs the model at other
+weights, `graph` follows parameters into norms, `search` proposes symmetries from a few sums a row,
+`proof` rescales them and measures their defects, `reasons` explains the rest.
 """
 
 from spherical_motion.invariance.find import find_groups, inspect_model
 from spherical_motion.invariance.inspection import Inspection
-from spherical_motion.invariance.reasons import Uncovered
-from spherical_motion.invariance.running import call_model
+from spherical_motion.invariance.reasons import Uncovered, Why
+from spherical_motion.invariance.running import Subject, call_model, run_at, undisturbed, unwrapped
 
-__all__ = ["Inspection", "Uncovered", "call_model", "find_groups", "inspect_model"]
+__all__ = [
+    "Inspection",
+    "Subject",
+    "Uncovered",
+    "Why",
+    "call_model",
+    "find_groups",
+    "inspect_model",
+    "run_at",
+    "undisturbed",
+    "unwrapped",
+]

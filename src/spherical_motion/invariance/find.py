@@ -1,8 +1,6 @@
-"""Which weights of a model are scale-invariant: probe, propose, certify, measure."""
+"""Which weights of a model are scale-invariant: probe, search, certify, measure."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +32,14 @@ from spherical_motion.invariance.reasons import (
 )
 from spherical_motion.invariance.running import Evidence, Prober, precision_of
 from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
-from spherical_motion.vocabulary import InvariantGroup
+from spherical_motion.vocabulary import Cause, InvariantGroup
 
 __all__ = ["find_groups", "inspect_model"]
 
 
 def find_groups(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     granularity: Granularity = "layer",
     *,
     dtype: torch.dtype = torch.float64,
@@ -49,11 +47,11 @@ def find_groups(
     """The scale-invariant weights of a model, proven on the model itself.
 
     A group is invariant if multiplying it by any k > 0 leaves the outputs as they are, which
-    implies ⟨w, g⟩ = 0 (lemma 1, Wan et al. 2020). Neither names nor types of layers are
-    consulted: random probes propose, a finite rescaling certifies.
+    implies ⟨w, g⟩ = 0 (lemma 1, Wan et al. 2020). Names and types of layers do not matter:
+    random probes propose, a finite rescaling certifies.
 
-    The model keeps its train and eval flags while probed (a batch norm in eval mode makes nothing
-    invariant) and comes back as it was, random generators included.
+    The model keeps its train and eval flags (a batch norm in eval mode makes nothing invariant)
+    and is left unchanged, random generators included.
 
     Args:
         model: the network; `torch.compile`, DDP and DataParallel wrappers are looked through.
@@ -84,7 +82,7 @@ def find_groups(
 @torch.inference_mode(False)
 def inspect_model(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     granularity: Granularity = "layer",
     *,
     dtype: torch.dtype = torch.float64,
@@ -126,18 +124,18 @@ def inspect_model(
     defects = Defects({}, {})
     if certificate.cells:
         defects = measured_defects(prober, certificate.cells, observer)
-    groups = groups_of(scales, defects, prober.shape, granularity)
-    rescalings = groups_of(rescales, defects, prober.shape, granularity)
+    groups = groups_of(scales, defects, prober.subject.shape, granularity)
+    rescalings = groups_of(rescales, defects, prober.subject.shape, granularity)
 
     covered = {name for group in groups for name in group.parameters}
     findings = Findings(
         evidence=evidence,
         silent=silent,
         dropped=frozenset(p.parameter for cell in certificate.dropped for p in cell.parts),
-        rescalings=groups_of(rescales, defects, prober.shape, "layer"),
+        rescalings=groups_of(rescales, defects, prober.subject.shape, "layer"),
         course=first.course,
-        aliases=prober.aliases,
-        frozen=prober.frozen,
+        aliases=prober.subject.aliases,
+        frozen=prober.subject.frozen,
         precision=precision,
     )
     planned = precision.probes + bool(candidates) + bool(certificate.cells)
@@ -145,9 +143,9 @@ def inspect_model(
         groups=groups,
         rescalings=rescalings,
         uncovered=reasons_for([name for name in evidence if name not in covered], findings),
-        coverage=covered_entries(groups, prober.shape) / max(1, sum(prober.numel.values())),
+        coverage=covered_entries(groups, prober.subject.shape) / max(1, prober.subject.entries),
         warnings=(
-            *not_examined(prober.unexamined),
+            *not_examined(prober.subject.unexamined),
             *first.summary(),
             *certificate.warnings(),
             *defects.warnings,
@@ -172,7 +170,7 @@ def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Ten
     outputs: tuple[Tensor, ...] = ()
     for seed in range(prober.precision.probes):
         probe = prober.backward(
-            prober.perturbed(seed),
+            prober.subject.perturbed(seed),
             seed=seed,
             norm_eps=prober.precision.norm_eps,
             observer=observer if seed == 0 else None,
@@ -197,19 +195,19 @@ def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype)
 
 
 def _why_nothing(inspection: Inspection) -> str:
-    """The likeliest cause in a sentence, with what to do."""
+    """The likeliest cause and a remedy."""
     causes = {entry.cause for entry in inspection.uncovered}
-    if "eval mode" in causes:
+    if Cause.EVAL_MODE in causes:
         return (
             "its norm layers are in eval mode, where running statistics take the place of the "
             "batch's. Call model.train() first."
         )
-    if causes <= {"no norm", "dead"}:
+    if causes <= {Cause.NO_NORM, Cause.DEAD}:
         return (
             "no normalization layer is fed by any of them. Lengths matter in this "
             "network, so the theory of spherical motion does not apply."
         )
     return (
-        "norm layers run, and yet no weights, alone or together, could be rescaled without "
-        "changing the outputs."
+        "norm layers run, but no weights, alone or together, can be rescaled without changing "
+        "the outputs."
     )

@@ -21,14 +21,14 @@ class Inspection:
         rescalings: certified groups of kind "rescale": slices that trade scale among each other.
         uncovered: parameters in no group, each with a reason.
         coverage: share of the entries of all floating parameters that lie in a group.
-        warnings: what makes the finding weaker than it looks on these inputs.
-        notes: what else is worth knowing: a large ε, equivalent choices, what a bias carries.
+        warnings: what weakens the result on these inputs.
+        notes: what else is worth knowing: a large ε, equivalent choices, the part of a bias.
         bit_identical: multiplying every group by powers of two left every bit of the outputs as
-            it was (with the norm layers' ε out of the way).
+            it was (with the norm layers' ε removed).
         passes: forward and backward passes spent.
-        forwards: passes without a backward spent besides.
-        backwards: backwards spent besides, on the forward at the real weights: a defect's error
-            needs several random gradients.
+        forwards: forward passes spent in addition.
+        backwards: backward passes spent in addition, on the forward at the real weights: the error
+            of a defect needs several random gradients.
         repairs: how many of `passes` were beyond the plan (probes, one certificate, the real
             weights): a certificate repeated, an ε that could not be removed, zero gains.
     """

@@ -1,4 +1,7 @@
-"""Watching a training loop: hooks on the optimizer, a copy of the weights, and a writer."""
+"""Watching a training loop: hooks on the optimizer, a copy of the weights, and a writer.
+
+In come a model, its groups and optimizers; out goes a run directory that `records` reads.
+"""
 
 from spherical_motion.monitor.attach import watch
 from spherical_motion.monitor.monitor import Monitor

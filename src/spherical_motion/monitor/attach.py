@@ -1,16 +1,18 @@
-"""The one line for people in a hurry: find the groups and watch them."""
+"""Find the groups of a model and watch them, in one call."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
+from spherical_motion.binding import as_optimizers
 from spherical_motion.invariance import find_groups
 from spherical_motion.monitor.monitor import Monitor
-from spherical_motion.monitor.ownership import stepped_groups
+from spherical_motion.monitor.targets import stepped_groups
+from spherical_motion.notices import listed, notify
 from spherical_motion.records import read_info
 
 __all__ = ["watch"]
@@ -19,17 +21,23 @@ __all__ = ["watch"]
 def watch(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
-    example_inputs: Any,
+    example_inputs: object,
     directory: str | os.PathLike[str] | None = None,
     *,
     granularity: Literal["layer", "filter"] = "layer",
-    **options: Any,
+    every: int = 1,
+    burst: int | None = None,
+    cells_every: int | None = None,
+    resume: bool = False,
+    first_step: int | None = None,
+    steps: int | None = None,
+    quiet: bool = False,
 ) -> Monitor:
     """Find the scale-invariant groups of a model and record their motion from now on.
 
     `find_groups` and `Monitor` in one: see there for details and errors. With `resume=True` the
-    groups are those the run began with, and the model is not probed again. Groups of which no
-    member is stepped by the optimizer (fine-tuning a part) are left out, which is printed.
+    groups are those the run began with, and the model is not probed again. A notice names groups
+    that are left out because the optimizer steps none of their members (fine-tuning a part).
 
     Args:
         model: in the mode it trains in; comes back bit-identical.
@@ -37,7 +45,8 @@ def watch(
         example_inputs: one batch: tensor → model(x), tuple → model(*x), mapping → model(**x).
         directory: where to record; left out, `runs/<date and time>`.
         granularity: "layer" or "filter".
-        options: of `Monitor`: every, burst, cells_every, resume, first_step, steps, quiet.
+        every, burst, cells_every, resume, first_step, steps: see `Monitor`.
+        quiet: print and log nothing about what is watched.
 
     Returns:
         The attached `Monitor`; close it, or use it as a context manager.
@@ -46,10 +55,31 @@ def watch(
         NoInvariantGroup: nothing in the model is scale-invariant.
         ModelError: the model cannot be probed on these inputs.
     """
-    if options.get("resume") and directory is not None:
+    optimizers = as_optimizers(optimizer, "watch", "optimizer")
+    if resume and directory is not None:
         # Rows that died since would not be certified again: go on with what the run began with.
         groups = read_info(directory).groups
     else:
-        groups = find_groups(model, example_inputs, granularity)
-        groups = stepped_groups(model, optimizer, groups)
-    return Monitor(model, optimizer, groups, directory, **options)
+        found = find_groups(model, example_inputs, granularity)
+        # If the optimizers step no group at all, Monitor raises and says so.
+        groups = stepped_groups(model, optimizers, found) or found
+        left = [group.name for group in found if group not in groups]
+        if left:
+            notify(
+                f"{len(left)} of {len(found)} groups are not stepped by the optimizer and left "
+                f"out: {listed(left, most=5)}",
+                quiet=quiet,
+            )
+    return Monitor(
+        model,
+        optimizers,
+        groups,
+        directory,
+        every=every,
+        burst=burst,
+        cells_every=cells_every,
+        resume=resume,
+        first_step=first_step,
+        steps=steps,
+        quiet=quiet,
+    )

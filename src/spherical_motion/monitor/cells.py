@@ -1,4 +1,4 @@
-"""Measuring the finest certified invariants of a model, now and then."""
+"""Measuring the finest certified invariants of a model at some steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CellMeter:
     """The six products of every cell of some groups: one kernel over all their slices.
 
     Args:
-        parameters: the tensors the slices lie in.
+        parameters: the tensors that hold the slices.
         place: index into `parameters` by name.
         groups: the groups by their number in the run.
     """

@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, command and commit, as far as they can be told."""
+"""The facts of a run: groups, settings, and where it comes from (versions, command, commit)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,42 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
-__all__ = ["command_line", "commit_of_caller", "versions"]
+import numpy as np
+import torch
+
+from spherical_motion.binding import scalar_settings
+from spherical_motion.monitor.sampling import Sampling
+from spherical_motion.monitor.targets import Target
+from spherical_motion.records import RunInfo
+from spherical_motion.vocabulary.groups import InvariantGroup
+
+__all__ = ["command_line", "commit_of_caller", "run_facts", "versions"]
 
 DISTRIBUTIONS = ("spherical-motion", "torch", "numpy", "numba", "pyarrow")
+
+
+def run_facts(
+    groups: tuple[InvariantGroup, ...],
+    optimizers: Sequence[torch.optim.Optimizer],
+    targets: Mapping[str, Target],
+    sampling: Sampling,
+) -> RunInfo:
+    """What is recorded of a run before its first step."""
+    before = np.cumsum([0, *(len(optimizer.param_groups) for optimizer in optimizers)])
+    slices = dict.fromkeys(s for group in groups for s in group.slices)
+    found = [targets[s.parameter] for s in slices]
+    return RunInfo(
+        groups=groups,
+        param_groups=tuple(scalar_settings(optimizers)),
+        slice_param_group=tuple(int(before[t.optimizer]) + t.param_group for t in found),
+        every=sampling.every,
+        burst=sampling.burst,
+        versions=versions(),
+        command=command_line(),
+        commit=commit_of_caller(),
+    )
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Weights as they were before a step: one buffer, taken once, written on sampled steps."""
+"""Weights as they were before a step: one buffer, allocated once, written on sampled steps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 __all__ = ["Snapshot"]
 
 ALIGNMENT = 16
-"""Entries to which each tensor's place is rounded up, so that copies stay aligned."""
+"""Each tensor starts at a multiple of this many entries, so that copies stay aligned."""
 
 
 class Snapshot:
     """Copies of some tensors in one block of memory per dtype, laid out like the originals.
 
-    The memory is taken and touched here, so that running out of it happens when a monitor is
-    attached and not in the middle of training.
+    The memory is allocated and written here, so that a lack of it shows when a monitor is attached
+    and not in the middle of training.
 
     >>> w = torch.ones(2, 3)
     >>> snapshot = Snapshot([w])

@@ -26,7 +26,7 @@ from spherical_motion.notices import listed, notify
 from spherical_motion.optim.scaling import scale_buffers_, scale_members_, statistics_factors
 from spherical_motion.optim.scaling.gradients import check_defect, check_finite, gradient_sizes
 from spherical_motion.optim.steering import StepHooks
-from spherical_motion.theory import equilibrium_norm
+from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 from spherical_motion.vocabulary.events import EventKind
 
@@ -145,19 +145,11 @@ def scale_to_equilibrium(
     >>> round(float(start.after[0]), 3)              # √(32·1e-3/(2·0.1))
     0.4
     """
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     StepHooks.refuse_second(optimizer, _WHERE)
     callable_or_none(_WHERE, "on_event", on_event, "on_event(kind, **data)")
     if lr is not None:
         lr = number(_WHERE, "lr", lr, above=0.0)
-    given = {
-        "unit_grad_sq": unit_grad_sq,
-        "overlap": overlap,
-        "numel": numel,
-        "unit_grad_rms": unit_grad_rms,
-        "correlation": correlation,
-        "update_sq": update_sq,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
     members = bind(model, groups, optimizer, where=_WHERE, max_defect=max_defect)
     # By 1: a state that is refused is refused now, and nothing changes.
     ones = torch.ones(len(members), dtype=torch.float64, device=members.device)
@@ -174,7 +166,7 @@ def scale_to_equilibrium(
             f"decay (first {members.names[0]!r}). Set weight_decay in the param groups that step "
             "them."
         )
-    roots = any(hp.optimizer == "adam" and not hp.decoupled for hp in settings)
+    roots = any(_needs_roots(hp) for hp in settings)
     seen = gradient_sizes(_WHERE, model, members, batches, loss, roots)
     before = members.norms().cpu().numpy()
     check_finite(_WHERE, members, before, seen)
@@ -191,11 +183,11 @@ def scale_to_equilibrium(
             left[group.name] = "left as it is: its " + ("norm" if not before[i] else "gradient")
             left[group.name] += " is zero"
             continue
-        known: dict[str, float] = {"unit_grad_sq": measured_sq[i], "numel": group.numel}
+        measured = {"unit_grad_sq": measured_sq[i], "numel": group.numel}
         if roots:
-            known["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
-        known.update(given)
-        after[i] = _norm(group, settings[i], known)
+            measured["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
+        unknown = {name: x for name, x in measured.items() if getattr(facts, name) is None}
+        after[i] = _norm(group, settings[i], dataclasses.replace(facts, **unknown))
     result = EquilibriumStart(members.names, before, after, measured_sq, defect, left)
     _apply(model, optimizer, members, result.factors, example_inputs, powers)
     if left:
@@ -232,10 +224,17 @@ def _settings(
     return [read[id(members.owner(i))] for i in range(len(members))]
 
 
-def _norm(group: InvariantGroup, hp: HyperParameters, known: dict[str, float]) -> float:
+def _needs_roots(hp: HyperParameters) -> bool:
+    try:
+        return "unit_grad_rms" in family_of(hp).needs
+    except NoTheory:  # `_norm` raises it again, with the group's name
+        return False
+
+
+def _norm(group: InvariantGroup, hp: HyperParameters, facts: GroupFacts) -> float:
     """`theory.equilibrium_norm`; where it refuses, the message names the group."""
     try:
-        return equilibrium_norm(hp, **known)
+        return family_of(hp).norm(hp, facts)
     except (InvalidArgument, NoTheory) as error:
         raise type(error)(
             f"{_WHERE}: group {group.name!r} at lr={hp.lr:g}, weight_decay={hp.weight_decay:g}: "

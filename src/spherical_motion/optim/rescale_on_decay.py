@@ -23,7 +23,7 @@ from spherical_motion.optim.rescaling import MARK, Rescaler, ScaledFor, limited,
 from spherical_motion.optim.rescaling.scaled_for import as_numbers, as_settings
 from spherical_motion.optim.scaling import state_powers
 from spherical_motion.optim.steering import Closing, SettingsWatch, StepHooks
-from spherical_motion.theory import equilibrium_norm
+from spherical_motion.theory import family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 from spherical_motion.vocabulary.events import EventKind
 
@@ -34,8 +34,6 @@ THRESHOLD = 1.1
 
 MAX_DEFECT_AFTER = 0.01
 """Outputs of a small network with two batch norms change by 3% when defects have grown to this."""
-
-UNIT = {"unit_grad_sq": 1.0, "numel": 1.0, "unit_grad_rms": 1.0, "correlation": 1.0}
 
 Factor = Callable[[HyperParameters, HyperParameters], float]
 
@@ -55,8 +53,7 @@ def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
     >>> round(equilibrium_norm_ratio(hp, replace(hp, lr=1e-4)), 4)
     0.3164
     """
-    given: dict[str, Any] = {**UNIT, "update_sq": 1.0}
-    return equilibrium_norm(new, **given) / equilibrium_norm(old, **given)
+    return family_of(new).unit_norm(new) / family_of(old).unit_norm(old)
 
 
 class RescaleOnDecay(Closing):

@@ -19,7 +19,7 @@ from spherical_motion.checks import callable_or_none, number
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.engine import LOST, CpuRotation, TorchRotation
 from spherical_motion.optim.steering import Closing, SettingsWatch, SgdStep, StepHooks
-from spherical_motion.theory import Family, equilibrium_angle, family_of
+from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
 __all__ = ["Rotational"]
@@ -118,7 +118,7 @@ class Rotational(Closing):
         self._before: list[Tensor] = []
         self._places: list[tuple[object, ...]] = []
         self._armed = self._reading = self._stale = self._own_radii = False
-        self._step = SgdStep(optimizer, self.members.parameters)
+        self._step = SgdStep(optimizer, self.members)
         self._lay_out(self.members.norms())
         self._hooks = StepHooks(optimizer, name, self._before_step, self._turn, self._was_loaded)
 
@@ -202,7 +202,7 @@ class Rotational(Closing):
         except InvalidArgument:
             raise NoTheory(
                 f"Rotational, {self._name}: its equilibrium angle follows from more than the "
-                f"settings ({family_of(hp).value}: it takes the size of each group's gradient). "
+                f"settings ({family_of(hp).name}: it takes the size of each group's gradient). "
                 "Use torch.optim.AdamW, or pass angle=callable(settings, group)."
             ) from None
 
@@ -279,6 +279,6 @@ class Rotational(Closing):
 
 def _follows_from_settings(hp: HyperParameters) -> bool:
     try:
-        return family_of(hp) is not Family.ANY_DECOUPLED
+        return "correlation" not in family_of(hp).needs
     except NoTheory:
         return False

@@ -1,4 +1,4 @@
-"""Workloads to try things on: data, model and training loop. They claim nothing."""
+"""Small workloads to try the library on; a name goes in, data, model and training loop come out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def recipe(name: str) -> DigitsRecipe:
     """The recipe of this name, with its defaults.
 
     Raises:
-        InvalidArgument: there is none; the message lists those there are.
+        InvalidArgument: there is none; the message lists the known names.
 
     >>> recipe("digits").steps
     2800

@@ -1,8 +1,8 @@
-"""A residual network on 1,797 real handwritten digits: small, quick, and honest.
+"""A small residual network on 1,797 real handwritten digits.
 
-The digits are so easy that the training loss of a plain run collapses, and with it the gradient
-and everything the motion depends on. A share of each batch is therefore relabelled at random,
-which keeps the gradient alive through all learning-rate drops (test accuracy stays near 99%).
+The digits are so easy that the training loss of a plain run collapses, and with it the gradient,
+on which the motion depends. The recipe therefore relabels a share of each batch at random, which
+keeps the gradient large through all learning-rate drops (test accuracy stays near 99%).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from importlib import resources
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ def load_digits() -> Digits:
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions with batch norm around a shortcut; a 1×1 one where the width changes."""
+    """Two 3×3 convolutions with batch norm and a shortcut, which is 1×1 if the width changes."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class DigitsRecipe:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        on_step: Callable[[int, dict[str, Any]], None] = lambda step, scalars: None,
+        on_step: Callable[[int, dict[str, torch.Tensor]], None] = lambda step, scalars: None,
     ) -> float:
         """Run all steps and return the test accuracy.
 
@@ -150,7 +149,7 @@ class DigitsRecipe:
         return self.evaluate(model, digits)
 
     def evaluate(self, model: nn.Module, digits: Digits) -> float:
-        """Share of the test images classified rightly; the model's mode is put back."""
+        """Fraction of the test images classified correctly; the model keeps its mode."""
         was_training = model.training
         model.eval()
         with torch.no_grad():

@@ -1,10 +1,10 @@
-"""A run directory: what a monitor writes while training and everything else reads later.
+"""Run directories: rows, scalars and events go in while training; `Records` come out later.
 
-    run.json                  what was measured, with which optimizers and versions
+    run.json                  the groups, optimizers and versions of the run
     records/part-*.parquet    one row per step and slice: six inner products, four settings
     cells/part-*.parquet      only if asked for: the same per certified cell, in lists
-    scalars/part-*.parquet    what the training loop logged
-    events.jsonl              what happened: rate changed, rescaled, resumed, ...
+    scalars/part-*.parquet    the numbers that the training loop logged
+    events.jsonl              the events: rate changed, rescaled, resumed, ...
     run.lock                  held by the process that writes
 
 Plain Parquet and JSON, nothing derived, nothing pickled. Start with `RunInfo` (schema),

@@ -1,4 +1,4 @@
-"""From rows in the order of writing to arrays of (steps, columns)."""
+"""Turn rows in the order of writing into arrays of (steps, columns)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Ints = NDArray[np.integer]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each row belongs in an array of shape (steps, width).
+    """The place of each row in an array of shape (steps, width).
 
     Attributes:
         steps: the distinct steps, increasing, shape (steps,).
         width: number of columns.
-        rows: the rows that count, and
-        cells: their places in the flattened array; both None when row `i` belongs in place `i`.
+        rows: the rows that count; None if row `i` has place `i`.
+        cells: their places in the flattened array, or None.
     """
 
     steps: NDArray[np.int64]
@@ -47,7 +47,7 @@ def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
            [ 3., nan]])
     """
     if len(step) % width == 0:
-        # Nearly every run: whole steps, one after the other. Nothing needs sorting or copying.
+        # Nearly every run has whole steps in order; then nothing needs sorting or copying.
         step_blocks, column_blocks = step.reshape(-1, width), column.reshape(-1, width)
         steps = step_blocks[:, 0]
         if (

@@ -1,4 +1,4 @@
-"""The places of a run directory, and the right to write into one."""
+"""The paths of a run directory, and how a writer claims one."""
 
 from __future__ import annotations
 
@@ -19,41 +19,27 @@ from spherical_motion.records.schema import RunInfo
 __all__ = ["RunDirectory", "claim"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Where things lie in a run directory; whether they exist is another matter."""
+    """The paths of a run directory, whether they exist or not.
 
-    path: Path
+    Attributes:
+        path: the directory.
+        info: the facts of the run. It is written last: if it exists, there is a run.
+        records: segments of one row per step and slice.
+        scalars: segments of the numbers that the training loop logged.
+        cells: segments of one row per step and group, with lists; made when first needed.
+        events: the events, one JSON object a line.
+        lock: held by the process that writes.
+    """
 
-    @property
-    def info(self) -> Path:
-        """The facts of the run. It is written last: where it is, there is a run."""
-        return self.path / "run.json"
-
-    @property
-    def records(self) -> Path:
-        """Segments of one row per step and slice."""
-        return self.path / "records"
-
-    @property
-    def scalars(self) -> Path:
-        """Segments of what the training loop logged."""
-        return self.path / "scalars"
-
-    @property
-    def cells(self) -> Path:
-        """Segments of one row per step and group, with lists; made when first needed."""
-        return self.path / "cells"
-
-    @property
-    def events(self) -> Path:
-        """What happened, one JSON object a line."""
-        return self.path / "events.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that writes."""
-        return self.path / "run.lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.info = path / "run.json"
+        self.records = path / "records"
+        self.scalars = path / "scalars"
+        self.cells = path / "cells"
+        self.events = path / "events.jsonl"
+        self.lock = path / "run.lock"
 
     def read_info(self) -> RunInfo:
         """The facts of the run.
@@ -67,14 +53,14 @@ class RunDirectory:
             found = self._describe()
             raise NotARun(
                 f"{self.path} holds no run: expected {self.info.name} in it, found {found}. "
-                "Name a directory that spherical-motion wrote."
+                "Pass a directory that spherical-motion wrote."
             ) from error
         except UnicodeDecodeError as error:
             raise NotARun(f"{self.info} is damaged ({error}). Restore it from a copy.") from error
         return RunInfo.from_json(text, where=str(self.info))
 
     def foreign(self) -> list[str]:
-        """Names in it that a beginning run would not have left, sorted."""
+        """Names in it that an interrupted start of a run would not leave, sorted."""
         ours = {p.name for p in (self.records, self.scalars, self.cells, self.events, self.lock)}
         ours.add(self.info.name + TEMPORARY_SUFFIX)
         return sorted(p.name for p in self.path.iterdir() if p.name not in ours)
@@ -89,23 +75,23 @@ class RunDirectory:
 
 
 def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
-    """Begin a run in a new or empty directory, or take one up again; returns the lock, held.
+    """Begin a run in a new or empty directory, or resume one; returns the held lock.
 
     Raises:
         RunExists: there is a run, and `resume` is False.
         NotARun: there is none, and `resume` is True.
-        RunInUse: another writer is at it.
-        RunDirectoryError: it holds other files, another model's run, or cannot be written.
+        RunInUse: another writer holds the lock.
+        RunDirectoryError: it holds other files or another model's run, or cannot be written.
     """
     try:
         if resume:
-            return _take_up(directory, info)
+            return _resume(directory, info)
         return _begin(directory, info)
     except RunDirectoryError:
         raise
     except OSError as error:
         raise RunDirectoryError(
-            f"{directory.path} cannot be written ({error.strerror or error}). Name a directory "
+            f"{directory.path} cannot be written ({error.strerror or error}). Use a directory "
             "that can."
         ) from error
 
@@ -115,13 +101,13 @@ def _begin(directory: RunDirectory, info: RunInfo) -> RunLock:
     if not directory.info.exists() and (foreign := directory.foreign()):
         raise RunDirectoryError(
             f"{directory.path} must be new or empty, or hold a run; found "
-            f"{', '.join(foreign[:5])}. Name another directory, so that nothing gets mixed up."
+            f"{', '.join(foreign[:5])}. Use another directory."
         )
     lock = RunLock(directory.lock)
     try:
         if directory.info.exists():
             raise RunExists(
-                f"{directory.path} holds a run already. Pass resume=True to append to it, or name "
+                f"{directory.path} already holds a run. Pass resume=True to append to it, or use "
                 "another directory."
             )
         directory.records.mkdir(exist_ok=True)
@@ -136,7 +122,7 @@ def _begin(directory: RunDirectory, info: RunInfo) -> RunLock:
     return lock
 
 
-def _take_up(directory: RunDirectory, info: RunInfo) -> RunLock:
+def _resume(directory: RunDirectory, info: RunInfo) -> RunLock:
     recorded = directory.read_info()
     lock = RunLock(directory.lock)
     try:
@@ -154,20 +140,20 @@ def _take_up(directory: RunDirectory, info: RunInfo) -> RunLock:
 
 
 def _difference(recorded: RunInfo, given: RunInfo) -> str | None:
-    """Why rows of the one cannot follow rows of the other, if they cannot."""
+    """Why rows of `given` cannot follow rows of `recorded`, or None if they can."""
     old, new = ({g.name: g for g in info.groups} for info in (recorded, given))
     if missing := [name for name in old if name not in new]:
-        return f"it recorded group {missing[0]!r} ({len(missing)} such), which is not there now"
+        return f"it recorded group {missing[0]!r} ({len(missing)} such), which no longer exists"
     if added := [name for name in new if name not in old]:
         return f"it did not record group {added[0]!r} ({len(added)} such)"
     for name, group in old.items():
-        # The defect is measured anew at each start and may differ.
+        # The defect is measured again at each start and may differ.
         if dataclasses.replace(group, defect=0.0) != dataclasses.replace(new[name], defect=0.0):
             return f"group {name!r} recorded other slices, cells or kind"
     if recorded.slices != given.slices:
         return "it recorded the same groups in another order"
     for i, piece in enumerate(recorded.slices):
-        # What a row records may change: rate, weight decay, momentum and β2.
+        # Settings that each row records may change: rate, weight decay, momentum and β2.
         before, now = (
             dataclasses.replace(
                 x.hyperparameters(i), lr=0.0, weight_decay=0.0, momentum=0.0, beta2=None
@@ -175,5 +161,5 @@ def _difference(recorded: RunInfo, given: RunInfo) -> str | None:
             for x in (recorded, given)
         )
         if before != now:
-            return f"{piece} was moved by {before}, and now by {now}"
+            return f"the optimizer of {piece} was {before}, and is now {now}"
     return None

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever kills the process."""
+"""Files that are complete or absent, whatever kills the process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def publish(path: Path, write: Callable[[Path], object]) -> None:
-    """Make the file at `path`: `write` fills a temporary neighbour, which is synced and renamed.
+    """Make the file at `path`: `write` fills a temporary file, which is synced and renamed.
 
-    When it returns, the file survives a power cut. When it raises, `path` is as it was before.
+    After it returns, the file survives a power cut. If it raises, `path` is unchanged.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -39,7 +39,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on the disk: a rename alone does not wait."""
+    """Wait until the names in a directory are on the disk, which a rename does not do."""
     sync_file(directory)
 
 

@@ -1,4 +1,4 @@
-"""What happened during a run: `events.jsonl`, one JSON object a line, appended and synced."""
+"""The events of a run: `events.jsonl`, one JSON object a line, appended and synced."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.durable import sync_file
 
-__all__ = ["append_events", "drop_torn_line", "make_event", "read_events"]
+__all__ = ["Event", "append_events", "drop_torn_line", "make_event", "read_events"]
+
+Event: TypeAlias = dict[str, Any]
+"""An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
 
 
-def make_event(kind: str, /, step: int | None = None, **data: Any) -> dict[str, Any]:
+def make_event(kind: str, /, step: int | None = None, **data: object) -> Event:
     """An event that happens now, as it is stored: time (ISO 8601), kind, step, then the data.
 
     >>> list(make_event("rescaled", step=7, factor=0.5))
@@ -24,11 +27,11 @@ def make_event(kind: str, /, step: int | None = None, **data: Any) -> dict[str, 
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     event = {"time": now, "kind": kind, "step": step}
-    # Data under a name of ours keep a trailing underscore instead of taking its place.
+    # Data named time, kind or step get a trailing underscore, so that they replace nothing.
     return event | {(f"{key}_" if key in event else key): value for key, value in data.items()}
 
 
-def append_events(path: Path, events: Iterable[Mapping[str, Any]]) -> None:
+def append_events(path: Path, events: Iterable[Event]) -> None:
     """Append to an existing file; when it returns, the lines survive a power cut."""
     text = "".join(_line(event) for event in events)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND)  # no O_CREAT: a deleted run stays deleted
@@ -38,15 +41,15 @@ def append_events(path: Path, events: Iterable[Mapping[str, Any]]) -> None:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut off what a killed writer left of its last line."""
+    """Cut off the incomplete last line of a killed writer."""
     raw = path.read_bytes()
     whole = raw.rfind(b"\n") + 1
     if whole < len(raw):
         os.truncate(path, whole)
 
 
-def read_events(path: Path) -> tuple[dict[str, Any], ...]:
-    """All whole lines, in the order in which they were written; none if there is no file.
+def read_events(path: Path) -> tuple[Event, ...]:
+    """All complete lines, in the order in which they were written; none if there is no file.
 
     Raises:
         RunDirectoryError: a line is damaged.
@@ -63,12 +66,12 @@ def read_events(path: Path) -> tuple[dict[str, Any], ...]:
         ) from error
 
 
-def _line(event: Mapping[str, Any]) -> str:
+def _line(event: Event) -> str:
     return json.dumps(_plain(event), allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
-    """`value` as strict JSON can hold it: a non-finite number is null, a stranger its text."""
+def _plain(value: object) -> object:
+    """`value` for strict JSON: null for a non-finite number, text for an unknown type."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -77,6 +80,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
-        return _plain(value.tolist())
+    if callable(to_list := getattr(value, "tolist", None)):  # numpy and torch
+        return _plain(to_list())
     return str(value)

@@ -1,4 +1,4 @@
-"""One live writer a run: a lock that the kernel takes back when its holder dies."""
+"""A lock for one writer per run, which the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["RunLock"]
 class RunLock:
     """An exclusive `flock` on a file, held from construction to `release`.
 
-    The file names its holder, for the error of whoever comes second; only the kernel's lock
-    counts, so what a killed process left behind hinders nobody.
+    The file names its holder, for the error that a second writer gets. Only the kernel's lock
+    counts, so the file of a killed process blocks nobody.
 
     Raises:
         RunInUse: another writer, in this process or another, holds it.
@@ -27,7 +27,7 @@ class RunLock:
     """
 
     def __init__(self, path: Path) -> None:
-        # Not inherited by programs that are started; forked children close it below.
+        # Programs started from here do not inherit it; forked children close it below.
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,7 +39,7 @@ class RunLock:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise RunInUse(
                     f"{path.parent} is being written by {holder or 'another process'}. Close its "
-                    "monitor first, or name another directory."
+                    "monitor first, or use another directory."
                 ) from error
             raise RunDirectoryError(
                 f"{path} cannot be locked ({error.strerror}). Record to a local disk, or mount "
@@ -48,7 +48,7 @@ class RunLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Let the next writer in. The file stays: removing it would let two writers lock two."""
+        """Release the lock. The file stays; without it two writers could lock two files."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -57,11 +57,11 @@ class RunLock:
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
-def _forget_after_fork() -> None:
-    """A child shares the parent's lock; were it to outlive the parent, nobody could resume."""
+def _release_after_fork() -> None:
+    """Release the lock in a forked child: one that outlives the parent would block resuming."""
     for lock in list(_held):
         with contextlib.suppress(OSError):
             lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(after_in_child=_release_after_fork)

@@ -1,4 +1,4 @@
-"""The reading end of a run directory: while it is written, or after its writer was killed."""
+"""Read a run directory, also while it is written or after its writer was killed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from spherical_motion.records.events import read_events
 from spherical_motion.records.result import CellSeries, Records, Series
 from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA, RunInfo
 from spherical_motion.records.segments import Segment, current_segments
+from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, Gram
 
 __all__ = ["read", "read_info", "steps_at_close"]
 
 LISTINGS = 100
-"""How often a directory is listed before its files are taken to vanish for another reason."""
+"""Listings of a directory before its vanishing files count as an error."""
 
 
 def read(directory: str | os.PathLike[str]) -> Records:
     """Everything a run has recorded so far.
 
-    Works while the run is being written, and after its process was killed: what had not been
-    stored is missing, nothing else. Needs no torch.
+    It works while the run is being written, and after its process was killed: only what had not
+    been stored is missing. It needs no torch.
 
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
@@ -52,7 +53,7 @@ def read(directory: str | os.PathLike[str]) -> Records:
 
 
 def read_info(directory: str | os.PathLike[str]) -> RunInfo:
-    """The unchanging facts of a run alone: its groups, settings, versions.
+    """The facts of a run without its data: groups, settings, versions.
 
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
@@ -63,12 +64,12 @@ def read_info(directory: str | os.PathLike[str]) -> RunInfo:
 def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
     """The next step of each optimizer when a run was last closed; None if it was cut off."""
     events = read_events(RunDirectory(Path(directory)).events)
-    ends = [event for event in events if event["kind"] in ("closed", "resumed")]
-    return ends[-1]["steps"] if ends and ends[-1]["kind"] == "closed" else None
+    ends = [e for e in events if e["kind"] in (EventKind.CLOSED, EventKind.RESUMED)]
+    return ends[-1]["steps"] if ends and ends[-1]["kind"] == EventKind.CLOSED else None
 
 
 def _cells_of_group(directory: Path, number: int) -> CellSeries:
-    """The cells of group `number`: read when asked for, since a model may have very many."""
+    """The cells of group `number`, read on demand, since a model may have very many."""
     table = _load(directory, CELL_SCHEMA)
     table = table.filter(pa.array(table["group"].to_numpy() == number))
     step = table["step"].to_numpy()
@@ -90,7 +91,7 @@ def _load(directory: Path, schema: pa.Schema) -> pa.Table:
                 if segment.path not in tables:
                     tables[segment.path] = _open(segment)
         except FileNotFoundError:
-            continue  # merged into another one since it was listed
+            continue  # merged into another segment since the listing
         return pa.concat_tables([schema.empty_table(), *(tables[s.path] for s in segments)])
     raise RunDirectoryError(
         f"{directory}: files vanished as fast as they were listed, {LISTINGS} times. Read a copy "
@@ -101,8 +102,8 @@ def _load(directory: Path, schema: pa.Schema) -> pa.Table:
 def _listing(directory: Path) -> list[Segment]:
     """The current segments, listed until two listings agree.
 
-    One listing can miss a merged segment that appears behind its back and also the parts that
-    disappear before it gets to them; the next begins after both and sees the merged one.
+    A listing can miss a merged segment that appears behind its position, and the parts that
+    disappear ahead of it. The next listing begins after both and sees the merged segment.
     """
     before: list[Segment] | None = None
     while before != (now := current_segments(directory)):
@@ -124,7 +125,7 @@ def _open(segment: Segment) -> pa.Table:
 
 
 def _series(table: pa.Table) -> Mapping[str, Series]:
-    """Per name its steps, increasing, and values; of equal steps the later row counts."""
+    """Per name the increasing steps and their values; of equal steps the later row counts."""
     names = table["name"].dictionary_encode().unify_dictionaries().combine_chunks()
     step, value = table["step"].to_numpy(), table["value"].to_numpy()
     which = names.indices.to_numpy()

@@ -1,11 +1,11 @@
-"""What `read` returns: a run as arrays of (steps, groups), and what follows from them."""
+"""A run as arrays of (steps, groups), and the figures that follow from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
-from spherical_motion.records.dense import Layout, arrange, latest
+from spherical_motion.records.dense import Layout, arrange
+from spherical_motion.records.events import Event
+from spherical_motion.records.rates import changes_of, held_values, lasting_changes
 from spherical_motion.records.schema import SETTINGS, RunInfo
 from spherical_motion.vocabulary import Gram, Schedule
 from spherical_motion.vocabulary.gram import FIELDS
@@ -32,14 +34,14 @@ SCHEDULED = ("lr", "weight_decay", "momentum")
 
 
 class Series(NamedTuple):
-    """A logged scalar: the steps, increasing, and the value at each."""
+    """A logged scalar: increasing steps, and the value at each."""
 
     steps: NDArray[np.int64]
     values: Array
 
 
 class CellSeries(NamedTuple):
-    """A group's cells: the steps, increasing, and Grams of shape (steps, cells)."""
+    """The cells of a group: increasing steps, and Grams of shape (steps, cells)."""
 
     steps: NDArray[np.int64]
     gram: Gram
@@ -50,23 +52,23 @@ class Records:
     """A recorded run. Arrays have shape (steps, groups), and NaN where nothing was measured.
 
     Attributes:
-        directory: where it was read from.
-        info: its unchanging facts.
-        events: what happened, in order, each a dict with "time", "kind", "step" and its data.
-        scalars: what the training loop logged, by name.
+        directory: the run directory.
+        info: the facts that do not change during the run.
+        events: the events in order, each a dict with "time", "kind", "step" and its data.
+        scalars: the numbers that the training loop logged, by name.
         rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
-            the settings are made from them when first asked for.
+            the settings are made from them on first use.
         load_cells: reads the cells of a group by its number; see `cells`.
     """
 
     directory: Path
     info: RunInfo
-    events: tuple[dict[str, Any], ...]
+    events: tuple[Event, ...]
     scalars: Mapping[str, Series]
     rows: Mapping[str, NDArray[Any]]
     load_cells: Callable[[int], CellSeries]
 
-    # What was recorded.
+    # Recorded.
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -85,12 +87,12 @@ class Records:
 
     @functools.cached_property
     def gram(self) -> Gram:
-        """The six products per group: the sum over its slices, NaN if one was not measured."""
+        """The six products per group: sums over its slices, NaN if one was not measured."""
         return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in FIELDS))
 
     @functools.cached_property
     def lr(self) -> Array:
-        """Learning rate; where the slices of a group differ (see `mixed`), its largest slice's."""
+        """Learning rate; of the largest slice where the slices of a group differ (see `mixed`)."""
         return self._of_main_slice("lr")
 
     @functools.cached_property
@@ -110,10 +112,10 @@ class Records:
 
     @functools.cached_property
     def mixed(self) -> Mapping[str, tuple[tuple[float, float, float], ...]]:
-        """Groups whose slices were told different things (weight decayed, bias not).
+        """Groups whose slices have different settings (weight decayed, bias not).
 
         By name the distinct (lr, weight_decay, momentum) among its slices at the first recorded
-        step at which they differ. Groups whose slices always agree are absent.
+        step at which they differ. Groups whose slices always agree are left out.
         """
         found: dict[str, tuple[tuple[float, float, float], ...]] = {}
         if max(map(len, self.info.members)) == 1:
@@ -129,7 +131,7 @@ class Records:
         return MappingProxyType(found)
 
     def cells(self, group: str) -> CellSeries:
-        """The six products of each certified cell of a group (filter, head), read now.
+        """Read the six products of each certified cell of a group (filter, head).
 
         Empty, shape (0, 0), unless the run recorded cells (`Monitor(cells_every=...)`).
         """
@@ -139,7 +141,7 @@ class Records:
         """The column of a group.
 
         Raises:
-            InvalidArgument: there is no such group; names the ones that come close.
+            InvalidArgument: there is no such group; the message has the closest names.
         """
         try:
             return self._columns[group]
@@ -151,7 +153,7 @@ class Records:
                 f"{'Close to it' if close else 'There are'}: {', '.join(names)}."
             ) from None
 
-    # What follows from it.
+    # Derived.
 
     def angle(self) -> Array:
         """Angle between the weights before and after each step, in radians."""
@@ -178,39 +180,33 @@ class Records:
         return sphere.effective_lr(self.gram, self.lr)
 
     def schedule(self, group: str) -> Schedule:
-        """What the optimizer was told about a group, at each step from first to last recorded.
+        """Settings of a group at each step, from the first to the last recorded one.
 
-        A recorded value holds until the next one; an event "rate_changed" between two of them
-        (with "step", "optimizer", "param_group" and the new values) puts the change at its exact
-        step. Of a group with `mixed` settings: its largest slice's. Values are as recorded, also
-        those no optimizer should have been told.
+        A recorded value holds until the next one; a "rate_changed" event between two of them
+        (with "step", "optimizer", "param_group" and the new values) sets the exact step of a
+        change. For a group with `mixed` settings they are those of its largest slice. Values are
+        as recorded, even if no optimizer accepts them.
 
         Raises:
             InvalidArgument: no such group, or nothing is recorded of it yet.
         """
         column = self.index(group)
         main_slice = self.main_slices[column]
-        param_group = self.info.slice_param_group[main_slice]
         measured = ~np.isnan(self.lr[:, column])
         if not measured.any():
             raise InvalidArgument(
                 f"Nothing is recorded of group {group!r} in {self.directory} yet. Read it again "
                 "after the first flush."
             )
-        recorded = self.steps[measured]
+        sampled = self.steps[measured]
+        param_group = self.info.slice_param_group[main_slice]
         values = {}
         for name in SCHEDULED:
-            changes = list(self._rate_changes(param_group, name, recorded[0], recorded[-1]))
-            # Samples come last: where one and an event meet, the sample is what was in force.
-            steps = np.concatenate([[step for step, _ in changes], recorded]).astype(np.int64)
-            held = np.concatenate(
-                [[value for _, value in changes], getattr(self, name)[measured, column]]
-            )
-            chosen = latest(steps)
-            lasts = np.diff(steps[chosen], append=recorded[-1] + 1)
-            values[name] = np.repeat(held[chosen], lasts)
+            changes = changes_of(name, self._lasting_changes, self.info, param_group)
+            samples = getattr(self, name)[measured, column]
+            values[name] = held_values(sampled, samples, changes)
         hp = self.info.hyperparameters(main_slice)
-        return Schedule(hp, start=int(recorded[0]), recorded=True, **values)
+        return Schedule(hp, start=int(sampled[0]), recorded=True, **values)
 
     def to_arrow(self) -> pa.Table:
         """One row per step and group: step, group, the six products, the four settings."""
@@ -218,7 +214,10 @@ class Records:
         names = pa.DictionaryArray.from_arrays(
             np.tile(np.arange(groups, dtype=np.int32), steps), pa.array(self.groups)
         )
-        columns: dict[str, Any] = {"step": np.repeat(self.steps, groups), "group": names}
+        columns: dict[str, NDArray[Any] | pa.Array] = {
+            "step": np.repeat(self.steps, groups),
+            "group": names,
+        }
         columns |= {name: getattr(self.gram, name).reshape(-1) for name in FIELDS}
         columns |= {name: getattr(self, name).reshape(-1) for name in SETTINGS}
         return pa.table(columns)
@@ -247,7 +246,7 @@ class Records:
             f"{len(self.events)} events)"
         )
 
-    # How the arrays are made.
+    # Making the arrays.
 
     @functools.cached_property
     def _layout(self) -> Layout:
@@ -259,7 +258,7 @@ class Records:
 
     @functools.cached_property
     def main_slices(self) -> tuple[int, ...]:
-        """Per group the slice (an index into `info.slices`) that holds most of |w|² at first."""
+        """Per group the index in `info.slices` of the slice with the largest |w|² at the start."""
         size = np.nan_to_num(_first_known(self.slice_gram.ww))
         return tuple(max(members, key=lambda i: size[i]) for members in self.info.members)
 
@@ -283,30 +282,13 @@ class Records:
             return per_slice
         return _frozen(per_slice[:, self.main_slices])
 
-    def _rate_changes(
-        self, param_group: int, name: str, after: int, until: int
-    ) -> Iterator[tuple[int, float]]:
-        """Steps and values of `name` from the events of one parameter group."""
-        for event in self._standing_changes:
-            if self.info.param_group_of(event) == param_group:
-                step, value = event.get("step"), event.get(name)
-                if step is not None and value is not None and after < step <= until:
-                    yield step, value
-
     @functools.cached_property
-    def _standing_changes(self) -> tuple[dict[str, Any], ...]:
-        """The "rate_changed" events that were not undone by going back to an earlier step."""
-        standing: list[dict[str, Any]] = []
-        for event in self.events:
-            if event["kind"] == "rate_changed":
-                standing.append(event)
-            elif event["kind"] == "resumed" and event.get("step") is not None:
-                standing = [e for e in standing if (e.get("step") or 0) < event["step"]]
-        return tuple(standing)
+    def _lasting_changes(self) -> tuple[Event, ...]:
+        return lasting_changes(self.events)
 
 
 def _first_known(values: Array) -> Array:
-    """Per column the first value that is no NaN; NaN where there is none, or there are no rows."""
+    """Per column the first value that is not NaN; NaN where there is none."""
     if not len(values):
         return np.full(values.shape[1], np.nan)
     known = ~np.isnan(values)
@@ -314,6 +296,6 @@ def _first_known(values: Array) -> Array:
 
 
 def _frozen(array: Array) -> Array:
-    """The array, no longer writable: it is cached, and others will be handed it too."""
+    """The array, made read-only: it is cached, so all callers share it."""
     array.flags.writeable = False
     return array

@@ -1,4 +1,4 @@
-"""What a run directory says: the facts of a run, and the columns of its tables."""
+"""The facts of a run, which `run.json` holds, and the columns of its tables."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import dataclasses
 import datetime
 import functools
 import json
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import pyarrow as pa
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, NotARun
-from spherical_motion.records.packing import pack_cells, unpack_cells
+from spherical_motion.records import packing
+from spherical_motion.records.events import Event
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.hyperparameters import ParamGroup
 
 __all__ = [
     "BYTES_PER_ROW",
@@ -30,16 +31,16 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Raised when an older reader could misread what is written."""
+"""Goes up whenever an older reader could misread a run."""
 
 SETTINGS = ("lr", "weight_decay", "momentum", "beta2")
-"""What an optimizer may change at each step; β1 stands in momentum, NaN means there is none."""
+"""What an optimizer may change at each step; momentum holds β1, NaN means there is none."""
 
 BYTES_PER_ROW = 42
-"""Disk space of one (step, slice) row, to foretell the size of a run.
+"""Disk space of one (step, slice) row, to predict the size of a run.
 
-41.6 bytes were measured on 2,120,000 rows of 53 slices, 46 on a segment of 1,060. Six products
-whose lower halves are noise take nearly all of it; step, slice and settings together about 0.2.
+Measured: 41.6 bytes on 2,120,000 rows of 53 slices, 46 on a segment of 1,060. Nearly all of it are
+the six products, whose lower halves are noise; step, slice and settings take about 0.2.
 """
 
 ROW_SCHEMA = pa.schema(
@@ -52,7 +53,7 @@ ROW_SCHEMA = pa.schema(
 """`records/`: one row per step and slice; `slice` is an index into `RunInfo.slices`."""
 
 SCALAR_SCHEMA = pa.schema([("step", pa.int64()), ("name", pa.string()), ("value", pa.float64())])
-"""`scalars/`: what the training loop logged."""
+"""`scalars/`: the numbers that the training loop logged."""
 
 CELL_SCHEMA = pa.schema(
     [
@@ -61,7 +62,7 @@ CELL_SCHEMA = pa.schema(
         *((name, pa.list_(pa.float64())) for name in FIELDS),
     ]
 )
-"""`cells/`, only where asked for: one row per step and group, a list entry per certified cell."""
+"""`cells/`, only if asked for: one row per step and group, a list entry per certified cell."""
 
 
 def union_of_slices(groups: tuple[InvariantGroup, ...]) -> tuple[Slice, ...]:
@@ -75,24 +76,24 @@ def _now() -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """The facts of a run that do not change while it lasts; `run.json` holds them.
+    """The facts of a run that do not change during it; `run.json` holds them.
 
     Attributes:
-        groups: what is measured.
-        param_groups: the settings of every optimizer's parameter groups when recording began,
-            plain scalars under the optimizer's own names, beside "class" (the optimizer's class
-            name) and "optimizer" (its index).
+        groups: the measured groups.
+        param_groups: the settings of every optimizer's parameter groups when recording began:
+            plain scalars under the optimizer's names, "class" (the optimizer's class name) and
+            "optimizer" (its index).
         slice_param_group: per slice, the index of its parameter group in `param_groups`.
         slices: the union over `groups` in order; follows from them when left out.
-        every: one measurement begins at every so many steps ...
-        burst: ... and takes this many consecutive steps.
-        versions: of the libraries the run used.
-        command: what was run.
+        every: a measurement begins every `every` steps ...
+        burst: ... and takes `burst` consecutive steps.
+        versions: versions of the libraries.
+        command: the command line.
         commit: the revision of the caller's code, if known.
-        created: when, ISO 8601.
+        created: when recording began, ISO 8601.
 
     Raises:
-        InvalidArgument: parts that contradict each other, or a setting that is no plain scalar.
+        InvalidArgument: parts contradict each other, or a setting is not a plain scalar.
 
     >>> s = Slice("conv.weight", axis=0, start=0, stop=64)
     >>> group = InvariantGroup("conv", "scale", (s,), cells=((s,),), numel=576)
@@ -105,7 +106,7 @@ class RunInfo:
     """
 
     groups: tuple[InvariantGroup, ...]
-    param_groups: tuple[Mapping[str, Any], ...]
+    param_groups: tuple[ParamGroup, ...]
     slice_param_group: tuple[int, ...]
     slices: tuple[Slice, ...] = ()
     every: int = 1
@@ -118,7 +119,7 @@ class RunInfo:
     def __post_init__(self) -> None:
         union = union_of_slices(self.groups)
         settings = tuple(
-            MappingProxyType({key: _frozen(key, value) for key, value in group.items()})
+            MappingProxyType({k: packing.frozen_setting(k, v) for k, v in group.items()})
             for group in self.param_groups
         )
         for name, value in {
@@ -136,7 +137,7 @@ class RunInfo:
         if not names or len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1}) if names else "none"
             raise InvalidArgument(
-                f"RunInfo(groups=...) expects at least one group and distinct names, got {twice}."
+                f"RunInfo(groups=...) must have at least one group and distinct names, got {twice}."
             )
         if self.slices != union:
             raise InvalidArgument(
@@ -146,28 +147,26 @@ class RunInfo:
         known = range(len(self.param_groups))
         if len(self.slice_param_group) != len(union) or not set(self.slice_param_group) <= {*known}:
             raise InvalidArgument(
-                f"RunInfo(slice_param_group=...) expects an index below {len(known)} for each of "
+                f"RunInfo(slice_param_group=...) must have an index below {len(known)} for each of "
                 f"{len(union)} slices, got {len(self.slice_param_group)} values, "
                 f"largest {max(self.slice_param_group, default=None)}."
             )
         for group in self.param_groups:
             if "class" not in group or "lr" not in group:
                 raise InvalidArgument(
-                    "RunInfo(param_groups=...) expects 'class' and 'lr' in each, got the keys "
+                    "RunInfo(param_groups=...) must have 'class' and 'lr' in each, got the keys "
                     f"{', '.join(group)}."
                 )
-        if self.every < 1 or self.burst < 1:
-            raise InvalidArgument(
-                f"RunInfo expects every >= 1 and burst >= 1, got {self.every} and {self.burst}."
-            )
+        checks.whole("RunInfo", "every", self.every, least=1)
+        checks.whole("RunInfo", "burst", self.burst, least=1)
 
     def hyperparameters(self, slice_index: int) -> HyperParameters:
-        """What the optimizer of this slice was told when recording began."""
+        """Settings of the optimizer for this slice when recording began."""
         group = self.param_groups[self.slice_param_group[slice_index]]
         return HyperParameters.from_param_group(group["class"], group)
 
-    def param_group_of(self, event: Mapping[str, Any]) -> int | None:
-        """Which of `param_groups` an event names by "optimizer" and its "param_group" there."""
+    def param_group_of(self, event: Event) -> int | None:
+        """Index in `param_groups` of the "param_group" of the "optimizer" that an event names."""
         optimizer, local = event.get("optimizer", 0), event.get("param_group")
         own = [i for i, g in enumerate(self.param_groups) if g.get("optimizer", 0) == optimizer]
         return own[local] if isinstance(local, int) and 0 <= local < len(own) else None
@@ -179,7 +178,7 @@ class RunInfo:
         return tuple(tuple(index[s] for s in group.slices) for group in self.groups)
 
     def to_json(self) -> str:
-        """The text of `run.json`: strict JSON, cells stored as runs."""
+        """The text of `run.json`: strict JSON, cells packed as runs."""
         document = {
             "schema_version": SCHEMA_VERSION,
             "created": self.created,
@@ -189,21 +188,21 @@ class RunInfo:
             "every": self.every,
             "burst": self.burst,
             "param_groups": [
-                {key: _to_plain(value) for key, value in group.items()}
+                {key: packing.pack_setting(value) for key, value in group.items()}
                 for group in self.param_groups
             ],
-            "slices": pack_cells((s,) for s in self.slices),
+            "slices": packing.pack_cells((s,) for s in self.slices),
             "slice_param_group": list(self.slice_param_group),
-            "groups": [_group_to_plain(group) for group in self.groups],
+            "groups": [packing.pack_group(group) for group in self.groups],
         }
         return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "run.json") -> RunInfo:
-        """Read the text of a `run.json`; `where` is the name used in errors.
+        """Read the text of a `run.json`; errors name `where`.
 
         Raises:
-            NotARun: the text is no run description, or one of a newer version.
+            NotARun: the text does not describe a run, or its version is newer.
         """
         try:
             document = json.loads(text)
@@ -220,13 +219,13 @@ class RunInfo:
             )
         try:
             return cls(
-                groups=tuple(_group_from_plain(group) for group in document["groups"]),
+                groups=tuple(packing.unpack_group(group) for group in document["groups"]),
                 param_groups=tuple(
-                    {key: _from_plain(value) for key, value in group.items()}
+                    {key: packing.unpack_setting(value) for key, value in group.items()}
                     for group in document["param_groups"]
                 ),
                 slice_param_group=tuple(document["slice_param_group"]),
-                slices=tuple(s for (s,) in unpack_cells(document["slices"])),
+                slices=tuple(s for (s,) in packing.unpack_cells(document["slices"])),
                 every=document["every"],
                 burst=document["burst"],
                 versions=document["versions"],
@@ -238,63 +237,3 @@ class RunInfo:
             raise NotARun(
                 f"{where} is damaged ({type(error).__name__}: {error}). Restore it from a copy."
             ) from error
-
-
-def _group_to_plain(group: InvariantGroup) -> dict[str, Any]:
-    plain = {
-        "name": group.name,
-        "kind": group.kind,
-        "numel": group.numel,
-        "defect": group.defect if group.proven else None,
-        "slices": pack_cells((s,) for s in group.slices),
-    }
-    if group.cells != (group.slices,):  # a group that is one cell need not say so
-        plain["cells"] = pack_cells(group.cells)
-    if not math.isnan(group.defect_error):
-        plain["defect_error"] = group.defect_error
-    if group.powers:
-        plain["powers"] = list(group.powers)
-    return plain
-
-
-def _group_from_plain(plain: dict[str, Any]) -> InvariantGroup:
-    slices = tuple(s for (s,) in unpack_cells(plain["slices"]))
-    return InvariantGroup(
-        name=plain["name"],
-        kind=plain["kind"],
-        slices=slices,
-        cells=unpack_cells(plain["cells"]) if "cells" in plain else (slices,),
-        numel=plain["numel"],
-        defect=math.nan if plain["defect"] is None else plain["defect"],
-        defect_error=plain.get("defect_error", math.nan),
-        powers=tuple(plain.get("powers", ())),
-    )
-
-
-def _frozen(key: str, value: Any) -> Any:
-    """`value` if it is a plain scalar or a sequence of them (as a tuple)."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return tuple(_frozen(key, item) for item in value)
-    raise InvalidArgument(
-        f"RunInfo(param_groups=...) expects plain scalars, got {type(value).__name__} for {key!r}. "
-        "Convert it with float(...) or leave it out."
-    )
-
-
-def _to_plain(value: Any) -> Any:
-    """JSON knows neither tuples nor non-finite numbers: lists, and `{"float": "inf"}`."""
-    if isinstance(value, tuple):
-        return [_to_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": str(value)}
-    return value
-
-
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_from_plain(item) for item in value)
-    if isinstance(value, dict):
-        return float(value["float"])
-    return value

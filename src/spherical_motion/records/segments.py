@@ -1,11 +1,10 @@
-"""A table that grows by files: segments, numbered in time, merged as they become many.
+"""A table in numbered files, called segments, which are merged when there are many.
 
-`part-<first>-<last>.parquet` holds the segments numbered first to last. Every flush writes one
-more; whenever sixteen of a size have gathered, they are rewritten as one sixteen times as long,
-as in a log-structured store, so that a week of flushes leaves dozens of files and each row is
-rewritten a handful of times. The merged file is published before its parts are removed, and a
-file whose numbers lie within another's is ignored: after a crash at any point nothing is lost
-and nothing counts twice.
+`part-<first>-<last>.parquet` holds the segments numbered first to last. Every flush writes a new
+one. Sixteen segments of one size are rewritten as one, as in a log-structured store: a week of
+flushes leaves dozens of files, and each row is rewritten a few times. The merged file is published
+before its parts are removed, and a file whose numbers lie within another's is ignored, so a crash
+at any point loses no row and counts none twice.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from spherical_motion.records.durable import publish, remove_leftovers, sync_dir
 __all__ = ["Segment", "SegmentStore", "current_segments"]
 
 FAN_IN = 16
-"""How many segments of a size become one of the next."""
+"""Number of segments of a size that are merged into one."""
 
 LARGEST_MERGE = 1 << 30
-"""Bytes; parts that add up to more stay as they are, and are few enough for that."""
+"""Bytes; parts that add up to more are not merged, since there are only a few of them."""
 
 MERGE_ROWS = 1 << 20
-"""Rows held in memory during a merge, and the length of its row groups."""
+"""Rows in memory during a merge, and the length of its row groups."""
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 
@@ -49,7 +48,7 @@ class Segment:
 
     @property
     def level(self) -> int:
-        """How often it has been merged, going by how many segments it holds."""
+        """How often it was merged, derived from the number of segments it holds."""
         level, holds = 0, self.last - self.first + 1
         while holds >= FAN_IN:
             level, holds = level + 1, holds // FAN_IN
@@ -57,14 +56,14 @@ class Segment:
 
 
 def _all_segments(directory: Path) -> list[Segment]:
-    """Every segment in time order, a merged one before its parts."""
+    """All segments in the order of time, a merged one before its parts."""
     names = (_NAME.fullmatch(path.name) for path in directory.iterdir())
     found = [Segment(int(m[1]), int(m[2]), directory / m[0]) for m in names if m]
     return sorted(found, key=lambda s: (s.first, -s.last))
 
 
 def current_segments(directory: Path) -> list[Segment]:
-    """The segments that hold the table, in time order, without parts merged into others."""
+    """The segments that hold the table in the order of time, without already merged parts."""
     current: list[Segment] = []
     for segment in _all_segments(directory):
         if not current or segment.last > current[-1].last:
@@ -73,21 +72,21 @@ def current_segments(directory: Path) -> list[Segment]:
 
 
 class SegmentStore:
-    """The writing end of one table in one directory. One at a time: its user holds the lock.
+    """Writes one table in one directory; the caller holds the lock of the run.
 
-    Opening it removes what a killed writer left half-done.
+    Opening it removes the unfinished work of a killed writer.
 
     Args:
-        directory: where the files lie.
+        directory: of the files.
         schema: the table's columns.
-        noise: columns, or lists, of floats that never repeat themselves.
+        noise: columns, or lists, of floats that never repeat.
     """
 
     def __init__(self, directory: Path, schema: pa.Schema, noise: Sequence[str]) -> None:
         self._directory = directory
         self._schema = schema
-        # Floats split into byte planes: exponents compress though mantissas are noise. All
-        # other columns repeat themselves, which a dictionary shrinks to nearly nothing.
+        # Noise is split into byte planes, since exponents compress and mantissas do not. All
+        # other columns repeat, and a dictionary makes them very small.
         paths = [
             f"{name}.list.element" if pa.types.is_list(schema.field(name).type) else name
             for name in noise
@@ -109,14 +108,14 @@ class SegmentStore:
         return max((_largest_step(segment.path) for segment in self._segments), default=-1)
 
     def append(self, table: pa.Table) -> None:
-        """Store `table` as the next segment. When this returns, it survives a power cut."""
+        """Store `table` as the next segment; after this returns, it survives a power cut."""
         number = self._segments[-1].last + 1 if self._segments else 0
         segment = Segment.within(self._directory, number, number)
         publish(segment.path, lambda path: pq.write_table(table, path, **self._format))
         self._segments.append(segment)
 
     def merge(self) -> bool:
-        """Rewrite the last sixteen segments as one if they are of one size; say whether so."""
+        """Rewrite the last sixteen segments as one if they have one size; True if it did."""
         parts = self._segments[-FAN_IN:]
         if len(parts) < FAN_IN or len({part.level for part in parts}) > 1:
             return False

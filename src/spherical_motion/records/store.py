@@ -1,63 +1,29 @@
-"""Rows, scalars and events into the files of a run, one call after the other."""
+"""Store rows, scalars and events in the files of a run."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from spherical_motion.records.directory import RunDirectory, claim
-from spherical_motion.records.events import append_events, make_event
+from spherical_motion.records.events import Event, append_events, make_event
+from spherical_motion.records.pending import CellBlock, Pending, RowBlock
 from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA, RunInfo
 from spherical_motion.records.segments import SegmentStore
+from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["Block", "CellBlock", "Pending", "RunStore"]
-
-
-class Block(NamedTuple):
-    """The rows of one step."""
-
-    step: int
-    gram: NDArray[np.float64]  # (rows, 6)
-    settings: NDArray[np.float64]  # (rows, 4)
-    slices: NDArray[np.int32]  # (rows,)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory it takes, roughly."""
-        return self.gram.nbytes + self.settings.nbytes
-
-
-class CellBlock(NamedTuple):
-    """The cells of one group at one step."""
-
-    step: int
-    group: int
-    gram: NDArray[np.float64]  # (cells, 6)
-
-
-@dataclasses.dataclass(slots=True)
-class Pending:
-    """What was given and is not yet on the disk."""
-
-    blocks: list[Block] = dataclasses.field(default_factory=list)
-    cells: list[CellBlock] = dataclasses.field(default_factory=list)
-    scalars: list[tuple[int, Mapping[str, Any]]] = dataclasses.field(default_factory=list)
-    events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    nbytes: int = 0
+__all__ = ["RunStore"]
 
 
 class RunStore:
-    """A claimed run directory: the disk behind a `RunWriter`. Raises what the disk raises."""
+    """A claimed run directory, to which a `RunWriter` writes; it raises the errors of the disk."""
 
     def __init__(self, directory: RunDirectory, info: RunInfo, *, resume: bool) -> None:
-        _rehearse()
+        _warm_up()
         self._events = directory.events
         self._cells_directory = directory.cells
         self._skipped: set[str] = set()
@@ -73,10 +39,10 @@ class RunStore:
             raise
 
     def write(self, pending: Pending) -> None:
-        """Store it all. When this returns, it survives a power cut.
+        """Store everything; after this returns, it survives a power cut.
 
-        Rows come last: a killed run is resumed behind its last row, and what belongs to the
-        steps before is then there as well.
+        Rows come last: a killed run is resumed after its last row, so all other data of its
+        steps must be on the disk by then.
         """
         events = pending.events
         if pending.scalars:
@@ -89,14 +55,14 @@ class RunStore:
         if pending.cells:
             self._cells = self._cells or self._open_cells()
             self._cells.append(_cell_table(pending.cells))
-        if pending.blocks:
-            self._rows.append(_row_table(pending.blocks))
+        if pending.rows:
+            self._rows.append(_row_table(pending.rows))
 
     def merge(self) -> None:
-        """Merge small segments into larger ones where enough have gathered.
+        """Merge small segments into larger ones if there are enough.
 
-        A merge needs room for a copy of its parts. Where it fails, recording goes on in small
-        segments until the run is resumed, and an event says so.
+        A merge needs disk space for a copy of its parts. If it fails, an event records the error
+        and recording goes on in small segments until the run is resumed.
         """
         try:
             stores = [s for s in (self._rows, self._scalars, self._cells) if s is not None]
@@ -104,10 +70,10 @@ class RunStore:
                 pass
         except (OSError, pa.ArrowException) as error:
             self._merging = False
-            append_events(self._events, [make_event("not_merged", reason=str(error))])
+            append_events(self._events, [make_event(EventKind.NOT_MERGED, reason=str(error))])
 
     def close(self) -> None:
-        """Let the next writer in."""
+        """Release the lock."""
         self._lock.release()
 
     def _open_cells(self) -> SegmentStore:
@@ -115,19 +81,19 @@ class RunStore:
         return SegmentStore(self._cells_directory, CELL_SCHEMA, noise=FIELDS)
 
 
-def _rehearse() -> None:
-    """Make pyarrow load what it loads on first use: half a second, if pandas is installed.
+def _warm_up() -> None:
+    """Make pyarrow import what it needs on first use, half a second if pandas is installed.
 
-    During training that would be felt, and at exit, when imports fail, it would lose the tail.
+    Later this would delay training, and at exit, when imports fail, it would lose the last data.
     """
-    row = Block(0, np.zeros((1, 6)), np.zeros((1, 4)), np.zeros(1, np.int32))
+    row = RowBlock(0, np.zeros((1, 6)), np.zeros((1, 4)), np.zeros(1, np.int32))
     scalars, _ = _scalar_table([(0, {"loss": 0.0})])
     cells = _cell_table([CellBlock(0, 0, np.zeros((1, 6)))])
     for table in (_row_table([row]), cells, scalars):
         pq.write_table(table, pa.BufferOutputStream())
 
 
-def _row_table(blocks: Sequence[Block]) -> pa.Table:
+def _row_table(blocks: Sequence[RowBlock]) -> pa.Table:
     counts = [len(block.slices) for block in blocks]
     columns = [
         np.repeat([block.step for block in blocks], counts),
@@ -154,18 +120,19 @@ def _cell_table(blocks: Sequence[CellBlock]) -> pa.Table:
 
 
 def _scalar_table(
-    given: Sequence[tuple[int, Mapping[str, Any]]],
-) -> tuple[pa.Table, dict[str, dict[str, Any]]]:
-    """The scalars as a table, and by name an event for those that are no numbers."""
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, dict[str, Any]] = {}
+    given: Sequence[tuple[int, Mapping[str, object]]],
+) -> tuple[pa.Table, dict[str, Event]]:
+    """The scalars as a table, and by name an event for those that are not numbers."""
+    rows: list[dict[str, object]] = []
+    skipped: dict[str, Event] = {}
     for step, scalars in given:
         for name, value in scalars.items():
             try:
-                number = float(value.item() if hasattr(value, "item") else value)
-            except Exception as error:  # a stranger's `item` may raise anything
-                reason = f"{type(value).__name__} is no number: {error}"
-                event = make_event("skipped", step, name=str(name), reason=reason)
+                read = getattr(value, "item", None)
+                number = float(read() if read else value)  # pyright: ignore[reportArgumentType]
+            except Exception as error:  # `item` of an unknown class may raise anything
+                reason = f"{type(value).__name__} is not a number: {error}"
+                event = make_event(EventKind.SKIPPED, step, name=str(name), reason=reason)
                 skipped.setdefault(str(name), event)
             else:
                 rows.append({"step": step, "name": str(name), "value": number})

@@ -1,64 +1,62 @@
-"""The writing end of a run: takes rows on the training thread, stores them on its own."""
+"""Write a run: rows are taken on the training thread and stored on another."""
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
-import sys
 import threading
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.errors import InvalidArgument, RecordingStopped
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.events import make_event
-from spherical_motion.records.schema import SETTINGS, RunInfo
-from spherical_motion.records.store import Block, CellBlock, Pending, RunStore
-from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.records.pending import CellBlock, Pending, RowBlock
+from spherical_motion.records.schema import RunInfo
+from spherical_motion.records.store import RunStore
+from spherical_motion.vocabulary import EventKind
 
 __all__ = ["RunWriter"]
 
 PENDING_LIMIT = 1 << 30
-"""Bytes that may wait for the disk; a disk that falls further behind counts as failed."""
+"""Bytes that may wait for the disk; more than this counts as a failure of the disk."""
 
 FIRST_PAUSE = 1.0
 """Seconds until the first flush; each pause is twice the last, up to `flush_seconds`."""
 
 SMALL_ITEM = 500
-"""Bytes a scalar or an event is taken to occupy while it waits."""
+"""Estimated bytes of a waiting scalar or event."""
 
 
 class RunWriter:
-    """Records into a run directory; training neither waits for it nor fails because of it.
+    """Records into a run directory; training never waits for it or fails because of it.
 
-    `rows`, `scalars` and `event` copy what they are given and return; a daemon thread stores it
-    every `flush_seconds`, or as soon as `flush_bytes` have gathered. What was given before
-    `flush` returned survives a kill or a power cut. If the disk fails, or falls behind by a
-    gigabyte, recording stops: one `RecordingStopped` warning on the caller's thread at its next
-    call, then all calls are ignored. Where warnings are errors, it is printed instead. In a
-    forked child every method does nothing.
+    `rows`, `scalars` and `event` copy their input and return; a daemon thread stores it every
+    `flush_seconds`, or as soon as `flush_bytes` have gathered. After `flush` returns, all earlier
+    input survives a kill or a power cut. If the disk fails or falls behind by a gigabyte,
+    recording stops: the next call warns once with `RecordingStopped`, on the caller's thread, and
+    all further calls do nothing. Where warnings are errors, it prints instead. In a forked child
+    every method does nothing.
 
     Args:
         directory: a new or empty one, or with `resume` one that holds a run.
         info: the facts of the run.
-        resume: append to the run in `directory`. The groups and the optimizer must be the ones
-            it began with; learning rate, weight decay, momentum and β2 may differ.
-        first_step: with `resume`, the step to go on from, after going back to a checkpoint.
-        flush_seconds: how much time a kill may cost; less in the beginning, where the pauses
+        resume: append to the run in `directory`. The groups and the optimizer must be the same
+            as at its start; learning rate, weight decay, momentum and β2 may differ.
+        first_step: with `resume`, the step to continue from, after returning to a checkpoint.
+        flush_seconds: how much time a kill may cost; less in the beginning, since the pauses
             grow from one second.
-        flush_bytes: how much memory rows may take before they are stored earlier.
+        flush_bytes: memory that rows may take before they are stored early.
 
     Attributes:
         directory: the path.
         info: as given.
-        next_step: 0, or on resume one past the largest step recorded, unless `first_step` was
-            given. Of two rows with the same step and slice the later is read.
+        next_step: 0; on resume `first_step`, or one past the largest recorded step. Of two rows
+            with the same step and slice the later is read.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -90,7 +88,7 @@ class RunWriter:
     ) -> None:
         if not flush_seconds > 0 or flush_bytes < 1:
             raise InvalidArgument(
-                "RunWriter expects flush_seconds > 0 and flush_bytes >= 1, got "
+                "RunWriter must have flush_seconds > 0 and flush_bytes >= 1, got "
                 f"{flush_seconds} and {flush_bytes}."
             )
         self.directory = Path(directory)
@@ -102,20 +100,20 @@ class RunWriter:
         self.next_step = self._store.last_step + 1 if first_step is None else first_step
 
         self._pid = os.getpid()
-        # Reentrant: a signal handler may close the run while the thread it interrupts holds it.
-        self._changed = threading.Condition(threading.RLock())  # guards what follows
+        # Reentrant: a signal handler may close the run while the interrupted thread holds it.
+        self._changed = threading.Condition(threading.RLock())  # guards the fields below
         self._pending = Pending()
         self._flushes_asked = self._flushes_done = 0
         self._closing = self._ended = False
         self._failure: str | None = None
-        self._told = False
+        self._warned = False
 
         self._thread = threading.Thread(target=self._work, name="run writer", daemon=True)
         self._thread.start()
         atexit.register(self.close)
         if resume:
             self.event(
-                "resumed",
+                EventKind.RESUMED,
                 step=self.next_step,
                 param_groups=info.param_groups,
                 every=info.every,
@@ -134,82 +132,70 @@ class RunWriter:
             step: the optimizer step, counted from 0.
             gram: shape (rows, 6), the products in the order of `vocabulary.gram.FIELDS`.
             settings: shape (rows, 4): lr, weight decay, momentum (β1) and β2, NaN for none.
-            slices: shape (rows,), which slices; left out, all of `info.slices` in order.
+            slices: shape (rows,), their numbers; left out, all of `info.slices` in order.
         """
-        if not self._recording():
-            return
-        try:
-            block = self._block(step, gram, settings, slices)
-        except Exception as error:  # a mistake in measuring must not end training
-            self._stop(f"rows(step={step}) was given {error}")
-            self._tell()
-            return
-        with self._changed:
-            self._pending.blocks.append(block)
-            self._took(block.nbytes)
+        if self._is_recording():
+            self._queue(
+                f"rows(step={step})",
+                lambda: RowBlock.copied(step, gram, settings, self._slices(slices)),
+            )
 
     def cells(self, step: int, group: int, gram: ArrayLike) -> None:
-        """Record the cells of one group at one step; on the terms of `rows`.
+        """Record the cells of one group at one step; copies and never raises, like `rows`.
 
         Args:
             step: the optimizer step.
             group: its number in `info.groups`.
             gram: shape (cells, 6), in the order of the group's `cells`.
         """
-        if not self._recording():
-            return
-        try:
-            block = self._cell_block(step, group, gram)
-        except Exception as error:  # a mistake in measuring must not end training
-            self._stop(f"cells(step={step}, group={group}) was given {error}")
-            self._tell()
-            return
-        with self._changed:
-            self._pending.cells.append(block)
-            self._took(block.gram.nbytes)
+        if self._is_recording():
+            self._queue(
+                f"cells(step={step}, group={group})",
+                lambda: CellBlock.copied(step, group, gram, len(self.info.groups[group].cells)),
+            )
 
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record named numbers. Those with an `item()` are read later, on the writer's thread.
+    def scalars(self, step: int, values: Mapping[str, object]) -> None:
+        """Record named numbers; the writer's thread reads those with an `item()` later.
 
-        What turns out to be no number is left out, and an event "skipped" says so once a name.
+        Values that are not numbers are left out, with one "skipped" event for each name.
         """
-        if not self._recording():
+        if not self._is_recording():
             return
         with self._changed:
             self._pending.scalars.append((int(step), dict(values)))
-            self._took(SMALL_ITEM * len(values))
+            self._add_size(SMALL_ITEM * len(values))
 
-    def event(self, kind: str, /, step: int | None = None, **data: Any) -> None:
-        """Record that something happened now. `data` is stored as JSON, NaN as null."""
-        if not self._recording():
+    def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
+        """Record an event that happens now. `data` is stored as JSON, NaN as null."""
+        if not self._is_recording():
             return
         with self._changed:
             self._pending.events.append(make_event(kind, step, **data))
-            self._took(SMALL_ITEM)
+            self._add_size(SMALL_ITEM)
 
     def flush(self) -> None:
-        """Wait until everything given so far is durable, or recording has stopped."""
-        if not self._recording():
+        """Wait until all input so far is on the disk, or recording has stopped."""
+        if not self._is_recording():
             return
         with self._changed:
             self._flushes_asked += 1
             mine = self._flushes_asked
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._flushes_done >= mine or self._failure is not None)
-        self._tell()
+        self._warn_if_stopped()
 
     def close(self) -> None:
-        """Store what is pending and let go of the directory. Again: nothing. Done at exit too."""
+        """Store all pending input and release the directory; also runs at exit, and only once."""
         if os.getpid() != self._pid:
             return
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             if threading.current_thread() is not self._thread:  # a finalizer may run there
-                # Unlike a join, this lets go of the lock even where it is held twice.
+                # Unlike a join, this releases the lock even if it is held twice.
                 self._changed.wait_for(lambda: self._ended)
         atexit.unregister(self.close)
-        self._tell()
+        self._warn_if_stopped()
 
     def __enter__(self) -> RunWriter:
         return self
@@ -219,58 +205,52 @@ class RunWriter:
 
     # On the caller's thread.
 
-    def _recording(self) -> bool:
+    def _is_recording(self) -> bool:
         if os.getpid() != self._pid:
             return False
-        self._tell()
+        self._warn_if_stopped()
         return self._failure is None and not self._closing
 
-    def _block(
-        self, step: int, gram: ArrayLike, settings: ArrayLike, slices: ArrayLike | None
-    ) -> Block:
-        which = self._all_slices if slices is None else np.array(slices, dtype=np.int32)
-        block = Block(int(step), np.array(gram, np.float64), np.array(settings, np.float64), which)
-        rows = len(which)
-        expected = (rows, len(FIELDS)), (rows, len(SETTINGS))
-        if (block.gram.shape, block.settings.shape) != expected:
-            raise InvalidArgument(
-                f"gram and settings of shapes {block.gram.shape} and {block.settings.shape}; "
-                f"expected {expected[0]} and {expected[1]}"
-            )
-        if slices is not None and rows:
-            first, last, known = which.min(), which.max(), len(self.info.slices)
-            if not 0 <= first <= last < known:
-                raise InvalidArgument(f"slices from {first} to {last}; there are {known}")
-        return block
+    def _queue(self, call: str, copy: Callable[[], RowBlock | CellBlock]) -> None:
+        try:
+            block = copy()
+        except Exception as error:  # a mistake in measuring must not end training
+            self._stop(f"{call} was given {error}")
+            self._warn_if_stopped()
+            return
+        with self._changed:
+            if isinstance(block, RowBlock):
+                self._pending.rows.append(block)
+            else:
+                self._pending.cells.append(block)
+            self._add_size(block.nbytes)
 
-    def _cell_block(self, step: int, group: int, gram: ArrayLike) -> CellBlock:
-        block = CellBlock(int(step), int(group), np.array(gram, np.float64))
-        expected = (len(self.info.groups[block.group].cells), len(FIELDS))
-        if block.gram.shape != expected:
-            raise InvalidArgument(f"gram of shape {block.gram.shape}; expected {expected}")
-        return block
+    def _slices(self, slices: ArrayLike | None) -> NDArray[np.int32]:
+        if slices is None:
+            return self._all_slices
+        which = np.array(slices, dtype=np.int32)
+        known = len(self._all_slices)
+        if len(which) and not 0 <= which.min() <= which.max() < known:
+            raise InvalidArgument(f"slices from {which.min()} to {which.max()}; there are {known}")
+        return which
 
-    def _took(self, nbytes: int) -> None:
+    def _add_size(self, nbytes: int) -> None:
         self._pending.nbytes += nbytes
         if self._pending.nbytes > PENDING_LIMIT:
             self._stop("the disk did not keep up")
         elif self._pending.nbytes >= self._flush_bytes:
             self._changed.notify_all()
 
-    def _tell(self) -> None:
-        """Warn, once, on the thread whose filters and eyes the warning is for."""
-        if self._failure is None or self._told:
+    def _warn_if_stopped(self) -> None:
+        """Warn once, on the caller's thread, so that the caller's warning filters apply."""
+        if self._failure is None or self._warned:
             return
-        self._told = True
-        message = (
-            f"Recording into {self.directory} has stopped: {self._failure}. Training goes on. "
-            "What was stored before is readable; mend the cause and resume, or record elsewhere."
+        self._warned = True
+        warn_recording_stopped(
+            f"Recording into {self.directory} has stopped: {self._failure}. Training goes on. The "
+            "data stored before can be read. Fix the cause and resume, or record elsewhere.",
+            stacklevel=3,
         )
-        try:
-            warnings.warn(message, RecordingStopped, stacklevel=3)
-        except RecordingStopped:
-            with contextlib.suppress(OSError, ValueError):  # a closed stderr
-                print(f"RecordingStopped: {message}", file=sys.stderr)
 
     # On the writer's thread.
 
@@ -278,7 +258,7 @@ class RunWriter:
         try:
             while self._cycle():
                 pass
-        except Exception as error:  # whatever fails here ends recording, not training
+        except Exception as error:  # any failure here ends recording, not training
             self._stop(f"{type(error).__name__}: {error}")
         finally:
             self._store.close()
@@ -287,7 +267,7 @@ class RunWriter:
                 self._changed.notify_all()
 
     def _cycle(self) -> bool:
-        """Wait, store, tell who waits; False when it was the last time."""
+        """Wait for work, store it, wake the threads that wait; False if it was the last time."""
         self._store.merge()
         with self._changed:
             self._changed.wait_for(self._due, timeout=self._pause)
@@ -310,5 +290,5 @@ class RunWriter:
     def _stop(self, reason: str) -> None:
         with self._changed:
             self._failure = self._failure or reason
-            self._pending = Pending()  # memory no longer grows
+            self._pending = Pending()  # frees the memory
             self._changed.notify_all()

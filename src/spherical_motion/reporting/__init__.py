@@ -1,13 +1,13 @@
 """Draws a comparison as one offline HTML file; measures, predicts and judges nothing itself.
 
-Needs the extra `report` (Bokeh and Jinja), imported when a report is made. Importing this room
-also teaches notebooks to show a `Comparison` as a table.
+In comes a `Comparison`, out goes HTML. Making a report imports the extra `report` (Bokeh and
+Jinja). Once this room is imported, notebooks show a `Comparison` as a table.
 """
 
 from spherical_motion.comparison import Comparison
-from spherical_motion.reporting.html import render, table_html, write_report
-from spherical_motion.reporting.writing import report
+from spherical_motion.reporting.html import render, report, table_html, write_report
+from spherical_motion.reporting.norm_page import NormPanel, write_norm_page
 
-__all__ = ["render", "report", "table_html", "write_report"]
+__all__ = ["NormPanel", "render", "report", "table_html", "write_norm_page", "write_report"]
 
 setattr(Comparison, "_repr_html_", table_html)  # noqa: B010 - not a declared attribute

@@ -1,17 +1,17 @@
 """The interactive charts, as one Bokeh model: angle, norm, learning rate and loss over the steps.
 
-What the page's own script finds by name: the filter `shown`; the data sources of the groups,
-named as in `lines`; and for each of angle and norm the glyph `measured_...`, whose opacity it
-sets, and the hover tool `hover_...`, whose tooltips it writes.
+The page's own script finds by name: the filter `shown`; the data sources of the groups, named as in
+`lines`; and for each of angle and norm the glyph `measured_...`, whose opacity it sets, and the
+hover tool `hover_...`, whose tooltips it writes.
 
-No string of the run enters a text or a template that Bokeh parses: it would take `$$` for
+No string of the run enters a text or a template that Bokeh parses: Bokeh would take `$$` for
 mathematics and `@` for a column. Names stand in data columns only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from bokeh.layouts import gridplot
@@ -24,16 +24,13 @@ from bokeh.models import (
     Model,
     Range1d,
 )
+from bokeh.plotting import figure
 
 from spherical_motion.reporting.lines import GroupLines, ScalarLine
 from spherical_motion.reporting.selection import DISTINCT_COLORS
 from spherical_motion.reporting.sheet import INK, Sheet
 from spherical_motion.reporting.thinning import is_lone
-
-if TYPE_CHECKING:
-    from bokeh.plotting import figure
-
-    from spherical_motion.vocabulary import Stage
+from spherical_motion.vocabulary import Stage
 
 __all__ = ["draw_charts"]
 
@@ -93,10 +90,10 @@ def _group_chart(
     y_label: str,
     height: int,
 ) -> figure:
-    """Measured (solid) and predicted (dashed) for each group, with the equilibrium if there is."""
+    """Measured (solid) and predicted (dashed) for each group, with the equilibrium if known."""
     chart = sheet.chart(title, y_label, height, "log")
 
-    def draw(column: str, **look: Any) -> Any:
+    def draw(column: str, **look: object) -> Any:
         renderer = sheet.group_lines(chart, ColumnDataSource(columns[column], name=column))
         renderer.glyph.update(**look)
         return renderer
@@ -104,7 +101,7 @@ def _group_chart(
     equilibrium = f"equilibrium_{quantity}"
     if equilibrium in columns:
         draw(equilibrium, line_dash=[1, 5], line_width=1.6, line_color=INK)
-    drawn = [
+    drawn: list[Any] = [
         draw(quantity, line_width=1.6, name=f"measured_{quantity}"),
         draw(f"lone_{quantity}", line_width=5),
         draw(f"predicted_{quantity}", line_width=2, line_dash=[7, 4]),
@@ -133,7 +130,7 @@ def _scalar_chart(
         accuracy_range = DataRange1d()
         chart.extra_y_ranges = {"right": accuracy_range}
         rest = DISTINCT_COLORS[len(losses) % len(DISTINCT_COLORS) :] + DISTINCT_COLORS
-        on_the_right = _draw_plain(chart, accuracies, rest, y_range_name="right")
+        on_the_right = _draw_plain(chart, accuracies, rest, axis="right")
         accuracy_range.renderers = on_the_right
         renderers = [*renderers, *on_the_right]
     tooltips = [("", "@name"), ("step", "$snap_x{0,0}"), ("value", "$snap_y{0.0000}")]
@@ -152,7 +149,7 @@ def _rate_chart(sheet: Sheet, rates: Sequence[ScalarLine]) -> figure:
 
 
 def _draw_plain(
-    chart: figure, lines: Sequence[ScalarLine], palette: Sequence[str], **options: Any
+    chart: figure, lines: Sequence[ScalarLine], palette: Sequence[str], axis: str = "default"
 ) -> list[Any]:
     """Solid lines, and dots for points that stand alone; the renderers of both."""
     colors = [palette[i % len(palette)] for i in range(len(lines))]
@@ -174,13 +171,15 @@ def _draw_plain(
     }
     look = {"line_color": "color", "line_width": 1.3, "line_alpha": 0.85, "line_join": "round"}
     return [
-        chart.multi_line("xs", "ys", source=ColumnDataSource(whole), **look, **options),
-        chart.scatter("x", "y", source=ColumnDataSource(dots), color="color", size=5, **options),
+        chart.multi_line("xs", "ys", source=ColumnDataSource(whole), y_range_name=axis, **look),
+        chart.scatter(
+            "x", "y", source=ColumnDataSource(dots), y_range_name=axis, color="color", size=5
+        ),
     ]
 
 
 def _ensure_range(chart: figure, series: Sequence[np.ndarray]) -> None:
-    """Fix the range of an axis on which nothing can be drawn: Bokeh would find none."""
+    """Fix the range of an axis without any finite value: Bokeh cannot find one."""
     if not any(np.isfinite(values).any() for values in series):
         chart.y_range = Range1d(start=0.1, end=10.0)
 

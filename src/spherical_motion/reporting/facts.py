@@ -1,4 +1,4 @@
-"""What the page says in words beside table and charts: tally, groups to pick, events, origin."""
+"""The page's words beside table and charts: tally, groups to pick, events, origin."""
 
 from __future__ import annotations
 

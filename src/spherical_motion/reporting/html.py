@@ -8,9 +8,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spherical_motion.comparison import Comparison
-from spherical_motion.errors import InvalidArgument, MissingExtra
-from spherical_motion.records.durable import publish
+from spherical_motion.comparison import Comparison, compare
+from spherical_motion.records import Records
 from spherical_motion.reporting import facts, wording
 from spherical_motion.reporting.lines import collect_lines, common_stages, scalar_lines
 from spherical_motion.reporting.safety import content_policy, json_for_script
@@ -19,12 +18,13 @@ from spherical_motion.reporting.selection import (
     first_colors,
     representative_groups,
 )
+from spherical_motion.reporting.writing import missing_extra, page_file, write_page
 from spherical_motion.vocabulary import Tone, VerdictKind
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["render", "table_html", "write_report"]
+__all__ = ["render", "report", "table_html", "write_report"]
 
 
 def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
@@ -39,21 +39,28 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
     >>> write_report(comparison, "report.html")                             # doctest: +SKIP
     PosixPath('report.html')
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InvalidArgument(
-            f"write_report(path=...) expects a file to write, got the directory {target}. "
-            f"Use {target / 'report.html'}."
-        )
-    page = render(comparison)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    publish(target, lambda temporary: _write_text(temporary, page))
-    return target
+    target = page_file("write_report", path, "report.html")
+    return write_page(target, render(comparison))
 
 
-def _write_text(path: Path, text: str) -> None:
-    # A name may hold half of a surrogate pair (an undecodable file name), which UTF-8 refuses.
-    path.write_bytes(text.encode("utf-8", errors="replace"))
+def report(
+    run: str | os.PathLike[str] | Records | Comparison, path: str | os.PathLike[str] | None = None
+) -> Path:
+    """Draw a recorded run beside the theory as one HTML file that needs no network.
+
+    Args:
+        run: a run directory, `Records` already read, or a `Comparison` already made.
+        path: where to write; left out, `report.html` in the run directory.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        NotARun: the directory holds no run.
+        MissingExtra: Bokeh or Jinja is not installed (`pip install 'spherical-motion[report]'`).
+    """
+    comparison = run if isinstance(run, Comparison) else compare(run)
+    return write_report(comparison, comparison.directory / "report.html" if path is None else path)
 
 
 def render(comparison: Comparison) -> str:
@@ -78,7 +85,7 @@ def render(comparison: Comparison) -> str:
 
             from spherical_motion.reporting.charts import draw_charts
         except ImportError as error:
-            raise _missing_extra("bokeh") from error
+            raise missing_extra("The HTML report", "bokeh") from error
         colors = first_colors(len(comparison.groups), shown)
         drawing = draw_charts(lines, comparison.groups, colors, shown, stages, losses, accuracies)
         charts = json_for_script(json_item(drawing))
@@ -139,7 +146,7 @@ def _environment() -> jinja2.Environment:
         import jinja2
         import markupsafe
     except ImportError as error:
-        raise _missing_extra("jinja2") from error
+        raise missing_extra("The HTML report", "jinja2") from error
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template_text),
         autoescape=True,
@@ -161,13 +168,6 @@ def _environment() -> jinja2.Environment:
         stage_settings=wording.stage_settings,
     )
     return environment
-
-
-def _missing_extra(module: str) -> MissingExtra:
-    return MissingExtra(
-        f"The HTML report needs {module}, which is not installed. "
-        "Run: pip install 'spherical-motion[report]'"
-    )
 
 
 def _template_text(name: str) -> str:

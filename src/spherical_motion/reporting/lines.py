@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.comparison import Comparison
 from spherical_motion.reporting.thinning import is_lone, points_to_keep
-
-if TYPE_CHECKING:
-    from spherical_motion.comparison import Comparison
-    from spherical_motion.vocabulary import Stage
+from spherical_motion.vocabulary import Stage
 
 __all__ = [
     "COLUMNS",
+    "Columns",
     "GroupLines",
     "ScalarLine",
     "collect_lines",
@@ -28,13 +26,13 @@ _QUANTITIES = ("angle", "predicted_angle", "equilibrium_angle", "norm", "predict
 """The curves drawn for each group. All are positive, so a logarithmic axis can show them."""
 
 _MEASURED = ("angle", "norm")
-"""Those of them that are measured: they may jitter, and have gaps."""
+"""The measured ones: they may jitter and have gaps."""
 
 COLUMNS = (*_QUANTITIES, *(f"lone_{name}" for name in _MEASURED))
 """The curves, and for the measured ones the points that stand alone."""
 
 _BUCKETS = 1200
-"""About one a pixel of a chart's width."""
+"""About one for each pixel of a chart's width."""
 _BUCKETS_OF_ALL_GROUPS = 64_000
 """Shared by all groups, so that the file of a very deep network still opens."""
 _FEWEST_BUCKETS = 100
@@ -42,9 +40,10 @@ _SMOOTHER = 4
 """Predictions hardly jitter: a quarter of the buckets draws the same line."""
 _INT32_END = 2**31
 _DOT = np.array([0.999, 1.001, np.nan], dtype=np.float32)
-"""Times a value: the ends of a line around it, and a gap. A line of no length is not drawn."""
+"""Times a value: the ends of a line around it, and a gap. Bokeh draws no line of length 0."""
 
-_Columns = dict[str, list[Any]]
+Numbers = NDArray[np.integer | np.floating]
+Columns = dict[str, list[Numbers]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class ScalarLine:
     """One number over the run, ready to draw."""
 
     name: str
-    steps: NDArray[np.integer]
+    steps: Numbers
     values: NDArray[np.floating]
 
 
@@ -68,7 +67,7 @@ class GroupLines:
         recorded, drawn: points of one measured curve before thinning, and at most after.
     """
 
-    columns: dict[str, _Columns]
+    columns: dict[str, Columns]
     rates: tuple[ScalarLine, ...]
     first: int
     last: int
@@ -81,7 +80,7 @@ def collect_lines(comparison: Comparison) -> GroupLines:
     count = max(len(comparison.groups), 1)
     buckets = min(_BUCKETS, max(_BUCKETS_OF_ALL_GROUPS // count, _FEWEST_BUCKETS))
     breaks = [stage.start for stage in common_stages(comparison)]
-    columns: dict[str, _Columns] = {name: {"xs": [], "ys": []} for name in COLUMNS}
+    columns: dict[str, Columns] = {name: {"xs": [], "ys": []} for name in COLUMNS}
     rates: dict[bytes, list[ScalarLine]] = {}
     ends: list[int] = []
     recorded = 0
@@ -143,14 +142,17 @@ def common_stages(comparison: Comparison) -> tuple[Stage, ...]:
     return max(alike.values(), key=len)[0] if alike else ()
 
 
-def _append(columns: _Columns, x: NDArray[Any], y: NDArray[Any]) -> None:
+def _append(columns: Columns, x: Numbers, y: Numbers) -> None:
     columns["xs"].append(x)
     columns["ys"].append(y)
 
 
 def _drawable(
-    steps: NDArray[Any], values: NDArray[np.float64], buckets: int, breaks: Iterable[int] = ()
-) -> tuple[NDArray[Any], NDArray[Any]]:
+    steps: NDArray[np.integer],
+    values: NDArray[np.float64],
+    buckets: int,
+    breaks: Iterable[int] = (),
+) -> tuple[Numbers, NDArray[np.floating]]:
     """The points that can be told apart, as 4-byte numbers wherever these hold them."""
     kept = points_to_keep(steps, values, buckets, breaks)
     x, y = steps[kept], values[kept]

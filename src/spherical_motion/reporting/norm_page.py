@@ -1,4 +1,4 @@
-"""Simulated norms against their value at rest, as one page of charts that needs no network."""
+"""Simulated norms beside their value at rest, as one page of charts that needs no network."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spherical_motion.errors import InvalidArgument, MissingExtra
-from spherical_motion.records.durable import publish
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.reporting.writing import missing_extra, page_file, write_page
+
+if TYPE_CHECKING:
+    from bokeh.plotting import figure
 
 __all__ = ["NormPanel", "write_norm_page"]
 
@@ -29,10 +34,10 @@ class NormPanel:
     """
 
     title: str
-    step: Any
-    simulated: Any
-    at_rest: Any
-    drive: Any = None
+    step: NDArray[Any]
+    simulated: NDArray[np.float64]
+    at_rest: NDArray[np.float64]
+    drive: NDArray[np.float64] | None = None
 
 
 def write_norm_page(
@@ -49,30 +54,19 @@ def write_norm_page(
         InvalidArgument: `path` is a directory.
         MissingExtra: Bokeh is not installed.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InvalidArgument(
-            f"write_norm_page(path=...) expects a file to write, got the directory {target}. "
-            f"Use {target / 'norms.html'}."
-        )
+    target = page_file("write_norm_page", path, "norms.html")
     try:
         from bokeh.embed import file_html
         from bokeh.layouts import gridplot
         from bokeh.resources import INLINE
     except ImportError as error:
-        raise MissingExtra(
-            "The page of charts needs bokeh, which is not installed. "
-            "Run: pip install 'spherical-motion[report]'"
-        ) from error
+        raise missing_extra("The page of charts", "bokeh") from error
     charts = [_chart(panel, size) for panel in panels]
     grid = gridplot(charts, ncols=columns, toolbar_location=None)  # type: ignore[arg-type]
-    page = file_html(grid, INLINE, title)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    publish(target, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    return target
+    return write_page(target, file_html(grid, INLINE, title))
 
 
-def _chart(panel: NormPanel, size: tuple[int, int]) -> Any:
+def _chart(panel: NormPanel, size: tuple[int, int]) -> figure:
     from bokeh.models import DataRange1d, LinearAxis, NumeralTickFormatter
     from bokeh.plotting import figure
 

@@ -1,4 +1,4 @@
-"""Keeps what a run is called from becoming markup, a script or a request."""
+"""Keeps a name in a run from becoming markup, a script or a request."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
 
 __all__ = ["content_policy", "json_for_script"]
 
 
-def json_for_script(value: Any) -> str:
+def json_for_script(value: object) -> str:
     r"""JSON in which no `<` remains, so that no string in it can end the script element.
 
     >>> print(json_for_script("</script>"))
@@ -23,8 +22,8 @@ def json_for_script(value: Any) -> str:
 def content_policy(scripts: Iterable[str]) -> str:
     """A content security policy that runs exactly these inline scripts and requests nothing.
 
-    The scripts are admitted by their SHA-256 digests, so whatever else a page might come to
-    contain is not executed. Inline styles, which cannot act, are allowed.
+    It admits the scripts by their SHA-256 digests, so a browser executes nothing else that the page
+    may contain. It allows inline styles, which cannot act.
     """
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts if script)
     sources = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)

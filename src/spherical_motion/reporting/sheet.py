@@ -1,11 +1,12 @@
-"""What the charts of one page share: the steps, the crosshair, the stages, the look."""
+"""The parts that all charts of a page share: steps, crosshair, stages, look."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from bokeh.models import (
+    Axis,
     BasicTicker,
     CDSView,
     ColumnDataSource,
@@ -23,9 +24,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from spherical_motion.reporting.wording import stage_title
-
-if TYPE_CHECKING:
-    from spherical_motion.vocabulary import Stage
+from spherical_motion.vocabulary import Stage
 
 __all__ = ["INK", "Sheet"]
 
@@ -85,7 +84,7 @@ class Sheet:
             )
         return chart
 
-    def style(self, axis: Any) -> None:
+    def style(self, axis: Axis) -> None:
         """Give an axis the look of the page."""
         axis.update(
             axis_line_color=_HAIRLINE,
@@ -106,7 +105,7 @@ class Sheet:
             (stage.start + min(stage.stop, self._last + 1)) / 2: stage_title(number, stage)
             for number, stage in enumerate(self._stages, start=1)
         }
-        axis: Any = LinearAxis(
+        axis = LinearAxis(
             major_label_overrides=middles, major_label_policy=NoOverlap(min_distance=12)
         )
         self.style(axis)

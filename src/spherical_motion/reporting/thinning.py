@@ -1,4 +1,4 @@
-"""Which points of a long series a screen can tell apart."""
+"""The points of a long series that a screen can tell apart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def points_to_keep(
     The range of steps is cut into equal buckets. Of each, the first smallest and the first
     largest finite value stay, so no extreme is lost; a bucket without any finite value leaves one
     point, so the line breaks there. The first and the last point of the series always stay.
-    Order is all that counts: the logarithm of a series keeps the same points.
+    Only the order of the values counts, so the logarithm of a series keeps the same points.
 
     Args:
         steps: increasing step numbers, shape (n,).
@@ -32,8 +32,8 @@ def points_to_keep(
     Returns:
         Increasing indices into `steps`; at most two a bucket, two a break, and the two ends.
 
-    The idea is that of M4 (Jugel et al., VLDB 2014), without the first and last of each bucket:
-    at one bucket a pixel these move the line by less than its width.
+    This is M4 (Jugel et al., VLDB 2014) without the first and last point of each bucket: at one
+    bucket a pixel these move the line by less than its width.
 
     >>> import numpy as np
     >>> points_to_keep(np.arange(8), np.array([0.0, 1, 9, 2, 1, 1, 0, 1]), buckets=2)

@@ -79,7 +79,7 @@ def percent_text(value: float) -> str:
 def shortened(name: str, longest: int = 40) -> str:
     """The name with its middle left out if it is longer than `longest` characters.
 
-    The end is favoured, for it is there that the names of neighbouring layers differ.
+    More of the end is kept, where the names of neighbouring layers differ.
 
     >>> shortened("model.encoder.layer.11.attention.self.query.weight", 24)
     'model.enc…f.query.weight'
@@ -91,7 +91,7 @@ def shortened(name: str, longest: int = 40) -> str:
 
 
 def stage_settings(stage: Stage) -> str:
-    """What the optimizer was told during a stage.
+    """The optimizer's settings during a stage.
 
     >>> from spherical_motion.vocabulary import HyperParameters
     >>> stage_settings(Stage(0, 100, HyperParameters("sgd", lr=0.1, weight_decay=0.01)))
@@ -130,7 +130,7 @@ def evidence_text(value: float) -> str:
 
 
 def share_of(part: float, whole: float) -> float:
-    """part / whole, NaN of nothing."""
+    """part / whole; NaN if the whole is 0."""
     return part / whole if whole else math.nan
 
 

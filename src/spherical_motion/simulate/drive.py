@@ -127,7 +127,7 @@ def source_of(
     Args:
         drive: as the user gave it.
         shape: of the settings.
-        steps: how many steps will be asked for.
+        steps: number of steps of the run.
         rng: draws the noise.
         negative: whether values of an array may be negative, as those of h̃ may.
         where: the function that errors name.

@@ -2,7 +2,7 @@
 
 Each kernel advances all settings over a piece of steps, in place, and stores norm, drive and
 angle at every `every`-th step. `alive` becomes 0 where a squared norm left (0, ∞). A drive that
-all settings share has a branch of its own: an index chosen in the loop would stop vectorisation.
+all settings share has a branch of its own, whose inner loop reads it once a step.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def random_walk(
     >>> round(float(sphere.angle(walk.gram).mean()), 4)             # √(2ηλ) = 0.0447
     0.0447
     """
-    _check(hp, shape, steps, norm0, unit_grad_norm, variation, replicas, burn_in, lags)
+    _check_counts(hp, shape, steps, replicas, burn_in, lags)
+    _check_sizes(norm0, unit_grad_norm, variation)
     rng = np.random.default_rng(seed)
     full = (replicas, *shape)
     axes = tuple(range(1, len(full)))
@@ -155,16 +156,8 @@ def _profile(profile: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     return scale
 
 
-def _check(
-    hp: HyperParameters,
-    shape: tuple[int, ...],
-    steps: int,
-    norm0: float,
-    unit_grad_norm: float,
-    variation: float,
-    replicas: int,
-    burn_in: int,
-    lags: int,
+def _check_counts(
+    hp: HyperParameters, shape: tuple[int, ...], steps: int, replicas: int, burn_in: int, lags: int
 ) -> None:
     if not hp.lr > 0 or hp.maximize:
         raise InvalidArgument(f"random_walk: hp must have lr > 0 and not maximize, got {hp}.")
@@ -172,19 +165,18 @@ def _check(
         raise InvalidArgument(
             f"random_walk(shape=...) needs at least 2 entries to turn in, got {shape}."
         )
-    where = "random_walk"
-    for name, value, least in (
-        ("steps", steps, 1),
-        ("replicas", replicas, 1),
-        ("burn_in", burn_in, 0),
-        ("lags", lags, 0),
-    ):
-        checks.whole(where, name, value, least=least)
+    for name, value in {"steps": steps, "replicas": replicas}.items():
+        checks.whole("random_walk", name, value, least=1)
+    for name, value in {"burn_in": burn_in, "lags": lags}.items():
+        checks.whole("random_walk", name, value, least=0)
     if lags > burn_in:
         raise InvalidArgument(
             f"random_walk(lags={lags}) needs as many steps before the first recorded one, got "
             f"burn_in={burn_in}. Pass burn_in={lags} or more."
         )
-    checks.number(where, "norm0", norm0, above=0.0, error=OutOfDomain)
-    checks.number(where, "unit_grad_norm", unit_grad_norm, above=0.0, error=OutOfDomain)
-    checks.number(where, "variation", variation, least=0.0, error=OutOfDomain)
+
+
+def _check_sizes(norm0: float, unit_grad_norm: float, variation: float) -> None:
+    for name, value in {"norm0": norm0, "unit_grad_norm": unit_grad_norm}.items():
+        checks.number("random_walk", name, value, above=0.0, error=OutOfDomain)
+    checks.number("random_walk", "variation", variation, least=0.0, error=OutOfDomain)

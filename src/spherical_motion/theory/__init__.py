@@ -1,6 +1,5 @@
 """Closed forms: what the settings alone say about the motion. Pure functions of numbers."""
 
-from spherical_motion.theory._families import Family, Given, damped_lr, family_of
 from spherical_motion.theory.adaptive import (
     autocorrelation,
     correlation_sum,
@@ -8,13 +7,26 @@ from spherical_motion.theory.adaptive import (
     lion_factor,
     updates_between,
 )
-from spherical_motion.theory.assumptions import (
+from spherical_motion.theory.driven import driven_norm, driven_step_ratio_sq
+from spherical_motion.theory.equilibrium import (
+    balance_terms,
+    equilibrium_angle,
+    equilibrium_angle_approx,
+    equilibrium_norm,
+    equilibrium_norm_approx,
+    equilibrium_step_ratio,
+)
+from spherical_motion.theory.families import family_of, register
+from spherical_motion.theory.family import Family
+from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.motion import has_law_of_motion, law_of_motion_residual
+from spherical_motion.theory.published.assumptions import (
     AssumptionCheck,
     DriveStatistics,
     check_assumptions,
     drive_statistics,
 )
-from spherical_motion.theory.bounds import (
+from spherical_motion.theory.published.bounds import (
     AngleBound,
     angle_bound,
     angle_floor,
@@ -27,30 +39,21 @@ from spherical_motion.theory.bounds import (
     norm_bound,
     relative_gradient_at_rest,
 )
-from spherical_motion.theory.driven import driven_norm, driven_step_ratio_sq
-from spherical_motion.theory.effective import (
+from spherical_motion.theory.published.effective import (
     ImageStep,
     adam_moment_on_sphere,
     effective_learning_rate,
     image_step,
 )
-from spherical_motion.theory.equilibrium import (
-    balance_terms,
-    equilibrium_angle,
-    equilibrium_angle_approx,
-    equilibrium_norm,
-    equilibrium_norm_approx,
-    equilibrium_step_ratio,
-)
-from spherical_motion.theory.exponential import (
-    ExponentialSchedule,
+from spherical_motion.theory.published.exponential import (
+    ExponentialRates,
     RecentredSchedule,
     exponential_schedule,
     fixed_exponential_schedule,
     tapered_exponential_bound,
     tapered_exponential_schedule,
 )
-from spherical_motion.theory.growth import (
+from spherical_motion.theory.published.growth import (
     exponential_log_scale,
     growth_rate,
     growth_rate_approx,
@@ -59,13 +62,12 @@ from spherical_motion.theory.growth import (
     steps_to_overflow,
     steps_to_overflow_approx,
 )
-from spherical_motion.theory.inverse_exponential import (
+from spherical_motion.theory.published.inverse_exponential import (
     DecayedSchedule,
     equivalent_weight_decay,
     undo_exponential_schedule,
 )
-from spherical_motion.theory.motion import has_law_of_motion, law_of_motion_residual
-from spherical_motion.theory.radius import (
+from spherical_motion.theory.published.radius import (
     effective_rate_flow,
     effective_rate_recursion,
     radius_ratio_on_sphere,
@@ -73,7 +75,7 @@ from spherical_motion.theory.radius import (
     radius_sq_by_taylor,
     taylor_variables,
 )
-from spherical_motion.theory.toy import (
+from spherical_motion.theory.published.toy import (
     escape_bound,
     narrowest_well,
     toy_decayed_norm,
@@ -81,6 +83,8 @@ from spherical_motion.theory.toy import (
     toy_resting_angle,
     toy_unit_grad_sq,
 )
+from spherical_motion.theory.published.undecayed import undecayed_norm_sq
+from spherical_motion.theory.settings import damped_lr
 from spherical_motion.theory.transient import (
     angle_at_excess,
     excess_after_drop,
@@ -98,16 +102,19 @@ from spherical_motion.theory.travel import (
     accumulated_angle_approx,
     forgetting_rate,
 )
-from spherical_motion.theory.undecayed import undecayed_norm_sq
+
+ExponentialSchedule = ExponentialRates
+"""The earlier name of `ExponentialRates`."""
 
 __all__ = [
     "AngleBound",
     "AssumptionCheck",
     "DecayedSchedule",
     "DriveStatistics",
+    "ExponentialRates",
     "ExponentialSchedule",
     "Family",
-    "Given",
+    "GroupFacts",
     "ImageStep",
     "RecentredSchedule",
     "accumulated_angle",
@@ -162,6 +169,7 @@ __all__ = [
     "radius_ratio_on_sphere",
     "radius_sq_after",
     "radius_sq_by_taylor",
+    "register",
     "relative_gradient_at_rest",
     "relaxation_rate",
     "relaxed_excess",

@@ -17,13 +17,12 @@ Putting r_k for asin r_k, and leaving out 1 - 2/π, gives the shorter 2/(πK).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory._checks import plain
 
 __all__ = [
     "autocorrelation",
@@ -36,7 +35,9 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def updates_between(before: Any, after: Any, lr: Any, weight_decay: Any) -> Array:
+def updates_between(
+    before: ArrayLike, after: ArrayLike, lr: ArrayLike, weight_decay: ArrayLike
+) -> Array:
     """The updates u = ((1 - ηλ)w - w_after)/η of an optimizer with decoupled weight decay.
 
     Not the steps d: with the decay in it a step is anticorrelated with all others, and its
@@ -56,13 +57,12 @@ def updates_between(before: Any, after: Any, lr: Any, weight_decay: Any) -> Arra
             "updates_between expects weights of one shape (steps, numel), got "
             f"{w.shape} and {after.shape}."
         )
-    if not (np.isfinite(lr) & (lr > 0)).all():
-        raise OutOfDomain(f"updates_between(lr=...) must be finite and > 0, got {lr.min():g}.")
+    above_zero("updates_between", "lr", lr)
     lr, decay = (np.broadcast_to(x, w.shape[:1])[:, None] for x in (lr, lr * weight_decay))
     return ((w - after) - decay * w) / lr
 
 
-def autocorrelation(updates: Any, lags: int) -> Array:
+def autocorrelation(updates: ArrayLike, lags: int) -> Array:
     """ρ_1 ... ρ_lags of a series of update vectors, not centred; shape (lags,).
 
     Each ρ_k averages over the len(updates) - k pairs there are. Independent updates leave noise of
@@ -95,7 +95,7 @@ def autocorrelation(updates: Any, lags: int) -> Array:
     return np.array([np.vdot(u[k:], u[:-k]) / (len(u) - k) for k in range(1, lags + 1)]) / size
 
 
-def correlation_sum(autocorrelations: Any) -> float:
+def correlation_sum(autocorrelations: ArrayLike) -> float:
     """c = 1 + 2·Σρ_k, the `correlation` that `equilibrium_angle` and the others take.
 
     Raises:
@@ -113,16 +113,16 @@ def correlation_sum(autocorrelations: Any) -> float:
     return total
 
 
-def lion_factor(momentum: Any, beta2: Any) -> Any:
+def lion_factor(momentum: Number | float, beta2: Number | float) -> Number:
     """K = Σh_j² = (1 - β1)² + β1²(1 - β2)/(1 + β2), the variance of x over that of a gradient.
 
     >>> round(lion_factor(0.9, 0.99), 6)
     0.01407
     """
-    return (1.0 - momentum) ** 2 + momentum**2 * (1.0 - beta2) / (1.0 + beta2)
+    return plain((1.0 - momentum) ** 2 + momentum**2 * (1.0 - beta2) / (1.0 + beta2))
 
 
-def lion_correlation(momentum: Any, beta2: float, intrinsic_lr: float = 0.0) -> Any:
+def lion_correlation(momentum: Number, beta2: float, intrinsic_lr: float = 0.0) -> Number:
     """c = 1 + (4/π)·Σ_{k≥1} asin r_k·(1 - ηλ)^k of Lion's sign updates; `momentum` may be an array.
 
     For gradients that are independent from step to step, whatever the entries' scales. At β = (0.9,

@@ -3,40 +3,15 @@
 Weight decay pulls the weights inward, steps along the sphere push them outward. Where both
 balance, each step turns the weights by an angle that depends on the settings alone.
 
-At stationarity E|w + d|² = E|w|², so 2·mean C + mean D = 0, and cos Δ* = 1 - D/(2R). What is
-left is D/R. With a = ηλ:
-
-* heavy ball with L2 (α = momentum): D/R = 2a/(1 + α). Summing v's recursion against w gives
-  it without any assumption on the gradient but <w, g> = 0 (Li & Arora, 2020, appendix B.2).
-* Nesterov with L2: the four products |w|², <w, v>, <w, v_{t-1}>, |v|² obey a linear recursion;
-  its fixed point is rational in a and α. It needs <v_{t-1}, g>, which is 0 for uncorrelated
-  gradients; whatever that is, (1 + α - αa)·mean D + 2ηα·mean <d, g> = 2a·mean R.
-* heavy ball with decoupled decay: D/R = 2a(1 - α)/(1 + α - αa), whatever the gradients do.
-* AdamW: with its second moment settled, u = m/√v is a running mean of unit-size gradients, and
-  D/R is that of the decoupled heavy ball.
-* decoupled decay in general: |w|² sums the updates' correlations, |w|² = η²·mean |u|²·c/(a(2 - a))
-  with c = 1 + 2Σρ_k(1 - a)^k. Where the updates forget far sooner than the decay, 1/a steps, c is
-  1 + 2Σρ_k and D/R = 2a/c. Lion is the case u = sign(...), whose ρ_k the arcsine law gives.
-* Adam with L2: the gradient's size divides the decay too, and sets the balance: the equation for
-  each coordinate is w_i² = ησ_i/(2λ|w|), whose sum is |w|³ = ηdσ/(2λ).
+At rest E|w + d|² = E|w|², so 2·mean C + mean D = 0, and cos Δ* = 1 - D/(2R). Each file in
+`families` derives its D/R.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, Unpack
-
-from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory._families import (
-    Family,
-    Given,
-    family_of,
-    positive,
-    require_decay,
-    without_dampening,
-)
-from spherical_motion.theory._laws import law_of, lion_beta2
-from spherical_motion.theory.adaptive import lion_correlation, lion_factor, lion_memory
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.group import Fact, GroupFacts
+from spherical_motion.theory.settings import Array
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -50,7 +25,11 @@ __all__ = [
 ]
 
 
-def equilibrium_angle(hp: HyperParameters, **given: Unpack[Given]) -> float:
+def equilibrium_angle(
+    hp: HyperParameters, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
     """Angle Δ* by which each step turns a group in equilibrium, in radians.
 
     cos Δ* = 1 - D/(2R), exact in ηλ where D/R is (see `equilibrium_step_ratio`) and the drive is
@@ -59,7 +38,7 @@ def equilibrium_angle(hp: HyperParameters, **given: Unpack[Given]) -> float:
 
     Args:
         hp: settings.
-        **given: Adam with L2: `numel`, `unit_grad_rms`; Muon and others: `correlation`.
+        numel, unit_grad_rms: for Adam with L2; correlation: for Muon and others.
 
     Raises:
         OutOfDomain: no equilibrium at these settings; the message has the range.
@@ -73,10 +52,15 @@ def equilibrium_angle(hp: HyperParameters, **given: Unpack[Given]) -> float:
     >>> round(equilibrium_angle(muon, correlation=39.0), 6)
     0.010127
     """
-    return 2.0 * math.asin(equilibrium_step_ratio(hp, **given) / 2.0)
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).angle(hp, facts)
 
 
-def equilibrium_angle_approx(hp: HyperParameters, **given: Unpack[Given]) -> float:
+def equilibrium_angle_approx(
+    hp: HyperParameters, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
     """Δ* to leading order in ηλ, radians: the form the papers print (wan2020, eq. 16).
 
     ===============  ==============================================
@@ -95,21 +79,20 @@ def equilibrium_angle_approx(hp: HyperParameters, **given: Unpack[Given]) -> flo
     >>> round(equilibrium_angle_approx(hp), 6)
     0.003244
     """
-    a = require_decay(hp, "equilibrium_angle_approx", given)
-    law, s = law_of(hp, given, "equilibrium_angle_approx"), without_dampening(hp)
-    if family_of(hp) is Family.LION:
-        beta2 = lion_beta2(hp, "equilibrium_angle_approx")
-        return math.sqrt(math.pi * a * lion_factor(hp.momentum, beta2))
-    return math.sqrt(float(law.turn(s) * law.rate(s) / law.gain(s)))
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).angle_approx(hp, facts)
 
 
-def equilibrium_step_ratio(hp: HyperParameters, **given: Unpack[Given]) -> float:
+def equilibrium_step_ratio(
+    hp: HyperParameters, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
     """√(mean |d|² / mean |w|²) at stationarity, dimensionless: the RMS law.
 
-    For SGD with L2 an identity, √(2ηλ/(1 + α)), whatever the gradient noise (Li & Arora, 2020,
-    appendix B.2); also for decoupled decay, and for Nesterov with the group's own `overlap`. That
-    it fits shows the steps are what the settings say and the norm has stopped drifting, and no
-    more.
+    For SGD with L2 it is an identity, √(2ηλ/(1 + α)), whatever the gradient noise (Li & Arora,
+    2020, appendix B.2); also for decoupled decay, and for Nesterov with the group's own `overlap`.
+    A fit shows only that the steps are what the settings say and that the norm does not drift.
 
     Raises:
         OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
@@ -118,32 +101,15 @@ def equilibrium_step_ratio(hp: HyperParameters, **given: Unpack[Given]) -> float
     >>> round(equilibrium_step_ratio(hp), 6)
     0.02
     """
-    function = "equilibrium_step_ratio"
-    a, m, family = require_decay(hp, function, given), hp.momentum, family_of(hp)
-    if family is Family.HEAVY_BALL_L2:
-        square = 2.0 * a / (1.0 + m)
-    elif family is Family.NESTEROV_L2:
-        q = _overlap(given)
-        along = 1.0 + 2.0 * m - 2.0 * m**3 + a * m * (1.0 + 3.0 * m + 2.0 * m**2)
-        cross = 2.0 * m**2 * (1.0 + m - m**2) + a * m**3 * (1.0 + 2.0 * m)
-        square = 2.0 * a * (along + cross * q) / _nesterov_drive(a, m, q)
-    elif family in (Family.HEAVY_BALL_DECOUPLED, Family.ADAMW):
-        square = 2.0 * a * (1.0 - m) / (1.0 + m - m * a)
-    elif family is Family.LION:
-        memory = lion_memory(m, lion_beta2(hp, function), 1.0 - a)
-        square = a * a + a * (2.0 - a) * (1.0 - 2.0 * a * memory) / (1.0 + 2.0 * (1.0 - a) * memory)
-    else:
-        law, s = law_of(hp, given, function), without_dampening(hp)
-        square = float(law.turn(s) * law.rate(s) / law.gain(s))
-    if not 0.0 < square <= 4.0:
-        raise OutOfDomain(
-            f"{function}: |d|²/|w|² would be {square:g}; a step at rest lies within (0, 4]. "
-            "Lower the learning rate or the weight decay, or check what was given of the group."
-        )
-    return math.sqrt(square)
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).step_ratio(hp, facts)
 
 
-def equilibrium_norm(hp: HyperParameters, **given: Unpack[Given]) -> float:
+def equilibrium_norm(
+    hp: HyperParameters, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
     """Norm |w*| at which the group rests.
 
     With L = `unit_grad_sq`, the mean of the drive h̃, and a = ηλ, exact for constant h̃:
@@ -162,8 +128,8 @@ def equilibrium_norm(hp: HyperParameters, **given: Unpack[Given]) -> float:
 
     Args:
         hp: settings.
-        **given: SGD: `unit_grad_sq`; AdamW, Lion: `numel`; Adam with L2: `numel`,
-            `unit_grad_rms`; Muon and others: `correlation`, `update_sq`.
+        unit_grad_sq: for SGD; numel: for AdamW and Lion; numel, unit_grad_rms: for Adam with L2;
+            correlation, update_sq: for Muon and others.
 
     Raises:
         InvalidArgument: the quantity this optimizer needs is missing or not positive.
@@ -173,29 +139,15 @@ def equilibrium_norm(hp: HyperParameters, **given: Unpack[Given]) -> float:
     >>> round(equilibrium_norm(hp, unit_grad_sq=10.0) ** 4, 1)
     500.0
     """
-    function = "equilibrium_norm"
-    a, m, family = require_decay(hp, function, given), hp.momentum, family_of(hp)
-    if family is Family.HEAVY_BALL_L2:
-        share = 1.0 / ((1.0 - m) * (2.0 - a / (1.0 + m)))
-    elif family is Family.NESTEROV_L2:
-        share = _nesterov_drive(a, m, _overlap(given))
-        share /= (1.0 - m + a * m) * (2.0 + 2.0 * m - a * (1.0 + 2.0 * m))
-    elif family is Family.HEAVY_BALL_DECOUPLED:
-        share = (1.0 + m - m * a) / ((1.0 - m * m) * (1.0 - m + m * a) * (2.0 - a))
-    elif family in (Family.ADAMW, Family.LION):
-        if family is Family.LION:
-            correlation = lion_correlation(m, lion_beta2(hp, function), a)
-        else:
-            correlation = (1.0 - m) / (1.0 + m) * (1.0 + m * (1.0 - a)) / (1.0 - m * (1.0 - a))
-        numel = positive(given, "numel", hp, function)
-        return math.sqrt(hp.lr / hp.weight_decay * numel * correlation / (2.0 - a))
-    else:
-        return _leading_norm(hp, given, function)
-    drive = positive(given, "unit_grad_sq", hp, function)
-    return (drive * share * without_dampening(hp).lr / hp.weight_decay) ** 0.25
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).norm(hp, facts)
 
 
-def equilibrium_norm_approx(hp: HyperParameters, **given: Unpack[Given]) -> float:
+def equilibrium_norm_approx(
+    hp: HyperParameters, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
     """|w*| to leading order in ηλ.
 
     Heavy ball and Nesterov with L2: (Lη/(2λ(1 - α)))^¼, for Nesterov times (1 + 2α²q)^¼;
@@ -209,17 +161,15 @@ def equilibrium_norm_approx(hp: HyperParameters, **given: Unpack[Given]) -> floa
     >>> round(equilibrium_norm_approx(hp, numel=10_000), 3)
     4.756
     """
-    function = "equilibrium_norm_approx"
-    require_decay(hp, function, given)
-    norm = _leading_norm(hp, given, function)
-    if family_of(hp) is Family.LION:
-        beta2 = lion_beta2(hp, function)
-        exact = lion_correlation(hp.momentum, beta2)
-        norm *= math.sqrt(2.0 / (math.pi * lion_factor(hp.momentum, beta2) * exact))
-    return norm
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).norm_approx(hp, facts)
 
 
-def balance_terms(hp: HyperParameters, gram: Gram, **given: Unpack[Given]) -> tuple[Any, Any]:
+def balance_terms(
+    hp: HyperParameters, gram: Gram, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> tuple[Array, Array]:  # fmt: skip
     """(outward, inward): two series whose means agree once the norm has stopped drifting.
 
     The RMS law, step by step. SGD, as identities: (1 + α)D against 2ηλR; with decoupled decay
@@ -232,38 +182,5 @@ def balance_terms(hp: HyperParameters, gram: Gram, **given: Unpack[Given]) -> tu
     Raises:
         OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
     """
-    a, m, family = require_decay(hp, "balance_terms", given), hp.momentum, family_of(hp)
-    if family is Family.HEAVY_BALL_L2:
-        return (1.0 + m) * gram.dd, 2.0 * a * gram.ww
-    if family is Family.NESTEROV_L2:
-        outward = (1.0 + m - m * a) * gram.dd + 2.0 * hp.lr * m * gram.dg
-        return outward, 2.0 * a * gram.ww
-    if family is Family.HEAVY_BALL_DECOUPLED:
-        return (1.0 + m - m * a) * gram.dd, 2.0 * a * (1.0 - m) * gram.ww
-    return gram.dd, equilibrium_step_ratio(hp, **given) ** 2 * gram.ww
-
-
-def _leading_norm(hp: HyperParameters, given: Given, function: str) -> float:
-    law, s = law_of(hp, given, function), without_dampening(hp)
-    drive = positive(given, law.drive, hp, function)
-    return float(law.gain(s) * drive / law.rate(s)) ** (1.0 / law.power)
-
-
-def _nesterov_drive(a: float, m: float, q: float) -> float:
-    """What |g̃|² drives the norm with, overlap included; positive wherever the motion is."""
-    drive = 1.0 + m + a * m + 2.0 * a * m**2 + 2.0 * m**2 * (1.0 + m) * q
-    if not drive > 0:
-        raise OutOfDomain(
-            f"Nesterov: overlap <v, g>/|g|² must be > -{(1 + m + a * m) / (2 * m * m * (1 + m)):g} "
-            f"for a norm at rest, got {q:g}: the gradients would undo the buffer."
-        )
-    return drive
-
-
-def _overlap(given: Given) -> float:
-    value = given.get("overlap")
-    if value is None:
-        return 0.0
-    if not math.isfinite(value):
-        raise InvalidArgument(f"overlap=... must be finite, got {value}.")
-    return float(value)
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).balance(hp, gram, facts)

@@ -11,30 +11,25 @@ step and for any schedule:
 
 <w, g> is 0 for an invariant group; it is kept, so that the law also holds where the norm layer's
 epsilon breaks the invariance a little. At the optimizer's first step the buffer is empty and the
-bracket with α drops out, as it does wherever α_t = 0. Dampening scales η, except at the first step.
+bracket with α drops out, as wherever α_t = 0. Dampening scales η, except at the first step.
 
 A step that breaks the law was not made by this optimizer alone: skipped, written from outside, or
 clipped element by element. Rescaling the whole gradient does not show, and with λ = α = 0 the law
-says nothing but <w, g> = -C/η.
+says only <w, g> = -C/η.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion.errors import NoTheory
-from spherical_motion.theory._families import Family, damped_lr, family_of
-from spherical_motion.theory._laws import Steps
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.settings import Array, Steps, damped_lr
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = ["has_law_of_motion", "law_of_motion_residual"]
-
-Array = NDArray[np.float64]
 
 
 def has_law_of_motion(hp: HyperParameters) -> bool:
@@ -44,7 +39,7 @@ def has_law_of_motion(hp: HyperParameters) -> bool:
     False
     """
     try:
-        return family_of(hp) in CARRIED
+        return family_of(hp).has_law_of_motion
     except NoTheory:
         return False
 
@@ -53,10 +48,10 @@ def law_of_motion_residual(
     hp: HyperParameters,
     gram: Gram,
     *,
-    steps: Any,
-    lr: Any,
-    weight_decay: Any,
-    momentum: Any,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    weight_decay: ArrayLike,
+    momentum: ArrayLike,
     first_step: int | None = None,
 ) -> Array:
     """How far each recorded step is from the law of motion, as a share of its largest term.
@@ -82,43 +77,17 @@ def law_of_motion_residual(
     """
     if not has_law_of_motion(hp):
         raise NoTheory(f"law_of_motion_residual: no law of motion here for {hp.optimizer}.")
-    steps = np.asarray(steps)
+    family, steps = family_of(hp), np.asarray(steps)
     lr, weight_decay, momentum = (
         np.broadcast_to(np.asarray(x, np.float64), gram.shape) for x in (lr, weight_decay, momentum)
     )
-    damped = damped_lr(hp, lr, momentum)
+    s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum)
     first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
-    pull = weight_decay * gram.ww + gram.wg
-    if family_of(hp) is Family.NESTEROV_L2:
-        pull = (1.0 + momentum) * pull
     carried = np.full(gram.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         neighbours = np.diff(steps) == 1
-        before = Steps(damped, weight_decay, momentum)
-        carried[1:][neighbours] = CARRIED[family_of(hp)](before, gram)[neighbours]
+        carried[1:][neighbours] = family.carried(s, gram)[neighbours]
         carried[(momentum == 0.0) | first] = 0.0
-        made = gram.wd / np.where(first, lr, damped)
+        made = gram.wd / np.where(first, lr, s.lr)
         largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)
-        return np.abs(made - carried + pull) / largest
-
-
-def _heavy_ball(s: Steps, gram: Gram) -> Array:
-    return s.momentum[1:] * ((gram.wd + gram.dd) / s.lr)[:-1]
-
-
-def _nesterov(s: Steps, gram: Gram) -> Array:
-    before = (gram.wd + gram.dd) / s.lr + gram.wg + gram.dg + s.weight_decay * (gram.ww + gram.wd)
-    return s.momentum[1:] ** 2 * (before / s.momentum)[:-1]
-
-
-def _decoupled(s: Steps, gram: Gram) -> Array:
-    before = (gram.wd + gram.dd) / s.lr + s.weight_decay * (gram.ww + gram.wd)
-    return s.momentum[1:] * before[:-1]
-
-
-CARRIED: dict[Family, Callable[[Steps, Gram], Array]] = {
-    Family.HEAVY_BALL_L2: _heavy_ball,
-    Family.NESTEROV_L2: _nesterov,
-    Family.HEAVY_BALL_DECOUPLED: _decoupled,
-}
-"""What the buffer carries over from each step to the next, (steps - 1, ...) values."""
+        return np.abs(made - carried + family.pull(s, gram)) / largest

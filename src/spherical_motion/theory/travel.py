@@ -6,14 +6,8 @@ homogeneous recursion. With c_n = E<w_{t+n}, w_t>/|w|² and z¹, z⁰, ... for i
 
     c_n = φ₁c_{n-1} + φ₂c_{n-2},    c_0 = 1,  c_1 = cos Δ*,
 
-=========================  ======================  ==============
-family                     φ₁                      -φ₂
-=========================  ======================  ==============
-SGD with L2                1 + α - ηλ              α
-Nesterov, L2               (1 + α)(1 - ηλ)         α(1 - ηλ)
-momentum, decoupled decay  (1 - ηλ) + α            α(1 - ηλ)
-=========================  ======================  ==============
-
+with φ₁ and -φ₂ 1 + α - ηλ and α for SGD with L2, (1 + α)(1 - ηλ) and α(1 - ηλ) for Nesterov,
+(1 - ηλ) + α and α(1 - ηλ) for momentum with decoupled decay (`Family.memory`),
 so c_n is a sum of two geometric sequences. Momentum makes successive steps agree: n steps go
 further than √n times one, up to √((1 + α)/(1 - α)) times that. A drift that all gradients share
 adds to it; on the papers' tasks equilibrium is dominated by the random part.
@@ -22,21 +16,24 @@ adds to it; on the papers' tasks equilibrium is dominated by the random part.
 from __future__ import annotations
 
 import math
-from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.errors import NoTheory, OutOfDomain
-from spherical_motion.theory._families import Family, Given, family_of, without_dampening
-from spherical_motion.theory.equilibrium import equilibrium_angle
-from spherical_motion.theory.transient import relaxation_rate, relaxing_power
+from spherical_motion.checks import Number, not_negative, plain
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.group import Fact, GroupFacts
+from spherical_motion.theory.settings import Array, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = ["accumulated_angle", "accumulated_angle_approx", "forgetting_rate"]
 
 
-def accumulated_angle(hp: HyperParameters, steps: Any, **given: Unpack[Given]) -> Any:
+def accumulated_angle(
+    hp: HyperParameters, steps: Number, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> Number:  # fmt: skip
     """Angle arccos c_n between weights `steps` apart, in equilibrium; radians, at most π/2.
 
     Exact for gradients of one size that are uncorrelated in time; Adam's two with a settled
@@ -45,7 +42,7 @@ def accumulated_angle(hp: HyperParameters, steps: Any, **given: Unpack[Given]) -
     Args:
         hp: settings.
         steps: n >= 0, a number or an array.
-        given: what `equilibrium_angle` needs of the group.
+        unit_grad_sq ... update_sq: as in `equilibrium_angle`.
 
     Returns:
         A float for a number, else an array of its shape.
@@ -56,14 +53,17 @@ def accumulated_angle(hp: HyperParameters, steps: Any, **given: Unpack[Given]) -
             `accumulated_angle_approx` holds over many.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
+    >>> from spherical_motion.theory import equilibrium_angle
     >>> wider = HyperParameters("sgd", lr=0.4, weight_decay=1e-4, momentum=0.9)
     >>> round(accumulated_angle(hp, 4) / equilibrium_angle(wider), 2)
     1.88
     """
-    n = _checked(steps, "accumulated_angle")
-    first = 2.0 * math.sin(equilibrium_angle(hp, **given) / 2.0) ** 2  # 1 - c_1, to all digits
-    linear, constant = _shifted_recursion(without_dampening(hp), first)
-    # Roots are wanted as u = z - 1, tiny for the slow one: u² + linear·u + constant = 0.
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    n = not_negative("accumulated_angle", "steps", steps)
+    family = family_of(hp)
+    first = 2.0 * math.sin(family.angle(hp, facts) / 2.0) ** 2  # 1 - c_1, to all digits
+    linear, constant = family.memory(without_dampening(hp), first)
+    # Solve for u = z - 1, which is tiny for the slow root: u² + linear·u + constant = 0.
     root = complex(linear * linear - 4.0 * constant) ** 0.5
     fast = -(linear + root) / 2.0
     slow = constant / fast
@@ -73,10 +73,14 @@ def accumulated_angle(hp: HyperParameters, steps: Any, **given: Unpack[Given]) -
     lost = np.zeros(n.shape, dtype=np.complex128)
     for weight, u in ((share, slow), (1.0 - share, fast)):
         lost -= weight * _power_minus_one(u, n)
-    return _angle(np.clip(lost.real, 0.0, 2.0))
+    return plain(_angle(np.clip(lost.real, 0.0, 2.0)))
 
 
-def accumulated_angle_approx(hp: HyperParameters, steps: Any, **given: Unpack[Given]) -> Any:
+def accumulated_angle_approx(
+    hp: HyperParameters, steps: Number, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> Number:  # fmt: skip
     """arccos e^{-n·forgetting_rate}: any family, n well beyond the optimizer's memory; radians.
 
     For heavy ball it exceeds `accumulated_angle` by a share α/((1 - α²)n).
@@ -85,11 +89,16 @@ def accumulated_angle_approx(hp: HyperParameters, steps: Any, **given: Unpack[Gi
     >>> round(accumulated_angle_approx(hp, 1000), 3), round(accumulated_angle(hp, 1000), 3)
     (0.44, 0.438)
     """
-    n = _checked(steps, "accumulated_angle_approx")
-    return _angle(-np.expm1(-n * forgetting_rate(hp, **given)))
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    n = not_negative("accumulated_angle_approx", "steps", steps)
+    return plain(_angle(-np.expm1(-n * family_of(hp).forgetting_rate(hp, facts))))
 
 
-def forgetting_rate(hp: HyperParameters, **given: Unpack[Given]) -> float:
+def forgetting_rate(
+    hp: HyperParameters, *,
+    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
+) -> float:  # fmt: skip
     """Rate per step at which the mean cosine with past weights decays; leading order in ηλ.
 
     What is left of a past direction shrinks as the norm would without a gradient: SGD with L2
@@ -102,29 +111,11 @@ def forgetting_rate(hp: HyperParameters, **given: Unpack[Given]) -> float:
     >>> round(forgetting_rate(hp) * 10_000, 6)
     1.0
     """
-    # The relaxing power p of the norm shrinks p times as fast; Adam with L2 relaxes as |w|³ does.
-    power = 3 if family_of(hp) is Family.ADAM_L2 else relaxing_power(hp)
-    return relaxation_rate(hp, **given) / power
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    return family_of(hp).forgetting_rate(hp, facts)
 
 
-def _shifted_recursion(hp: HyperParameters, first: float) -> tuple[float, float]:
-    """(2 - φ₁, 1 - φ₁ - φ₂): coefficients of the characteristic polynomial in u = z - 1."""
-    a, x, family = hp.momentum, hp.intrinsic_lr, family_of(hp)
-    if family in (Family.HEAVY_BALL_L2, Family.ADAM_L2):
-        # Adam divides by a size that has settled, which only rescales ηλ; c_1 tells by how much.
-        x = (1.0 + a) * first
-        return 1.0 - a + x, x
-    if family is Family.NESTEROV_L2:
-        return 1.0 - a + x * (1.0 + a), x
-    if family in (Family.HEAVY_BALL_DECOUPLED, Family.ADAMW):
-        return 1.0 - a + x, x * (1.0 - a)
-    raise NoTheory(
-        f"accumulated_angle: the correlation of {family.value} steps over few lags has no closed "
-        "form here. Over many steps: accumulated_angle_approx."
-    )
-
-
-def _power_minus_one(u: complex, n: NDArray[np.float64]) -> NDArray[np.complex128]:
+def _power_minus_one(u: complex, n: Array) -> NDArray[np.complex128]:
     """(1 + u)^n - 1 without losing the digits of a small u."""
     if abs(u) > 0.5:
         return np.asarray((1.0 + u) ** n.astype(np.complex128) - 1.0)
@@ -132,14 +123,6 @@ def _power_minus_one(u: complex, n: NDArray[np.float64]) -> NDArray[np.complex12
     return np.expm1(n * complex(size, math.atan2(u.imag, 1.0 + u.real)))
 
 
-def _angle(lost: NDArray[np.float64]) -> Any:
+def _angle(lost: Array) -> Array:
     """The angle whose cosine is 1 - lost."""
-    angle = 2.0 * np.arcsin(np.sqrt(lost / 2.0))
-    return angle if angle.ndim else float(angle)
-
-
-def _checked(steps: Any, function: str) -> NDArray[np.float64]:
-    n = np.asarray(steps, dtype=np.float64)
-    if not (np.isfinite(n) & (n >= 0)).all():
-        raise OutOfDomain(f"{function}(steps=...) must be finite and >= 0, got {steps}.")
-    return n
+    return 2.0 * np.arcsin(np.sqrt(lost / 2.0))

@@ -1,5 +1,6 @@
 """The nouns of the library: plain data, validated, without torch. Read this room first."""
 
+from spherical_motion.vocabulary.causes import CAUSES, Cause
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
@@ -10,7 +11,9 @@ from spherical_motion.vocabulary.stages import Stage
 from spherical_motion.vocabulary.verdict import MEANINGS, Meaning, Tone, Verdict, VerdictKind
 
 __all__ = [
+    "CAUSES",
     "MEANINGS",
+    "Cause",
     "EventKind",
     "Gram",
     "HyperParameters",

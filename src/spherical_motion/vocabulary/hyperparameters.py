@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["HyperParameters", "OPTIMIZERS", "ParamGroup", "settings_of"]
+__all__ = ["HyperParameters", "OPTIMIZERS", "ParamGroup", "register_optimizer", "settings_of"]
 
 ParamGroup: TypeAlias = Mapping[str, Any]
 """Settings under their names in `torch.optim`, whose values have many types."""
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "lion", "muon", "other")
-"""Known optimizers. "other" is recorded but not predicted."""
+OPTIMIZERS = {
+    "sgd": False,
+    "adam": False,
+    "adamw": True,
+    "lion": True,
+    "muon": True,
+    "other": False,
+}
+"""Known optimizers → whether weight decay acts on the weights and not through the gradient.
 
-DECOUPLED = ("adamw", "lion", "muon")
-"""Optimizers whose weight decay acts on the weights and not through the gradient."""
+"other" is recorded, and not predicted."""
 
 CLASSES = {
     "SGD": "sgd",
@@ -78,7 +84,7 @@ class HyperParameters:
             object.__setattr__(self, "momentum", betas[0])
             object.__setattr__(self, "beta2", betas[1])
         if self.decoupled is None:
-            object.__setattr__(self, "decoupled", self.optimizer in DECOUPLED)
+            object.__setattr__(self, "decoupled", OPTIMIZERS[self.optimizer])
         self._check("lr", least=0.0)
         self._check("weight_decay", least=0.0)
         self._check("momentum", least=0.0, below=1.0)
@@ -110,7 +116,7 @@ class HyperParameters:
         0.9
         """
         optimizer = CLASSES.get(class_name, "other")
-        decoupled = bool(group.get("decoupled_weight_decay", optimizer in DECOUPLED))
+        decoupled = bool(group.get("decoupled_weight_decay", OPTIMIZERS[optimizer]))
         if optimizer == "adam" and decoupled:
             optimizer = "adamw"
         cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
@@ -148,3 +154,37 @@ def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:
     else:
         momentum, beta2 = float(group.get("momentum") or 0.0), None
     return float(group["lr"]), float(group.get("weight_decay") or 0.0), momentum, beta2
+
+
+def register_optimizer(
+    name: str, classes: Sequence[str] = (), *, decoupled: bool
+) -> Callable[[], None]:
+    """Make `HyperParameters` know an optimizer, and `from_param_group` the names of its classes.
+
+    Args:
+        name: value of `HyperParameters.optimizer`.
+        classes: names of the classes whose param groups hold its settings.
+        decoupled: whether its weight decay acts on the weights and not through the gradient.
+
+    Returns:
+        A function that takes the names out again.
+
+    Raises:
+        InvalidArgument: one of the names is known already.
+    """
+    for what, names, known in (("optimizer", (name,), OPTIMIZERS), ("class", classes, CLASSES)):
+        for taken in names:
+            if taken in known:
+                raise InvalidArgument(
+                    f"register_optimizer: the {what} {taken!r} is known already. Choose another "
+                    "name, or undo the earlier registration."
+                )
+    OPTIMIZERS[name] = decoupled
+    CLASSES.update(dict.fromkeys(classes, name))
+
+    def forget() -> None:
+        for known, names in ((OPTIMIZERS, (name,)), (CLASSES, classes)):
+            for taken in names:
+                known.pop(taken, None)
+
+    return forget

@@ -18,11 +18,11 @@ class Suspect(enum.Enum):
     INVARIANCE_LOST = "the norm layer is in eval mode, or the model was changed"
     NOT_CERTIFIED = "nobody proved the group scale-invariant"
     NORM_EPSILON = "the norm layer's ε"
-    RARE_LARGE_GRADIENTS = "a few large gradients"
+    LARGE_GRADIENTS = "a few large gradients"
     FOREIGN_WRITES = "something beside the optimizer writes weights, skips steps or clips entries"
     MIXED_SETTINGS = "the group's members do not share one setting"
     UNEVEN_ENTRIES = "the entries of the gradient differ in size"
-    FADING_GRADIENT = "the gradient fades"
+    FADING = "the gradient fades"
     MOVING_NORM = "the norm is not at rest"
     CHANGING_GRADIENT = "the gradient's size changed within the stage"
 
@@ -40,12 +40,16 @@ class ReasonKind(enum.Enum):
 
     >>> class Mine(ReasonKind):
     ...     JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
-    >>> str(Reason(Mine.JUMPED, {"jump": 0.5}))
+    >>> str(Mine.JUMPED(jump=0.5))
     'the norm jumped by 50%'
     """
 
     def __init__(self, words: str, suspect: Suspect | None = None) -> None:
         self.words, self.suspect = words, suspect
+
+    def __call__(self, **numbers: float | str) -> Reason:
+        """A reason of this kind, with the numbers in its words."""
+        return Reason(self, numbers)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -99,14 +99,12 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.FROZEN: Meaning(
             Tone.ALARM,
-            "The weights did not move.",
-            "Check that the optimizer holds them and that they get a gradient; with a learning "
-            "rate of 0 it is no alarm.",
+            "The weights did not move. It is no alarm if the learning rate is 0.",
+            "Check that the optimizer holds them and that they get a gradient.",
         ),
         VerdictKind.NO_WEIGHT_DECAY: Meaning(
             Tone.QUIET,
-            "Nothing pulls inward: the norm only grows, the angle only shrinks, and there is no "
-            "equilibrium to compare with.",
+            "Nothing pulls inward: the norm grows, the angle shrinks, there is no equilibrium.",
             "Nothing if you meant it; otherwise add weight decay.",
             state="without weight decay",
             shared=("norm_change", ".2f", "norms end at {} of where they began"),
@@ -114,14 +112,12 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         VerdictKind.NOT_SCALE_INVARIANT: Meaning(
             Tone.ALARM,
             "The loss depends on the size of these weights, so the prediction does not apply.",
-            "Use `find_groups` instead of groups of your own; check that the norm layer is not in "
-            "eval mode.",
+            "Take the groups of `find_groups`; check that the norm layer is not in eval mode.",
             shared=("defect", ".2g", "cosine of weights and gradient {}"),
         ),
         VerdictKind.EPSILON_DOMINATED: Meaning(
             Tone.ALARM,
-            "The layer's output is so small that the norm layer's ε matters: the weights are no "
-            "longer scale-invariant in practice.",
+            "The layer's output is so small that the norm layer's ε breaks the invariance.",
             "Use less weight decay or a smaller ε.",
             shared=("radial_share", "+.0%", "ε changes decay's pull by {}"),
         ),
@@ -134,8 +130,8 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.APPROACHING: Meaning(
             Tone.UNDERWAY,
-            "The norm is still on its way to equilibrium, as forecast: an answer, not a failure. "
-            "The reason says how many steps remain.",
+            "The norm is on its way to equilibrium, as forecast: an answer, not a failure. The "
+            "reason says how many steps remain.",
             "Make the stage longer, or accept that its angle is not that of its equilibrium.",
             state="following settings that vary",
             shared=("ratio", ".2f", "the angle is {} of the forecast for them"),
@@ -148,15 +144,13 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.HEAVY_TAILED: Meaning(
             Tone.CAUTION,
-            "Steps and norm balance on average, but a few large gradients carry much of the "
-            "motion.",
+            "Steps and norm balance on average, but a few large gradients do most of the moving.",
             "Look at your data, or clip.",
             shared=("ratio", ".2f", "RMS angle {} of the predicted one"),
         ),
         VerdictKind.OFF: Meaning(
             Tone.ALARM,
-            "The angle is not the predicted one, nor on the way to it as forecast; the reason "
-            "names a suspect.",
+            "The angle is neither as predicted nor on the way there; the reason names a suspect.",
             "Look for clipping, weights written by other code, and skipped steps.",
             shared=("ratio", ".2f", "{} of the predicted angle"),
         ),

@@ -6,13 +6,4 @@ parameter which norms it feeds, and past which sums and curved functions.
 
 from spherical_motion.invariance.graph.course import Course
 from spherical_motion.invariance.graph.observer import NormObserver
-from spherical_motion.invariance.graph.ways import CONSTANT, CURVED, SOFTMAX, Ways
-
-__all__ = [
-    "CONSTANT",
-    "CURVED",
-    "Course",
-    "NormObserver",
-    "SOFTMAX",
-    "Ways",
-]
+from spherical_motion.invariance.graph.paths import CONSTANT, CURVED, SOFTMAX, Paths

@@ -1,4 +1,4 @@
-"""Norms that a forward pass spells out itself, read off the graph: x divided by a size of x."""
+"""Norms written by hand, read off the graph: x divided by a size of x."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ __all__ = ["divided_by_own_size"]
 REDUCTIONS = frozenset(
     {"Mean", "Sum", "Var", "VarMean", "Std", "StdMean", "LinalgVectorNorm", "Norm"}
 )
-"""What sums up the size of something."""
+"""Functions that reduce a tensor to its size."""
 
 INVERSES = frozenset({"Rsqrt", "Reciprocal", "InversePow"})
-"""What makes a divisor of a factor."""
+"""Functions that turn a divisor into a factor."""
 
 _SIZES = (
     "Add AddScalar Abs Alias ClampMin Clone Expand Mul Pow Reshape Sqrt Squeeze ToCopy Unsqueeze "
     "UnsafeView View"
 )
 SIZES = REDUCTIONS | INVERSES | frozenset(_SIZES.split())
-"""What may lie between something and the divisor made of it, one input each."""
+"""Functions that may lead from a tensor to the divisor made of it, with one input each."""
 
 _LINEAR = "Alias Clone Expand Mean Reshape Sub ToCopy UnsafeView View"
 LINEAR = frozenset(_LINEAR.split())
-"""What may lie between something and what is divided: casts, reshaping, its mean taken off."""
+"""Functions that may lead from it to what is divided: casts, reshaping, subtracting its mean."""
 
 
 def divided_by_own_size(
     functions: Sequence[str], inputs: Sequence[tuple[int | None, ...]], node: int
 ) -> tuple[int, frozenset[int]] | None:
-    """What the product or quotient `node` normalizes, and its divisor's chain; None if nothing.
+    """The node that the product or quotient `node` normalizes, and its divisor's chain, or None.
 
-    x/√(mean x² + ε), (x - mean x)/(std x + ε), x/‖x‖ and the like, for which torch has functions
-    and forward passes often their own lines. A positive factor of x drops out of each of them.
+    Examples: x/√(mean x² + ε), (x - mean x)/(std x + ε), x/‖x‖. Torch has functions for them, but
+    many forward passes spell them out. A positive factor of x cancels in each of them.
 
     Args:
         functions: what each node of the graph computed.
@@ -62,7 +62,7 @@ def _common(
     *,
     inverse: bool,
 ) -> tuple[int, frozenset[int]] | None:
-    """What both are made of, `divisor` by way of a reduction and an inverse."""
+    """The last node that both are made of, `divisor` through a reduction and an inverse."""
     chain: list[int] = []
     reduced, at = False, divisor
     while functions[at] in SIZES:
@@ -75,6 +75,8 @@ def _common(
         (at,) = given
     if not (reduced and inverse):
         return None
+    # x may itself be a result of functions in `SIZES`, as |x| in |x| / sum |x|. So the shared node
+    # may be any one before the last reduction, not only the one at which the chain ends.
     last = max(n for n, i in enumerate(chain) if functions[i] in REDUCTIONS)
     sources = {*chain[last + 1 :], *_behind(functions, inputs, at)}
     common = sources & _behind(functions, inputs, divided)
@@ -84,7 +86,7 @@ def _common(
 def _behind(
     functions: Sequence[str], inputs: Sequence[tuple[int | None, ...]], start: int
 ) -> set[int]:
-    """The node and all from which it is made by linear functions alone."""
+    """The node, and all nodes that lead to it by linear functions alone."""
     found, stack = set[int](), [start]
     while stack:
         node = stack.pop()

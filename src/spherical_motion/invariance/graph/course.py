@@ -1,16 +1,15 @@
-"""The course of a forward pass: which modules ran, and which norms their weights flow into."""
+"""The course of a forward pass: which modules ran, and which norms their weights feed."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from spherical_motion.invariance.graph.flow import Flow
-from spherical_motion.invariance.graph.ways import Ways, ways_to_norms
+from spherical_motion.invariance.graph.paths import Paths, paths_to_norms
 from spherical_motion.vocabulary.groups import module_of, strip_wrappers
 
 __all__ = ["Course", "NormCall"]
@@ -36,13 +35,13 @@ class NormCall:
 
     @property
     def name(self) -> str:
-        """How to speak of it."""
+        """What messages call it."""
         return self.module or self.label
 
 
 @dataclasses.dataclass(slots=True)
 class Course:
-    """Written by hooks during one pass, read when reasons are sought.
+    """A record of one pass, written by hooks and read by the reasons.
 
     Attributes:
         entered: the module's name → when it was first entered.
@@ -64,31 +63,31 @@ class Course:
                 module.register_forward_pre_hook(lambda *_, name=plain: self._enter(name))
                 module.register_forward_hook(lambda *_: self._leave())
 
-    def norm_ran(self, label: str, *, own: bool, eps_share: float = float("nan")) -> None:
-        """Note a norm call."""
+    def record_norm(self, label: str, *, own: bool, eps_share: float = float("nan")) -> None:
+        """Record a norm call."""
         module = self._stack[-1] if self._stack else ""
         self.norms.append(NormCall(module, label, own, eps_share, self._time))
 
     def norms_after(self, parameter: str) -> Iterator[NormCall]:
         """Norm calls whose input depends on the parameter, in order.
 
-        Where the graph does not show what flows (inside a function of the model's own), it is
-        those that ran after the first use of the parameter's module, but for its own.
+        Inside a custom autograd function the graph shows nothing. Then the norm calls count that
+        ran after the parameter's module was first entered, except those of that module.
         """
         for number, norm in enumerate(self.norms):
             follows = self.flow.follows(number, parameter) if self.flow is not None else None
             if self._ran_after(norm, parameter) if follows is None else follows:
                 yield norm
 
-    def ways(self, parameter: str) -> tuple[list[tuple[NormCall, Ways]], Ways | None]:
-        """How the parameter arrives at each norm it meets first on some way, and at the outputs.
+    def paths(self, parameter: str) -> tuple[list[tuple[NormCall, Paths]], Paths | None]:
+        """The paths to each norm that comes first on some path, and those to the outputs.
 
-        None if it does not reach the outputs past every norm, or if nothing is known of it.
+        The latter are None if every path crosses a norm, or if the parameter is not in the graph.
         """
         if self.flow is None:
             return [], None
-        norms, past_all = ways_to_norms(self.flow, parameter)
-        return [(self.norms[number], way) for number, way in norms.items()], past_all
+        norms, past_all = paths_to_norms(self.flow, parameter)
+        return [(self.norms[number], path) for number, path in norms.items()], past_all
 
     def _ran_after(self, norm: NormCall, parameter: str) -> bool:
         module = module_of(parameter)
@@ -101,5 +100,5 @@ class Course:
         self.entered.setdefault(name, self._time)
         self._stack.append(name)
 
-    def _leave(self, *_: Any) -> None:
+    def _leave(self) -> None:
         self._stack.pop()

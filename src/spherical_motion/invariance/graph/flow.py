@@ -1,4 +1,4 @@
-"""What flows into which norm: the autograd graph of one forward pass, laid out as plain lists."""
+"""The autograd graph of one forward pass as plain lists, and where the norm calls are in it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from spherical_motion.invariance.graph.by_hand import divided_by_own_size
+from spherical_motion.invariance.running import Args, Function, Keywords
 
 __all__ = ["Flow", "QUOTIENTS", "NormResults", "Site", "TensorSite", "flow_through", "node_of"]
 
@@ -19,14 +20,14 @@ Node = Any
 """A node of torch's graph: its types are private."""
 
 HOOKS = "BackwardHookFunctionBackward"
-"""What full backward hooks of a module put into the graph; it hides nothing."""
+"""The node of a module's full backward hook, which passes gradients on as they are."""
 
 _RESHAPING = (
     "Alias AsStrided Clone Embedding Expand Index IndexSelect Permute Repeat Reshape ReshapeAlias "
     "Select Slice Squeeze T ToCopy Transpose Unsqueeze UnsafeView View"
 )
 RESHAPING = frozenset(_RESHAPING.split())
-"""A parameter that went through these alone is still the bare parameter."""
+"""After these functions alone a parameter is still the bare parameter."""
 
 _QUOTIENT_NODES = frozenset({"MulBackward0", "DivBackward0"})
 QUOTIENTS = frozenset({"Mul", "Div"})
@@ -35,17 +36,17 @@ QUOTIENTS = frozenset({"Mul", "Div"})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TensorSite:
-    """The nodes of one norm call while the pass is under way; None where nothing flows.
+    """The nodes of one norm call during the pass; None where no gradient flows.
 
     Attributes:
         input: what is normalized; of a norm written by hand, what its divisor is made of.
-        seen: gradients were recorded during the call, so that `input` tells the truth.
+        seen: gradients were recorded during the call, so that `input` can be relied on.
         own: it used its input's statistics.
         output: the result, which no longer follows the scale of `input`.
         gain: the gain it was given.
         shift: the shift it was given.
         by_hand: only the divisor is known, not the result.
-        perhaps: only the result is known, and whether it is one of a norm is to be found out.
+        perhaps: only the result is known; it is still open whether a norm made it.
     """
 
     input: Node | None
@@ -94,23 +95,24 @@ class Flow:
     opaque: frozenset[int]
 
     def depends(self, node: int | None, parameter: str) -> bool:
-        """Whether anything of the parameter flows into the node."""
+        """Whether the node depends on the parameter."""
         leaf = self.leaves.get(parameter)
         return node is not None and leaf is not None and bool(self.reach[node] & self.reach[leaf])
 
     def follows(self, site: int, parameter: str) -> bool | None:
-        """Whether a norm call, by its position, is fed by the parameter; None if not known."""
+        """Whether the parameter feeds a norm call, given by its position; None if not known."""
         if parameter not in self.leaves:
             return None
         source = self.sites[site].input
-        # A gradient that ends at no parameter at all is one inside a custom function.
+        # If the gradient reaches no parameter at all, the call was inside a custom function: its
+        # graph ends there, and the parameters before it are out of sight.
         if self.sites[site].seen and (source is None or self.reach[source]):
             return self.depends(source, parameter)
         hidden = any(self.depends(node, parameter) for node in self.opaque)
         return None if hidden else False
 
     def bare(self, node: int | None) -> str | None:
-        """The parameter that the node is, but for reshaping or looking up; None if it is none."""
+        """The parameter that the node is, apart from reshaping or look-ups; None if it is none."""
         while node is not None and self.functions[node] in RESHAPING:
             given = [i for i in self.inputs[node] if i is not None]
             node = given[0] if len(given) == 1 else None
@@ -119,7 +121,9 @@ class Flow:
         return next((name for name, leaf in self.leaves.items() if leaf == node), None)
 
     def divisors(self) -> dict[int, int]:
-        """Node → position of the norm written by hand whose divisor it is a form of."""
+        """Node → position of the norm written by hand of which it is the divisor."""
+        # From ε + mean x² the divisor is made by functions of one input, such as a root. Nodes are
+        # in topological order, so one sweep follows such chains to their ends.
         found = {s.input: n for n, s in enumerate(self.sites) if s.by_hand and s.input is not None}
         if found:
             for node, inputs in enumerate(self.inputs):
@@ -130,7 +134,7 @@ class Flow:
 
 
 class NormResults(TorchFunctionMode):
-    """Hands on what calls of certain functions return, and what a product or quotient does.
+    """A mode that reports the results of certain functions, and of products and quotients.
 
     Args:
         functions: the functions to look at.
@@ -140,8 +144,8 @@ class NormResults(TorchFunctionMode):
 
     def __init__(
         self,
-        functions: Collection[Any],
-        returned: Callable[[Any, Any, Any, Any], None],
+        functions: Collection[Callable[..., object]],
+        returned: Callable[[Function, object, Args, Keywords], None],
         divided: Callable[[Tensor], None],
     ) -> None:
         super().__init__()
@@ -150,8 +154,8 @@ class NormResults(TorchFunctionMode):
         self._divided = divided
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+        self, func: Function, types: object, args: Args = (), kwargs: Keywords | None = None
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         if func in self._functions:
             self._returned(func, result, args, kwargs or {})
@@ -160,8 +164,8 @@ class NormResults(TorchFunctionMode):
         return result
 
 
-def node_of(tensor: Any) -> Node | None:
-    """Where a tensor's gradient goes, a leaf's too; None if it asks for none."""
+def node_of(tensor: object) -> Node | None:
+    """The node that receives a tensor's gradient, also for a leaf; None if it needs none."""
     if isinstance(tensor, Tensor) and tensor.requires_grad:
         return get_gradient_edge(tensor).node
     return None
@@ -170,7 +174,7 @@ def node_of(tensor: Any) -> Node | None:
 def flow_through(
     outputs: Iterable[Tensor], sites: Sequence[TensorSite], names: Mapping[int, str]
 ) -> Flow:
-    """Walk the graph behind outputs and norm calls; no node of it is kept.
+    """Walk the graph behind outputs and norm calls; keep none of its nodes.
 
     Args:
         outputs: what the model returned.
@@ -191,6 +195,8 @@ def flow_through(
 
     functions, inputs, reach = [], [], []
     leaves: dict[str, int] = {}
+    # Each node gets the set of parameters upstream of it, as bits of one integer: the union of
+    # those of its inputs, which come first. So a later question of dependence is a single `&`.
     for number, node in enumerate(place):
         name = names.get(id(getattr(node, "variable", None)))
         if name is not None:
@@ -205,11 +211,12 @@ def flow_through(
         Site(at(s.input), s.seen, s.own, at(s.output), at(s.gain), at(s.shift), s.by_hand)
         for s in sites
     ]
-    told = {site.input for site in located if site.by_hand}
+    known = {site.input for site in located if site.by_hand}
     for number, site in enumerate(located):
         if sites[number].perhaps and site.output is not None:
+            # A product or quotient may belong to a norm that was reported by its divisor already.
             found = divided_by_own_size(functions, inputs, site.output)
-            if found is not None and told.isdisjoint(found[1]):
+            if found is not None and known.isdisjoint(found[1]):
                 located[number] = dataclasses.replace(site, input=found[0])
     return Flow(
         functions=functions,
@@ -227,10 +234,11 @@ def flow_through(
 
 
 def _numbered(ends: Iterable[Node | None]) -> dict[Node, int]:
-    """All nodes behind the given ones, inputs first, with their numbers.
+    """All nodes behind the given ones in topological order, with their numbers.
 
-    A dictionary of nodes, not of their `id`: torch makes and drops the Python side of a node as
-    it is looked at, and another may come to lie where it was.
+    Depth first with a stack, because graphs are deeper than Python may recurse. The keys are nodes
+    and not their `id`: torch creates a node's Python object when it is looked at and may free it
+    afterwards, so that another one gets the same `id`.
     """
     place: dict[Node, int] = {}
     stack = [(node, False) for node in ends if node is not None]

@@ -1,11 +1,10 @@
-"""What the norm layers of a model are fed in one forward pass."""
+"""What the norm layers of a model get as inputs in one forward pass."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,14 @@ from torch import Tensor, nn
 from spherical_motion.errors import ModelError
 from spherical_motion.invariance.graph.course import Course
 from spherical_motion.invariance.graph.flow import NormResults, TensorSite, flow_through, node_of
-from spherical_motion.invariance.running import NORMS, argument_of, uses_own_statistics
+from spherical_motion.invariance.running import (
+    NORMS,
+    Args,
+    Function,
+    Keywords,
+    argument_of,
+    uses_own_statistics,
+)
 
 __all__ = ["NormObserver"]
 
@@ -28,12 +34,12 @@ CONSTANT = 1e-12
 
 @dataclasses.dataclass(slots=True)
 class NormObserver:
-    """Watches one forward pass for inputs on which a probe would mean little.
+    """Watches one forward pass: its norm calls, and inputs on which a probe would mean little.
 
     Attributes:
         own: number of norm calls that used their input's statistics.
         running: number of norm calls that used running statistics.
-        warnings: what to tell the user, in the order seen.
+        warnings: messages for the user, in the order of the calls.
         names: parameter name by identity of the tensor that stands in for it.
         course: which modules and norms ran, in order.
     """
@@ -46,15 +52,15 @@ class NormObserver:
     _sites: list[TensorSite] = dataclasses.field(default_factory=list)
 
     def attach(self, model: nn.Module) -> None:
-        """Follow the modules of a model as they run; whoever runs it takes the hooks off."""
+        """Follow the modules of a model as they run; whoever runs it removes the hooks."""
         self.course.attach(model)
 
     def watching(self) -> NormResults:
-        """A mode to run the model in, beneath which `norm_called` is told of each norm call."""
+        """A mode to run the model in, which reports the results of norm calls."""
         return NormResults(NORMS, self._norm_returned, self._divided)
 
     def forward_ended(self, outputs: Iterable[Tensor]) -> None:
-        """Follow what flowed into the norms, and let go of the graph; later calls are repeats."""
+        """Read the graph behind the norm calls and release it; later calls are repeats."""
         if self.course.flow is None:
             flow = flow_through(outputs, self._sites, self.names)
             norms = [
@@ -66,20 +72,20 @@ class NormObserver:
             self.course.flow = dataclasses.replace(flow, sites=[flow.sites[n] for n in norms])
         self._sites.clear()
 
-    def norm_called(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Note a norm call; raises ModelError where there is too little to normalize over."""
+    def norm_called(self, function: Function, args: Args, kwargs: Keywords) -> None:
+        """Record a norm call; raises ModelError where there is too little to normalize over."""
         kind = NORMS[function][0]
         label = self._label(argument_of(function, "weight", args, kwargs), kind)
         own = uses_own_statistics(function, args, kwargs)
         source = argument_of(function, "input", args, kwargs)
         if not own:
             self.running += 1
-            self._noted(label, source, own=False)
+            self._record(label, source, own=False)
             return
         self.own += 1
         values = _normalized_sets(kind, function, args, kwargs)
         eps = argument_of(function, "eps", args, kwargs)
-        self._noted(label, source, own=True, eps_share=_eps_share(kind, values, eps))
+        self._record(label, source, own=True, eps_share=_eps_share(kind, values, eps))
         if values is None:
             return
         sets, size = values.shape
@@ -95,16 +101,16 @@ class NormObserver:
                 )
 
     def hand_written_norm_called(self, result: Tensor, eps_share: float = math.nan) -> None:
-        """Note a norm that a forward pass spells out itself.
+        """Record a norm that a forward pass spells out itself.
 
         Args:
-            result: the sum with ε that it divides by, or takes the root of for that.
+            result: the sum with ε whose root, or which itself, it divides by.
             eps_share: the part of ε in it, on average; NaN if unknown.
         """
-        self._noted(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
+        self._record(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
 
-    def embedding_called(self, tokens: Tensor, table: Any, padding_idx: int | None) -> None:
-        """Note an embedding whose padding row was looked up: its gradient is masked."""
+    def embedding_called(self, tokens: Tensor, table: Tensor, padding_idx: int | None) -> None:
+        """Warn of a look-up of an embedding's padding row, because its gradient is masked."""
         if padding_idx is not None and bool((tokens == padding_idx).any()):
             self.warnings.append(
                 f"{self._label(table, 'embedding')}: the inputs contain its padding_idx="
@@ -123,30 +129,30 @@ class NormObserver:
             )
         return found
 
-    def _noted(
+    def _record(
         self,
         label: str,
-        source: Any,
+        source: object,
         *,
         own: bool,
         eps_share: float = math.nan,
         by_hand: bool = False,
     ) -> None:
         if self.course.flow is None:
-            self.course.norm_ran(label, own=own, eps_share=eps_share)
+            self.course.record_norm(label, own=own, eps_share=eps_share)
             seen = torch.is_grad_enabled()
             self._sites.append(TensorSite(node_of(source), seen, own, by_hand=by_hand))
 
     def _divided(self, result: Tensor) -> None:
-        """Note what may turn out to be a norm that nobody told of."""
+        """Record a product or quotient, which may turn out to be a norm written by hand."""
         if self.course.flow is None:
-            self.course.norm_ran(BY_HAND, own=True)
+            self.course.record_norm(BY_HAND, own=True)
             self._sites.append(
                 TensorSite(None, seen=True, own=True, output=node_of(result), perhaps=True)
             )
 
     def _norm_returned(
-        self, function: Any, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, function: Function, result: object, args: Args, kwargs: Keywords
     ) -> None:
         if self._sites:
             gain, shift = (
@@ -156,7 +162,7 @@ class NormObserver:
                 self._sites[-1], output=node_of(result), gain=gain, shift=shift
             )
 
-    def _label(self, weight: Any, kind: str) -> str:
+    def _label(self, weight: object, kind: str) -> str:
         return self.names.get(id(weight), f"a {kind} without weight")
 
     def _too_few(self, kind: str, label: str, size: int) -> None:
@@ -171,7 +177,7 @@ class NormObserver:
 
 
 def _eps_share(kind: str, values: Tensor | None, eps: float | None) -> float:
-    """The part that ε has in variance + ε, on average over what is normalized; NaN if unknown."""
+    """ε / (variance + ε), averaged over the normalized sets; NaN if unknown."""
     if values is None or not values.numel():
         return math.nan
     if eps is None:
@@ -180,9 +186,7 @@ def _eps_share(kind: str, values: Tensor | None, eps: float | None) -> float:
     return float((eps / (square + eps)).mean())
 
 
-def _normalized_sets(
-    kind: str, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Tensor | None:
+def _normalized_sets(kind: str, function: Function, args: Args, kwargs: Keywords) -> Tensor | None:
     """The input as (sets, values): one row for each set of values normalized together."""
     x = argument_of(function, "input", args, kwargs)
     if not isinstance(x, Tensor) or x.numel() == 0:

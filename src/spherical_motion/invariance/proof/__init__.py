@@ -14,17 +14,3 @@ from spherical_motion.invariance.proof.certify import Certificate, certified
 from spherical_motion.invariance.proof.defect import Defects, measured_defects
 from spherical_motion.invariance.proof.rescale import Base
 from spherical_motion.invariance.proof.suspects import INFLATION, confirmed_suspects
-
-__all__ = [
-    "Base",
-    "Certificate",
-    "Defects",
-    "GRANULARITIES",
-    "Granularity",
-    "INFLATION",
-    "certified",
-    "confirmed_suspects",
-    "covered_entries",
-    "groups_of",
-    "measured_defects",
-]

@@ -1,4 +1,4 @@
-"""From certified cells to the groups users see: ranges merged, entries counted, names given."""
+"""From certified cells to the groups users see: merges ranges, counts entries, gives names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Shape: TypeAlias = Callable[[str], Sequence[int]]
 def groups_of(
     cells: Sequence[Symmetry], defects: Defects, shape: Shape, granularity: Granularity
 ) -> tuple[InvariantGroup, ...]:
-    """One group a family ("layer") or one a cell ("filter"), in the order of the cells.
+    """One group a pattern ("layer") or one a cell ("filter"), in the order of the cells.
 
     Args:
         cells: certified, of one kind.
@@ -30,10 +30,10 @@ def groups_of(
         shape: shape of each parameter.
         granularity: "layer" or "filter".
     """
-    families = by_pattern(cells) if granularity == "layer" else [[cell] for cell in cells]
-    names = unique_names(group_name(family, shape, granularity) for family in families)
+    cells_of = by_pattern(cells) if granularity == "layer" else [[cell] for cell in cells]
+    names = unique_names(group_name(alike, shape, granularity) for alike in cells_of)
     return tuple(
-        _group(name, family, defects, shape) for name, family in zip(names, families, strict=True)
+        _group(name, alike, defects, shape) for name, alike in zip(names, cells_of, strict=True)
     )
 
 
@@ -53,7 +53,7 @@ def merged(slices: Sequence[Slice], shape: Shape) -> tuple[Slice, ...]:
 
 
 def covered_entries(groups: Iterable[InvariantGroup], shape: Shape) -> int:
-    """How many entries lie in a group, those in several counted once."""
+    """How many entries lie in a group; an entry in several counts once."""
     rows: dict[str, dict[int, set[int]]] = {}
     for group in groups:
         for part in group.slices:
@@ -97,7 +97,7 @@ def _placed(cells: Sequence[Symmetry], shape: Shape) -> tuple[tuple[Slice, ...],
 
 
 def _ranges(slices: Iterable[Slice]) -> list[Slice]:
-    """Neighbours joined."""
+    """Slices with adjacent ones merged."""
     ranges: list[Slice] = []
     for part in sorted(set(slices)):
         last = ranges[-1] if ranges else None
@@ -113,7 +113,7 @@ def _ranges(slices: Iterable[Slice]) -> list[Slice]:
 
 
 def _union(rows: dict[int, int], shape: Sequence[int]) -> int:
-    """Entries of a tensor that lie in so many rows of each axis."""
+    """How many entries of a tensor lie in the given number of rows of at least one axis."""
     outside = math.prod(n - rows.get(axis, 0) for axis, n in enumerate(shape) if axis in rows)
     inside = math.prod(n for axis, n in enumerate(shape) if axis in rows)
     return (inside - outside) * math.prod(n for axis, n in enumerate(shape) if axis not in rows)

@@ -1,7 +1,7 @@
 """Proof by finite rescaling: candidates are multiplied, and the outputs must not move.
 
-Vanishing sums of ⟨w, g⟩ say that a function is flat along a direction *here*. Under clipping
-(ReLU6) thousands of slices are flat here and not invariant; only a finite step shows it.
+If Σ⟨w, g⟩ vanishes, the function is flat along a direction *at this point*. Under clipping (ReLU6)
+thousands of slices are flat at a point without being invariant; only a finite step shows that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Certificate", "certified"]
 
 LARGEST_FACTOR = 4.0
 ATTEMPTS = 2
-"""Backward passes spent on a certificate; what then still fails is found by halving."""
+"""Backward passes spent on a certificate; halving finds the false cells that are left."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,13 +48,13 @@ class Certificate:
     steady: bool = True
 
     def warnings(self) -> list[str]:
-        """What makes it weaker than it looks."""
+        """Warnings that weaken it."""
         if self.steady:
             return []
         return [
             "The outputs differ between two runs with the same random seeds, or after a change of "
-            "the weights in their last digits. So a rescaling proves nothing by them; the groups "
-            "rest on their gradients alone."
+            "the weights in their last digits. So they prove nothing about a rescaling; the "
+            "groups rest on their gradients alone."
         ]
 
 
@@ -68,8 +68,8 @@ def certified(
     """Rescale all candidates at once, drop those that prove false, repeat on the others.
 
     A pass multiplies each cell by a factor of its own, e^U(-ln 4, ln 4), and fails if the output
-    moves. Its backward points out the false cells: they have Σt ≠ 0 now. One pass does if all
-    candidates are true, whatever their number.
+    moves. Its backward identifies the false cells: they have Σt ≠ 0 now. If all candidates are
+    true, one pass is enough, whatever their number.
 
     Args:
         prober: runs the passes.

@@ -1,4 +1,4 @@
-"""How invariant the certified cells are in the user's network: real weights, real ε."""
+"""The defects of certified cells in the user's network: at its real weights, with its real ε."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Defects", "measured_defects"]
 SEED = 0
 
 COTANGENTS = 3
-"""Random gradients that a defect is read from, all on one forward pass. One gradient reads
+"""Random gradients that a defect is measured with, all on one forward pass. One gradient gives
 between 0.15 and 1.65 times the root mean square of many."""
 
 
@@ -66,28 +66,28 @@ def measured_defects(
     the tensors that are all but zero, stands in for the cells concerned.
     """
     real = prober.backward(
-        prober.real(), seed=SEED, norm_eps=None, cotangents=COTANGENTS, observer=observer
+        prober.subject.real(), seed=SEED, norm_eps=None, cotangents=COTANGENTS, observer=observer
     )
     defects = totals_over(real.rows, cells).defect()
     warnings: list[str] = []
     if defects.shape[0] < COTANGENTS:
         warnings.append(
             "The model could not be differentiated twice after one forward pass, so the defects "
-            "rest on one random gradient each, which reads 0.15 to 1.65 times their true size."
+            "rest on one random gradient each, which gives 0.15 to 1.65 times their true size."
         )
-    mute = np.flatnonzero(np.isnan(defects).any(axis=0)).tolist()
-    if mute:
+    silent = np.flatnonzero(np.isnan(defects).any(axis=0)).tolist()
+    if silent:
         revived = prober.backward(
-            prober.real(revive=True), seed=SEED, norm_eps=None, cotangents=COTANGENTS
+            prober.subject.real(revive=True), seed=SEED, norm_eps=None, cotangents=COTANGENTS
         )
-        defects[:, mute] = totals_over(revived.rows, [cells[i] for i in mute]).defect()
-        names = list(dict.fromkeys(cells[i].parts[0].parameter for i in mute))
+        defects[:, silent] = totals_over(revived.rows, [cells[i] for i in silent]).defect()
+        names = list(dict.fromkeys(cells[i].parts[0].parameter for i in silent))
         warnings.append(
             f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {len(names)} parameter(s) "
             "with rows that have no gradient at the real weights; their defect was measured with "
             "noise on the tensors that are all but zero."
         )
-    # Still mute: ⟨w, g⟩ is zero because g is, which is exact as far as it goes.
+    # Where there is still no gradient, ⟨w, g⟩ is zero because g is.
     values = np.nan_to_num(defects, nan=0.0).T
     return Defects(dict(zip(cells, values, strict=True)), real.rows, tuple(warnings))
 

@@ -20,13 +20,13 @@ from spherical_motion.invariance.search import Pattern, Symmetry
 __all__ = ["held_under_powers_of_two"]
 
 ATTEMPTS = 3
-"""Rounds of telling true from false, each with powers of its own, before nothing is believed."""
+"""Rounds of sifting, each with powers of its own, before all candidates are dropped."""
 
 Outputs: TypeAlias = tuple[Tensor, ...]
 
 EXPONENTS = (6, 7, 8, 9)
 """Not smaller: a clip at 6 is out of reach of activations around 1 times 4. Not negative: two
-false families that act on one weight would hide each other."""
+false patterns that act on one weight would hide each other."""
 
 
 def held_under_powers_of_two(
@@ -38,7 +38,7 @@ def held_under_powers_of_two(
 ) -> tuple[list[Symmetry], bool]:
     """(the cells that leave the outputs alone, whether they do so to the last bit).
 
-    All cells at once, those of a family by one power, up in one run and down in another. No
+    All cells at once, those of a pattern by one power, up in one run and down in another. No
     rounding differs between 2ᵏw and w, so a true group changes no bit of the outputs; and with 2⁶
     and more this reaches clips that a factor of 4 does not. Costs three forwards if all holds.
 
@@ -49,15 +49,15 @@ def held_under_powers_of_two(
         steadiness: what counts as a change.
         shifts: for each parameter its rows, along axis 0, that seem to be mere shifts in front of
             a norm, set to zero in all runs if that changes nothing. A bias in front of a batch
-            norm has no effect but on rounding: beside something 2⁹ times smaller it would take 9
-            bits of it away.
+            norm has no effect but on rounding: beside something 2⁹ times smaller it would round 9
+            of its bits away.
     """
     eps = prober.precision.exact_eps
-    families = sorted({cell.pattern for cell in cells})
+    patterns = sorted({cell.pattern for cell in cells})
     draws = np.random.default_rng(base.seed)
 
     def drawn() -> dict[Pattern, float]:
-        return dict(zip(families, 2.0 ** draws.choice(EXPONENTS, len(families)), strict=True))
+        return dict(zip(patterns, 2.0 ** draws.choice(EXPONENTS, len(patterns)), strict=True))
 
     def run(some: Sequence[Symmetry], powers: Mapping[Pattern, float], up: int) -> Outputs:
         factors = row_factors(some, [powers[cell.pattern] ** up for cell in some])
@@ -66,7 +66,7 @@ def held_under_powers_of_two(
 
     reference = run([], {}, 1)
     if steadiness.moved(steadiness.change(reference)):
-        shifts = {}  # they had an effect after all
+        shifts = {}  # they do have an effect
         reference = run([], {}, 1)
     powers = drawn()
     runs = [run(cells, powers, up) for up in (1, -1)]

@@ -1,4 +1,4 @@
-"""Moving a probe's weights along candidate symmetries, each by a factor."""
+"""Multiplying a probe's weights along candidate symmetries, each by a factor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Base:
 
     Attributes:
         seed: of the probe's noise and of the randomness inside the model.
-        inflated: slices whose norm has an ε that could not be removed; enlarging them drowns it.
+        inflated: slices whose norm has an ε that could not be removed; beside enlarged slices it is
+            below rounding.
         inflation: the factor by which they are enlarged.
     """
 
@@ -38,11 +39,11 @@ class Base:
     def weights(self, prober: Prober) -> Weights:
         """Fresh leaves at this point."""
         scale = [self.inflation] * len(self.inflated)
-        return rescaled(prober.perturbed(self.seed), row_factors(self.inflated, scale))
+        return rescaled(prober.subject.perturbed(self.seed), row_factors(self.inflated, scale))
 
 
 def row_factors(symmetries: Iterable[Symmetry], factors: Iterable[float]) -> RowFactors:
-    """What each row is multiplied by if each symmetry acts with its factor."""
+    """The product of the factors that act on each row."""
     parts: dict[tuple[str, int], list[tuple[int, int, float]]] = {}
     for symmetry, factor in zip(symmetries, factors, strict=True):
         for part, power in zip(symmetry.parts, symmetry.powers, strict=True):

@@ -20,15 +20,15 @@ MARGIN = 100.0
 """A rescaling rounds in many places; what it may change is this times what a nudge does."""
 
 LIMIT = 1e-2
-"""Beyond, the outputs cannot tell a false group, which moves them by 1e-4 and more, from noise."""
+"""With more, a false group, which moves the outputs by 1e-4 and more, is lost in the noise."""
 
 
 class Steadiness:
-    """The largest change of the outputs that means nothing, found with one forward pass.
+    """The largest change of the outputs that rounding explains, found with one forward pass.
 
     A plain network of fifty layers multiplies a rounding error by 10¹⁰, and one that is not
-    deterministic differs by itself. The pass is run when the tolerance is first asked for, which
-    is when a change seems too large.
+    deterministic differs from run to run. The pass runs when the tolerance is first needed: when
+    a change seems too large.
     """
 
     def __init__(self, prober: Prober, base: Base, reference: tuple[Tensor, ...]) -> None:
@@ -53,7 +53,7 @@ class Steadiness:
 
     @property
     def steady(self) -> bool:
-        """Whether outputs prove anything."""
+        """Whether rounding moves the outputs so little that they prove something."""
         return self.tolerance <= LIMIT
 
     def change(self, outputs: tuple[Tensor, ...]) -> float:
@@ -61,7 +61,7 @@ class Steadiness:
         return relative_change(outputs, self._reference)
 
     def moved(self, change: float) -> bool:
-        """Whether a change is more than rounding; False where nothing can be told."""
+        """Whether a change is more than rounding; False where the outputs prove nothing."""
         if change <= self._prober.precision.change:
             return False
         return self.steady and change > self.tolerance

@@ -13,13 +13,13 @@ from spherical_motion.invariance.search import Symmetry, totals_over
 __all__ = ["INFLATION", "confirmed_suspects"]
 
 PUSH = 8.0
-"""Suspects are enlarged by this: an ε in a norm then shrinks to 1/8 or 1/64 beside them."""
+"""Suspects are enlarged by this factor; beside them an ε in a norm shrinks to 1/8 or 1/64."""
 
 FALL = 0.25
-"""... and what it leaves in Σt must fall below this share of what it was."""
+"""Their Σt must then fall below this share of what it was."""
 
 INFLATION = PUSH**6
-"""Enlarged by this, an ε of 1e-5 is below rounding, and the usual certificate applies."""
+"""Beside slices enlarged by this, an ε of 1e-5 is below rounding: the usual certificate applies."""
 
 
 def confirmed_suspects(
@@ -27,8 +27,8 @@ def confirmed_suspects(
 ) -> list[Symmetry]:
     """Suspects whose Σt shrinks as an ε's share does when they are enlarged; costs a pass.
 
-    An ε that a forward pass holds as a literal cannot be taken out. Beside weights 8 times as
-    large it counts 1/64 (inside the root) or 1/8 (outside), where the Σt of a slice that is not
+    An ε that is a literal in a forward pass cannot be removed. Beside weights 8 times as large it
+    has 1/64 of its effect (inside the root) or 1/8 (outside), while the Σt of a slice that is not
     invariant keeps its size.
 
     Args:
@@ -43,12 +43,12 @@ def confirmed_suspects(
     pushed = prober.backward(weights, seed=seed, norm_eps=prober.precision.norm_eps)
     before = totals_over(evidence, suspects).defect()[seed]
     after = totals_over(pushed.rows, suspects).defect()
-    families: dict[str, list[int]] = {}
+    patterns: dict[str, list[int]] = {}
     for index, suspect in enumerate(suspects):
-        families.setdefault(suspect.parts[0].parameter, []).append(index)
+        patterns.setdefault(suspect.parts[0].parameter, []).append(index)
     return [
         suspects[index]
-        for members in families.values()
+        for members in patterns.values()
         if _rms(after[members]) <= max(FALL * _rms(before[members]), prober.precision.zero)
         for index in members
     ]

@@ -11,15 +11,4 @@ from spherical_motion.invariance.reasons.notes import (
     partial_cover,
     what_joins,
 )
-from spherical_motion.invariance.reasons.uncovered import Uncovered
-
-__all__ = [
-    "Findings",
-    "Uncovered",
-    "equivalent_streams",
-    "large_epsilons",
-    "not_examined",
-    "partial_cover",
-    "reasons_for",
-    "what_joins",
-]
+from spherical_motion.invariance.reasons.uncovered import Uncovered, Why

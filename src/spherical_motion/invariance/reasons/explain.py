@@ -1,33 +1,37 @@
-"""Why a parameter is in no group, in words and with the number behind them."""
+"""Why a parameter is in no group: the first rule that applies, with the number behind it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spherical_motion.invariance.graph import CONSTANT, CURVED, SOFTMAX, Course, Ways
-from spherical_motion.invariance.reasons.uncovered import Uncovered
+from spherical_motion.invariance.graph import CONSTANT, SOFTMAX, Course, Paths
+from spherical_motion.invariance.reasons.uncovered import Uncovered, Why, listed
 from spherical_motion.invariance.running import Evidence, Precision
 from spherical_motion.invariance.search import Symmetry, totals_over
-from spherical_motion.vocabulary import InvariantGroup, Slice
+from spherical_motion.vocabulary import Cause, InvariantGroup, Reason, Slice
 
 __all__ = ["Findings", "reasons_for"]
 
 ROUNDING = 1e-9
 """Below this share of the largest a float64 gradient may be nothing but rounding."""
 
+MOST_RESCALINGS = 2
+"""Of the rescalings that a parameter takes part in, so many are named."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """What is known once the search is over.
+    """All that the reasons are drawn from.
 
     Attributes:
         evidence: row sums of the probes, shape (probes, rows).
-        silent: for each parameter its rows, along axis 0, without a gradient beyond rounding.
+        silent: for each parameter its rows, along axis 0, whose gradient is at most rounding.
         dropped: parameters of candidates that failed the certificate.
         rescalings: certified groups of kind "rescale".
         course: which modules and norms ran.
@@ -64,184 +68,173 @@ class Findings:
         )
 
     def inert(self, name: str) -> bool:
-        """Whether something added is a parameter that does nothing."""
+        """Whether the name is that of a parameter without any gradient."""
         return name in self.silent and bool(self.silent[name].all())
 
-    def defect(self, parameter: str) -> str:
-        """The largest |⟨w, g⟩| / (‖w‖‖g‖) of a whole parameter in the probes, with its name."""
+    def defect(self, parameter: str) -> float:
+        """The largest |⟨w, g⟩| / (‖w‖‖g‖) of a whole parameter in the probes."""
         rows = self.evidence[parameter][0].rows
         whole = Symmetry.scale([Slice(parameter, 0, 0, rows)])
-        defect = float(np.nanmax(totals_over(self.evidence, [whole]).defect()))
-        return f"|⟨w,g⟩| / (‖w‖‖g‖) = {defect:.2g}"
+        return float(np.nanmax(totals_over(self.evidence, [whole]).defect()))
+
+
+Parts: TypeAlias = list[Reason]
+
+REMOVED_BY_SOFTMAX = "a softmax"
 
 
 def reasons_for(uncovered: Sequence[str], findings: Findings) -> tuple[Uncovered, ...]:
-    """A reason for each parameter in no group: that of the first rule that has one."""
+    """A reason for each parameter in no group, from the first rule that applies."""
     return tuple(_explained(parameter, findings) for parameter in uncovered)
 
 
 def _explained(parameter: str, findings: Findings) -> Uncovered:
     for cause, rule in RULES.items():
-        if reason := rule(parameter, findings):
-            return Uncovered(parameter, reason + _addition(parameter, cause, findings), cause)
+        if parts := rule(parameter, findings):
+            parts += _additions(parameter, cause, findings)
+            return Uncovered(parameter, cause, tuple(parts))
     raise AssertionError("the last rule always has a reason")
 
 
-def _dead(parameter: str, findings: Findings) -> str | None:
+def _dead(parameter: str, findings: Findings) -> Parts | None:
     shares = findings.shares(parameter)
     probes = len(shares)
     if not shares.any():
-        return (
-            f"no gradient in any of {probes} probes: dead or unused on these inputs, which is no "
-            "evidence either way"
-        )
+        return [Reason(Why.NO_GRADIENT, {"probes": probes})]
     if not findings.silent[parameter].all() or findings.vanishes(parameter):
         return None
     lively = int((shares >= findings.vanishing).sum(axis=0).max())
-    return (
-        f"a gradient in only {lively} of {probes} probes: behind a dead ReLU or unused on most of "
-        f"these inputs, which is little evidence either way (‖g‖ at most {shares.max():.0e} of "
-        "the largest)"
-    )
+    numbers = {"lively": lively, "probes": probes, "share": float(shares.max())}
+    return [Reason(Why.RARE_GRADIENT, numbers)]
 
 
-def _shift(parameter: str, findings: Findings) -> str | None:
+def _shift(parameter: str, findings: Findings) -> Parts | None:
     if not findings.vanishes(parameter):
         return None
-    share = f"its gradient vanishes (‖g‖ is {findings.shares(parameter).max():.0e} of the largest)"
-    norms, past_all = findings.course.ways(parameter)
-    ways = [*(way for _, way in norms), *([past_all] if past_all else [])]
-    if ways and all(SOFTMAX in way.curves and way.only_curved for way in ways):
-        remover = "a softmax"
+    share = Reason(Why.VANISHING_GRADIENT, {"share": float(findings.shares(parameter).max())})
+    norms, past_all = findings.course.paths(parameter)
+    paths = [*(path for _, path in norms), *([past_all] if past_all else [])]
+    if paths and all(SOFTMAX in path.curves and path.only_curved for path in paths):
+        remover = REMOVED_BY_SOFTMAX
     elif norms:
-        remover = _listed(list(dict.fromkeys(norm.name for norm, _ in norms)))
+        remover = _quoted(list(dict.fromkeys(norm.name for norm, _ in norms)))
     elif norm := next((n for n in findings.course.norms_after(parameter) if n.own), None):
         remover = f"`{norm.name}`"
     else:
-        return f"{share}: the outputs do not depend on it, up to rounding"
-    return (
-        f"{share}: the outputs do not depend on it, as of a shift or a scale that {remover} "
-        "takes out again"
-    )
+        return [share, Reason(Why.UP_TO_ROUNDING)]
+    return [share, Reason(Why.REMOVED, {"remover": remover})]
 
 
-def _local(parameter: str, findings: Findings) -> str | None:
+def _local(parameter: str, findings: Findings) -> Parts | None:
     if parameter not in findings.dropped:
         return None
-    why = "is something clipped?"
-    if findings.precision.dtype == torch.float32:
-        why = "is something clipped, or lost to rounding: try float64"
-    return (
-        "only locally invariant: ⟨w,g⟩ = 0 at the probes, alone or with others, and a finite "
-        f"rescaling changes the outputs ({why}); alone {findings.defect(parameter)}"
-    )
+    float32 = findings.precision.dtype == torch.float32
+    return [
+        Reason(Why.LOCAL_IN_FLOAT32 if float32 else Why.LOCAL),
+        Reason(Why.DEFECT_ALONE, {"defect": findings.defect(parameter)}),
+    ]
 
 
-def _shared(parameter: str, findings: Findings) -> str | None:
+def _shared(parameter: str, findings: Findings) -> Parts | None:
     others = findings.aliases.get(parameter)
     if not others:
         return None
-    norms, past_all = findings.course.ways(parameter)
+    norms, past_all = findings.course.paths(parameter)
     if norms and past_all is None:
         return None
-    return (
-        f"shared with {', '.join(others)}, and a norm layer does not follow on every use: "
-        f"{findings.defect(parameter)}"
-    )
+    return [Reason(Why.SHARED, {"others": ", ".join(others)}), _defect(parameter, findings)]
 
 
-def _eval_mode(parameter: str, findings: Findings) -> str | None:
+def _eval_mode(parameter: str, findings: Findings) -> Parts | None:
     norm = next(findings.course.norms_after(parameter), None)
     if norm is None or norm.own:
         return None
-    return (
-        f"the next norm that it feeds, `{norm.name}`, is in eval mode: with running statistics it "
-        f"is a fixed affine map; {findings.defect(parameter)}"
-    )
+    return [Reason(Why.EVAL_MODE, {"norm": norm.name}), _defect(parameter, findings)]
 
 
-def _no_norm(parameter: str, findings: Findings) -> str | None:
+def _no_norm(parameter: str, findings: Findings) -> Parts | None:
     if any(norm.own for norm in findings.course.norms_after(parameter)):
         return None
-    return f"no norm layer is fed by it: {findings.defect(parameter)}"
+    return [Reason(Why.NO_NORM), _defect(parameter, findings)]
 
 
-def _curved(parameter: str, findings: Findings) -> str | None:
-    norms, past_all = findings.course.ways(parameter)
-    for norm, way in norms:
-        if way.curves:
-            how = "only" if way.only_curved else "on some ways only"
-            text = f"`{norm.name}` normalizes it {how} after a curved function "
-            text += f"({_listed(way.curves)})"
-            if way.only_joined:
-                text += " and in a sum with another branch"
-            return f"{text}{_bypass(past_all)}: {findings.defect(parameter)}"
+def _curved(parameter: str, findings: Findings) -> Parts | None:
+    norms, past_all = findings.course.paths(parameter)
+    for norm, path in norms:
+        if path.curves:
+            words = {
+                "norm": norm.name,
+                "extent": _extent(path.only_curved),
+                "curves": listed(path.curves),
+            }
+            joined = [Reason(Why.AND_IN_A_SUM)] if path.only_joined else []
+            return [Reason(Why.CURVED, words), *joined, *_ending(parameter, past_all, findings)]
     return None
 
 
-def _residual(parameter: str, findings: Findings) -> str | None:
-    norms, past_all = findings.course.ways(parameter)
-    for norm, way in norms:
-        if way.joined:
-            how = "only" if way.only_joined else "on some ways only"
-            return (
-                f"`{norm.name}` normalizes it {how} in a sum with another branch (a residual joins "
-                f"before the norm){_bypass(past_all)}: {findings.defect(parameter)}"
-            )
+def _residual(parameter: str, findings: Findings) -> Parts | None:
+    norms, past_all = findings.course.paths(parameter)
+    for norm, path in norms:
+        if path.joined:
+            words = {"norm": norm.name, "extent": _extent(path.only_joined)}
+            return [Reason(Why.RESIDUAL, words), *_ending(parameter, past_all, findings)]
     return None
 
 
-def _mixed(parameter: str, findings: Findings) -> str:
-    norms, past_all = findings.course.ways(parameter)
-    number = findings.defect(parameter)
-    for norm, way in norms:
-        if beside := [name for name in way.beside if not findings.inert(name)]:
-            return (
-                f"`{norm.name}` normalizes it only together with {_listed(beside)}, added on the "
-                f"way{_bypass(past_all)}: {number}"
-            )
+def _mixed(parameter: str, findings: Findings) -> Parts:
+    norms, past_all = findings.course.paths(parameter)
+    for norm, path in norms:
+        if beside := [name for name in path.beside if not findings.inert(name)]:
+            words = {"norm": norm.name, "beside": _quoted(beside)}
+            return [Reason(Why.BESIDE, words), *_ending(parameter, past_all, findings)]
     if norms:
-        how = _bypass(past_all) or ", and yet no rescaling was found that it takes out again"
-        return f"`{norms[0][0].name}` normalizes it{how}: {number}"
+        found = Reason(Why.NORMALIZED, {"norm": norms[0][0].name})
+        missing = [Reason(Why.NOT_FOUND)] if past_all is None else []
+        return [found, *missing, *_ending(parameter, past_all, findings)]
     norm = next(n for n in findings.course.norms_after(parameter) if n.own)
-    return (
-        f"`{norm.name}` runs after it, and the autograd graph does not show what comes between: "
-        f"{number}"
-    )
+    return [Reason(Why.HIDDEN, {"norm": norm.name}), _defect(parameter, findings)]
 
 
-def _bypass(past_all: Ways | None) -> str:
-    """What to add of a parameter with a way to the outputs that meets no norm."""
-    return "" if past_all is None else ", and it also reaches the outputs past every norm"
+def _ending(parameter: str, past_all: Paths | None, findings: Findings) -> Parts:
+    """Whether a path to the outputs meets no norm, and the number."""
+    bypass = [] if past_all is None else [Reason(Why.BYPASS)]
+    return [*bypass, _defect(parameter, findings)]
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Up to three, and how many more; names of the model's in quotes."""
-    shown = [name if name in (CONSTANT, *CURVED.values()) else f"`{name}`" for name in names[:3]]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(shown) + more
+def _defect(parameter: str, findings: Findings) -> Reason:
+    return Reason(Why.DEFECT, {"defect": findings.defect(parameter)})
 
 
-def _addition(parameter: str, cause: str, findings: Findings) -> str:
-    added = ""
-    if cause != "shared" and parameter in findings.aliases:
-        added = f"; shared with {', '.join(findings.aliases[parameter])}"
-    added += "".join(
-        f"; rescales with others as `{group.name}`"
-        for group in findings.rescalings
-        if parameter in group.parameters
-    )
-    return added + ("; frozen, so it does not move" if parameter in findings.frozen else "")
+def _extent(always: bool) -> str:
+    return "only" if always else "on some paths only"
 
 
-RULES: dict[str, Callable[[str, Findings], str | None]] = {
-    "dead": _dead,
-    "shift": _shift,
-    "clipped": _local,
-    "shared": _shared,
-    "eval mode": _eval_mode,
-    "no norm": _no_norm,
-    "curved": _curved,
-    "residual": _residual,
-    "mixed": _mixed,
+def _quoted(names: Sequence[str]) -> str:
+    return listed([name if name == CONSTANT else f"`{name}`" for name in names])
+
+
+def _additions(parameter: str, cause: Cause, findings: Findings) -> Parts:
+    parts: Parts = []
+    if cause is not Cause.SHARED and parameter in findings.aliases:
+        parts.append(Reason(Why.ALSO_SHARED, {"others": ", ".join(findings.aliases[parameter])}))
+    rescalings = [g.name for g in findings.rescalings if parameter in g.parameters]
+    if rescalings:
+        names = listed([f"`{name}`" for name in rescalings], MOST_RESCALINGS)
+        parts.append(Reason(Why.RESCALES, {"groups": names}))
+    if parameter in findings.frozen:
+        parts.append(Reason(Why.FROZEN))
+    return parts
+
+
+RULES: Mapping[Cause, Callable[[str, Findings], Parts | None]] = {
+    Cause.DEAD: _dead,
+    Cause.SHIFT: _shift,
+    Cause.CLIPPED: _local,
+    Cause.SHARED: _shared,
+    Cause.EVAL_MODE: _eval_mode,
+    Cause.NO_NORM: _no_norm,
+    Cause.CURVED: _curved,
+    Cause.RESIDUAL: _residual,
+    Cause.MIXED: _mixed,
 }
+"""In the order in which they are tried."""

@@ -1,4 +1,4 @@
-"""What is worth knowing about what was found, in a line each."""
+"""Notes and warnings about what was found, a line each."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LARGE = 0.01
 MOST_LINES = 5
 
 NOTICED = 10.0
-"""A weight's own ⟨w, g⟩ is told if it is this many times what is left of it with its bias."""
+"""A weight's own ⟨w, g⟩ is reported if it is this many times the one together with its bias."""
 
 
 def large_epsilons(course: Course) -> list[str]:
-    """Norm layers whose ε is a noticeable part of what they divide by, the worst first."""
+    """Norm layers with a noticeable ε in what they divide by, the largest first."""
     worst: dict[str, float] = {}
     for norm in course.norms:
         if norm.own and norm.eps_share >= LARGE:
@@ -53,23 +53,23 @@ def large_epsilons(course: Course) -> list[str]:
 def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
     """Modules invariant only with their bias: how large ⟨w, g⟩ of the weight alone is.
 
-    Where that is hardly more than what ε leaves of the two together, as while biases are zero,
-    there is nothing to tell.
+    Skips modules where that is hardly more than what ε leaves of the two together, as long as
+    biases are zero.
 
     Args:
         cells: certified, kind "scale".
         rows: row sums at the real weights.
     """
-    alike: dict[str, list[tuple[list[str], float]]] = {}
-    for family in by_pattern(cells):
-        members = [name for name, _ in family[0].pattern]
+    by_role: dict[str, list[tuple[list[str], float]]] = {}
+    for alike in by_pattern(cells):
+        members = [name for name, _ in alike[0].pattern]
         if len(members) != 2 or module_of(members[0]) != module_of(members[1]):
             continue
-        alone = _defect([Symmetry.scale(cell.parts[:1]) for cell in family], rows)
-        if alone > NOTICED * _defect(family, rows):
-            alike.setdefault(_role(members[0]), []).append((members, alone))
+        alone = _defect([Symmetry.scale(cell.parts[:1]) for cell in alike], rows)
+        if alone > NOTICED * _defect(alike, rows):
+            by_role.setdefault(_role(members[0]), []).append((members, alone))
     found = []
-    for role in alike.values():
+    for role in by_role.values():
         weight, bias = role[0][0] if len(role) == 1 else map(starred, role[0][0])
         sizes = _range([size for _, size in role])
         found.append(
@@ -88,7 +88,7 @@ def _defect(cells: Sequence[Symmetry], rows: Evidence) -> float:
 def equivalent_streams(
     groups: Sequence[InvariantGroup], rescalings: Sequence[InvariantGroup]
 ) -> list[str]:
-    """Groups over several modules whose members could be traded for others by a rescaling."""
+    """Groups over several modules some of whose members a rescaling could exchange for others."""
     found = []
     for group in groups:
         inside = set(group.parameters)
@@ -104,13 +104,13 @@ def equivalent_streams(
         if traded:
             found.append(
                 f"`{group.name}` is one of several equivalent choices: by the rescalings found, "
-                f"{members_name(list(traded))} may stand for some of its members."
+                f"{members_name(list(traded))} may replace some of its members."
             )
     return found
 
 
 def not_examined(parameters: Sequence[str]) -> list[str]:
-    """A line for parameters that are no real floating-point numbers."""
+    """A line for parameters that are not real floating-point numbers."""
     if not parameters:
         return []
     more = ", ..." if len(parameters) > 3 else ""
@@ -121,7 +121,7 @@ def not_examined(parameters: Sequence[str]) -> list[str]:
 
 
 def partial_cover(cells: Sequence[Symmetry], live: LiveRows, evidence: Evidence) -> list[str]:
-    """One line for each parameter of which only a part is certified: how much, and why.
+    """One line for each parameter that is certified only in part: how much is left out, and why.
 
     Args:
         cells: certified, kind "scale".
@@ -151,7 +151,7 @@ def partial_cover(cells: Sequence[Symmetry], live: LiveRows, evidence: Evidence)
 
 
 def _why_outside(rows: RowSums, outside: NDArray[np.intp], alive: NDArray[np.bool_]) -> str:
-    """Of rows in no group, those without enough gradient, and what the others' ⟨w,g⟩ is."""
+    """How many rows in no group lack a gradient, and the ⟨w,g⟩ of the others."""
     dead, others = int((~alive).sum()), outside[alive]
     reasons = []
     if dead:
@@ -168,7 +168,7 @@ def _why_outside(rows: RowSums, outside: NDArray[np.intp], alive: NDArray[np.boo
 
 
 def _largest_defect(rows: RowSums, index: NDArray[np.intp]) -> float:
-    """Of single rows, in any probe in which they have a gradient."""
+    """The largest defect of a single row in any probe in which it has a gradient."""
     t, size = np.abs(rows.t[:, index]), rows.size[:, index]
     return float(np.divide(t, size, out=np.zeros_like(t), where=size > 0.0).max())
 
@@ -178,7 +178,7 @@ def _are(count: int) -> str:
 
 
 def _role(parameter: str) -> str:
-    """Its role where words tell roles apart; in a mere sequence of numbers, its name."""
+    """Its role, if the module has a name in words; its name, if it has only numbers."""
     words = [part for part in module_of(parameter).split(".") if not part.isdigit()]
     return starred(parameter) if words else parameter
 

@@ -1,9 +1,8 @@
-"""What can be probed: models and inputs that cannot are turned away at the door, with a remedy."""
+"""Checks that a model and its inputs can be probed; errors name a remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from spherical_motion.errors import InvalidArgument, ModelError
 __all__ = ["require_inputs", "require_model"]
 
 QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes", "torchao")
-"""Modules of these packages keep integers in the place of weights."""
+"""Modules of these packages store integers instead of weights."""
 
 
-def require_model(model: Any) -> None:
-    """Refuse what is no eager network with weights of its own.
+def require_model(model: object) -> None:
+    """Refuse anything but an eager network that holds weights.
 
     Raises:
         InvalidArgument: no `nn.Module`, or a scripted one.
@@ -61,14 +60,14 @@ def require_model(model: Any) -> None:
         )
 
 
-def require_inputs(example_inputs: Any) -> None:
-    """Refuse what cannot be the arguments of a network's forward.
+def require_inputs(example_inputs: object) -> None:
+    """Refuse what cannot be arguments of a network's forward.
 
-    Objects of other classes are let through: a model may take what it likes.
+    Objects of other classes pass: a model may accept anything.
 
     Raises:
-        InvalidArgument: a loader, a data set, text, numbers, an array; alone or as all there is
-            in a tuple, list or mapping.
+        InvalidArgument: a loader, a data set, text, numbers, an array; alone or as the only
+            content of a tuple, list or mapping.
     """
     remedy = _remedy(example_inputs)
     if remedy is None:
@@ -79,7 +78,7 @@ def require_inputs(example_inputs: Any) -> None:
     )
 
 
-def _remedy(value: Any) -> str | None:
+def _remedy(value: object) -> str | None:
     """What to pass instead, or None if the value may be right."""
     if isinstance(value, DataLoader | Dataset):
         return "Take one batch of inputs from it, like next(iter(loader))[0]."
@@ -102,14 +101,14 @@ def _remedy(value: Any) -> str | None:
     return None
 
 
-def _remedy_of_all(values: Iterable[Any]) -> str | None:
-    """The first remedy if there is nothing but what needs one; no arguments at all are fine."""
+def _remedy_of_all(values: Iterable[object]) -> str | None:
+    """The first remedy if every value needs one; no arguments at all are fine."""
     remedies = [_remedy(value) for value in values]
     return remedies[0] if remedies and None not in remedies else None
 
 
-def _named(value: Any) -> str:
-    """A type, or for a container those inside.
+def _named(value: object) -> str:
+    """A type, and for a container the types inside.
 
     >>> _named((8, 3, 32, 32)), _named({"x": "text"})
     ('a tuple of int', 'a dict of str')

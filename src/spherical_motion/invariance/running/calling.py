@@ -15,7 +15,7 @@ from spherical_motion.errors import ModelError
 __all__ = ["call_model", "float_outputs", "model_failure", "unwrapped", "widened"]
 
 
-def call_model(model: nn.Module, example_inputs: Any) -> Any:
+def call_model(model: nn.Module, example_inputs: object) -> Any:
     """`model(*inputs)` for a tuple, `model(**inputs)` for a mapping, `model(inputs)` otherwise.
 
     >>> call_model(nn.Identity(), (torch.ones(2),))
@@ -56,11 +56,10 @@ def widened(inputs: Any, dtype: torch.dtype) -> Any:
     return inputs
 
 
-def float_outputs(result: Any) -> tuple[Tensor, ...]:
-    """The tensors a probe looks at: the loss, else the logits, else all floating ones.
+def float_outputs(result: object) -> tuple[Tensor, ...]:
+    """The tensors that a probe uses: the loss, else the logits, else all floating ones.
 
-    A mapping may carry caches and hidden states beside them; these are no function of the
-    network's that anyone trains on.
+    A mapping may also hold caches and hidden states, which nobody trains on.
     """
     if isinstance(result, Mapping):
         for key in ("loss", "logits"):
@@ -70,7 +69,7 @@ def float_outputs(result: Any) -> tuple[Tensor, ...]:
     return tuple(t for t in real if t.is_floating_point() and t.numel())
 
 
-def _tensors(result: Any) -> Iterator[Tensor]:
+def _tensors(result: object) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
         yield result
     elif isinstance(result, Mapping):
@@ -85,9 +84,9 @@ def _tensors(result: Any) -> Iterator[Tensor]:
 
 
 def model_failure(
-    model: nn.Module, example_inputs: Any, dtype: torch.dtype, error: Exception
+    model: nn.Module, example_inputs: object, dtype: torch.dtype, error: Exception
 ) -> ModelError:
-    """The error that says where in the model `error` arose, and on which inputs."""
+    """An error that says where in the model `error` was raised, and on which inputs."""
     hints = []
     if isinstance(example_inputs, tuple) and len(example_inputs) > 1:
         hints.append(
@@ -95,12 +94,13 @@ def model_failure(
         )
     if isinstance(example_inputs, list):
         hints.append("A list is one argument, model(inputs); pass a tuple for model(*inputs).")
-    told = str(error)
-    if dtype == torch.float64 and any(word in told for word in ("Double", "float64", "dtype")):
+    message = str(error)
+    about_dtype = any(word in message for word in ("Double", "float64", "dtype"))
+    if dtype == torch.float64 and about_dtype:
         hints.append(
-            "The probe runs the model in torch.float64, which part of it does not take; "
-            "dtype=torch.float32 (smd inspect --float32) leaves it in its own. Weights that are "
-            "not registered as parameters stay in theirs, too."
+            "The probe runs the model in torch.float64, which part of it does not support; "
+            "dtype=torch.float32 (smd inspect --float32) keeps its own. Weights that are not "
+            "registered as parameters are not converted."
         )
     else:
         hints.append(
@@ -114,7 +114,7 @@ def model_failure(
 
 
 def _first_line(error: Exception) -> str:
-    """What an exception says; torch goes on to list every signature of a function."""
+    """The first line of a message; torch goes on with every signature of a function."""
     line = next(iter(str(error).splitlines()), "").strip()
     line = line.removesuffix(", but expected one of:").rstrip(".")
     return f"{line}." if line else "(no message)."
@@ -133,8 +133,8 @@ def _failing_module(model: nn.Module, error: Exception) -> str:
     return found
 
 
-def _described(inputs: Any) -> str:
-    """Shapes and types in the structure they were passed in.
+def _described(inputs: object) -> str:
+    """Shapes and types, in the structure of the inputs.
 
     >>> _described((torch.zeros(2, 3), {"mask": None}))
     '(float32[2, 3], {mask: NoneType})'

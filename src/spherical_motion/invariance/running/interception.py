@@ -1,4 +1,4 @@
-"""What is changed under a model's hands while it is probed: norm ε, casts, odd attributes."""
+"""What changes for a model while it is probed: the norms' ε, casts, some attributes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from torch.overrides import TorchFunctionMode
 from spherical_motion.invariance.running.literal_eps import LiteralEps
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
+    Args,
+    Function,
+    Keywords,
     takes_machine_eps,
     uses_own_statistics,
     with_eps,
@@ -31,15 +34,16 @@ _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double)
 class Interception(TorchFunctionMode):
     """Runs every torch function in one dtype and, on request, with another norm ε.
 
-    A norm layer that upcasts to float32 by itself would leave a defect of 4e-8, far above what
-    tells a true group from a false one; so casts to a floating type become casts to `dtype`.
+    A norm layer that casts to float32 would leave a defect of 4e-8, far above the threshold between
+    true groups and false ones. So casts to a floating type become casts to `dtype`.
 
     Args:
-        dtype: the floating type that every cast and every factory function is led to.
+        dtype: the floating type of every cast and every factory function.
         norm_eps: ε of norm calls that use their input's statistics; None keeps the model's own.
-        native: the dtype the model runs in when nobody looks; an RMS norm without an ε of its
-            own takes that type's machine precision, which must not change with the probe's.
-        observer: told about each norm and embedding call, if given.
+        native: the dtype of the model itself; an RMS norm without an ε of its own uses that type's
+            machine precision, which must not change with the probe's.
+        observer: receives each norm and embedding call.
+        eps_of_running: norm calls that use running statistics get the other ε as well.
     """
 
     def __init__(
@@ -48,29 +52,37 @@ class Interception(TorchFunctionMode):
         norm_eps: float | None,
         native: torch.dtype,
         observer: Observer | None = None,
+        eps_of_running: bool = False,
     ) -> None:
         super().__init__()
         self.dtype = dtype
         self.norm_eps = norm_eps
         self.native = native
         self.observer = observer
+        self.eps_of_running = eps_of_running
         self._literals = LiteralEps(norm_eps)
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
+        self, func: Function, types: object, args: Args = (), kwargs: Keywords | None = None
+    ) -> object:
+        return self._called(func, args, dict(kwargs or {}))
+
+    def _called(self, func: Function, args: Args, kwargs: dict[str, Any]) -> object:
         if func in _CASTS:
             return args[0].to(self.dtype)
         if func in NORMS:
             if self.observer is not None:
                 self.observer.norm_called(func, args, kwargs)
-            if self.norm_eps is not None and uses_own_statistics(func, args, kwargs):
+            replaced = self.eps_of_running or uses_own_statistics(func, args, kwargs)
+            if self.norm_eps is not None and replaced:
                 args, kwargs = with_eps(func, args, kwargs, self.norm_eps)
             elif takes_machine_eps(func, args, kwargs):
                 args, kwargs = with_eps(func, args, kwargs, torch.finfo(self.native).eps)
         elif func is F.embedding and self.observer is not None:
-            self._observe_embedding(*args, **kwargs)
+            given = dict(zip(("input", "weight", "padding_idx"), args, strict=False)) | kwargs
+            self.observer.embedding_called(
+                given["input"], given["weight"], given.get("padding_idx")
+            )
         elif func is not Tensor.view:  # view(dtype) reinterprets bits, it is no cast
             args = tuple(self._widened(a) for a in args)
             kwargs = {name: self._widened(a) for name, a in kwargs.items()}
@@ -81,34 +93,28 @@ class Interception(TorchFunctionMode):
         return result
 
     def _observe_by_hand(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+        self, func: Function, args: Args, kwargs: dict[str, Any], result: object
     ) -> None:
-        """Tell the observer of norms that are no norm function."""
+        """Report norms that are no norm function to the observer."""
         assert self.observer is not None
-        self._literals.note(func, args, kwargs, result)
+        self._literals.remember(func, args, kwargs, result)
         if found := self._literals.divisor(func, args):
             self.observer.hand_written_norm_called(*found)
 
-    def _widened(self, argument: Any) -> Any:
+    def _widened(self, argument: object) -> object:
         if isinstance(argument, torch.dtype) and argument.is_floating_point:
             return self.dtype
         return argument
 
-    def _observe_embedding(
-        self, input: Tensor, weight: Tensor, padding_idx: int | None = None, *_: Any, **__: Any
-    ) -> None:
-        assert self.observer is not None
-        self.observer.embedding_called(input, weight, padding_idx)
-
 
 def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | None) -> None:
-    """Change plain attributes of the modules for one pass; the caller puts them back.
+    """Change plain attributes of the modules for one pass; the caller restores them.
 
     - Floats named like an ε (`eps`, `variance_epsilon`) become `norm_eps`, except where running
       statistics are in use.
     - Tensors that are neither parameter nor buffer become copies, floating ones in `dtype`.
-    - Switches of gradient checkpointing are turned off: its reentrant kind drops the gradient of
-      parameters when no input asks for one.
+    - Gradient checkpointing is turned off: its reentrant kind drops the gradients of parameters
+      if no input needs one.
     """
     for module in model.modules():
         frozen = "running_var" in module._buffers and not module.training
@@ -128,11 +134,11 @@ def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | Non
                 vars(module)[name] = norm_eps
 
 
-def without_compilation() -> contextlib.AbstractContextManager[Any]:
-    """Run what `torch.compile` wrapped, at any depth, as if it had not been.
+def without_compilation() -> contextlib.AbstractContextManager[object]:
+    """A context that runs what `torch.compile` wrapped, at any depth, without compilation.
 
-    A model that holds a compiled part has imported the compiler; for others its import would cost
-    a second and 100 MB.
+    The compiler is not imported for it, which costs a second and 100 MB: a model with a compiled
+    part has done so.
     """
     if "torch._dynamo" in sys.modules:
         return torch.compiler.set_stance("force_eager")

@@ -1,9 +1,9 @@
-"""ε in norms written by hand: a small number added to a variance, or below which none may fall.
+"""ε in norms written by hand: a small number added to a variance, or bounding it from below.
 
-`x / torch.sqrt(x.var() + 1e-6)` holds its ε where neither a norm function nor an attribute shows
-it. Any positive number up to 1e-3 that is added to a tensor, or bounds it from below, is taken for
-one. Where it is none, an offset of that size goes missing while probing, and comes back as a
-defect at the real weights.
+In `x / torch.sqrt(x.var() + 1e-6)` neither a norm function nor an attribute shows the ε. So any
+positive number up to 1e-3 that is added to a tensor, or bounds it from below, is taken for one. If
+it is something else, a small offset is missing while probing, and shows as a defect at the real
+weights.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from spherical_motion.invariance.running.norm_functions import Args, Function
+
 __all__ = ["LiteralEps"]
 
 LARGEST = 1e-3
 
 _TAKING_EPS = (F.normalize, F.cosine_similarity)
-"""Functions that divide by a norm and take an ε of their own, at this place: `_EPS_PLACE`."""
+"""Functions that divide by a norm and take an ε, at position `_EPS_PLACE`."""
 
 _EPS_PLACE = 3
 _ADDS = {"add", "__add__", "__radd__", "add_", "__iadd__"}
@@ -29,10 +31,10 @@ _DIVISIONS = {"div", "__truediv__", "true_divide", "divide", "div_", "__itruediv
 
 
 class LiteralEps:
-    """Finds such numbers in the calls of one pass, puts another in their place, and sees norms.
+    """Replaces such numbers in the calls of one pass, and detects norms by them.
 
     Args:
-        replacement: what takes their place; None keeps them.
+        replacement: the number in their place; None keeps them.
 
     >>> literals = LiteralEps(1e-18)
     >>> [literals.replaced(Tensor.add, (Tensor(), x), {})[0][1] for x in (1e-6, 0.5)]
@@ -44,9 +46,9 @@ class LiteralEps:
         self._raised: dict[int, tuple[Tensor, float]] = {}
 
     def replaced(
-        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a call, with the ε among them exchanged."""
+        self, function: Function, args: Args, kwargs: dict[str, Any]
+    ) -> tuple[Args, dict[str, Any]]:
+        """The arguments of a call, with the ε among them replaced."""
         if self.replacement is None:
             return args, kwargs
         if function in _TAKING_EPS and len(args) <= _EPS_PLACE:
@@ -58,18 +60,18 @@ class LiteralEps:
             return args, {**kwargs, place: self.replacement}
         return (*args[:place], self.replacement, *args[place + 1 :]), kwargs
 
-    def note(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Remember what an ε was added to, until it is seen whether a norm divides by it."""
+    def remember(self, function: Function, args: Args, kwargs: dict[str, Any], out: object) -> None:
+        """Remember the result of adding an ε, in case a norm divides by it."""
         place = _place(function, args, kwargs)
         if place is not None and isinstance(out, Tensor) and out.is_floating_point():
             eps = kwargs[place] if isinstance(place, str) else args[place]
-            # The tensor is kept, so that its identity is not given to another one.
+            # Keeping the tensor keeps its `id` from being reused.
             self._raised[id(out)] = (out, float(eps))
 
-    def divisor(self, function: Any, args: tuple[Any, ...]) -> tuple[Tensor, float] | None:
-        """What a call takes a root of or divides by, if an ε was added to it, and the ε's share.
+    def divisor(self, function: Function, args: Args) -> tuple[Tensor, float] | None:
+        """A tensor with an ε that a call divides by or takes the root of, and the ε's share.
 
-        Each is reported once. The share is NaN where it is not known.
+        Each tensor is reported once. The share is NaN if unknown.
         """
         if function in _TAKING_EPS:
             return (args[0], math.nan) if args else None
@@ -85,7 +87,7 @@ class LiteralEps:
         return raised, float((eps / values.clamp_min(eps)).mean()) if values.numel() else math.nan
 
 
-def _place(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str | None:
+def _place(function: Function, args: Args, kwargs: dict[str, Any]) -> int | str | None:
     """Where a call holds its ε: a position, a keyword, or None."""
     name = getattr(function, "__name__", "")
     if name in _ADDS:

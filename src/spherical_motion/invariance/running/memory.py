@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system between passes."""
+"""Returning freed memory to the system between passes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["return_freed_memory"]
 
 
 def return_freed_memory() -> None:
-    """Hand what is freed, and still held by the C library, back to the system; glibc only.
+    """Return freed memory that the C library still holds to the system; glibc only.
 
-    glibc keeps freed blocks below 32 MiB in its heap, full of holes. Over a large network these
-    came to as much again as the weights, for a process that held nothing in them.
+    glibc keeps freed blocks below 32 MiB in its heap. For a large network these took as much memory
+    again as the weights.
     """
     trim = _trimmer()
     if trim is not None:

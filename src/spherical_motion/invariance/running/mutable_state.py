@@ -1,9 +1,9 @@
-"""Remember what can change in the things that hang on a model's modules; put back what did.
+"""Remembering the state that a forward pass may change, and restoring what changed.
 
-A forward pass may write anywhere it can reach: a queue in a list in a dict, a counter in a
-configuration, a generator. From the modules' attributes outwards, everything that Python lets us
-look into without running anyone's code is noted, breadth first, and afterwards compared. Only what
-differs is written back, so that nothing happens to what was left alone.
+A forward pass may write to anything that it can reach: a queue in a list in a dict, a counter in a
+configuration, a generator. Starting at the modules' attributes, breadth first, this copies whatever
+it can read without running anyone's code. Afterwards it compares, and writes back only what
+differs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import types
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from operator import is_
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,9 @@ from spherical_motion.invariance.running.tensor_state import remembered_array, r
 __all__ = ["Remembered"]
 
 LIMIT = 100_000
-"""Entries looked at beyond the modules' own attributes. Plain numbers and text are not counted."""
+"""Entries visited beyond the modules' own attributes. Plain numbers and text do not count."""
+
+T = TypeVar("T")
 
 PutBack = Callable[[], None]
 """Writes one thing back if it changed."""
@@ -44,13 +46,13 @@ _ATOMS = frozenset(
         *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
     }
 )
-"""Types of what never changes, or is never looked into."""
+"""Types whose objects never change, or are never visited."""
 
 _STANDARD = sysconfig.get_path("stdlib")
 _BASES = frozenset({object, *_CONTAINERS, *_IMMUTABLE, types.SimpleNamespace, argparse.Namespace})
 _ABSTRACT = frozenset({"abc", "collections", "collections.abc", "typing"})
 _ELSEWHERE = frozenset({"torch", "numpy", "lightning", "pytorch_lightning", "lightning_fabric"})
-"""Their objects are modules, data sets, optimizers, trainers: not the model's own state."""
+"""Objects of these packages (modules, data sets, trainers) are not the model's own state."""
 
 
 class Remembered:
@@ -76,16 +78,16 @@ class Remembered:
         self._contents: list[Any] = []
         self._others: list[PutBack] = []
         self._seen = {id(t) for t in (*model.parameters(), *model.buffers())}
-        self._waiting: collections.deque[Any] = collections.deque()
+        self._waiting: collections.deque[object] = collections.deque()
         self._visits: dict[type, Callable[[Any], None] | None] = dict.fromkeys(_ATOMS)
         self._left = LIMIT
         for module in model.modules():
             self._keep(dict, vars(module))
-            self._enqueue(vars(module).values())  # those at the door are let in free
-        self._onwards()  # breadth first: near things are met before the limit is reached
+            self._enqueue(vars(module).values())  # does not count towards the limit
+        self._visit_all()  # breadth first, so that near objects come before the limit
 
     def put_back(self) -> None:
-        """Undo all changes, the innermost first; what cannot be undone is named in a warning."""
+        """Undo all changes, the innermost first; warn of those that cannot be undone."""
         for restore in reversed(self._others):
             _attempted(restore)
         lists = (reversed(each) for each in (self._bases, self._containers, self._contents))
@@ -93,18 +95,17 @@ class Remembered:
             if not _same_entries(base, value, content):
                 _attempted(lambda b=base, v=value, c=content: _refill(b, v, c))
 
-    def _onwards(self) -> None:
+    def _visit_all(self) -> None:
         while self._waiting:
             value = self._waiting.popleft()
             visit = self._visits[type(value)]
             assert visit is not None
-            # What cannot be read, as a tensor without values, cannot be remembered either.
             try:
                 visit(value)
             except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-                continue
+                continue  # what cannot be read, as a tensor without values, is not remembered
 
-    def _enqueue(self, values: Iterable[Any]) -> None:
+    def _enqueue(self, values: Iterable[object]) -> None:
         for value in values:
             cls = type(value)
             if cls not in self._visits:
@@ -113,14 +114,14 @@ class Remembered:
                 self._seen.add(id(value))
                 self._waiting.append(value)
 
-    def _look_into(self, values: Collection[Any]) -> None:
+    def _look_into(self, values: Collection[object]) -> None:
         if _ATOMS.issuperset(map(type, values)) or len(values) > self._left:
             return
         self._left -= len(values)
         self._enqueue(values)
 
     def _visit_of(self, cls: type) -> Callable[[Any], None] | None:
-        """How to remember the objects of a class, or None if they are left alone."""
+        """How to remember the objects of a class, or None if they are skipped."""
         if issubclass(cls, Tensor):
             return lambda value: self._others.append(remembered_tensor(value))
         if cls is np.ndarray:
@@ -152,7 +153,7 @@ class Remembered:
         if type(value) not in _CONTAINERS:
             self._object(value)
 
-    def _object(self, value: Any) -> None:
+    def _object(self, value: object) -> None:
         own = _attributes_of(value)
         if own is not None:
             self._keep(dict, own)
@@ -185,18 +186,18 @@ def _attempted(restore: PutBack) -> None:
         restore()
     except Exception as error:  # whatever a stranger's tensor or array may raise
         warnings.warn(
-            f"something that the model holds could not be put back after a probe: {error}",
+            f"An object that the model holds could not be restored after a probe: {error}",
             stacklevel=4,
         )
 
 
-def _stateful(get: Callable[[], Any], set_: Callable[[Any], Any]) -> PutBack:
+def _stateful(get: Callable[[], T], set_: Callable[[T], None]) -> PutBack:
     state = get()
     return lambda: set_(state)
 
 
 def _refill(base: Any, value: Any, content: Any) -> None:
-    """Put content back by the built-in type's own methods, past those of a subclass."""
+    """Restore content by the built-in type's methods, not those of a subclass."""
     base.clear(value)
     if base is collections.OrderedDict:
         for key, entry in content.items():
@@ -208,7 +209,7 @@ def _refill(base: Any, value: Any, content: Any) -> None:
 
 
 def _same_entries(base: Any, value: Any, content: Any) -> bool:
-    """The very same entries in the same order; equality would ask strangers' `__eq__`."""
+    """Whether the entries are identical and in order; `==` would run a stranger's `__eq__`."""
     if len(value) != len(content):
         return False
     if base is set:
@@ -219,8 +220,8 @@ def _same_entries(base: Any, value: Any, content: Any) -> bool:
     return same
 
 
-def _attributes_of(value: Any) -> dict[str, Any] | None:
-    """The object's `__dict__`, without asking its class's `__getattribute__`."""
+def _attributes_of(value: object) -> dict[str, object] | None:
+    """The object's `__dict__`, without running its class's `__getattribute__`."""
     try:
         own = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -228,7 +229,7 @@ def _attributes_of(value: Any) -> dict[str, Any] | None:
     return own if type(own) is dict else None
 
 
-def _slots_of(cls: type) -> list[Any]:
+def _slots_of(cls: type) -> list[types.MemberDescriptorType]:
     return [
         entry
         for base in cls.__mro__
@@ -238,7 +239,7 @@ def _slots_of(cls: type) -> list[Any]:
     ]
 
 
-def _fill_slot(value: Any, slot: Any, content: Any) -> None:
+def _fill_slot(value: object, slot: types.MemberDescriptorType, content: object) -> None:
     try:
         same = slot.__get__(value) is content
     except AttributeError:
@@ -247,7 +248,7 @@ def _fill_slot(value: Any, slot: Any, content: Any) -> None:
         slot.__set__(value, content)
 
 
-def _empty_slot(value: Any, slot: Any) -> None:
+def _empty_slot(value: object, slot: types.MemberDescriptorType) -> None:
     try:
         slot.__delete__(value)
     except AttributeError:
@@ -255,7 +256,7 @@ def _empty_slot(value: Any, slot: Any) -> None:
 
 
 def _plain(cls: type) -> bool:
-    """Whether a class and its ancestors are someone's own, not machinery such as locks or files."""
+    """Whether a class and its bases are a user's own, not machinery such as locks or files."""
     for base in cls.__mro__:
         if base in _BASES or base.__module__ in _ABSTRACT:
             continue
@@ -266,6 +267,6 @@ def _plain(cls: type) -> bool:
 
 
 def _standard(cls: type) -> bool:
-    """Whether a class of such a name is the standard library's and no file of the user's."""
+    """Whether a class comes from the standard library and not from a user's file of that name."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return file is None or file.startswith(_STANDARD)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["NORMS", "argument_of", "takes_machine_eps", "uses_own_statistics", "with_eps"]
+__all__ = [
+    "NORMS",
+    "Args",
+    "Function",
+    "Keywords",
+    "argument_of",
+    "takes_machine_eps",
+    "uses_own_statistics",
+    "with_eps",
+]
+
+Function: TypeAlias = Callable[..., object]
+Args: TypeAlias = tuple[Any, ...]
+Keywords: TypeAlias = Mapping[str, Any]
+"""What a torch function mode is given of a call; its arguments may be anything."""
 
 _BATCH = "input running_mean running_var weight bias training momentum eps"
 _BATCH_ATEN = "input weight bias running_mean running_var training momentum eps"
@@ -18,7 +32,7 @@ _LAYER = "input normalized_shape weight bias eps"
 _GROUP = "input num_groups weight bias eps"
 _RMS = "input normalized_shape weight eps"
 
-NORMS: Mapping[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
+NORMS: Mapping[Function, tuple[str, tuple[str, ...]]] = {
     function: (kind, tuple(names.split()))
     for function, kind, names in (
         (F.batch_norm, "batch_norm", _BATCH),
@@ -36,18 +50,18 @@ NORMS: Mapping[Callable[..., Any], tuple[str, tuple[str, ...]]] = {
 """Function → (kind, the order of its arguments)."""
 
 
-def argument_of(function: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a norm function was given for `name`, or None."""
+def argument_of(function: Function, name: str, args: Args, kwargs: Keywords) -> Any:
+    """The argument `name` of a norm call, or None."""
     order = NORMS[function][1]
     position = order.index(name) if name in order else len(args)
     return args[position] if position < len(args) else kwargs.get(name)
 
 
-def uses_own_statistics(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def uses_own_statistics(function: Function, args: Args, kwargs: Keywords) -> bool:
     """Whether the call normalizes by its input's statistics and not by running ones.
 
     With running statistics a batch norm is a fixed affine map: nothing in front of it is
-    scale-invariant, and its ε does nothing but shape that map.
+    scale-invariant, and its ε only shapes that map.
     """
     kind = NORMS[function][0]
     if kind == "batch_norm":
@@ -58,15 +72,15 @@ def uses_own_statistics(function: Any, args: tuple[Any, ...], kwargs: Mapping[st
     return True
 
 
-def takes_machine_eps(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the call leaves ε to the precision of its input, as only RMS norms can."""
+def takes_machine_eps(function: Function, args: Args, kwargs: Keywords) -> bool:
+    """Whether the call leaves ε to the dtype of its input, as only RMS norms can."""
     is_rms = NORMS[function][0] == "rms_norm"
     return is_rms and argument_of(function, "eps", args, kwargs) is None
 
 
 def with_eps(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], eps: float
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    function: Function, args: Args, kwargs: dict[str, Any], eps: float
+) -> tuple[Args, dict[str, Any]]:
     """The arguments of a norm call with its ε replaced."""
     position = NORMS[function][1].index("eps")
     if position < len(args):

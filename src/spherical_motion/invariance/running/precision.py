@@ -1,4 +1,4 @@
-"""How small is zero: the thresholds that belong to each working precision."""
+"""The thresholds of each working precision: what counts as zero."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Precision", "precision_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Precision:
-    """Everything about a probe that depends on the floating-point type it runs in.
+    """What depends on the floating-point type of a probe.
 
     Attributes:
         dtype: what weights, buffers, inputs and casts inside the model are widened to.
-        probes: how many random points are looked at; chance agreement falls with each.
-        norm_eps: stands in for the norm layers' ε while probing. Not smaller: a constant channel
-            is divided by its root and must not lift rounding errors to the size of signals.
+        probes: number of random points; each makes chance agreement rarer.
+        norm_eps: takes the place of the norm layers' ε. Not smaller: a constant channel is
+            divided by its root, which must not lift rounding errors to the size of signals.
         exact_eps: the same where bits are compared; below half an ulp of any variance.
         zero: |Σt| counts as zero up to this times √Σ(ww·gg). In float64 true groups stay below
             4e-9 and false ones above 7e-3.

@@ -1,8 +1,10 @@
-"""What is kept of a weight and its gradient: three sums for each row."""
+"""Three sums for each row, which are all that is kept of a weight and its gradient."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -11,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Evidence", "Reducer", "RowSums", "sums_by_row", "stacked"]
+__all__ = ["Evidence", "Gradients", "GradientSums", "RowSums", "stacked"]
 
 STRETCH = 2**20
 """Entries multiplied at a time when a gradient is reduced to row sums."""
@@ -35,7 +37,7 @@ class RowSums:
 
     @property
     def size(self) -> NDArray[np.float64]:
-        """‖w_i‖‖g_i‖, what |t_i| is compared with."""
+        """‖w_i‖‖g_i‖, the bound of |t_i|."""
         return np.sqrt(self.ww * self.gg)
 
     @property
@@ -62,24 +64,59 @@ def stacked(probes: Sequence[Evidence]) -> Evidence:
     }
 
 
-class Reducer:
-    """A post-accumulate hook: sums the gradient by rows and frees it."""
+Gradients: TypeAlias = dict[str, list[Tensor]]
+"""Parameter name → for each axis the sums of its rows, see `_sums_by_row`."""
 
-    def __init__(self, name: str, sums: dict[str, list[Tensor]]) -> None:
-        self.name = name
-        self.sums = sums
 
-    def __call__(self, leaf: Tensor) -> None:
+class GradientSums:
+    """While entered, sums each gradient by rows as soon as it is there, and frees it.
+
+    Args:
+        weights: the leaves whose gradients are summed.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
+        self._sums: Gradients = {}
+        self._hooks = contextlib.ExitStack()
+
+    def __enter__(self) -> GradientSums:
+        for name, leaf in self._weights.items():
+            reduce = functools.partial(self._reduce, name)
+            handle = leaf.requires_grad_().register_post_accumulate_grad_hook(reduce)
+            self._hooks.callback(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
+
+    def take(self) -> Gradients:
+        """The sums of the backward that has just ended; the next one starts afresh."""
+        taken, self._sums = self._sums, {}
+        return taken
+
+    def evidence(self, taken: Gradients) -> Evidence:
+        """The same as arrays, with zeros for parameters that had no gradient."""
+        rows: dict[str, tuple[RowSums, ...]] = {}
+        for name, leaf in self._weights.items():
+            reduced = taken.get(name) or _sums_by_row(leaf.detach(), torch.zeros_like(leaf))
+            rows[name] = tuple(
+                RowSums(*per_axis.cpu().numpy(), entries=leaf.numel() // max(1, per_axis.shape[1]))
+                for per_axis in reduced
+            )
+        return rows
+
+    def _reduce(self, name: str, leaf: Tensor) -> None:
         assert leaf.grad is not None
         gradient = leaf.grad if leaf.grad.layout == torch.strided else leaf.grad.to_dense()
-        self.sums[self.name] = sums_by_row(leaf.detach(), gradient.detach())
+        self._sums[name] = _sums_by_row(leaf.detach(), gradient.detach())
         leaf.grad = None
 
 
-def sums_by_row(weight: Tensor, gradient: Tensor) -> list[Tensor]:
+def _sums_by_row(weight: Tensor, gradient: Tensor) -> list[Tensor]:
     """For axis 0, and axis 1 if there is one: the float64 rows (⟨w,g⟩, ‖w‖², ‖g‖²), (3, rows).
 
-    A stretch of rows at a time: products as large as the tensor would raise the peak of memory.
+    Some rows at a time: products as large as the tensor would raise the peak of memory.
     """
     weight, gradient = torch.atleast_1d(weight), torch.atleast_1d(gradient)
     step = max(1, STRETCH * len(weight) // max(1, weight.numel()))

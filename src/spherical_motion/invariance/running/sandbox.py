@@ -1,4 +1,4 @@
-"""Run something on a model, with fixed randomness, and leave no trace of it."""
+"""Running something on a model with fixed randomness, without leaving a trace."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
     """Seed all random generators; afterwards put them and the modules' attributes back.
 
     Restored, also after an exception: train/eval flags, hooks, every attribute of every module;
-    what lies in them at any depth, in plain containers and plain objects, down to tensors, arrays
+    what they hold at any depth, in plain containers and plain objects, down to tensors, arrays
     and generators; and the states of `random`, `numpy.random`, torch on the CPU and on the model's
-    devices. Values of parameters and buffers are not copied: whoever runs the model swaps in
-    clones. Out of reach is what only functions (closures, hooks), classes, iterators, or modules
-    that are no submodules of the model hold.
+    devices. Values of parameters and buffers are not copied: `run_at` swaps in clones. Out of
+    reach is what only functions (closures, hooks), classes, iterators or foreign modules hold.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(Remembered(model).put_back)
@@ -37,7 +36,7 @@ def _remember_random_states(
     stack: contextlib.ExitStack, accelerators: tuple[torch.device, ...]
 ) -> None:
     stack.callback(random.setstate, random.getstate())
-    # The models under test draw from numpy's global generator, so that is the one to keep.
+    # Models draw from numpy's global generator, so it is the one to restore.
     stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
     stack.callback(torch.default_generator.set_state, torch.default_generator.get_state())
     for device in accelerators:
@@ -46,7 +45,7 @@ def _remember_random_states(
 
 
 def _seed(seed: int, accelerators: tuple[torch.device, ...]) -> None:
-    """Seed what was remembered and no more: `torch.manual_seed` would reach every device."""
+    """Seed only what was remembered; `torch.manual_seed` would reach every device."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.default_generator.manual_seed(seed)

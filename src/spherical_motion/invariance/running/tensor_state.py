@@ -1,4 +1,4 @@
-"""Remember the values of a tensor or an array, and write them back if a bit of them changed."""
+"""Remembering the values of a tensor or an array, and restoring them if a bit changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def remembered_tensor(tensor: Tensor) -> Callable[[], None]:
-    """Copy a tensor's values; the result writes them back, and only if one has changed.
+    """Copy a tensor's values; the result writes them back if one has changed.
 
-    Put back are values, shape, storage, `requires_grad`, and that a tensor without autograd
-    history has none. A history that was there before an in-place change is lost.
+    Restores values, shape, storage, `requires_grad`, and removes an autograd history that was not
+    there before. A history from before an in-place change is lost.
 
     Raises:
         NotImplementedError, RuntimeError, KeyError: no dense tensor with values.
@@ -41,7 +41,7 @@ def remembered_tensor(tensor: Tensor) -> Callable[[], None]:
         alias = tensor.detach()
         written = _without_repeats(alias)
         kept = written.clone()
-        _bits(kept)  # a type that cannot be compared is found out now
+        _bits(kept)  # raises now for a type that cannot be compared
         asked, leaf = tensor.requires_grad, tensor.grad_fn is None
 
     def put_back() -> None:
@@ -61,7 +61,7 @@ def remembered_tensor(tensor: Tensor) -> Callable[[], None]:
 
 
 def _without_repeats(tensor: Tensor) -> Tensor:
-    """Each value once where `expand` shows it often: such a tensor cannot be written to."""
+    """Each value once, where `expand` repeats it: an expanded tensor cannot be written to."""
     if 0 not in tensor.stride():
         return tensor
     shape = [min(n, 1) if s == 0 else n for n, s in zip(tensor.shape, tensor.stride(), strict=True)]
@@ -69,19 +69,19 @@ def _without_repeats(tensor: Tensor) -> Tensor:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """As integers, which tell 0 from -0 and NaN from NaN apart, and a NaN from nothing else."""
+    """The values as integers, so that 0 differs from -0, and a NaN equals itself."""
     tensor = tensor.resolve_conj().resolve_neg()
     if tensor.dtype == torch.complex128:
         tensor = torch.view_as_real(tensor)
     return tensor.view(_BITS[tensor.itemsize])
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
+def _place(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def remembered_array(array: NDArray[Any]) -> Callable[[], None]:
-    """The same for numpy's arrays. Those of objects, and of files mapped to memory, stay as is.
+    """The same for numpy arrays, except those of objects and those mapped to files.
 
     Raises:
         NotImplementedError: one of these, or it cannot be written to.

@@ -16,21 +16,3 @@ from spherical_motion.invariance.search.roles import starred
 from spherical_motion.invariance.search.slices import LiveRows, without_noise
 from spherical_motion.invariance.search.symmetry import Pattern, Symmetry, by_pattern
 from spherical_motion.invariance.search.totals import totals_over
-
-__all__ = [
-    "ALIVE_PROBES",
-    "LiveRows",
-    "Pattern",
-    "Symmetry",
-    "by_pattern",
-    "gathered",
-    "group_name",
-    "live_rows",
-    "members_name",
-    "proposed",
-    "shift_rows",
-    "starred",
-    "totals_over",
-    "unique_names",
-    "without_noise",
-]

@@ -1,4 +1,4 @@
-"""Rows of one module whose ⟨w, g⟩ cancel only together: a weight's with its bias's."""
+"""Rows of one module whose ⟨w, g⟩ cancel only together, as a weight's with its bias's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MOST_MEMBERS = 12
 def search_modules(ledger: Ledger) -> None:
     """Find contiguous blocks of rows that several parameters of a module share.
 
-    The rows i of a weight and of its bias are added up; then what holds for the blocks of one
-    parameter holds for these: a filter with its bias, a norm group's, a head's, the whole layer.
+    Row i of a weight and row i of its bias are added. The sums are searched like the rows of one
+    parameter: for a filter with its bias, a norm group's, a head's, the whole layer.
     """
     modules: dict[str, list[str]] = {}
     for parameter in ledger.open_tensors():

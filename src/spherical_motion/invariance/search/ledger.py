@@ -1,4 +1,4 @@
-"""What is explained so far, so that each stage of the search looks at the rest."""
+"""The symmetries found so far, and which rows later stages of the search may still use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Ledger"]
 
 
 class Ledger:
-    """The symmetries found, and which rows are still free to take part in others.
+    """The symmetries found, and which rows may still take part in others.
 
-    Every relation Σ p·t = 0 makes one of its members superfluous: what it could contribute to a
-    further relation, the other members can. So the search lays one member of each aside, and
-    what it finds later is new, minimal, and holds one representative of those that differ by known
-    symmetries.
+    Relations form a linear space, and the search looks for a basis of it. A relation Σ p·t = 0
+    expresses one of its members, the pivot, by the others. So every further relation can be
+    written without the pivot. The search eliminates it, as Gauss does a variable: what it finds
+    later is new, minimal, and one representative of all that differ by known symmetries.
 
     Args:
         evidence: row sums of the probes, shape (probes, rows).
@@ -37,9 +37,9 @@ class Ledger:
         self.live = live
         self.zero = zero
         self.found: list[Symmetry] = []
-        self._spent: set[str] = set()
+        self._eliminated_tensors: set[str] = set()
         self._taken: dict[Pattern, dict[tuple[str, int], NDArray[np.bool_]]] = {}
-        self._covered = _nothing(live)
+        self._eliminated = _nothing(live)
         self._scaled = _nothing(live)
         self._open = {
             name: [
@@ -49,11 +49,11 @@ class Ledger:
             for name, axes in live.items()
         }
 
-    def accept(self, symmetries: Iterable[Symmetry], aside: int = 0) -> None:
-        """Note symmetries, and lay part number `aside` of each aside.
+    def accept(self, symmetries: Iterable[Symmetry], pivot: int = 0) -> None:
+        """Record symmetries, and eliminate part number `pivot` of each.
 
-        One that overlaps another of its family is not minimal and passed over: a block in which
-        a row is dead holds the symmetry of the other row.
+        A symmetry that overlaps another of its pattern is not minimal and is skipped: a block of
+        a dead row and another repeats the symmetry of the other row.
         """
         for symmetry in symmetries:
             taken = self._taken.setdefault(symmetry.pattern, {})
@@ -68,25 +68,25 @@ class Ledger:
             for part in symmetry.parts:
                 if symmetry.kind == "scale":
                     self._scaled[part.parameter][part.axis][part.start : part.stop] = True
-            self._lay_aside(symmetry.parts[aside])
+            self._eliminate(symmetry.parts[pivot])
 
     def implied(self, powers: Mapping[str, int]) -> bool:
-        """Whether a relation between whole parameters follows from what is found."""
+        """Whether a relation between whole parameters is a combination of those found."""
         known = list(dict.fromkeys(symmetry.pattern for symmetry in self.found))
         names = {name: i for i, name in enumerate(self.live)}
         vectors = np.zeros((len(known) + 1, len(names)))
-        for row, family in enumerate([*known, tuple(powers.items())]):
-            for name, power in family:
+        for row, pattern in enumerate([*known, tuple(powers.items())]):
+            for name, power in pattern:
                 vectors[row, names[name]] = power
         return bool(np.linalg.matrix_rank(vectors) == np.linalg.matrix_rank(vectors[:-1]))
 
     def open_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
-        """Rows with a gradient and a ⟨w, g⟩ of their own, not laid aside."""
+        """Live rows whose own ⟨w, g⟩ is not zero and that are not eliminated."""
         return self._open[parameter][axis]
 
-    def covered_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
-        """Rows laid aside, by themselves or in a block."""
-        return self._covered[parameter][axis]
+    def eliminated_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
+        """Rows that are eliminated, by themselves or in a block."""
+        return self._eliminated[parameter][axis]
 
     def unscaled_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
         """Live rows in no symmetry of kind "scale"."""
@@ -96,21 +96,23 @@ class Ledger:
         return live[axis] & ~scaled[axis]
 
     def open_tensors(self) -> list[str]:
-        """Parameters whose Σ⟨w, g⟩ over all rows is neither zero nor laid aside."""
+        """Parameters that have a gradient and a row that is not eliminated."""
         return [
-            name for name, axes in self.live.items() if axes[0].any() and name not in self._spent
+            name
+            for name, axes in self.live.items()
+            if axes[0].any() and name not in self._eliminated_tensors
         ]
 
     def _none(self, part: Slice) -> NDArray[np.bool_]:
         return np.zeros(self.live[part.parameter][part.axis].size, dtype=np.bool_)
 
-    def _lay_aside(self, part: Slice) -> None:
-        covered = self._covered[part.parameter][part.axis]
+    def _eliminate(self, part: Slice) -> None:
+        covered = self._eliminated[part.parameter][part.axis]
         covered[part.start : part.stop] = True
         if part.length == 1:  # rows inside a block have relations of their own
             self._open[part.parameter][part.axis][part.start] = False
         if not (self.live[part.parameter][part.axis] & ~covered).any():
-            self._spent.add(part.parameter)
+            self._eliminated_tensors.add(part.parameter)
 
 
 def _nothing(live: LiveRows) -> dict[str, list[NDArray[np.bool_]]]:

@@ -1,4 +1,4 @@
-"""What a group is called: the module or the parameters it consists of."""
+"""Names of groups: the modules or parameters that they consist of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spherical_motion.vocabulary.groups import module_of
 __all__ = ["group_name", "members_name", "unique_names"]
 
 MOST_SPELLED = 3
-"""More members than these are named by their roles, indices starred."""
+"""Groups of more members are named by roles, with stars for indices."""
 
 
 def group_name(
@@ -42,8 +42,8 @@ def group_name(
 def members_name(parameters: Sequence[str]) -> str:
     """Parameters by their modules, each once.
 
-    A module whose weight is among them, or all of whose members here are several, stands for
-    them; other parameters keep their names.
+    A module's name replaces its parameters if its weight is among them, or if they are several;
+    other parameters keep their names.
 
     >>> members_name(["embed.weight", "0.fc.weight", "0.fc.bias", "1.fc.weight", "1.fc.bias"])
     'embed + 0.fc + 1.fc'
@@ -63,7 +63,7 @@ def members_name(parameters: Sequence[str]) -> str:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """The same, a number behind those that were there before.
+    """The same, with a number behind repeated names.
 
     >>> unique_names(["fc", "fc", "head"])
     ['fc', 'fc (2)', 'head']
@@ -77,7 +77,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 
 def _index(parts: Sequence[Slice], shape: Callable[[str], Sequence[int]]) -> str:
-    """How numpy would index the slices; nothing for a whole tensor or for scattered ones."""
+    """The slices as numpy indexes them; empty for a whole tensor or scattered slices."""
     start, stop = min(p.start for p in parts), max(p.stop for p in parts)
     whole = stop - start == shape(parts[0].parameter)[parts[0].axis]
     if whole or sum(p.length for p in parts) != stop - start:

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 __all__ = ["integer_relations"]
 
 LARGEST = 4
-"""Coefficients beyond are not looked for."""
+"""Relations with larger coefficients are not looked for."""
 
 
 def integer_relations(columns: NDArray[np.float64], tolerance: float) -> list[tuple[int, ...]]:
     """Independent integer vectors c with `columns @ c` = 0, those of small support first.
 
-    Reduces the null space from the left and from the right: each vector of a reduced basis has
-    minimal support, for it is the only relation between its own columns.
+    The SVD gives an orthonormal basis of the null space, whose vectors mix all relations. Its
+    reduced row echelon form separates them: each vector has a pivot column of its own, so it is the
+    only relation between its columns and has minimal support. Which relations come out depends on
+    the order of the columns, so both orders are tried.
 
     Args:
         columns: shape (equations, columns), more equations than columns.
@@ -30,6 +32,7 @@ def integer_relations(columns: NDArray[np.float64], tolerance: float) -> list[tu
     lengths = np.linalg.norm(columns, axis=0)
     lengths[lengths == 0.0] = 1.0
     scaled = columns / lengths
+    # Rows and columns get unit length, so that one tolerance fits equations of any scale.
     heights = np.linalg.norm(scaled, axis=1, keepdims=True)
     scaled = scaled / np.where(heights > 0.0, heights, 1.0)
     _, singular, right = np.linalg.svd(scaled, full_matrices=False)
@@ -49,13 +52,15 @@ def integer_relations(columns: NDArray[np.float64], tolerance: float) -> list[tu
 
 
 def _unequal(vector: tuple[int, ...]) -> bool:
-    """Whether all coefficients have one sign and not one size, which a detour may bring about."""
+    """Whether all coefficients have one sign but not one size: such a relation is often a sum of
+    simpler ones.
+    """
     values = {c for c in vector if c}
     return min(values) > 0 and len(values) > 1
 
 
 def _reduced(basis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Reduced row echelon form, pivots as far left as they can be."""
+    """Reduced row echelon form with partial pivoting, pivots as far left as possible."""
     rows = basis.copy()
     done = 0
     for column in range(rows.shape[1]):

@@ -1,8 +1,8 @@
 """Relations that hold row by row between parameters of equal length.
 
-A bias joins a residual stream, a gain rescales against the columns of the next layer, a filter in
-front of a ReLU against the columns behind it: the same small integers for every row i. With K
-probes of C rows there are K·C equations for the coefficients of all parameters at once.
+Examples: a gain rescales against the columns of the next layer, a filter in front of a ReLU against
+the columns behind it, and a bias joins a residual stream, with the same small integers for each row
+i. With K probes of C rows there are K·C equations for the coefficients of all parameters at once.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from spherical_motion.vocabulary.groups import module_of
 __all__ = ["search_profiles"]
 
 WIDEST_WINDOW = 192
-"""Columns looked at together. Members of a relation lie at most half of this apart."""
+"""Columns solved for together. Members of a relation lie at most half of this apart."""
 
 MOST_SEGMENTS = 4
-"""A fused weight is cut into up to this many stretches: q, k, v, or a gate and what it gates."""
+"""A fused weight is cut into at most this many strips, as q, k, v or a gate and its input."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Strip:
     width: int
 
     def part(self, row: int) -> Slice:
-        """What takes part in relation number `row`."""
+        """The slice that takes part in relation number `row`."""
         start = self.offset + row * self.width
         return Slice(self.parameter, self.axis, start, start + self.width)
 
@@ -63,7 +63,7 @@ class _Table:
         self.square = functools.cache(functools.partial(self._sums, "square"))
 
     def place(self, strip: Strip) -> tuple[int, int, int]:
-        """Where a strip lies in the model."""
+        """The position of a strip in the model, for sorting."""
         return self._order[strip.parameter], strip.axis, strip.offset
 
     def live(self, column: Column) -> NDArray[np.bool_]:
@@ -73,10 +73,10 @@ class _Table:
         )
 
     def open(self, strip: Strip) -> bool:
-        """Whether a strip holds rows that are not explained."""
+        """Whether a strip holds rows that may take part in a relation."""
         rows = self.ledger.open_rows(strip.parameter, strip.axis)
         if strip.width > 1:
-            rows = rows & ~self.ledger.covered_rows(strip.parameter, strip.axis)
+            rows = rows & ~self.ledger.eliminated_rows(strip.parameter, strip.axis)
         return bool(self._any(rows, strip).any())
 
     def sums(self, columns: Sequence[Column], name: str) -> NDArray[np.float64]:
@@ -142,7 +142,9 @@ def _strips(evidence: Evidence, length: int) -> Iterator[Strip]:
 def _search(table: _Table, columns: Sequence[Column], used: set[Column]) -> None:
     """Accept the relations among columns, in windows no wider than the equations resolve.
 
-    Sweeps again as long as something is found: what is laid aside brings the others closer.
+    A network has more columns than equations, so that a null space over all of them would be full
+    of chance. Members of a relation are near each other in the model, hence the windows. Sweeps
+    again as long as it finds something: an eliminated column brings the others closer together.
     """
     probes = next(iter(table.ledger.evidence.values()))[0].t.shape[0]
     width = min(WIDEST_WINDOW, 2 * probes * table.length // 3)
@@ -154,15 +156,16 @@ def _search(table: _Table, columns: Sequence[Column], used: set[Column]) -> None
             window = [c for c in free[start : start + width] if c not in used]
             window = [c for c in window if all(table.open(s) for s in c)]
             if len(window) > 1:
-                # The first columns are laid aside: those whose totals say nothing any more.
+                # Columns of tensors that the later search over whole tensors does not use come
+                # first: the first columns are the ones that are eliminated.
                 waiting = set(table.ledger.open_tensors())
                 window.sort(key=lambda c: any(s.parameter in waiting for s in c))
-                speaking = [any(s.parameter in waiting for s in c) for c in window]
-                _search_window(table, window, speaking, used)
+                in_use = [any(s.parameter in waiting for s in c) for c in window]
+                _search_window(table, window, in_use, used)
 
 
 def _search_window(
-    table: _Table, window: Sequence[Column], speaking: Sequence[bool], used: set[Column]
+    table: _Table, window: Sequence[Column], in_use: Sequence[bool], used: set[Column]
 ) -> None:
     ledger = table.ledger
     t = table.sums(window, "t")
@@ -180,10 +183,10 @@ def _search_window(
         bound = ledger.zero * np.sqrt(size**2 @ coefficients**2)
         shown = live[:, members].sum(axis=1) > 1
         holds = shown & (total <= bound).all(axis=0)
-        if 2 * holds.sum() <= shown.sum():
+        if 2 * holds.sum() <= shown.sum():  # holds in a minority of rows, so by chance
             continue
         free = [m for m in members if window[m] not in used] or members[:1]
-        pivot = window[min(free, key=lambda m: (speaking[m], *_side(window, relation, m), m))]
+        pivot = window[min(free, key=lambda m: (in_use[m], *_side(window, relation, m), m))]
         used.add(pivot)
         strips = [(strip, relation[m]) for m in members for strip in window[m]]
         strips.sort(key=lambda item: table.place(item[0]))
@@ -194,15 +197,16 @@ def _search_window(
                 Symmetry(tuple(strip.part(row) for strip, _ in strips), powers)
                 for row in np.flatnonzero(holds).tolist()
             ),
-            aside=[strip for strip, _ in strips].index(pivot[0]),
+            pivot=[strip for strip, _ in strips].index(pivot[0]),
         )
 
 
 def _side(window: Sequence[Column], relation: Sequence[int], member: int) -> tuple[int, int]:
-    """The modules on one's side of a relation, and minus the parameters.
+    """(number of modules on a member's side of a relation, minus the number of parameters there).
 
-    One of the side with fewer modules is laid aside, or with more parameters: a gain for all that
-    reads it, a layer's weight for the layer scale that multiplies weight and bias.
+    The pivot comes from the side with the smallest pair, so that the rest names a stream in few
+    members: a gain is eliminated and not all that reads it, a layer's weight and not the layer
+    scale that multiplies weight and bias.
     """
     beside = [
         column for column, c in zip(window, relation, strict=True) if c * relation[member] > 0
@@ -212,13 +216,13 @@ def _side(window: Sequence[Column], relation: Sequence[int], member: int) -> tup
 
 
 def _equations(t: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Some of the equations, enough of them, as (equations, columns)."""
+    """A random choice of the equations, twice as many as columns, as (equations, columns)."""
     probes, rows, columns = t.shape
-    speaking = np.flatnonzero((t != 0).any(axis=(0, 2)))
+    nonzero = np.flatnonzero((t != 0).any(axis=(0, 2)))
     enough = 2 * columns // probes + 8
-    if speaking.size > enough:
-        speaking = np.random.default_rng(rows).choice(speaking, enough, replace=False)
-    return t[:, speaking].reshape(-1, columns)
+    if nonzero.size > enough:
+        nonzero = np.random.default_rng(rows).choice(nonzero, enough, replace=False)
+    return t[:, nonzero].reshape(-1, columns)
 
 
 def _overlapping(columns: Sequence[Column]) -> bool:

@@ -1,4 +1,4 @@
-"""From the probes to candidates: what vanishes everywhere, and what nearly does."""
+"""From the probes to candidates: sums that vanish in every probe, and sums that nearly do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ALIVE_PROBES = 2
-"""A row counts as live if it has a gradient in this many probes; else it is no evidence."""
+"""A row counts as live if it has a gradient in at least this many probes."""
 
 
 def gathered(probes: Sequence[Evidence], precision: Precision) -> Evidence:
@@ -53,10 +53,10 @@ def gathered(probes: Sequence[Evidence], precision: Precision) -> Evidence:
 
 
 def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
-    """Which rows have a gradient, and not merely the rounding errors of one.
+    """Which rows have a gradient that is more than rounding errors.
 
     A bias in front of a batch norm has ‖g‖ around 1e-16 beside its neighbours, a row behind a
-    dead ReLU exactly 0: neither says anything about ⟨w, g⟩.
+    dead ReLU exactly 0: neither is evidence about ⟨w, g⟩.
     """
     typical = typical_sizes(evidence)
     return {
@@ -71,9 +71,9 @@ def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
 def shift_rows(evidence: Evidence, live: LiveRows) -> dict[str, NDArray[np.bool_]]:
     """Rows, along axis 0, that look like shifts in front of a norm.
 
-    Their gradient is made of rounding errors, while another parameter of their module has one. A
-    gain between two norms has no gradient either, and must not be taken for a shift: nor has
-    anything else in its module.
+    Their gradient is made of rounding errors, while another parameter of their module has a real
+    one. A gain between two norms has none either and is no shift; the rest of its module has none
+    too.
     """
     alive: dict[str, set[str]] = {}
     for name, axes in live.items():
@@ -89,7 +89,7 @@ def shift_rows(evidence: Evidence, live: LiveRows) -> dict[str, NDArray[np.bool_
 def proposed(
     evidence: Evidence, live: LiveRows, zero: float
 ) -> tuple[list[Symmetry], list[Symmetry]]:
-    """(symmetries whose t vanish in every probe, suspects whose t are merely small).
+    """(symmetries whose Σt vanishes in every probe, suspects whose Σt is merely small).
 
     The finest first: rows and blocks of one parameter, of one module, rows of parameters of equal
     length, whole parameters. What cancels exactly against others is no suspect: a gain whose

@@ -1,4 +1,4 @@
-"""Parameters that play one role in a network: the same place in repeated modules."""
+"""Parameters with one role in a network: the same place in repeated modules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def starred(name: str, place: int | None = None, number: re.Pattern[str] = INDEX
 
 
 def builds_of(evidence: Evidence) -> dict[str, Hashable]:
-    """For each parameter what its module is built of: names and shapes of all its parameters."""
+    """For each parameter the build of its module: names and shapes of all its parameters."""
     modules: dict[str, list[Hashable]] = {}
     for name, axes in evidence.items():
         shape = tuple((rows.rows, rows.entries) for rows in axes)
@@ -47,8 +47,8 @@ def roles_of(
 
     Args:
         names: of the parameters.
-        builds: what each one's module is built of; two that differ in it, as a convolution and
-            the norm behind it in one `Sequential`, play different roles.
+        builds: the build of each one's module; parameters that differ in it, as a convolution and
+            the norm behind it in one `Sequential`, have different roles.
 
     >>> roles_of(["stem.weight", "blocks.0.conv.weight", "blocks.1.conv.weight"])
     [[('stem.weight',), ('blocks.0.conv.weight', 'blocks.1.conv.weight')]]

@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 NEARLY = 0.05
-"""In units of a random vector's |t|: what an ε that could not be removed may leave."""
+"""Largest |t| that an ε in a norm may leave, in units of the |t| of unrelated w and g."""
 
 
 def typical_sizes(evidence: Evidence) -> NDArray[np.float64]:
     """‖w‖‖g‖ of a typical row in each pass, shape (...): the upper quartile of those that live.
 
-    Not the median, because rows that merely carry rounding errors may be many.
+    Not the median, because many rows may hold nothing but rounding errors.
     """
     sizes = np.concatenate([axes[0].size for axes in evidence.values()], axis=-1)
     passes = sizes.reshape(-1, sizes.shape[-1])
@@ -44,8 +44,8 @@ def typical_sizes(evidence: Evidence) -> NDArray[np.float64]:
 def without_noise(evidence: Evidence, dead: float) -> Evidence:
     """The same with t = 0 for rows whose gradient is made of rounding errors in that pass.
 
-    A gain that no ReLU clips, in front of batch norm, has none at some points and one at others;
-    where it has none, ⟨w, g⟩ / ‖w‖‖g‖ is of order 1 and says nothing.
+    A gain in front of a ReLU and a batch norm has no gradient at points where the ReLU clips
+    nothing. There ⟨w, g⟩ / ‖w‖‖g‖ is a quotient of rounding errors, of order 1.
 
     Args:
         evidence: row sums, shape (..., rows).
@@ -90,7 +90,7 @@ def blocks_of(
         held = sum(int(alive[a:b].sum()) for a, b in ranges)
         if held:
             if len(ranges) == 1 and held == alive.sum():
-                axis, ranges = 0, [(0, axes[0].rows)]  # all that lives, hence the whole tensor
+                axis, ranges = 0, [(0, axes[0].rows)]  # all live rows: call it the whole tensor
             slices = [Slice(parameter, axis, a, b) for a, b in ranges]
             found.append((held / int(alive.sum()), len(slices), slices))
     return max(found, key=lambda f: f[:2])[2] if found else []
@@ -101,8 +101,8 @@ def nearly_blocks_of(
 ) -> list[Slice]:
     """The finest division of a whole parameter into equal blocks that all have Σt ≈ 0.
 
-    Suspects only: an ε written as a literal into a forward pass cannot be removed and leaves
-    |Σt| of its own relative size. Measured in units z = |Σt|√entries / √(Σww·Σgg), which are of
+    Suspects only: an ε that cannot be removed, as a literal in a forward pass, leaves a |Σt| of its
+    own relative size. Measured in units z = |Σt|√entries / √(Σww·Σgg), which are of
     order 1 for unrelated w and g of any size.
     """
     for axis, (rows, alive) in enumerate(zip(axes, live, strict=True)):
@@ -123,8 +123,10 @@ def nearly_blocks_of(
 def finest_ranges(rows: RowSums, alive: NDArray[np.bool_], zero: float) -> list[tuple[int, int]]:
     """Disjoint ranges of rows with Σt = 0, each without such a range inside, in order.
 
-    Single rows first. In what remains, two positions with equal prefix sums of t enclose a block
-    whose t sum to zero; the nearest such pairs are the finest blocks.
+    Single rows first. In the rest, let P_j be the sum of the first j values of t. A block from i to
+    j has Σt = P_j - P_i, so it vanishes exactly if P_i = P_j. Equal prefix sums are found by
+    sorting, in O(n log n); trying all blocks would take O(n²). The nearest equal pairs are the
+    finest blocks.
     """
     invariant = alive & (np.abs(rows.t) <= zero * rows.size).all(axis=0)
     ranges = [(int(i), int(i) + 1) for i in np.flatnonzero(invariant)]
@@ -145,10 +147,12 @@ def _equal_prefixes(
     """Minimal (first, last) with Σ t[index[first:last]] = 0, by increasing `last`."""
     t, size = rows.t[:, index], rows.size[:, index]
     prefix = np.concatenate([np.zeros((t.shape[0], 1)), t.cumsum(axis=1)], axis=1)
+    # A coarse bound, of one typical row: it only has to keep apart sums that differ by a value. The
+    # strict test below uses the sizes of the rows in the block itself.
     tolerance = zero * np.sqrt((size**2).mean(axis=1))
     places = np.stack([_clusters(p, tol) for p, tol in zip(prefix, tolerance, strict=True)])
     _, place = np.unique(places, axis=1, return_inverse=True)
-    if place.max() + 1 == place.size:  # all different, as almost always
+    if place.max() + 1 == place.size:  # all different, the usual case
         return
     latest: dict[int, int] = {}
     for position, key in enumerate(place.ravel().tolist()):
@@ -162,7 +166,7 @@ def _equal_prefixes(
 
 
 def _clusters(values: NDArray[np.float64], tolerance: float) -> NDArray[np.intp]:
-    """Number the values so that those closer than `tolerance` to a neighbour share a number."""
+    """Label the values: those closer than `tolerance` to a neighbour share a label."""
     order = np.argsort(values, kind="stable")
     jumps = np.diff(values[order]) > tolerance
     labels = np.empty(values.shape, dtype=np.intp)

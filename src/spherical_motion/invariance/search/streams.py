@@ -1,7 +1,8 @@
 """Whole parameters whose ⟨w, g⟩ cancel together: writers of a residual stream, keys and queries.
 
-A norm that reads a stream makes all that is added into it invariant together, whatever its shape:
-there is one equation a probe, so that coefficients cannot be solved for and are tried.
+A norm that reads a stream makes all that is added into it invariant together, whatever its shape. A
+relation of whole tensors gives one equation a probe, too few to solve for the coefficients. So sums
+with coefficients ±1 are tried, of up to four members, and of any number of roles.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def search_totals(ledger: Ledger) -> None:
 
 
 def _by_width(ledger: Ledger) -> list[list[str]]:
-    """Open tensors with equally many rows: what can write into one stream, and little else."""
+    """Open tensors with equally many rows, as those that write into one stream have."""
     widths: dict[int, list[str]] = {}
     for name in ledger.open_tensors():
         widths.setdefault(ledger.evidence[name][0].rows, []).append(name)
@@ -69,9 +70,9 @@ def _search_subsets(ledger: Ledger, atoms: Sequence[tuple[str, ...]]) -> None:
 
 
 def _accept(ledger: Ledger, members: Sequence[tuple[str, int]]) -> None:
-    """Note a relation of whole tensors, if it is news.
+    """Accept a relation of whole tensors, if it is new.
 
-    One that rests on a tensor laid aside is not, nor is a rescaling that follows from others.
+    It is not if it holds an eliminated tensor, or is a rescaling that follows from others.
     """
     parts = tuple(Slice(n, 0, 0, ledger.evidence[n][0].rows) for n, _ in members)
     symmetry = Symmetry(parts, tuple(power for _, power in members))
@@ -82,7 +83,7 @@ def _accept(ledger: Ledger, members: Sequence[tuple[str, int]]) -> None:
 
 
 def _windows(atoms: Sequence[T], width: int) -> Iterator[Sequence[T]]:
-    """Overlapping stretches, so that neighbours half a width apart share one."""
+    """Overlapping windows, so that neighbours half a width apart share one."""
     for start in range(0, max(1, len(atoms) - width // 2), max(1, width // 2)):
         yield atoms[start : start + width]
 

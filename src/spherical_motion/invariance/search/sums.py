@@ -1,4 +1,8 @@
-"""Few numbers out of many that add up to zero in every probe: arithmetic, no model."""
+"""Which few numbers out of many add up to zero in every probe: arithmetic, no model.
+
+This is the subset-sum problem. It is split into two halves whose sums are sorted and matched (meet
+in the middle, Horowitz and Sahni 1974), which takes the square root of the work of trying all.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from numpy.typing import NDArray
 __all__ = ["signed_sums", "zero_subsets"]
 
 NOTICED = 30.0
-"""A value counts if it is this many times what the threshold leaves uncertain, or more."""
+"""A value counts if it is at least this many times the threshold's uncertainty."""
 
 MOST_MATCHES = 4_000_000
-"""Beyond, the values are too much alike to be told apart, and nothing is concluded from them."""
+"""With more, the values are too similar to distinguish, and nothing is concluded from them."""
 
 Values = NDArray[np.float64]
 
@@ -35,17 +39,19 @@ def signed_sums(values: Values, sizes: Values, zero: float) -> list[dict[int, in
     """
     count = values.shape[1]
     tolerance = 2.0 * zero * np.sqrt((sizes**2).mean(axis=1)) if count else np.zeros(0)
-    heard = np.flatnonzero((np.abs(values) > NOTICED * tolerance[:, None]).any(axis=0))
-    if heard.size < 2:
+    usable = np.flatnonzero((np.abs(values) > NOTICED * tolerance[:, None]).any(axis=0))
+    if usable.size < 2:
         return []
-    i, j = (heard[k] for k in np.triu_indices(heard.size, 1))
+    i, j = (usable[k] for k in np.triu_indices(usable.size, 1))
+    # Two members: a ± b = 0. Three: a ± b = ± c. Four: a ± b = ± (c ± d). So the sums of all pairs
+    # are matched with zero, with single values and with each other.
     pairs = [{int(a): 1, int(b): s} for s in (1, -1) for a, b in zip(i, j, strict=True)]
     paired = np.concatenate([values[:, i] + values[:, j], values[:, i] - values[:, j]], axis=1)
     found: list[dict[int, int]] = [
         pairs[k] for k in np.flatnonzero((np.abs(paired) <= tolerance[:, None]).all(axis=0))
     ]
-    targets = [{int(k): s} for s in (1, -1) for k in heard]
-    singles = np.concatenate([values[:, heard], -values[:, heard]], axis=1)
+    targets = [{int(k): s} for s in (1, -1) for k in usable]
+    singles = np.concatenate([values[:, usable], -values[:, usable]], axis=1)
     for others, coefficients in ((singles, targets), (np.hstack([paired, -paired]), None)):
         for a, b in _equal(paired, others, tolerance):
             if coefficients is not None:
@@ -70,11 +76,11 @@ def zero_subsets(values: Values, sizes: Values, zero: float) -> list[tuple[int, 
     [(0, 1, 2)]
     """
     tolerance = zero * np.sqrt((sizes**2).sum(axis=1))
-    heard = np.flatnonzero((np.abs(values) > NOTICED * tolerance[:, None]).any(axis=0))
-    if heard.size < 2:
+    usable = np.flatnonzero((np.abs(values) > NOTICED * tolerance[:, None]).any(axis=0))
+    if usable.size < 2:
         return []
-    half = heard.size // 2
-    sides = [heard[:half], heard[half:]]
+    half = usable.size // 2
+    sides = [usable[:half], usable[half:]]
     choices = [np.array(list(itertools.product((0, 1), repeat=side.size))) for side in sides]
     left, right = (values[:, s] @ c.T for s, c in zip(sides, choices, strict=True))
     found: list[tuple[int, ...]] = []
@@ -91,7 +97,7 @@ def zero_subsets(values: Values, sizes: Values, zero: float) -> list[tuple[int, 
 
 
 def _cancels(terms: dict[int, int], values: Values, sizes: Values, zero: float) -> bool:
-    """Whether a sum vanishes by its own size, and would not without any one of its members."""
+    """Whether a sum vanishes relative to its size, and each of its members is needed for it."""
     index, sign = np.array(list(terms)), np.array(list(terms.values()))
     bound = zero * np.sqrt((sizes[:, index] ** 2).sum(axis=1))
     needed = (np.abs(values[:, index]) > NOTICED * bound[:, None]).any(axis=0)

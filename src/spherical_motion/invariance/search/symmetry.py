@@ -1,4 +1,4 @@
-"""What is proposed, certified and measured: slices, each multiplied by its power of one factor."""
+"""A symmetry: slices that are multiplied together, each by its power of one factor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spherical_motion.vocabulary.groups import Cell
 __all__ = ["Pattern", "Symmetry", "by_pattern"]
 
 Pattern: TypeAlias = tuple[tuple[str, int], ...]
-"""The parameters a symmetry touches, each with its power: what the cells of a layer share."""
+"""The parameters that a symmetry rescales, each with its power."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Symmetry:
 
     @property
     def pattern(self) -> Pattern:
-        """What it has in common with the other cells of its layer."""
+        """The parameters and powers, which the cells of a layer share."""
         return tuple(
             (part.parameter, power) for part, power in zip(self.parts, self.powers, strict=True)
         )
 
 
 def by_pattern(cells: Iterable[Symmetry]) -> list[list[Symmetry]]:
-    """Cells that touch the same parameters with the same powers, together."""
-    families: dict[object, list[Symmetry]] = {}
+    """Groups of cells with one pattern, in the order of their first cells."""
+    groups: dict[object, list[Symmetry]] = {}
     for cell in cells:
-        families.setdefault(cell.pattern, []).append(cell)
-    return list(families.values())
+        groups.setdefault(cell.pattern, []).append(cell)
+    return list(groups.values())

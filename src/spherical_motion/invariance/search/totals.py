@@ -23,7 +23,7 @@ class Totals:
         t: Σ p⟨w_i, g_i⟩ over the rows, p the power of each.
         ww: Σ p²‖w_i‖², the squared length of the direction that the rescaling moves along.
         gg: Σ ‖g_i‖².
-        size: √Σ p²‖w_i‖²‖g_i‖², the magnitude of t if the rows had nothing to do with each other.
+        size: √Σ p²‖w_i‖²‖g_i‖², the magnitude of t if the rows were unrelated.
     """
 
     t: NDArray[np.float64]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spherical_motion.binding import Members
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance import undisturbed
 
 __all__ = ["GradientSizes", "check_defect", "check_finite", "gradient_sizes"]
 

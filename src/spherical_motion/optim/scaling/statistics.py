@@ -24,26 +24,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from spherical_motion.binding import as_groups
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.invariance.running.calling import (
-    float_outputs,
-    model_failure,
-    unwrapped,
-    widened,
-)
-from spherical_motion.invariance.running.interception import (
-    Interception,
-    adapt_attributes,
-    without_compilation,
-)
-from spherical_motion.invariance.running.norm_functions import NORMS, with_eps
-from spherical_motion.invariance.running.precision import precision_of
-from spherical_motion.invariance.running.prober import Prober
-from spherical_motion.invariance.running.sandbox import undisturbed
-from spherical_motion.vocabulary.groups import InvariantGroup, bare_names
+from spherical_motion.invariance import Subject, run_at, unwrapped
+from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = [
     "Following",
@@ -152,12 +137,11 @@ def statistics_following(
     >>> {name: factor.round(decimals=9).tolist() for name, factor in found.items()}
     {'1.running_mean': [2.0, 2.0], '1.running_var': [4.0, 4.0]}
     """
-    inner = unwrapped(model)
-    prober = Prober(model, example_inputs, precision_of(DTYPE))
-    start = {name: widened(b, DTYPE) for name, b in inner.named_buffers()}
+    subject = Subject(model, example_inputs, DTYPE)
+    start = subject.buffers()
     moved = {name: b.clone() for name, b in start.items()}
-    noisy = prober.perturbed(SEED)
-    _run(inner, noisy, moved, example_inputs, train=True)
+    noisy = subject.perturbed(SEED)
+    _run(subject, noisy, moved, training=True)
     running = [
         name
         for name, before in start.items()
@@ -166,12 +150,12 @@ def statistics_following(
     points = [{name: leaf.clone() for name, leaf in noisy.items()} for _ in range(3)]
     for power, weights in enumerate(points):
         _scale(weights, groups, [factor**power for factor in factors])
-    taken = [_taken(inner, weights, running, start, example_inputs) for weights in points]
+    taken = [_taken(subject, weights, running, start) for weights in points]
     followed = {n: _follow(*(each[n] for each in taken)) for n in running}
     followed = {n: (p, b) for n, (p, b) in followed.items() if bool((p != 1.0).any())}
     drawn = start | _drawn(start, running)
     ends = drawn | {n: p * (drawn[n] - b) + b for n, (p, b) in followed.items()}
-    _check_eval(inner, (points[0], drawn), (points[1], ends), example_inputs)
+    _check_eval(subject, (points[0], drawn), (points[1], ends))
     return Following(
         {n: p for n, (p, _) in followed.items()},
         tuple(n for n, (_, b) in followed.items() if bool((b != 0.0).any())),
@@ -194,14 +178,13 @@ def statistics_shifts(
     """
     if not found.shifted:
         return {}
-    inner = unwrapped(model)
-    prober = Prober(model, example_inputs, precision_of(DTYPE))
-    start = {name: widened(b, DTYPE) for name, b in inner.named_buffers()}
+    subject = Subject(model, example_inputs, DTYPE)
+    start = subject.buffers()
     ends = []
     for factor in (1.0, PROBE):
-        weights = prober.real()
+        weights = subject.real()
         _scale(weights, groups, [factor] * len(groups))
-        ends.append(_taken(inner, weights, found.shifted, start, example_inputs))
+        ends.append(_taken(subject, weights, found.shifted, start))
     shifts = {}
     for name in found.shifted:
         above = found.factors[name] - 1.0
@@ -284,11 +267,10 @@ def _scale(
 
 
 def _taken(
-    model: nn.Module,
-    weights: Mapping[str, Tensor],
+    subject: Subject,
+    weights: dict[str, Tensor],
     running: Sequence[str],
     start: Mapping[str, Tensor],
-    example_inputs: Any,
 ) -> dict[str, Tensor]:
     """The batch's own statistics by buffer name."""
     ends = []
@@ -298,7 +280,7 @@ def _taken(
         # Counters are counted up in place.
         buffers = {name: b.clone() for name, b in start.items() if name not in running}
         buffers |= {name: torch.full_like(start[name], fill) for name in running}
-        _run(model, weights, buffers, example_inputs, train=True)
+        _run(subject, weights, buffers, training=True)
         ends.append(buffers)
     return {n: ends[0][n] / (1.0 - (ends[1][n] - ends[0][n])) for n in running}
 
@@ -327,14 +309,13 @@ def _drawn(start: Mapping[str, Tensor], running: Sequence[str]) -> dict[str, Ten
 
 
 def _check_eval(
-    model: nn.Module,
-    plain: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
-    scaled: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
-    example_inputs: Any,
+    subject: Subject,
+    plain: tuple[dict[str, Tensor], dict[str, Tensor]],
+    scaled: tuple[dict[str, Tensor], dict[str, Tensor]],
 ) -> None:
     """Raise ModelError unless rescaled weights and statistics compute what the plain ones do."""
     before, after = (
-        _run(model, weights, dict(buffers), example_inputs, train=False)
+        _run(subject, weights, dict(buffers), training=False)
         for weights, buffers in (plain, scaled)
     )
     for x, y in zip(before, after, strict=True):
@@ -342,64 +323,24 @@ def _check_eval(
         change = float((y - x).abs().max()) / size if size else float(y.abs().max())
         if not change <= UNCHANGED:
             raise ModelError(
-                f"statistics_factors: rescaling the groups changes what {type(model).__name__} "
-                f"computes in eval mode by a share of {change:.2g}, expected at most "
-                f"{UNCHANGED:g}: a group is not scale-invariant, or a statistic is kept outside "
-                "the model's buffers. Inspect the model with spherical_motion.inspect_model."
+                "statistics_factors: rescaling the groups changes what "
+                f"{type(subject.model).__name__} computes in eval mode by a share of {change:.2g}, "
+                f"expected at most {UNCHANGED:g}: a group is not scale-invariant, or a statistic "
+                "is kept outside the model's buffers. Inspect the model with "
+                "spherical_motion.inspect_model."
             )
 
 
 def _run(
-    model: nn.Module,
-    weights: Mapping[str, Tensor],
-    buffers: dict[str, Tensor],
-    example_inputs: Any,
-    *,
-    train: bool,
+    subject: Subject, weights: dict[str, Tensor], buffers: dict[str, Tensor], *, training: bool
 ) -> tuple[Tensor, ...]:
-    """The model's outputs at these weights; `buffers` end as the forward leaves them."""
-    names = bare_names(dict(model.named_parameters()))
-    swapped = {names[bare]: leaf for bare, leaf in weights.items()} | buffers
-    native = next((p.dtype for p in model.parameters()), DTYPE)
-    device = next((p.device.type for p in model.parameters()), "cpu")
-    default = torch.get_default_dtype()
-    with undisturbed(model, SEED):
-        if not train:
-            model.eval()
-        elif not model.training:
-            model.train()
-        try:
-            torch.set_default_dtype(DTYPE)
-            adapt_attributes(model, DTYPE, NORM_EPS)
-            args, kwargs = _as_arguments(widened(example_inputs, DTYPE))
-            with (
-                torch.no_grad(),
-                without_compilation(),
-                torch.autocast(device, enabled=False),
-                _TinyEps(DTYPE, NORM_EPS, native),
-            ):
-                outputs = float_outputs(functional_call(model, swapped, args, kwargs))
-        except Exception as error:  # whatever a stranger's forward may raise
-            raise model_failure(model, example_inputs, DTYPE, error) from error
-        finally:
-            torch.set_default_dtype(default)
-    buffers.update({name: swapped[name] for name in buffers})
-    return tuple(y.detach() for y in outputs if y.numel())
-
-
-def _as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, tuple):
-        return inputs, {}
-    return ((), dict(inputs)) if isinstance(inputs, Mapping) else ((inputs,), {})
-
-
-class _TinyEps(Interception):
-    """Every norm's ε is made tiny, that of running statistics too: what ε changes is rounding."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in NORMS:
-            args, kwargs = with_eps(func, args, kwargs, NORM_EPS)
-        return super().__torch_function__(func, types, args, kwargs)
+    """The outputs with every norm's ε tiny, running ones too: what ε changes is rounding."""
+    return run_at(
+        subject,
+        weights,
+        seed=SEED,
+        norm_eps=NORM_EPS,
+        eps_of_running=True,
+        buffers=buffers,
+        training=training,
+    )

@@ -1,4 +1,4 @@
-"""Hooks on `optimizer.step` that come before everybody else's, and one wing at a time.
+"""Hooks on `optimizer.step` that run before all others, for one steering tool at a time.
 
 What changes the weights around a step must do so inside what others watch: a monitor whose copy
 was taken before a rescaling would record the rescaling as part of the step.
@@ -15,12 +15,9 @@ from typing import Any, Self
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from spherical_motion.errors import AlreadyAttached, InvalidArgument
+from spherical_motion.binding import Role, check_optimizer, hold, refuse_second, release
 
 __all__ = ["Closing", "StepHooks"]
-
-_attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, str] = weakref.WeakKeyDictionary()
-"""Optimizers that something here acts on, and what does."""
 
 
 class Closing(abc.ABC):
@@ -81,21 +78,12 @@ class StepHooks:
             self._handles.append(optimizer.register_load_state_dict_post_hook(lambda _: loaded()))
         if after is not None:
             self._handles.append(_first(optimizer.register_step_post_hook(lambda *_: after())))
-        _attached[optimizer] = owner
+        hold(optimizer, Role.STEER, owner)
 
     @staticmethod
-    def refuse_second(optimizer: Any, owner: str) -> None:
-        """Raise unless `optimizer` is a torch optimizer on which nothing acts yet."""
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise InvalidArgument(
-                f"{owner}(optimizer=...) expects a torch.optim.Optimizer, got "
-                f"{type(optimizer).__name__}. A scheduler or wrapper holds it as `.optimizer`."
-            )
-        if optimizer in _attached:
-            raise AlreadyAttached(
-                f"{owner}: a {_attached[optimizer]} acts on this {type(optimizer).__name__} "
-                "already, and two would undo each other's work. Close that one first: .close()."
-            )
+    def refuse_second(optimizer: object, owner: str) -> None:
+        """Raise unless `optimizer` is a torch optimizer that nothing steers yet."""
+        refuse_second(check_optimizer(optimizer, owner), Role.STEER, owner)
 
     @property
     def attached(self) -> bool:
@@ -108,7 +96,7 @@ class StepHooks:
             handle.remove()
         optimizer = self._optimizer()
         if self._handles and optimizer is not None:
-            _attached.pop(optimizer, None)
+            release(optimizer, Role.STEER)
         self._handles = []
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from spherical_motion.binding import Members
 
 __all__ = ["SgdStep"]
 
@@ -16,17 +16,12 @@ class SgdStep:
 
     Args:
         optimizer: any; only `torch.optim.SGD` with momentum can be read.
-        parameters: whose steps to read.
+        members: bound to it; their parameters are read.
     """
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]
-    ) -> None:
-        self._optimizer, self._parameters = optimizer, tuple(parameters)
-        numbers = {
-            id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]
-        }
-        self._owners = [numbers[id(p)] for p in parameters]
+    def __init__(self, optimizer: torch.optim.Optimizer, members: Members) -> None:
+        self._optimizer, self._parameters = optimizer, members.parameters
+        self._owners = members.param_group_numbers()
 
     def can_be_read(self, has_closure: bool) -> bool:
         """Whether the coming step will be -lr times the buffers."""

@@ -6,22 +6,22 @@ the theorems ask. The bounds are safe, not sharp: without momentum the variance 
 Vη²/(4L), an eighth of theorem 1's 2Vη²/l or less, and C(0.9) is nearly 300,000.
 
 Theorem 2's proof needs real eigenvalues, ηλ < (1 - √α)², which momentum 0.99 breaks at ordinary
-settings. That restricts the theorem and its constants, not the equilibrium: it is checked here and
-nowhere else.
+settings. This restricts the theorem and its constants, not the equilibrium, so only this file
+checks it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 
+from spherical_motion.checks import Number, above_zero, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
-from spherical_motion.theory._checks import above_zero, not_negative, plain
-from spherical_motion.theory._families import Family, family_of, require_decay
 from spherical_motion.theory.equilibrium import equilibrium_angle_approx
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.theory.transient import steps_to_equilibrium
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -59,14 +59,13 @@ def bound_constant(momentum: float) -> float:
     >>> round(bound_constant(0.9))
     293766
     """
-    if not 0.0 <= momentum < 1.0:
-        raise OutOfDomain(f"bound_constant(momentum=...) must lie in [0, 1), got {momentum}.")
+    number("bound_constant", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     return 6.0 * (1.0 + 4.0 * momentum**2 + momentum**4) / (1.0 - momentum) ** 4
 
 
 def norm_bound(
-    hp: HyperParameters, steps: Any, *, start: float, variance: float, lowest: float
-) -> Any:
+    hp: HyperParameters, steps: Number, *, start: float, variance: float, lowest: float
+) -> Number:
     """Bound on E(|w_t|² - w*_t²)² after `steps` steps, in units of |w|⁴; steps may be an array.
 
     Theorem 1, α = 0: (1 - 2ηλ)^t·B + 2Vη²/(l(1 - 2ηλ)) (wan2021, eq. 32; its proof ends in 2Vη²/l,
@@ -75,8 +74,8 @@ def norm_bound(
     Args:
         hp: SGD with L2, heavy ball or no momentum.
         steps: t >= 0.
-        start: B; the theorems only say that it exists. At t = 0 the left side is |w_0|² - w*²,
-            squared, so it is at least that.
+        start: B; the theorems only say that it exists. At t = 0 the left side is (|w_0|² - w*²)²,
+            so B is at least that.
         variance: V.
         lowest: l.
 
@@ -93,10 +92,10 @@ def norm_bound(
     missing = not_negative(function, "start", start)
     noise = not_negative(function, "variance", variance)
     noise = noise * hp.lr**2 / above_zero(function, "lowest", lowest)
-    steps = not_negative(function, "steps", steps)
+    time = not_negative(function, "steps", steps)
     kept = 1.0 - 2.0 * a / (1.0 - hp.momentum)
     constant = bound_constant(hp.momentum) if hp.momentum else 2.0 / (1.0 - 2.0 * a)
-    return plain(np.exp(steps * math.log(kept)) * missing + constant * noise)
+    return plain(np.exp(time * math.log(kept)) * missing + constant * noise)
 
 
 def angle_bound(
@@ -198,8 +197,8 @@ def relative_gradient_at_rest(hp: HyperParameters) -> float:
     >>> round(relative_gradient_at_rest(hp) * hp.lr, 6)                   # the angle, √(2ηλ)
     0.014142
     """
-    a = require_decay(hp, "relative_gradient_at_rest")
-    if family_of(hp) is not Family.HEAVY_BALL_L2:
+    a = family_of(hp).intrinsic_lr(hp, "relative_gradient_at_rest")
+    if not is_heavy_ball(hp):
         raise NoTheory(f"relative_gradient_at_rest holds for SGD with L2, got {hp.optimizer}.")
     m = hp.momentum
     return math.sqrt(hp.weight_decay * (1.0 - m) * (2.0 - a / (1.0 + m)) / hp.lr)
@@ -250,9 +249,9 @@ def minimal_steps_without_momentum(hp: HyperParameters, lr_drop: float) -> int:
 
 def _require_theorem(hp: HyperParameters, function: str, least_momentum: float = 0.5) -> float:
     """ηλ, checked to lie in the range of theorem 1 (α = 0) or 2."""
-    if family_of(hp) is not Family.HEAVY_BALL_L2 or (hp.dampening and hp.momentum):
+    if not is_heavy_ball(hp) or (hp.dampening and hp.momentum):
         raise NoTheory(f"{function} holds for SGD with L2, heavy ball, without dampening.")
-    a, m = require_decay(hp, function), hp.momentum
+    a, m = family_of(hp).intrinsic_lr(hp, function), hp.momentum
     if 0.0 < m <= least_momentum:
         raise OutOfDomain(
             f"{function}: the theorems cover momentum 0 and ({least_momentum:g}, 1), got {m:g}."

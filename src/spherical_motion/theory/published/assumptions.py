@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.theory._families import Family, family_of, require_decay
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -75,7 +75,9 @@ class DriveStatistics:
     windows: int
 
 
-def drive_statistics(drive: Any, *, steps: Any = None, window: int = WINDOW) -> DriveStatistics:
+def drive_statistics(
+    drive: ArrayLike, *, steps: ArrayLike | None = None, window: int = WINDOW
+) -> DriveStatistics:
     """Mean, variance, minimum and drift of a drive, from windows in a row.
 
     Args:
@@ -122,7 +124,7 @@ def drive_statistics(drive: Any, *, steps: Any = None, window: int = WINDOW) -> 
 
 
 def check_assumptions(
-    hp: HyperParameters, gram: Gram, *, steps: Any = None, window: int = WINDOW
+    hp: HyperParameters, gram: Gram, *, steps: ArrayLike | None = None, window: int = WINDOW
 ) -> tuple[AssumptionCheck, ...]:
     """The four assumptions of theorem 1 (α = 0) or of theorem 2, held against one group's steps.
 
@@ -137,9 +139,9 @@ def check_assumptions(
         OutOfDomain: no equilibrium at `hp`.
         InvalidArgument: too short a series.
     """
-    if family_of(hp) is not Family.HEAVY_BALL_L2 or (hp.dampening and hp.momentum):
+    if not is_heavy_ball(hp) or (hp.dampening and hp.momentum):
         raise NoTheory("check_assumptions: the theorems are about SGD with L2, heavy ball.")
-    a = require_decay(hp, "check_assumptions")
+    a = family_of(hp).intrinsic_lr(hp, "check_assumptions")
     drive = sphere.unit_gradient_drive(gram, hp.lr, hp.weight_decay, hp.momentum)
     found = drive_statistics(drive, steps=steps, window=window)
     first = 5 if hp.momentum else 1

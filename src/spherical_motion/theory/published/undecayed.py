@@ -15,20 +15,21 @@ increase is at least γ^{t+1}(η_t/η_{-1})(R_0 - R_{-1}): from an empty buffer 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import above_zero, not_negative, number
 from spherical_motion.errors import OutOfDomain
 
 __all__ = ["undecayed_norm_sq"]
 
 
-def undecayed_norm_sq(norm_sq0: Any, step_sq: Any, momentum: float) -> NDArray[np.float64]:
+def undecayed_norm_sq(
+    norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float
+) -> NDArray[np.float64]:
     """|w|² before each step and after the last, from the squared lengths of the steps alone.
 
-    Theorem B.1 of Li & Arora (2020), put right; exact for SGD with heavy-ball momentum, a constant
+    Theorem B.1 of Li & Arora (2020), corrected; exact for SGD with heavy-ball momentum, a constant
     learning rate, no weight decay and an empty buffer at the start.
 
     Args:
@@ -45,16 +46,9 @@ def undecayed_norm_sq(norm_sq0: Any, step_sq: Any, momentum: float) -> NDArray[n
     >>> undecayed_norm_sq(1.0, [0.1, 0.1], momentum=0.5).tolist()
     [1.0, 1.1, 1.3]
     """
-    steps = np.asarray(step_sq, np.float64)
-    start = np.asarray(norm_sq0, np.float64)
-    for name, good in (
-        ("norm_sq0", (start > 0) & np.isfinite(start)),
-        ("step_sq", (steps >= 0) & np.isfinite(steps)),
-        ("momentum", np.asarray(0.0 <= momentum < 1.0)),
-    ):
-        if not good.all():
-            wanted = {"norm_sq0": "> 0", "step_sq": ">= 0", "momentum": "in [0, 1)"}[name]
-            raise OutOfDomain(f"undecayed_norm_sq({name}=...) must be finite and {wanted}.")
+    steps = not_negative("undecayed_norm_sq", "step_sq", step_sq)
+    start = above_zero("undecayed_norm_sq", "norm_sq0", norm_sq0)
+    number("undecayed_norm_sq", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     path = np.empty((len(steps) + 1, *np.broadcast_shapes(steps.shape[1:], start.shape)))
     path[0] = start
     rise, before = np.zeros(path.shape[1:]), np.zeros(path.shape[1:])

@@ -6,14 +6,12 @@ the effective learning rate of SGD with L2, obeys by itself.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import Number, above_zero, not_negative, plain
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.theory._checks import above_zero, not_negative, plain
-from spherical_motion.theory._families import Family, family_of
+from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = [
@@ -28,7 +26,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def radius_ratio_on_sphere(radial: Any, tangent: Any) -> Any:
+def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> Number:
     """r'/r = (1 - A<c, u>)·√(1 + tan²Δ), tangent = η_e|c⊥| (Roburin, eq. 10; exact).
 
     >>> round(radius_ratio_on_sphere(radial=0.0, tangent=1.0) ** 2, 12)
@@ -38,7 +36,12 @@ def radius_ratio_on_sphere(radial: Any, tangent: Any) -> Any:
     return plain(left * np.sqrt(1.0 + np.asarray(tangent, np.float64) ** 2))
 
 
-def radius_sq_after(radius_sq: Any, lr: Any, unit_grad_sq: Any, weight_decay: Any = 0.0) -> Any:
+def radius_sq_after(
+    radius_sq: Number | float,
+    lr: Number | float,
+    unit_grad_sq: Number | float,
+    weight_decay: Number | float = 0.0,
+) -> Number:
     """r'² = (1 - ηλ)²r² + η²|g̃|²/r² after a step of SGD (Roburin, eq. 48, has λ = 0); exact.
 
     >>> radius_sq_after(1.0, lr=0.5, unit_grad_sq=4.0)
@@ -46,13 +49,13 @@ def radius_sq_after(radius_sq: Any, lr: Any, unit_grad_sq: Any, weight_decay: An
     """
     function = "radius_sq_after"
     square = above_zero(function, "radius_sq", radius_sq)
-    lr = not_negative(function, "lr", lr)
-    pushed = lr**2 * not_negative(function, "unit_grad_sq", unit_grad_sq) / square
-    decay = lr * not_negative(function, "weight_decay", weight_decay)
+    rate = not_negative(function, "lr", lr)
+    pushed = rate**2 * not_negative(function, "unit_grad_sq", unit_grad_sq) / square
+    decay = rate * not_negative(function, "weight_decay", weight_decay)
     return plain((1.0 - decay) ** 2 * square + pushed)
 
 
-def radius_sq_by_taylor(lr: Any, unit_grad_sq: Any, radius0: float) -> Array:
+def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) -> Array:
     """r_k² = √(r_0⁴ + 2Σ_{i<k} η_i²|g̃_i|²), shape (steps + 1,): SGD without decay.
 
     The solution of r'² = r² + η²|g̃|²/r² (Roburin, eq. 48) to second order in the step: each step
@@ -72,7 +75,9 @@ def radius_sq_by_taylor(lr: Any, unit_grad_sq: Any, radius0: float) -> Array:
     return np.sqrt(start + 2.0 * np.concatenate([[0.0], np.cumsum(pushed)]))
 
 
-def taylor_variables(lr: Any, unit_grad_sq: Any, norm: Any) -> tuple[Any, Any]:
+def taylor_variables(
+    lr: Number | float, unit_grad_sq: Number | float, norm: Number | float
+) -> tuple[Number, Number]:
     """(as printed, as expanded): (η|g̃|)²/r² and (η|g̃|)²/r⁴.
 
     The theorem on AdaGradG names the first; its proof expands the root in the second, which is
@@ -88,11 +93,13 @@ def taylor_variables(lr: Any, unit_grad_sq: Any, norm: Any) -> tuple[Any, Any]:
     return plain(pushed / r**2), plain(pushed / r**4)
 
 
-def effective_rate_recursion(lr: Any, weight_decay: Any, unit_grad_sq: Any, norm0: float) -> Array:
+def effective_rate_recursion(
+    lr: ArrayLike, weight_decay: ArrayLike, unit_grad_sq: ArrayLike, norm0: float
+) -> Array:
     """Φ_t = η_t/((1 - η_tλ_t)|w_t|²) of SGD with L2 and no momentum, for any schedule; exact.
 
     With a_t = 1 - η_tλ_t: Φ_{t+1} = B_tΦ_t/(1 + Φ_t²|g̃_t|²), B_t = η_{t+1}/(η_t·a_t·a_{t+1}).
-    The norm has left the equation: Φ is all that the sphere feels, and tan Δ_t = Φ_t|g̃_t|.
+    The norm has dropped out: on the sphere only Φ acts, and tan Δ_t = Φ_t|g̃_t|.
 
     Args:
         lr, weight_decay: shape (steps,), lr > 0 and lr × weight_decay < 1.
@@ -127,7 +134,9 @@ def effective_rate_recursion(lr: Any, weight_decay: Any, unit_grad_sq: Any, norm
     return rates
 
 
-def effective_rate_flow(hp: HyperParameters, rate0: Any, time: Any, *, unit_grad_sq: float) -> Any:
+def effective_rate_flow(
+    hp: HyperParameters, rate0: Number | float, time: Number | float, *, unit_grad_sq: float
+) -> Number:
     """Φ after `time` steps in continuous time: dΦ/dt = 2ηλΦ - |g̃|²Φ³, solved.
 
     Φ^{-2} = e^{-4ηλt}Φ_0^{-2} + (1 - e^{-4ηλt})|g̃|²/(2ηλ): the recursion above to leading order in
@@ -142,7 +151,7 @@ def effective_rate_flow(hp: HyperParameters, rate0: Any, time: Any, *, unit_grad
     0.0002
     """
     function = "effective_rate_flow"
-    if family_of(hp) is not Family.HEAVY_BALL_L2 or hp.momentum:
+    if not is_heavy_ball(hp) or hp.momentum:
         raise NoTheory(f"{function} holds for SGD with L2 and without momentum.")
     a = above_zero(function, "lr × weight_decay", hp.intrinsic_lr)
     start, grad = (

@@ -7,22 +7,22 @@ seen at u = x/r: the direction is c = r·a/b·s with s = |b|/√d, and with A = 
     r'/r = (1 - A<c, u>)·√(1 + |η_e c⊥|²),
 
 as long as H1: A<c, u> < 1 (the step does not cross the origin) and H2: η_e|c⊥| < π. The angle of
-the step is atan(η_e|c⊥|). Source: Roburin et al., theorem 2 and equations 3-10, 26-30; exact. What
-of this follows from recorded products is in `sphere`; here are the vectors and the closed forms.
+the step is atan(η_e|c⊥|). Source: Roburin et al., theorem 2 and equations 3-10, 26-30; exact.
+`sphere` has what follows from recorded products, this file the vectors and the closed forms.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.theory._checks import above_zero, plain
-from spherical_motion.theory._families import Family, family_of
+from spherical_motion.checks import Number, above_zero, plain
+from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.theory.families import family_of
+from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 __all__ = [
@@ -62,7 +62,9 @@ class ImageStep:
     h2: NDArray[np.bool_]
 
 
-def image_step(x: Any, momentum: Any, lr: Any, divisor: Any = 1.0) -> ImageStep:
+def image_step(
+    x: ArrayLike, momentum: ArrayLike, lr: ArrayLike, divisor: ArrayLike = 1.0
+) -> ImageStep:
     """Theorem 2: the step x ← x - η·a/b as a step on the sphere.
 
     Args:
@@ -83,8 +85,7 @@ def image_step(x: Any, momentum: Any, lr: Any, divisor: Any = 1.0) -> ImageStep:
     lr = np.asarray(lr, np.float64)
     r = np.linalg.norm(x, axis=-1)
     for name, values in (("|x|", r), ("lr", lr), ("divisor", b)):
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise OutOfDomain(f"image_step: {name} must be finite and > 0, got {values.min()}.")
+        above_zero("image_step", name, values)
     u = x / r[..., None]
     size = np.linalg.norm(b, axis=-1) / math.sqrt(x.shape[-1])
     c = r[..., None] * a / (b / size[..., None])
@@ -109,8 +110,12 @@ def image_step(x: Any, momentum: Any, lr: Any, divisor: Any = 1.0) -> ImageStep:
 
 
 def effective_learning_rate(
-    hp: HyperParameters, norm: Any, *, radial: Any = None, moment: Any = None
-) -> Any:
+    hp: HyperParameters,
+    norm: Number,
+    *,
+    radial: Number | float | None = None,
+    moment: Number | float | None = None,
+) -> Number:
     """η_e of a scheme (Roburin, table 1): η/r², with L2 η/(r²(1 - ηλ)), and in general
     η/(rν)·(1 - A<c, u>)^{-1} with ν = r for SGD.
 
@@ -130,11 +135,10 @@ def effective_learning_rate(
     >>> round(effective_learning_rate(hp, norm=2.0), 6)
     0.027778
     """
-    family = family_of(hp)
-    adam = family is Family.ADAM_L2
-    if family not in (Family.HEAVY_BALL_L2, Family.ADAM_L2):
+    adam = _is_adam_l2(hp)
+    if not (adam or is_heavy_ball(hp)):
         raise NoTheory(
-            f"effective_learning_rate covers SGD and Adam with L2, got {family.value}; "
+            f"effective_learning_rate covers SGD and Adam with L2, got {family_of(hp).name}; "
             "image_step takes any momentum and divisor."
         )
     if radial is None and (hp.momentum or adam):
@@ -142,16 +146,19 @@ def effective_learning_rate(
             "effective_learning_rate(radial=...) is needed with momentum: the buffer has a part "
             "along the weights. Take -sphere.radial_step(gram)."
         )
+    r = nu = above_zero("effective_learning_rate", "norm", norm)
     if adam and moment is None:
         raise InvalidArgument("effective_learning_rate(moment=...) is needed for Adam: its ν.")
-    r = above_zero("effective_learning_rate", "norm", norm)
-    nu = above_zero("effective_learning_rate", "moment", moment) if adam else r
+    if adam and moment is not None:
+        nu = above_zero("effective_learning_rate", "moment", moment)
     radial = hp.intrinsic_lr if radial is None else radial
     left = above_zero("effective_learning_rate", "1 - A<c, u>", 1.0 - np.asarray(radial))
     return plain(hp.lr / (r * nu) / left)
 
 
-def adam_moment_on_sphere(hp: HyperParameters, norm: Any, unit_grad_sq: Any, numel: int) -> Array:
+def adam_moment_on_sphere(
+    hp: HyperParameters, norm: ArrayLike, unit_grad_sq: ArrayLike, numel: int
+) -> Array:
     """ν_k of Adam with L2, from the run so far (Roburin, eq. 45, with ε inside the root).
 
     ν_k = r_k d^{-½}(1 - β1^{k+1})/(1 - β1)·√(Σ_i (1 - β2)β2^{k-i}|g_i + λx_i|²/(1 - β2^{k+1}) + dε)
@@ -167,7 +174,7 @@ def adam_moment_on_sphere(hp: HyperParameters, norm: Any, unit_grad_sq: Any, num
     Returns:
         ν of the shape of `norm`.
     """
-    if family_of(hp) is not Family.ADAM_L2 or hp.beta2 is None:
+    if not _is_adam_l2(hp) or hp.beta2 is None:
         raise InvalidArgument("adam_moment_on_sphere expects Adam with L2 and betas=(β1, β2).")
     r = above_zero("adam_moment_on_sphere", "norm", norm)
     squares = np.asarray(unit_grad_sq, np.float64) / r**2 + (hp.weight_decay * r) ** 2
@@ -181,3 +188,7 @@ def adam_moment_on_sphere(hp: HyperParameters, norm: Any, unit_grad_sq: Any, num
     steps = np.arange(1, len(r) + 1).reshape(-1, *[1] * (r.ndim - 1))
     corrected = (1.0 - hp.momentum**steps) / (1.0 - hp.momentum)
     return r * corrected * np.sqrt((mean + numel * (hp.eps or 0.0)) / numel)
+
+
+def _is_adam_l2(hp: HyperParameters) -> bool:
+    return family_of(hp).takes_entries_alike

@@ -1,4 +1,4 @@
-"""A growing learning rate, told as weight decay: the way back from `exponential.py`.
+"""A growing learning rate, written as weight decay: the inverse of `exponential.py`.
 
 A run without decay at rates η̃_t, and any positive path P_t (P_0 = 1) for the lengths of its
 weights over those of a second run, fix that second run: w_t = w̃_t/P_t. From w̃'s update,
@@ -15,12 +15,11 @@ schedule amount to?" has a learning rate in mind.
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = ["DecayedSchedule", "equivalent_weight_decay", "undo_exponential_schedule"]
@@ -46,7 +45,9 @@ class DecayedSchedule:
     final_log_scale: float
 
 
-def undo_exponential_schedule(log_lrs: Any, lrs: Any, momentum: float) -> DecayedSchedule:
+def undo_exponential_schedule(
+    log_lrs: ArrayLike, lrs: ArrayLike, momentum: float
+) -> DecayedSchedule:
     """The weight decay with which the rates `lrs` do what `exp(log_lrs)` do without any.
 
     The inverse of `exponential_schedule`, theorem 2.5 of Li & Arora (2020) solved for λ_t; exact
@@ -80,11 +81,10 @@ def undo_exponential_schedule(log_lrs: Any, lrs: Any, momentum: float) -> Decaye
             f"{where}(lrs=...) expects a number or shape {grown.shape}, got {wanted.shape}."
         )
     wanted = np.broadcast_to(wanted, grown.shape).copy()
-    if not np.isfinite(grown).all():
-        raise OutOfDomain(f"{where}(log_lrs=...) must be finite: a rate of 0 has no logarithm.")
-    if not (np.isfinite(wanted) & (wanted > 0)).all():
-        raise OutOfDomain(f"{where}(lrs=...) must be finite and > 0, got {wanted.min()}.")
-    _check_momentum(where, momentum)
+    remedy = "A rate of 0 has no logarithm."
+    numbers_in(where, "log_lrs", grown, remedy=remedy, error=OutOfDomain)
+    above_zero(where, "lrs", wanted)
+    number(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     # log P_{t+1} + log P_t = log(η̃_t/η_t); rounding alternates in sign and does not grow.
     sums = grown - np.log(wanted)
     log_scale = np.zeros(grown.size + 1)
@@ -96,7 +96,9 @@ def undo_exponential_schedule(log_lrs: Any, lrs: Any, momentum: float) -> Decaye
     return DecayedSchedule(wanted, felt - momentum * held, log_scale[:-1], float(log_scale[-1]))
 
 
-def equivalent_weight_decay(growth: Any, lr: Any, momentum: Any) -> Array:
+def equivalent_weight_decay(
+    growth: Number | float, lr: Number | float, momentum: Number | float
+) -> Number:
     """Weight decay that a rate growing by `growth` a step amounts to, beside the constant `lr`.
 
     λ = (1 - z)(1 - γ/z)/η with z = growth^{-1/2}: eq. 4 of Li & Arora (2020) solved for λ, exact
@@ -116,11 +118,8 @@ def equivalent_weight_decay(growth: Any, lr: Any, momentum: Any) -> Array:
     0.0005
     """
     where = "equivalent_weight_decay"
-    rise, eta, gamma = (np.asarray(v, np.float64) for v in (growth, lr, momentum))
-    for value in np.atleast_1d(gamma).ravel().tolist():
-        _check_momentum(where, value)
-    if not (np.isfinite(eta) & (eta > 0)).all():
-        raise OutOfDomain(f"{where}(lr=...) must be finite and > 0, got {eta.min()}.")
+    rise, eta = np.asarray(growth, np.float64), above_zero(where, "lr", lr)
+    gamma = numbers_in(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     if not ((rise >= 1.0) & (rise * gamma < 1.0) & np.isfinite(rise)).all():
         raise OutOfDomain(
             f"{where}(growth=...) must lie in [1, 1/momentum), got {rise.min():g} to "
@@ -128,9 +127,4 @@ def equivalent_weight_decay(growth: Any, lr: Any, momentum: Any) -> Array:
             "forgets. Give the factor of one step, not of one epoch."
         )
     shrink = -np.expm1(-np.log(rise) / 2.0)  # 1 - z, uncancelled for a growth near 1
-    return (shrink * (1.0 - gamma / (1.0 - shrink)) / eta)[()]
-
-
-def _check_momentum(where: str, momentum: float) -> None:
-    if not (math.isfinite(momentum) and 0.0 <= momentum < 1.0):
-        raise OutOfDomain(f"{where}(momentum=...) must lie in [0, 1), got {momentum}.")
+    return plain(shrink * (1.0 - gamma / (1.0 - shrink)) / eta)

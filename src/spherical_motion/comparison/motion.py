@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from spherical_motion import sphere, theory
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
-from spherical_motion.theory import Family
-from spherical_motion.vocabulary.gram import Gram
-from spherical_motion.vocabulary.groups import InvariantGroup
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.theory.settings import Steps
+from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
 
-__all__ = ["Series", "series_of", "settling_memory"]
+__all__ = ["Motion", "motion_of", "settling_memory"]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +26,7 @@ RESIDUAL_LIMIT = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Series:
+class Motion:
     """The finite samples of one group in step order; every array has shape (samples,).
 
     Attributes:
@@ -68,7 +66,7 @@ class Series:
     def __len__(self) -> int:
         return self.steps.size
 
-    def __getitem__(self, index: slice | NDArray[np.bool_]) -> Series:
+    def __getitem__(self, index: slice | NDArray[np.bool_]) -> Motion:
         cut = {
             f.name: getattr(self, f.name)[index]
             for f in dataclasses.fields(self)
@@ -76,7 +74,7 @@ class Series:
         }
         return dataclasses.replace(self, **cut)
 
-    def within(self, start: float, stop: float) -> Series:
+    def within(self, start: float, stop: float) -> Motion:
         """Samples of steps `start <= step < stop`."""
         first, last = np.searchsorted(self.steps, [start, stop])
         return self[int(first) : int(last)]
@@ -88,7 +86,7 @@ class Series:
         """
         known = np.isfinite(self.drive)
         drive = np.interp(self.steps, self.steps[known], self.drive[known])
-        norms = theory.driven_norm(
+        return theory.driven_norm(
             self.hp,
             self.norm[0],
             lr=self.lr[:-1],
@@ -96,14 +94,18 @@ class Series:
             momentum=self.momentum[:-1],
             drive=drive[:-1],
             span=np.diff(self.steps),
-            **self.given,
+            **dataclasses.asdict(self.facts),
         )
-        return norms
 
     def driven_step_ratio_sq(self, norm: Array) -> Array:
         """Predicted |d|²/|w|² at each sample, given the predicted norm."""
         return theory.driven_step_ratio_sq(
-            self.hp, norm, lr=self.lr, momentum=self.momentum, drive=self.drive, **self.given
+            self.hp,
+            norm,
+            lr=self.lr,
+            momentum=self.momentum,
+            drive=self.drive,
+            **dataclasses.asdict(self.facts),
         )
 
     @property
@@ -112,24 +114,26 @@ class Series:
         return int(np.isfinite(self.drive).sum())
 
     @property
-    def given(self) -> theory.Given:
+    def facts(self) -> theory.GroupFacts:
         """What the formulas must know of the group beside settings and drive.
 
-        Nesterov's overlap is read off the steps, so it means something only if they are Nesterov's.
+        The overlap is read off the steps, so it means something only if they obey the law of
+        motion.
         """
-        given: theory.Given = {"numel": self.group.numel}
+        facts = theory.GroupFacts(numel=self.group.numel)
         known = np.isfinite(self.drive)
         if not known.any():
-            return given
+            return facts
         mean, family = float(self.drive[known].mean()), theory.family_of(self.hp)
-        if family is Family.ADAM_L2:
-            given["unit_grad_rms"] = mean
-        elif family is Family.NESTEROV_L2 and mean > 0:
-            linked = self.residual[np.isfinite(self.residual)]
-            known &= np.isfinite(self.cross)
-            if linked.size and np.median(linked) <= RESIDUAL_LIMIT and known.any():
-                given["overlap"] = float(self.cross[known].mean() / self.drive[known].mean())
-        return given
+        if family.drive in family.needs:
+            facts = dataclasses.replace(facts, **{family.drive: mean})
+        known &= np.isfinite(self.cross)
+        linked = self.residual[np.isfinite(self.residual)]
+        lawful = linked.size and np.median(linked) <= RESIDUAL_LIMIT
+        if mean > 0 and lawful and known.any():
+            overlap = float(self.cross[known].mean() / self.drive[known].mean())
+            facts = dataclasses.replace(facts, overlap=overlap)
+        return facts
 
     @property
     def predictable(self) -> bool:
@@ -138,8 +142,8 @@ class Series:
         return lawful and len(self) > 1 and self.driven > 0
 
 
-def series_of(records: Records, index: int) -> Series:
-    """The series of group number `index`, without the steps at which it was not measured."""
+def motion_of(records: Records, index: int) -> Motion:
+    """The motion of group number `index`, without the steps at which it was not measured."""
     group = records.info.groups[index]
     gram, lr = records.gram[:, index], records.lr[:, index]
     measured = np.isfinite(lr)
@@ -156,21 +160,22 @@ def series_of(records: Records, index: int) -> Series:
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
     legal = ~illegal
     if no_theory is None and legal.any():
-        told = lr[legal], weight_decay[legal], momentum[legal]
-        felt = theory.damped_lr(hp, told[0], told[2])
-        drive[legal], cross[legal] = _drive(hp, group, gram[legal], felt, *told[1:])
-        if theory.has_law_of_motion(hp):
+        family, lrs, momenta = theory.family_of(hp), lr[legal], momentum[legal]
+        s = Steps(theory.damped_lr(hp, lrs, momenta), weight_decay[legal], momenta, hp.beta2)
+        drive[legal] = family.measured_drive(gram[legal], s, group.numel)
+        cross[legal] = family.measured_overlap(gram[legal], s)
+        if family.has_law_of_motion:
             # A run that is recorded from its step 0 on is taken to start with an empty buffer.
             residual[legal] = theory.law_of_motion_residual(
                 hp,
                 gram[legal],
                 steps=steps[legal],
-                lr=told[0],
-                weight_decay=told[1],
-                momentum=told[2],
+                lr=lrs,
+                weight_decay=s.weight_decay,
+                momentum=momenta,
                 first_step=0,
             )
-    return Series(
+    return Motion(
         group=group,
         hp=hp,
         steps=steps,
@@ -194,60 +199,23 @@ def settling_memory(hp: HyperParameters) -> float:
     return MOMENTUM_MEMORIES / (1.0 - hp.momentum)
 
 
-def _drive(
-    hp: HyperParameters,
-    group: InvariantGroup,
-    gram: Gram,
-    lr: Array,
-    weight_decay: Array,
-    momentum: Array,
-) -> tuple[Array, Array]:
-    """(drive, cross) of each sample; see `Series`.
-
-    Adam divides entry by entry, and σ is the *mean* RMS over the entries. The six products have
-    their root mean square only, which is σ where all entries are alike and more where not.
-    """
-    nothing = np.full(lr.shape, np.nan)
-    family = theory.family_of(hp)
-    if family is Family.ADAMW:
-        # d = -η(u + λw). For gradients that are independent from step to step and of settled
-        # size |u|² is numel·(1 - β1)/(1 + β1); where they fade, the second moment remembers their
-        # old size and u is smaller. So the size that u has stands in for numel.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            update_sq = gram.dd / lr**2 + 2.0 * weight_decay * gram.wd / lr
-            update_sq = update_sq + weight_decay**2 * gram.ww
-        return update_sq * (1.0 + momentum) / (1.0 - momentum), nothing
-    if family is Family.LION:
-        return np.full(lr.shape, float(group.numel)), nothing
-    if family is Family.ADAM_L2:
-        return sphere.unit_gradient_norm(gram) / np.sqrt(group.numel), nothing
-    if family is Family.NESTEROV_L2:
-        dot = sphere.momentum_dot_gradient(gram, lr, weight_decay, momentum, nesterov=True)
-        return sphere.unit_gradient_norm(gram) ** 2, gram.ww * dot
-    return sphere.unit_gradient_drive(gram, lr, weight_decay, momentum), nothing
-
-
 def _why_no_theory(
     records: Records, group: InvariantGroup, main_slice: int, hp: HyperParameters
 ) -> str | None:
     if group.kind == "rescale":
-        return "its members scale by different powers of a number: a symmetry without this motion"
+        return "its members scale by different powers of a number; the theory covers equal powers"
     number = records.info.slice_param_group[main_slice]
-    told = records.info.param_groups[number]
-    name = told["class"] + (" with amsgrad=True" if told.get("amsgrad") else "")
+    settings = records.info.param_groups[number]
+    name = settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
     try:
         family = theory.family_of(hp)
     except NoTheory as reason:
         return f"{name}: {reason}"
-    if family is Family.ANY_DECOUPLED:
-        return (
-            f"{name}: no prediction from records alone. Its angle depends on how its steps are "
-            "correlated in time, which is not among the six recorded products"
-        )
-    for event in records.events:
-        if event["kind"] == "settings_changed" and records.info.param_group_of(event) == number:
+    if family.unrecorded:
+        return f"{name}: no prediction from records alone. {family.unrecorded}"
+    changes = (e for e in records.events if e["kind"] == EventKind.SETTINGS_CHANGED)
+    for event in changes:
+        if records.info.param_group_of(event) == number:
             changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
-            return (
-                f"settings that no schedule touches were changed at step {event['step']}: {changed}"
-            )
+            return f"settings outside the schedule were changed at step {event['step']}: {changed}"
     return None

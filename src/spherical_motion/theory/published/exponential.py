@@ -1,4 +1,4 @@
-"""Weight decay, told as a growing learning rate (Li & Arora, 2020, section 2).
+"""Weight decay, written as a growing learning rate (Li & Arora, 2020, section 2).
 
 Take SGD with momentum γ and L2 decay on a loss that does not depend on the length of the weights.
 The same network at every step comes from SGD *without* decay, at a learning rate that grows about
@@ -22,16 +22,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import Number, not_negative, number, numbers_in, plain, whole
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory.growth import growth_root, log_growth_rate
+from spherical_motion.theory.published.growth import growth_root, log_growth_rate
 
 __all__ = [
-    "ExponentialSchedule",
+    "ExponentialRates",
     "RecentredSchedule",
     "exponential_schedule",
     "fixed_exponential_schedule",
@@ -63,7 +63,7 @@ class RecentredSchedule:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ExponentialSchedule:
+class ExponentialRates:
     """Learning rates that do without weight decay what a schedule with it does.
 
     Attributes:
@@ -89,7 +89,7 @@ class ExponentialSchedule:
         if not np.isfinite(lrs).all():
             step = int(np.argmax(~np.isfinite(lrs)))
             raise OutOfDomain(
-                f"ExponentialSchedule.lrs: from step {step} on the rate is beyond float64, "
+                f"ExponentialRates.lrs: from step {step} on the rate is beyond float64, "
                 f"e^{self.log_lrs[step]:.1f}. Use .log_lrs, or .recentred(), which shrinks the "
                 "weights now and then instead."
             )
@@ -106,8 +106,7 @@ class ExponentialSchedule:
         >>> len(tame.factors), float(tame.lrs.max()) < 0.1 * 2.0**41
         (3, True)
         """
-        if not (math.isfinite(largest) and largest >= 2.0):
-            raise OutOfDomain(f"recentred(largest=...) must be finite and >= 2, got {largest}.")
+        largest = number("recentred", "largest", largest, least=2.0, error=OutOfDomain)
         offset, steps, factors = 0.0, [], []
         offsets = np.zeros_like(self.log_scale)
         while self.log_scale[-1] - offset > math.log(largest):
@@ -125,7 +124,9 @@ class ExponentialSchedule:
         )
 
 
-def exponential_schedule(lrs: Any, weight_decays: Any, momentum: float) -> ExponentialSchedule:
+def exponential_schedule(
+    lrs: ArrayLike, weight_decays: ArrayLike, momentum: float
+) -> ExponentialRates:
     """Learning rates that replace weight decay exactly: theorem 2.5 of Li & Arora (2020).
 
     The weights start as they are and the momentum buffer empty, as in torch. Over 10⁶ steps
@@ -149,7 +150,7 @@ def exponential_schedule(lrs: Any, weight_decays: Any, momentum: float) -> Expon
     >>> schedule.lrs.round(6).tolist()                      # 0.1·0.95^{-(2t + 1)}
     [0.105263, 0.116635, 0.129236]
     """
-    eta, lam, gamma = _checked("exponential_schedule", lrs, weight_decays, momentum)
+    eta, lam, gamma = rates_and_decays("exponential_schedule", lrs, weight_decays, momentum)
     log_scale = np.empty(eta.size + 1)
     log_scale[0] = 0.0
     shrink, total, lost, before = 0.0, 0.0, 0.0, float(eta[0])
@@ -168,7 +169,7 @@ def exponential_schedule(lrs: Any, weight_decays: Any, momentum: float) -> Expon
 
 def fixed_exponential_schedule(
     lr: float, weight_decay: float, momentum: float, steps: int
-) -> ExponentialSchedule:
+) -> ExponentialRates:
     """The purely geometric schedule for constant settings: η̃_t = z^{-(2t + 1)}·η, P_t = z^{-t}.
 
     Theorem 2.1 of Li & Arora (2020): theorem 2.5 with α_0 = z instead of 1. Exact if the momentum
@@ -189,8 +190,7 @@ def fixed_exponential_schedule(
     1.481
     """
     where = "fixed_exponential_schedule"
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise InvalidArgument(f"{where}(steps=...) must be an int >= 1, got {steps!r}.")
+    steps = whole(where, "steps", steps, least=1)
     rate = float(log_growth_rate(lr, weight_decay, momentum))
     if lr == 0:
         raise OutOfDomain(f"{where}(lr=...) must be > 0: a rate of 0 has no logarithm.")
@@ -199,13 +199,13 @@ def fixed_exponential_schedule(
 
 
 def tapered_exponential_schedule(
-    lrs: Any,
-    weight_decays: Any,
+    lrs: ArrayLike,
+    weight_decays: ArrayLike,
     momentum: float,
     *,
     instant_drop: bool = True,
     printed: bool = False,
-) -> ExponentialSchedule:
+) -> ExponentialRates:
     """T-EXP: the rate grows by z(η_tλ_t)^{-2} a step and drops where η_t does.
 
     Theorem 2.4 of Li & Arora (2020), which leaves out the correction that settles within about
@@ -232,7 +232,7 @@ def tapered_exponential_schedule(
     >>> [round(float(x), 4) for x in late.lrs]
     [0.1, 0.1, 0.1, 0.01, 0.01]
     """
-    eta, lam, gamma = _checked("tapered_exponential_schedule", lrs, weight_decays, momentum)
+    eta, lam, gamma = rates_and_decays("tapered_exponential_schedule", lrs, weight_decays, momentum)
     growth = np.broadcast_to(log_growth_rate(eta, lam, gamma), eta.shape)
     log_scale = np.concatenate([[0.0], np.cumsum(growth) / 2.0])
     log_eta = np.log(eta)
@@ -240,12 +240,12 @@ def tapered_exponential_schedule(
         log_eta = np.full_like(log_eta, log_eta[0])
     elif printed:
         log_eta = np.concatenate([log_eta[:1], log_eta[:-1]])
-    return ExponentialSchedule(log_eta + 2.0 * log_scale[:-1], log_scale[:-1], float(log_scale[-1]))
+    return ExponentialRates(log_eta + 2.0 * log_scale[:-1], log_scale[:-1], float(log_scale[-1]))
 
 
 def tapered_exponential_bound(
-    lr: float, weight_decay: float, momentum: float, steps_into_stage: Any
-) -> Array:
+    lr: float, weight_decay: float, momentum: float, steps_into_stage: Number
+) -> Number:
     """How far T-EXP's growth can be from the exact one: (3/2)·(γ/z²)^{t - T_I}.
 
     Theorem 2.7 of Li & Arora (2020): |η̂_{t-1}/η̂_t - η̃_{t-1}/η̃_t| at step t of the stage that
@@ -262,24 +262,22 @@ def tapered_exponential_bound(
     >>> tapered_exponential_bound(0.1, 5e-4, 0.9, [1, 10, 100]).round(6).tolist()
     [1.351357, 0.528299, 4.4e-05]
     """
-    into = np.asarray(steps_into_stage, np.float64)
-    if not np.all(into >= 1):
-        raise OutOfDomain(
-            f"tapered_exponential_bound(steps_into_stage=...) must be >= 1, got {into.min()}."
-        )
-    return (1.5 * (momentum / growth_root(lr, weight_decay, momentum) ** 2) ** into)[()]
+    where = "tapered_exponential_bound"
+    into = numbers_in(where, "steps_into_stage", steps_into_stage, least=1.0, error=OutOfDomain)
+    return plain(1.5 * (momentum / growth_root(lr, weight_decay, momentum) ** 2) ** into)
 
 
-def _assembled(log_eta: Array, log_scale: Array) -> ExponentialSchedule:
+def _assembled(log_eta: Array, log_scale: Array) -> ExponentialRates:
     """η̃_t = P_t·P_{t+1}·η_t, from log P before each step and after the last."""
-    return ExponentialSchedule(
+    return ExponentialRates(
         log_eta + log_scale[:-1] + log_scale[1:], log_scale[:-1], float(log_scale[-1])
     )
 
 
-def _checked(
-    where: str, lrs: Any, weight_decays: Any, momentum: float
+def rates_and_decays(
+    where: str, lrs: ArrayLike, weight_decays: ArrayLike, momentum: float
 ) -> tuple[Array, Array, float]:
+    """One rate > 0 and one decay >= 0 a step, and the momentum, checked."""
     eta = np.asarray(lrs, np.float64)
     if eta.ndim != 1 or eta.size == 0:
         raise InvalidArgument(
@@ -290,19 +288,11 @@ def _checked(
         raise InvalidArgument(
             f"{where}(weight_decays=...) expects a number or shape {eta.shape}, got {lam.shape}."
         )
-    lam = np.broadcast_to(lam, eta.shape)
-    for name, values, good in (("lrs", eta, eta > 0), ("weight_decays", lam, lam >= 0)):
-        bad = ~(good & np.isfinite(values))
-        if bad.any():
-            step = int(np.argmax(bad))
-            raise OutOfDomain(
-                f"{where}({name}=...) must be finite and >{'' if name == 'lrs' else '='} 0, got "
-                f"{values[step]} at step {step}."
-                + (" A step of rate 0 moves nothing: leave it out." if values[step] == 0 else "")
-            )
-    if not 0.0 <= momentum < 1.0:
-        raise OutOfDomain(f"{where}(momentum=...) must lie in [0, 1), got {momentum}.")
-    return eta, lam, float(momentum)
+    remedy = "A step of rate 0 moves nothing: leave it out." if (eta == 0).any() else ""
+    numbers_in(where, "lrs", eta, above=0.0, remedy=remedy, error=OutOfDomain)
+    lam = np.broadcast_to(not_negative(where, "weight_decays", lam), eta.shape)
+    momentum = number(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
+    return eta, lam, momentum
 
 
 def _turned(t: int, alpha: float, rate: float, decay: float, before: float, gamma: float) -> str:

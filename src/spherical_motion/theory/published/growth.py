@@ -14,11 +14,11 @@ All functions work elementwise on arrays; rates are those of `torch.optim.SGD` w
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion.checks import Number, not_negative, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
 
 __all__ = [
@@ -37,7 +37,9 @@ Array = NDArray[np.float64]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def growth_root(lr: Any, weight_decay: Any, momentum: Any) -> Array:
+def growth_root(
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float
+) -> Number:
     """z, the larger root of x² - (1 + γ - ηλ)x + γ = 0: the weights grow by 1/z a step.
 
     Source: Li & Arora (2020), eq. 4; exact.
@@ -49,10 +51,12 @@ def growth_root(lr: Any, weight_decay: Any, momentum: Any) -> Array:
     >>> abs(float(z**2 - (1.9 - 5e-5) * z + 0.9)) < 1e-15
     True
     """
-    return (1.0 - _shrinks("growth_root", lr, weight_decay, momentum)[0])[()]
+    return plain(1.0 - _shrinks("growth_root", lr, weight_decay, momentum)[0])
 
 
-def log_growth_rate(lr: Any, weight_decay: Any, momentum: Any) -> Array:
+def log_growth_rate(
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float
+) -> Number:
     """-2 ln z, by which the logarithm of the rate grows a step; exact, also where it is tiny.
 
     Raises:
@@ -61,10 +65,13 @@ def log_growth_rate(lr: Any, weight_decay: Any, momentum: Any) -> Array:
     >>> round(float(log_growth_rate(1e-8, 1e-8, 0.0)) * 1e16, 12)
     2.0
     """
-    return (-2.0 * np.log1p(-_shrinks("log_growth_rate", lr, weight_decay, momentum)[0]))[()]
+    return plain(-2.0 * np.log1p(-_shrinks("log_growth_rate", lr, weight_decay, momentum)[0]))
 
 
-def growth_rate(lr: Any, weight_decay: Any, momentum: Any, steps: Any = 1) -> Array:
+def growth_rate(
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float,
+    steps: Number | float = 1,
+) -> Number:  # fmt: skip
     """z^{-2·steps}, the factor by which the rate grows over that many steps.
 
     Source: Li & Arora (2020), theorem 2.1; exact, apart from the first 1/(1 - γ) steps.
@@ -76,10 +83,13 @@ def growth_rate(lr: Any, weight_decay: Any, momentum: Any, steps: Any = 1) -> Ar
     1.481
     """
     rate = log_growth_rate(lr, weight_decay, momentum)
-    return np.exp(rate * np.asarray(steps, np.float64))[()]
+    return plain(np.exp(rate * np.asarray(steps, np.float64)))
 
 
-def growth_rate_approx(lr: Any, weight_decay: Any, momentum: Any, steps: Any = 1) -> Array:
+def growth_rate_approx(
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float,
+    steps: Number | float = 1,
+) -> Number:  # fmt: skip
     """e^{2ηλ·steps/(1 - γ)}, the leading order of `growth_rate`; valid for ηλ ≪ (1 - γ)².
 
     Raises:
@@ -89,10 +99,13 @@ def growth_rate_approx(lr: Any, weight_decay: Any, momentum: Any, steps: Any = 1
     1.478
     """
     eta, lam, gamma = _checked("growth_rate_approx", lr, weight_decay, momentum)
-    return np.exp(2.0 * eta * lam * np.asarray(steps, np.float64) / (1.0 - gamma))[()]
+    return plain(np.exp(2.0 * eta * lam * np.asarray(steps, np.float64) / (1.0 - gamma)))
 
 
-def exponential_log_scale(lr: Any, weight_decay: Any, momentum: Any, steps: Any) -> Array:
+def exponential_log_scale(
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float,
+    steps: Number | float,
+) -> Number:  # fmt: skip
     """log P_t after `steps` steps at constant settings, from an empty buffer: the closed form.
 
     What `exponential_schedule` reaches by its recursion.
@@ -104,12 +117,12 @@ def exponential_log_scale(lr: Any, weight_decay: Any, momentum: Any, steps: Any)
     0.1919
     """
     first, second = _shrinks("exponential_log_scale", lr, weight_decay, momentum)
-    steps = np.asarray(steps, np.float64)
+    time = np.asarray(steps, np.float64)
     gap = second - first
     # Q_t = z_1^t·[(1 - z_2)z_1 - (1 - z_1)z_2·(z_2/z_1)^t] / (z_1 - z_2), near 1 written as 1 + ...
-    ratio = np.where(steps > 0, ((1.0 - second) / (1.0 - first)) ** steps, 1.0)
+    ratio = np.where(time > 0, ((1.0 - second) / (1.0 - first)) ** time, 1.0)
     beyond = first * (1.0 - second) * (1.0 - ratio) / gap
-    return (-steps * np.log1p(-first) - np.log1p(beyond))[()]
+    return plain(-time * np.log1p(-first) - np.log1p(beyond))
 
 
 def steps_to_overflow(
@@ -128,7 +141,9 @@ def steps_to_overflow(
     rate = float(log_growth_rate(lr, weight_decay, momentum))
 
     def is_beyond(step: int) -> bool:
-        here, after = exponential_log_scale(lr, weight_decay, momentum, [step, step + 1])
+        here, after = exponential_log_scale(
+            lr, weight_decay, momentum, np.array([step, step + 1.0])
+        )
         return math.log(lr) + here + after > math.log(largest)
 
     step = max(0, int(math.log(largest / lr) / rate))
@@ -156,7 +171,9 @@ def steps_to_overflow_approx(
     return math.log(largest / lr) * (1.0 - momentum) / (2.0 * lr * weight_decay)
 
 
-def _shrinks(where: str, lr: Any, weight_decay: Any, momentum: Any) -> tuple[Array, Array]:
+def _shrinks(
+    where: str, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
+) -> tuple[Array, Array]:
     """1 - z_1 and 1 - z_2, the roots of y² - (1 - γ + ηλ)y + ηλ = 0, the small one uncancelled."""
     eta, lam, gamma = _checked(where, lr, weight_decay, momentum)
     x, root = eta * lam, np.sqrt(gamma)
@@ -165,17 +182,11 @@ def _shrinks(where: str, lr: Any, weight_decay: Any, momentum: Any) -> tuple[Arr
     return x / larger, larger
 
 
-def _checked(where: str, lr: Any, weight_decay: Any, momentum: Any) -> tuple[Array, Array, Array]:
-    eta, lam, gamma = (np.asarray(v, np.float64) for v in (lr, weight_decay, momentum))
-    for name, value in (("lr", eta), ("weight_decay", lam)):
-        bad = ~(np.isfinite(value) & (value >= 0))
-        if bad.any():
-            raise OutOfDomain(
-                f"{where}({name}=...) must be finite and >= 0, got {value[bad].ravel()[0]}."
-            )
-    bad = ~((gamma >= 0) & (gamma < 1))
-    if bad.any():
-        raise OutOfDomain(f"{where}(momentum=...) must lie in [0, 1), got {gamma[bad].ravel()[0]}.")
+def _checked(
+    where: str, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
+) -> tuple[Array, Array, Array]:
+    eta, lam = not_negative(where, "lr", lr), not_negative(where, "weight_decay", weight_decay)
+    gamma = numbers_in(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     product, limit = np.broadcast_arrays(eta * lam, (1.0 - np.sqrt(gamma)) ** 2)
     over = ~(product < limit)
     if over.any():
@@ -193,7 +204,4 @@ def _require_growth(where: str, lr: float, weight_decay: float, largest: float) 
             f"{where}: the rate grows only if lr and weight_decay are > 0, got lr={lr:g} and "
             f"weight_decay={weight_decay:g}."
         )
-    if not (math.isfinite(largest) and largest > lr):
-        raise OutOfDomain(
-            f"{where}(largest=...) must be finite and above lr={lr:g}, got {largest}."
-        )
+    number(where, "largest", largest, above=lr, error=OutOfDomain)

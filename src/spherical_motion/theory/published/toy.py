@@ -8,7 +8,7 @@ perfect classifier is e_1, the error angle(w, e_1)/π. Three cases:
 2. normalization alone: the norm grows, the effective rate η/|w|² falls, and the angle goes to 0;
 3. both: the norm finds its balance, the effective rate stops falling, and so does the angle.
 
-What separates them is the gradient *at* e_1. Normalization cannot grow the margin away, so there
+What separates them is the gradient *at* e_1. A normalized layer cannot grow the margin, so there
 each input still pulls with |g̃|² = s²·|x⊥|², s = 1/(1 + e^{|x_1|}), and L = E|g̃|² =
 (m - 1)·E[s²] is not zero; against it stands the curvature of the mean loss along the sphere,
 H = E[s(1 - s)] + E[s·|x_1|], which integration by parts turns into (2π)^{-1/2}. A step pulls the
@@ -20,11 +20,12 @@ not the paper's, unless it says so.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
 
 __all__ = [
@@ -50,7 +51,7 @@ def toy_unit_grad_sq(dimension: int) -> float:
     >>> round(toy_unit_grad_sq(2), 4)
     0.1185
     """
-    _require_dimension("toy_unit_grad_sq", dimension)
+    number("toy_unit_grad_sq", "dimension", dimension, least=2.0, error=OutOfDomain)
     return (dimension - 1) * _half_normal(lambda z: _logistic(-z) ** 2)
 
 
@@ -67,7 +68,7 @@ def toy_decayed_norm(weight_decay: float) -> float:
     >>> round(c, 3)
     3.773
     """
-    _require("toy_decayed_norm", "weight_decay", weight_decay, weight_decay > 0)
+    number("toy_decayed_norm", "weight_decay", weight_decay, above=0.0, error=OutOfDomain)
 
     def pull(c: float) -> float:
         return _half_normal(lambda z: z * _logistic(-c * z), reach=40.0 / max(c, 4.0))
@@ -83,7 +84,7 @@ def toy_decayed_norm(weight_decay: float) -> float:
     return 0.5 * (low + high)
 
 
-def toy_normalized_angle(dimension: int, steps: Any) -> Array:
+def toy_normalized_angle(dimension: int, steps: Number) -> Number:
     """Case 2: root mean square angle to e_1 after `steps` steps with normalization alone.
 
     |w|⁴ grows by 2η²L a step, as in the paper, so η_e = (2Lt)^{-1/2} whatever η, and
@@ -93,14 +94,11 @@ def toy_normalized_angle(dimension: int, steps: Any) -> Array:
     >>> toy_normalized_angle(10, [1e4, 1.6e5]).round(3).tolist()
     [0.096, 0.048]
     """
-    steps = np.asarray(steps, np.float64)
-    if not (steps > 0).all():
-        raise OutOfDomain(f"toy_normalized_angle(steps=...) must be > 0, got {steps.min()}.")
-    drive = toy_unit_grad_sq(dimension)
-    return (np.sqrt(np.sqrt(drive / (8.0 * steps)) / CURVATURE))[()]
+    time = above_zero("toy_normalized_angle", "steps", steps)
+    return plain(np.sqrt(np.sqrt(toy_unit_grad_sq(dimension) / (8.0 * time)) / CURVATURE))
 
 
-def toy_resting_angle(lr: Any, weight_decay: Any, dimension: int) -> Array:
+def toy_resting_angle(lr: Number | float, weight_decay: Number | float, dimension: int) -> Number:
     """Case 3: root mean square angle to e_1 in the long run, with normalization and decay.
 
     In balance η_e²L = 2ηλ, so mean θ² = √(ηλL/2)/H: it does not fall any more, and grows as
@@ -112,11 +110,10 @@ def toy_resting_angle(lr: Any, weight_decay: Any, dimension: int) -> Array:
     >>> round(float(toy_resting_angle(0.1, 1e-3, 10)), 3)
     0.135
     """
-    eta, lam = np.asarray(lr, np.float64), np.asarray(weight_decay, np.float64)
-    for name, value in (("lr", eta), ("weight_decay", lam)):
-        _require("toy_resting_angle", name, value, bool((value > 0).all()))
+    eta = above_zero("toy_resting_angle", "lr", lr)
+    lam = above_zero("toy_resting_angle", "weight_decay", weight_decay)
     drive = toy_unit_grad_sq(dimension)
-    return np.sqrt(np.sqrt(eta * lam * drive / 2.0) / CURVATURE)[()]
+    return plain(np.sqrt(np.sqrt(eta * lam * drive / 2.0) / CURVATURE))
 
 
 def escape_bound(
@@ -144,10 +141,9 @@ def escape_bound(
     """
     where = "escape_bound"
     for name, value in (("lr", lr), ("weight_decay", weight_decay), ("norm", norm)):
-        _require(where, name, value, value > 0)
-    _require_dimension(where, dimension)
-    if not 0.0 < failure < 1.0:
-        raise OutOfDomain(f"{where}(failure=...) must lie in (0, 1), got {failure}.")
+        number(where, name, value, above=0.0, error=OutOfDomain)
+    number(where, "dimension", dimension, least=2.0, error=OutOfDomain)
+    number(where, "failure", failure, above=0.0, below=1.0, error=OutOfDomain)
     if not 0.0 < 2.0 * angle**2 < lr * weight_decay:
         widest = math.sqrt(lr * weight_decay / 2.0)
         raise OutOfDomain(
@@ -159,7 +155,9 @@ def escape_bound(
     return wait + 6.0 * math.log(1.0 / failure)
 
 
-def narrowest_well(lr: Any, weight_decay: Any, momentum: Any = 0.0) -> Array:
+def narrowest_well(
+    lr: Number | float, weight_decay: Number | float, momentum: Number | float = 0.0
+) -> Number:
     """√(2ηλ/(1 + α)): a minimum of smaller diameter, in radians, holds no iterate for long.
 
     Corollary 2.2 of wan2020: it is the root mean square step of SGD with L2 wherever the norm has
@@ -172,30 +170,18 @@ def narrowest_well(lr: Any, weight_decay: Any, momentum: Any = 0.0) -> Array:
     >>> round(float(narrowest_well(0.1, 1e-4, 0.9)), 6)
     0.003244
     """
-    eta, lam, alpha = (np.asarray(v, np.float64) for v in (lr, weight_decay, momentum))
-    for name, value in (("lr", eta), ("weight_decay", lam)):
-        _require("narrowest_well", name, value, bool((value > 0).all()))
-    if not ((alpha >= 0) & (alpha < 1)).all():
-        raise OutOfDomain(f"narrowest_well(momentum=...) must lie in [0, 1), got {momentum}.")
-    return np.sqrt(2.0 * eta * lam / (1.0 + alpha))[()]
+    where = "narrowest_well"
+    eta, lam = above_zero(where, "lr", lr), above_zero(where, "weight_decay", weight_decay)
+    alpha = numbers_in(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
+    return plain(np.sqrt(2.0 * eta * lam / (1.0 + alpha)))
 
 
-def _half_normal(function: Any, reach: float = 10.0) -> float:
+def _half_normal(function: Callable[[Array], Array], reach: float = 10.0) -> float:
     """E[f(|z|)] for a standard normal z, of an f that is smooth, and gone beyond `reach`."""
     z = 0.5 * reach * (_NODES + 1.0)
     density = math.sqrt(2.0 / math.pi) * np.exp(-0.5 * z * z)
     return float(0.5 * reach * np.sum(_WEIGHTS * density * function(z)))
 
 
-def _logistic(z: Any) -> Any:
+def _logistic(z: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-z))
-
-
-def _require(where: str, name: str, value: Any, positive: bool) -> None:
-    if not (positive and np.isfinite(value).all()):
-        raise OutOfDomain(f"{where}({name}=...) must be finite and > 0, got {value}.")
-
-
-def _require_dimension(where: str, dimension: int) -> None:
-    if not dimension >= 2:
-        raise OutOfDomain(f"{where}(dimension=...) must be >= 2, got {dimension}.")

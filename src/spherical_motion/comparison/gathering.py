@@ -1,0 +1,218 @@
+"""The numbers a verdict rests on: one group in one stage, measured against the theory.
+
+Which steps are judged. From the norm at the start of the stage and the mean drive of its second
+half, the transient says when the angle will be within 5% of equilibrium. If enough samples follow
+that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
+the transient, and the verdict cannot be better than "approaching".
+
+What the transient predicts. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
+relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
+moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
+that fades during the stage is accounted for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion import theory
+from spherical_motion.comparison.evidence import (
+    Approaching,
+    Evidence,
+    Measured,
+    NotJudged,
+    Rest,
+    Settled,
+)
+from spherical_motion.comparison.motion import Motion, settling_memory
+from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
+from spherical_motion.errors import OutOfDomain
+from spherical_motion.forecasting import WITHIN, rest_excess
+from spherical_motion.vocabulary import HyperParameters, Stage
+
+__all__ = ["FEWEST_SAMPLES", "gather"]
+
+Array = NDArray[np.float64]
+
+FEWEST_SAMPLES = 20
+"""Fewer samples than this are not judged."""
+
+FEWEST_MEMORIES = 10
+"""A settled stretch shorter than this many times 1/(1 - α) steps is not judged either."""
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
+def gather(
+    motion: Motion, stage: Stage, mixed: Sequence[tuple[float, float, float]] = ()
+) -> Evidence:
+    """Measure one group in one stage.
+
+    Args:
+        motion: the group's whole run.
+        stage: the steps to judge.
+        mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
+    """
+    here = motion.within(stage.start, stage.stop)
+    lost = (motion.non_finite >= stage.start) & (motion.non_finite < stage.stop)
+    seen = NotJudged(
+        group=motion.group,
+        stage=stage,
+        samples=len(here),
+        non_finite=int(lost.sum()),
+        non_finite_from=int(motion.non_finite[lost][0]) if lost.any() else None,
+        moved=bool((here.gram.dd > 0).any()),
+        lr_is_zero=bool(len(here)) and not here.lr.any(),
+        no_decay=bool(len(here)) and not here.weight_decay.any(),
+        illegal=int(here.steps[here.illegal.argmax()]) if here.illegal.any() else None,
+        driven=here.driven,
+        no_theory=motion.no_theory,
+        mixed=tuple(mixed),
+    )
+    if len(here) < 2 or not seen.moved:
+        return seen
+    variant, judged, found = _judged(here, stage, seen)
+    fields: dict[str, Any] = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen)}
+    fields |= {"judged": len(judged)}
+    fields |= _movement(here, judged) | _invariance(judged, start_norm=float(motion.norm[0]))
+    return variant(**(fields | found))
+
+
+Found = tuple[type[Measured], Motion, dict[str, Any]]
+"""A variant of evidence, the samples to judge, and what the theory says of them."""
+
+
+def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
+    tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
+    if not here.predictable or seen.no_decay:
+        return Measured, tail, {}
+    if stage.hp is None:
+        return _varying(here)
+    try:
+        theory.family_of(stage.hp).angle(stage.hp, here.facts)
+    except OutOfDomain as reason:
+        return Measured, tail, {"no_theory": str(reason)}
+    return _constant(here, tail, stage, stage.hp)
+
+
+def _movement(here: Motion, judged: Motion) -> dict[str, float]:
+    """How the group moved."""
+    return {
+        "norm_change": float(here.norm[-1] / here.norm[0]),
+        "residual": _median(here.residual),
+        "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
+        "measured": _rms(judged.angle),
+    }
+
+
+def _invariance(judged: Motion, start_norm: float) -> dict[str, float]:
+    """How invariant the group was at the judged samples."""
+    gradient = np.isfinite(judged.gram.wg) & np.isfinite(judged.gram.gg) & (judged.gram.gg > 0)
+    known = judged[gradient]
+    gram = known.gram
+    radial = pull = defect = math.nan
+    if len(known):
+        pull = float((known.weight_decay * gram.ww).mean())
+        toward = gram.wg
+        if known.hp.decoupled:  # what an adaptive step makes of the gradient: entries of size one
+            toward = gram.wg / np.sqrt(gram.gg) * math.sqrt(known.group.numel)
+        radial = float(toward.mean())
+        defect = math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean()))
+    return {
+        "radial_share": radial / pull if pull else math.nan,
+        "defect": defect,
+        "expected_defect": judged.group.defect * float(start_norm / judged.norm.min()) ** 2,
+    }
+
+
+def _varying(here: Motion) -> Found:
+    """A stage without one equilibrium: the driven recursion against all its samples."""
+    squares = here.driven_step_ratio_sq(here.driven_norm())
+    known = np.isfinite(squares)
+    transient = math.sqrt(max(float(squares[known].mean()), 0.0))
+    judged = here[known]
+    return Approaching, judged, {"transient": transient, "rest": None} | _ratios(judged, transient)
+
+
+def _constant(here: Motion, tail: Motion, stage: Stage, hp: HyperParameters) -> Found:
+    """A stage with an equilibrium: when it is reached, and what the judged samples show."""
+    family, facts = theory.family_of(hp), here.facts
+    angle = family.angle(hp, facts)
+    half, quarter = len(here) // 2, max(len(here) // 4, 1)
+    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
+    needed = max(needed, settling_memory(hp))
+    late = here.within(stage.start + needed, stage.stop)
+    # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
+    long_enough = stage.stop - stage.start - needed >= FEWEST_MEMORIES / (1.0 - hp.momentum)
+    enough = len(late) >= FEWEST_SAMPLES and long_enough
+    judged = late if enough else tail
+
+    norms = here.driven_norm()
+    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], facts)
+    settled = enough and abs(transient / angle - 1.0) < WITHIN
+    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
+    if more == 0.0 and not settled:
+        spacing = stage.steps / len(here)
+        window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
+        more = max(needed + window - stage.steps, 1.0)
+    early = _mean(here.drive[:quarter])
+    rest = Rest(
+        equilibrium=angle,
+        steps_needed=needed,
+        steps_more=0.0 if settled else more,
+        drive_change=_mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
+        step_law=root_mean_ratio(*family.balance(hp, judged.gram, facts)),
+    )
+    variant = Settled if settled else Approaching
+    found = {"transient": transient, "rest": rest}
+    return variant, judged, found | _ratios(judged, angle if settled else transient)
+
+
+def _ratios(judged: Motion, predicted: float) -> dict[str, Any]:
+    if not predicted > 0:
+        return {"ratio": UNKNOWN, "mean_ratio": math.nan}
+    angle = judged.angle
+    return {
+        "ratio": rms_ratio(angle, predicted),
+        "mean_ratio": float(angle.mean()) / predicted,
+    }
+
+
+def _steps_to_rest(
+    hp: HyperParameters, norm: float, drive: float, facts: theory.GroupFacts
+) -> float:
+    """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
+    if not drive > 0:
+        return math.inf
+    excess = rest_excess(hp, norm, drive, **dataclasses.asdict(facts))
+    return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
+
+
+def _transient_share(
+    hp: HyperParameters, steps: NDArray[np.int64], norms: Array, facts: theory.GroupFacts
+) -> float:
+    """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
+    lasted = float(steps[-1] - steps[0])
+    if lasted <= 0 or norms[-1] <= 0:
+        return math.nan
+    return math.sqrt(theory.family_of(hp).window_ratio_sq(hp, norms, lasted, facts))
+
+
+def _rms(values: Array) -> float:
+    return math.sqrt(float((values * values).mean()))
+
+
+def _mean(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _median(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else math.nan

@@ -1,0 +1,129 @@
+"""`run_at`: the one way to run a model at other weights than its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from spherical_motion.errors import SphericalMotionError
+from spherical_motion.invariance.running.calling import (
+    call_model,
+    float_outputs,
+    model_failure,
+    widened,
+)
+from spherical_motion.invariance.running.interception import (
+    Interception,
+    adapt_attributes,
+    without_compilation,
+)
+from spherical_motion.invariance.running.memory import return_freed_memory
+from spherical_motion.invariance.running.observing import Observer
+from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance.running.subject import Subject, Weights
+
+__all__ = ["Body", "outputs_only", "run_at"]
+
+Body: TypeAlias = Callable[[nn.Module, object], tuple[Tensor, ...]]
+"""What to do with a model and its inputs while the other weights are in place."""
+
+
+def outputs_only(model: nn.Module, inputs: object) -> tuple[Tensor, ...]:
+    """The floating outputs of a forward without gradients."""
+    with torch.no_grad():
+        return float_outputs(call_model(model, inputs))
+
+
+def run_at(
+    subject: Subject,
+    weights: Weights,
+    body: Body = outputs_only,
+    *,
+    seed: int,
+    norm_eps: float | None,
+    eps_of_running: bool = False,
+    buffers: dict[str, Tensor] | None = None,
+    training: bool | None = None,
+    observer: Observer | None = None,
+) -> tuple[Tensor, ...]:
+    """Run a model at other weights, in the subject's dtype, and leave no trace on it.
+
+    `functional_call` swaps weights and buffers, which also follows tied weights and
+    parametrizations; `undisturbed` restores everything else.
+
+    Args:
+        subject: the model and its inputs.
+        weights: stand in for the parameters.
+        body: is called with the model and converted inputs; runs the forward, and more if needed.
+        seed: of the randomness inside the model.
+        norm_eps: takes the place of the norm layers' ε; None keeps the model's own.
+        eps_of_running: also in norm layers that use running statistics.
+        buffers: stand in for the buffers, and end as the forward leaves them; None: copies.
+        training: False runs the model in eval mode, True puts one that is in eval mode as a whole
+            into training mode; None leaves its modules as they are.
+        observer: follows the norm layers.
+
+    Returns:
+        What `body` returns, detached.
+
+    Raises:
+        ModelError: the model fails on its inputs.
+
+    >>> subject = Subject(nn.Linear(2, 1, bias=False), torch.ones(1, 2), torch.float64)
+    >>> run_at(subject, {"weight": torch.tensor([[3.0, 4.0]]).double()}, seed=0, norm_eps=None)
+    (tensor([[7.]], dtype=torch.float64),)
+    """
+    model, dtype = subject.model, subject.dtype
+    return_freed_memory()
+    buffers = subject.buffers() if buffers is None else buffers
+    swapped = {f"model.{subject.names[name]}": leaf for name, leaf in weights.items()}
+    swapped |= {f"model.{name}": buffer for name, buffer in buffers.items()}
+    if observer is not None:
+        observer.names = {id(leaf): name for name, leaf in weights.items()}
+    default_dtype = torch.get_default_dtype()
+    with undisturbed(model, seed):
+        if training is not None and (not training or not model.training):
+            model.train(training)
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                torch.set_default_dtype(dtype)
+                adapt_attributes(model, dtype, norm_eps)
+                if observer is not None:
+                    observer.attach(model)
+                harness, inputs = _Harness(model), widened(subject.inputs, dtype)
+                with (
+                    without_compilation(),
+                    torch.autocast(subject.device_type, enabled=False),
+                    Interception(dtype, norm_eps, subject.native_dtype, observer, eps_of_running),
+                    observer.watching() if observer else contextlib.nullcontext(),
+                ):
+                    outputs = functional_call(harness, swapped, (body, inputs))
+        except SphericalMotionError:
+            raise
+        except Exception as error:  # whatever a stranger's forward may raise
+            raise model_failure(model, subject.inputs, dtype, error) from error
+        finally:
+            torch.set_default_dtype(default_dtype)
+    # functional_call leaves in `swapped` what the forward assigned to the buffers.
+    buffers.update({name: swapped[f"model.{name}"] for name in buffers})
+    return tuple(y.detach() for y in outputs)
+
+
+class _Harness(nn.Module):
+    """Lends the model to a function, so that its backward runs while the weights are swapped.
+
+    Non-reentrant gradient checkpointing calls the model again during backward, and must find the
+    same weights there.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, body: Body, inputs: object) -> tuple[Tensor, ...]:
+        return body(self.model, inputs)

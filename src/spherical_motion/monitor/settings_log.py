@@ -1,0 +1,101 @@
+"""Following the settings of an optimizer's param groups from step to step."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spherical_motion.monitor.sinks import Sink
+from spherical_motion.vocabulary.events import EventKind
+from spherical_motion.vocabulary.hyperparameters import settings_of
+
+__all__ = ["SettingsLog"]
+
+Settings = tuple[float, float, float, float | None]
+
+STEADY = 20
+"""A change of a param group's settings is an event only after so many steps without one: schedules
+that change them at every step would write one a step, and each sample records the settings."""
+
+FIXED = ("nesterov", "dampening", "maximize", "amsgrad", "eps", "decoupled_weight_decay")
+"""Settings that schedules leave alone; a change of them puts the theory in doubt."""
+
+
+class SettingsLog:
+    """What schedulers and users do to the param groups; lasting changes become events.
+
+    Args:
+        optimizer: whose param groups to follow.
+        number: of the optimizer in the run.
+        param_group: per slice, index into `optimizer.param_groups`.
+        sink: takes the events.
+
+    Attributes:
+        rows: (slices, 4), lr, weight decay, momentum and β2 by which each slice is stepped.
+        maximize: for each param group whether it steps along the gradient instead of against it.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        number: int,
+        param_group: NDArray[np.int64],
+        sink: Sink,
+    ) -> None:
+        self._optimizer, self._number, self._sink = optimizer, number, sink
+        self._param_group = param_group
+        self._now: list[Settings] = []
+        self._fixed: list[dict[str, object]] = []
+        self._changed_at: list[float] = []
+        self.rows = np.full((len(param_group), 4), np.nan)
+        self.maximize: list[bool] = []
+        self.follow(0)
+
+    def follow(self, step: int) -> None:
+        """Read the settings of step number `step`."""
+        groups = self._optimizer.param_groups
+        now = [settings_of(group) for group in groups]
+        fixed = [{name: group[name] for name in FIXED if name in group} for group in groups]
+        if fixed != self._fixed:
+            self._record_fixed(step, fixed)
+        if now == self._now:
+            return
+        self.rows = np.array(now, dtype=np.float64)[self._param_group]  # None becomes NaN
+        self._changed_at += [-math.inf] * (len(now) - len(self._changed_at))
+        for index, (old, new) in enumerate(zip(self._now, now, strict=False)):
+            if new != old:
+                if step - self._changed_at[index] >= STEADY:
+                    self._record_rate(step, index, old, new)
+                self._changed_at[index] = step
+        self._now = now
+
+    def _record_rate(self, step: int, index: int, old: Settings, new: Settings) -> None:
+        self._sink.event(
+            EventKind.RATE_CHANGED,
+            step=step,
+            optimizer=self._number,
+            param_group=index,
+            lr=new[0],
+            weight_decay=new[1],
+            momentum=new[2],
+            lr_before=old[0],
+            weight_decay_before=old[1],
+        )
+
+    def _record_fixed(self, step: int, fixed: list[dict[str, object]]) -> None:
+        """Settings that no schedule touches: once attached, a change of them is an event."""
+        for index, (old, new) in enumerate(zip(self._fixed, fixed, strict=False)):
+            changed = {name: value for name, value in new.items() if value != old.get(name)}
+            if changed:
+                self._sink.event(
+                    EventKind.SETTINGS_CHANGED,
+                    step=step,
+                    optimizer=self._number,
+                    param_group=index,
+                    changed=changed,
+                )
+        self._fixed = fixed
+        self.maximize = [bool(group.get("maximize")) for group in fixed]

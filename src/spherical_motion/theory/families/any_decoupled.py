@@ -1,0 +1,50 @@
+"""Decoupled weight decay and steps whose size does not depend on the norm: Muon and others.
+
+|w|² sums the updates' correlations: |w|² = η²·mean |u|²·c/(a(2 - a)) with a = ηλ and c = 1 +
+2Σρ_k(1 - a)^k. Where the updates forget far sooner than the decay, 1/a steps, c is 1 + 2Σρ_k and
+D/R = 2a/c. No setting and no recorded product holds c: it is measured (`theory.adaptive`).
+"""
+
+from __future__ import annotations
+
+from spherical_motion.errors import NoTheory
+from spherical_motion.theory.family import Family
+from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.settings import Settings, Value
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+__all__ = ["AnyDecoupled"]
+
+
+class AnyDecoupled(Family):
+    """|w|² relaxes at 2ηλ, driven by mean |u|²; leading order in ηλ."""
+
+    name = "decoupled weight decay and steps of known correlation"
+    optimizers = ("muon", "other")
+    drive = "update_sq"
+    needs = ("correlation",)
+    unrecorded = (
+        "Its angle depends on how its steps are correlated in time, which is not among the six "
+        "recorded products"
+    )
+
+    def check_facts(
+        self, hp: HyperParameters, facts: GroupFacts, where: str, needs: tuple[str, ...]
+    ) -> None:
+        if facts.correlation is None:
+            raise NoTheory(
+                f"{where}: no prediction for {hp.optimizer} from the settings or the six recorded "
+                "products alone: it takes the autocorrelation of the steps. Measure it from a "
+                "series of updates (theory.correlation_sum) and pass correlation=..."
+            )
+        super().check_facts(hp, facts, where, needs)
+
+    def gain(self, s: Settings, facts: GroupFacts) -> Value:
+        return s.lr**2 * facts.need("correlation")
+
+    def turn(self, s: Settings, facts: GroupFacts) -> Value:
+        return s.lr**2
+
+    def relaxation_rate(self, hp: HyperParameters, facts: GroupFacts) -> float:
+        """2ηλ, the one answer that needs no correlation."""
+        return 2.0 * self.intrinsic_lr(hp, "relaxation_rate")

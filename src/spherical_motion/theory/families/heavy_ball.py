@@ -1,0 +1,101 @@
+"""SGD with momentum α and no Nesterov: weight decay through the gradient, or on the weights.
+
+v ← αv + g (+ λw), w ← w - ηv (- ηλw). Summing v's recursion against w gives |d|²/|w|² at rest
+with L2 decay without any assumption on the gradient but <w, g> = 0 (Li & Arora, 2020, appendix
+B.2); with decoupled decay likewise.
+"""
+
+from __future__ import annotations
+
+from spherical_motion.theory.family import Family
+from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.settings import Array, Settings, Steps, Value
+from spherical_motion.vocabulary.gram import Gram
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+__all__ = ["HeavyBallDecoupled", "HeavyBallL2"]
+
+
+class HeavyBallL2(Family):
+    """|w|⁴ relaxes at 4ηλ/(1 - α), driven by h̃; D/R = 2ηλ/(1 + α) exactly."""
+
+    name = "SGD with momentum and L2 weight decay"
+    optimizers = ("sgd",)
+    decoupled = False
+    power = 4
+    drive = "unit_grad_sq"
+    has_law_of_motion = True
+
+    def covers(self, hp: HyperParameters) -> bool:
+        return super().covers(hp) and not (hp.nesterov and hp.momentum)
+
+    def largest_intrinsic_lr(self, momentum: float) -> float:
+        return 2.0 * (1.0 + momentum)
+
+    def rate(self, s: Settings, facts: GroupFacts) -> Value:
+        return 4.0 * s.lr * s.weight_decay / (1.0 - s.momentum)
+
+    def gain(self, s: Settings, facts: GroupFacts) -> Value:
+        return 2.0 * (s.lr / (1.0 - s.momentum)) ** 2
+
+    def turn(self, s: Settings, facts: GroupFacts) -> Value:
+        return s.lr**2 / (1.0 - s.momentum**2)
+
+    def step_ratio_sq(self, hp: HyperParameters, facts: GroupFacts) -> float:
+        return 2.0 * hp.intrinsic_lr / (1.0 + hp.momentum)
+
+    def rest_norm(self, hp: HyperParameters, facts: GroupFacts) -> float:
+        share = self.norm_share(hp, facts)
+        return (facts.need(self.drive) * share * hp.lr / hp.weight_decay) ** 0.25
+
+    def norm_share(self, hp: HyperParameters, facts: GroupFacts) -> float:
+        """|w*|⁴·λ/(Lη), exact in ηλ."""
+        a, m = hp.intrinsic_lr, hp.momentum
+        return 1.0 / ((1.0 - m) * (2.0 - a / (1.0 + m)))
+
+    def balance_terms(
+        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
+    ) -> tuple[Array, Array]:
+        return (1.0 + hp.momentum) * gram.dd, 2.0 * hp.intrinsic_lr * gram.ww
+
+    def memory(self, hp: HyperParameters, lost: float) -> tuple[float, float]:
+        x = (1.0 + hp.momentum) * lost
+        return 1.0 - hp.momentum + x, x
+
+    def carried(self, s: Steps, gram: Gram) -> Array:
+        return s.momentum[1:] * ((gram.wd + gram.dd) / s.lr)[:-1]
+
+
+class HeavyBallDecoupled(HeavyBallL2):
+    """|w|⁴ relaxes at 4ηλ, driven by h̃; D/R = 2ηλ(1 - α)/(1 + α - αηλ) exactly."""
+
+    name = "SGD with momentum and decoupled weight decay"
+    decoupled = True
+
+    def largest_intrinsic_lr(self, momentum: float) -> float:
+        return 2.0
+
+    def rate(self, s: Settings, facts: GroupFacts) -> Value:
+        return 4.0 * s.lr * s.weight_decay
+
+    def step_ratio_sq(self, hp: HyperParameters, facts: GroupFacts) -> float:
+        a, m = hp.intrinsic_lr, hp.momentum
+        return 2.0 * a * (1.0 - m) / (1.0 + m - m * a)
+
+    def norm_share(self, hp: HyperParameters, facts: GroupFacts) -> float:
+        a, m = hp.intrinsic_lr, hp.momentum
+        return (1.0 + m - m * a) / ((1.0 - m * m) * (1.0 - m + m * a) * (2.0 - a))
+
+    def balance_terms(
+        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
+    ) -> tuple[Array, Array]:
+        a, m = hp.intrinsic_lr, hp.momentum
+        return (1.0 + m - m * a) * gram.dd, 2.0 * a * (1.0 - m) * gram.ww
+
+    def memory(self, hp: HyperParameters, lost: float) -> tuple[float, float]:
+        a, x = hp.momentum, hp.intrinsic_lr
+        return 1.0 - a + x, x * (1.0 - a)
+
+    def carried(self, s: Steps, gram: Gram) -> Array:
+        before = (gram.wd + gram.dd) / s.lr + s.weight_decay * (gram.ww + gram.wd)
+        return s.momentum[1:] * before[:-1]

@@ -30,9 +30,9 @@ from spherical_motion import theory
 from spherical_motion.invariance import find_groups
 from spherical_motion.optim import bind, scale_to_equilibrium, split_param_groups
 from spherical_motion.optim.adagrad_g import AdaGradG
-from spherical_motion.optim.exponential import ExponentialSchedule
+from spherical_motion.optim.exponential_schedule import ExponentialSchedule
 from spherical_motion.optim.proportional_decay import ProportionalDecay
-from spherical_motion.optim.rescale import RescaleOnDecay
+from spherical_motion.optim.rescale_on_decay import RescaleOnDecay
 from spherical_motion.optim.rotational import Rotational
 from spherical_motion.recipes import DigitsRecipe
 from spherical_motion.recipes.digits import load_digits

@@ -36,7 +36,7 @@ def test_figures_are_those_of_the_theory() -> None:
     hp = smd.HyperParameters("sgd", lr=1e-3, weight_decay=1e-4)
     double = theory.equilibrium_norm(hp, unit_grad_sq=2.0)
     single = theory.equilibrium_norm(hp, unit_grad_sq=1.0)
-    assert f"moves SGD's resting norm by {double / single - 1:.0%}" in PAGE
+    assert f"moves SGD's equilibrium norm by {double / single - 1:.0%}" in PAGE
     steps = theory.steps_to_equilibrium(hp, lr_drop=10)
     excess = theory.relaxed_excess(hp, theory.excess_after_drop(hp, 10.0), steps)
     share = theory.angle_at_excess(hp, excess) / theory.equilibrium_angle(hp)

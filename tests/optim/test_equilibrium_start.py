@@ -263,7 +263,7 @@ def test_groups_without_gradient_or_norm_are_left_and_named() -> None:
     assert start.left["0"] == "left as it is: its gradient is zero"
 
 
-def test_groups_without_decay_are_left_and_named(capsys) -> None:
+def test_groups_without_decay_are_left_and_named(caplog) -> None:
     """As in "no decay for norms and biases", where a bias may be a group of its own."""
     model = network()
     groups = find_groups(model, data()[0][0])
@@ -278,7 +278,7 @@ def test_groups_without_decay_are_left_and_named(capsys) -> None:
     assert start.factors[start.names.index("3")] == 1.0
     assert abs(math.log(start.factors[start.names.index("0")])) > 0.1
     assert "its weight decay is 0" in start.left["3"]
-    assert "'3' (left as it is: its weight decay is 0" in capsys.readouterr().err
+    assert "'3' (left as it is: its weight decay is 0" in caplog.text
 
 
 class Root(nn.Module):

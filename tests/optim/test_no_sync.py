@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 from contracts.optimizer_table import filters, layers, small_net
+from optim.steered import Loose
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spherical_motion.optim import AdaGradG, AdamG, RescaleOnDecay, Rotational, bind
 from spherical_motion.optim import rotational as rotational_module
 from spherical_motion.vocabulary import InvariantGroup, Slice
-
-from .steered import Loose
 
 READS_BACK = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item", "_to_copy_to_cpu")
 

@@ -148,20 +148,21 @@ def noam(step: int) -> float:
     ],
 )
 def test_a_highest_rate_that_was_read_off_wrongly_is_spoken_of(
-    factor, steps, said_at, why, capsys
+    factor, steps, said_at, why, caplog
 ) -> None:
     for lr_max in (None, 7.0):
         model, optimizer, groups = problem(torch.optim.SGD, lr=1.0, weight_decay=0.02)
         scheduler = lr_scheduler.LambdaLR(optimizer, factor)
         with ProportionalDecay(model, optimizer, groups, lr_max=lr_max):
             paced(optimizer, said_at - 1, scheduler)
-            assert capsys.readouterr().err == ""
+            assert caplog.text == ""
             paced(optimizer, 1, scheduler)
-            said = capsys.readouterr().err
+            said = caplog.text
+            caplog.clear()
             assert lr_max is not None or (why in said and "takes 1 for the highest rate" in said)
             assert lr_max is None or said == ""
             paced(optimizer, steps - said_at, scheduler)
-            assert capsys.readouterr().err == ""  # once
+            assert caplog.text == ""  # once
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_a_highest_rate_that_was_read_off_wrongly_is_spoken_of(
         lambda o: lr_scheduler.StepLR(o, 100, gamma=0.1),
     ],
 )
-def test_an_ordinary_schedule_is_no_reason_to_speak(make, capsys) -> None:
+def test_an_ordinary_schedule_is_no_reason_to_speak(make, caplog) -> None:
     """Whether it is made before or after."""
     decays = []
     for first in (True, False):
@@ -183,12 +184,12 @@ def test_an_ordinary_schedule_is_no_reason_to_speak(make, capsys) -> None:
         decays.append(paced(optimizer, 1100, scheduler or make(optimizer)))
     assert decays[0] == decays[1]
     assert max(decays[0]) == pytest.approx(0.02, rel=1e-2)
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("scheduled", [True, False])
 @pytest.mark.parametrize("first", [True, False])
-def test_resumed_from_the_optimizers_state_alone(first: bool, scheduled: bool, capsys) -> None:
+def test_resumed_from_the_optimizers_state_alone(first: bool, scheduled: bool, caplog) -> None:
     """Made before or after loading; the decay is not multiplied by the rate twice."""
     model, optimizer, groups = problem(torch.optim.SGD, lr=0.1, weight_decay=0.02)
     scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 300) if scheduled else None
@@ -217,7 +218,7 @@ def test_resumed_from_the_optimizers_state_alone(first: bool, scheduled: bool, c
         inner.last_epoch = 170
     again.param_groups[0]["lr"] *= 0.9
     assert paced(again, 110, inner) == pytest.approx(expected, rel=1e-9)
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
 
 
 def test_settings_of_the_state_that_was_loaded_hold_and_lr_max_beside_them() -> None:
@@ -235,7 +236,7 @@ def test_settings_of_the_state_that_was_loaded_hold_and_lr_max_beside_them() -> 
             assert paced(again, 1) == pytest.approx([0.02 * 0.1 / peak], rel=1e-12)
 
 
-def test_param_groups_without_decay_stay_and_the_others_are_steered(capsys) -> None:
+def test_param_groups_without_decay_stay_and_the_others_are_steered(caplog) -> None:
     model = nn.Sequential(
         nn.Linear(4, 4, bias=False),
         nn.LayerNorm(4),
@@ -253,7 +254,7 @@ def test_param_groups_without_decay_stay_and_the_others_are_steered(capsys) -> N
     with ProportionalDecay(model, optimizer, groups, lr_max=0.2) as decay:
         optimizer.step()
         assert [g["weight_decay"] for g in optimizer.param_groups] == [0.0, 0.01, 0.02]
-        assert "no weight decay to vary in param_groups [0]" in capsys.readouterr().err
+        assert "no weight decay to vary in param_groups [0]" in caplog.text
         kept = decay.state_dict()
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.0, 0.02, 0.02]
     assert not any("decay_lr_max" in g for g in optimizer.param_groups)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from optim.steered import SETTINGS, Loose, angle_between, backward, digits, train, whole
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -20,8 +21,6 @@ from spherical_motion.optim.engine import CpuRotation
 from spherical_motion.optim.engine.rotation import LOST, TorchRotation, coefficients
 from spherical_motion.optim.rotational import Rotational
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
-
-from .steered import SETTINGS, Loose, angle_between, backward, digits, train, whole
 
 BACKENDS = ("compiled", "torch")
 
@@ -221,7 +220,7 @@ def test_a_step_read_off_sgds_buffer_is_that_of_a_copy(monkeypatch):
                         model.layer2.conv1.weight.requires_grad_(False)
                         model.layer2.conv1.weight.grad = None
                     optimizer.step(partial(backward, model, x, y) if way == "closure" else None)
-                    told.append(rotational._told)
+                    told.append(rotational._reading)
         assert told == [False] + [way == "read"] * 5
         results.append([p.detach().clone() for p in model.parameters()])
     for read, copied, closure in zip(*results, strict=True):

@@ -1,15 +1,18 @@
-"""Steering: optimizers, schedules and rescalings that use how invariant weights move."""
+"""Steering: optimizers, schedules and rescalings that use how invariant weights move.
+
+In come a model, its invariant groups and an optimizer; each tool has a file of its own, named like
+it. The folders hold what tools share.
+"""
 
 from spherical_motion.binding import Members, Piece, bind, disjoint_groups, split_param_groups
 from spherical_motion.optim.adagrad_g import AdaGradG, SgdOnSphere
 from spherical_motion.optim.adam_g import AdamG
-from spherical_motion.optim.equilibrium import EquilibriumStart, scale_to_equilibrium
-from spherical_motion.optim.exponential import ExponentialSchedule
+from spherical_motion.optim.equilibrium_start import EquilibriumStart, scale_to_equilibrium
+from spherical_motion.optim.exponential_schedule import ExponentialSchedule
 from spherical_motion.optim.proportional_decay import ProportionalDecay
-from spherical_motion.optim.rescale import RescaleOnDecay, equilibrium_norm_ratio
+from spherical_motion.optim.rescale_on_decay import RescaleOnDecay, equilibrium_norm_ratio
 from spherical_motion.optim.rotational import Rotational
-from spherical_motion.optim.running_statistics import rescale_statistics_
-from spherical_motion.optim.state import scale_state_
+from spherical_motion.optim.scaling import rescale_statistics_, scale_state_
 
 __all__ = [
     "AdaGradG",

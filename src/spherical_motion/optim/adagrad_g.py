@@ -21,17 +21,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, Members, bind
+from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.optim._normed import (
+from spherical_motion.optim.engine import AdaGradGNumbers, root, turn_adagrad_g
+from spherical_motion.optim.on_sphere import (
     NormedOptimizer,
     check_radius,
     common_settings,
-    root,
+    other_settings,
     split_off,
 )
-from spherical_motion.optim._others import other_settings
-from spherical_motion.optim.arguments import number
-from spherical_motion.optim.engine import AdaGradGNumbers, turn_adagrad_g
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdaGradG", "SgdOnSphere"]
@@ -111,18 +110,12 @@ class AdaGradG(NormedOptimizer):
         fused: bool | None = None,
         max_defect: float | None = MAX_DEFECT,
     ) -> None:
-        if not number("AdaGradG", "lr", lr) > 0.0:
-            raise InvalidArgument(f"AdaGradG(lr=...) must be > 0, got {lr!r}.")
-        if not 0.0 < number("AdaGradG", "beta", beta) <= 1.0:
-            raise InvalidArgument(
-                f"AdaGradG(beta=...) must lie in (0, 1], got {beta!r}. With SGD's settings it is "
-                "(1 - lr·weight_decay)⁴: AdaGradG.from_sgd sets it."
-            )
-        if moment is not None and not number("AdaGradG", "moment", moment) > 0.0:
-            raise InvalidArgument(
-                f"AdaGradG(moment=...) must be > 0, got {moment!r}: the first step divides by its "
-                "root. Leave it out to start from the first gradient."
-            )
+        number("AdaGradG", "lr", lr, above=0.0)
+        remedy = "With SGD's settings it is (1 - lr·weight_decay)⁴: AdaGradG.from_sgd sets it."
+        number("AdaGradG", "beta", beta, above=0.0, most=1.0, remedy=remedy)
+        if moment is not None:
+            remedy = "The first step divides by its root; leave it out to start from the gradient."
+            number("AdaGradG", "moment", moment, above=0.0, remedy=remedy)
         check_radius("AdaGradG", radius)
         common = common_settings("AdaGradG", maximize, foreach, fused)
         members = bind(model, groups, where="AdaGradG", max_defect=max_defect)
@@ -187,10 +180,7 @@ class AdaGradG(NormedOptimizer):
             )
         if sgd is None:
             for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-                if not number("AdaGradG.from_sgd", name, value) >= 0.0:
-                    raise InvalidArgument(
-                        f"AdaGradG.from_sgd({name}=...) must be >= 0, got {value!r}. Pass SGD's."
-                    )
+                number("AdaGradG.from_sgd", name, value, least=0.0, remedy="Pass SGD's.")
             trained = [p for p in model.parameters() if p.requires_grad]
             sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
         if not isinstance(sgd, torch.optim.SGD):

@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, bind
-from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim._normed import (
+from spherical_motion.checks import number
+from spherical_motion.optim.engine import AdamGNumbers, Factors, Products, root, turn_adam_g
+from spherical_motion.optim.on_sphere import (
     NormedOptimizer,
+    check_betas,
     check_radius,
     common_settings,
-    root,
+    other_settings,
     split_off,
 )
-from spherical_motion.optim._others import check_betas, other_settings
-from spherical_motion.optim.arguments import number
-from spherical_motion.optim.engine import AdamGNumbers, Factors, Products, turn_adam_g
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdamG"]
@@ -87,14 +86,10 @@ class AdamG(NormedOptimizer):
         fused: bool | None = None,
         max_defect: float | None = MAX_DEFECT,
     ) -> None:
-        if not number("AdamG", "lr", lr) >= 0.0:
-            raise InvalidArgument(f"AdamG(lr=...) must be >= 0, got {lr!r}.")
+        number("AdamG", "lr", lr, least=0.0)
         check_betas("AdamG(betas=...)", betas)
-        if not number("AdamG", "eps", eps) > 0.0:
-            raise InvalidArgument(
-                f"AdamG(eps=...) must be > 0, got {eps!r}: it keeps a group without gradient from "
-                "dividing by 0."
-            )
+        remedy = "It keeps a group without gradient from dividing by 0."
+        number("AdamG", "eps", eps, above=0.0, remedy=remedy)
         check_radius("AdamG", radius)
         common = common_settings("AdamG", maximize, foreach, fused)
         members = bind(model, groups, where="AdamG", max_defect=max_defect)

@@ -16,7 +16,6 @@ others keep the decay they had.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +23,10 @@ import torch
 from torch import nn
 
 from spherical_motion.binding import MAX_DEFECT, check_state, invariant_param_groups
+from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.arguments import number
-from spherical_motion.optim.hooks import Closing, StepHooks
+from spherical_motion.notices import notify
+from spherical_motion.optim.steering import Closing, StepHooks
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["ProportionalDecay"]
@@ -143,8 +143,8 @@ class ProportionalDecay(Closing):
         max_defect: float | None = MAX_DEFECT,
     ) -> None:
         StepHooks.refuse_second(optimizer, _WHERE)
-        if lr_max is not None and not float(number(_WHERE, "lr_max", lr_max)) > 0.0:
-            raise InvalidArgument(f"{_WHERE}(lr_max=...) must be finite and > 0, got {lr_max}.")
+        if lr_max is not None:
+            lr_max = number(_WHERE, "lr_max", lr_max, above=0.0)
         self._optimizer = optimizer
         self._base: dict[int, _Base] = {}
         without = {}
@@ -163,10 +163,9 @@ class ProportionalDecay(Closing):
                 "group. Set the decay that is to hold at the highest learning rate."
             )
         if without:
-            print(
-                f"spherical-motion: {_WHERE}: no weight decay to vary in param_groups "
-                f"{[*without]}, which stay as they are",
-                file=sys.stderr,
+            notify(
+                f"{_WHERE}: no weight decay to vary in param_groups {[*without]}, which stay as "
+                "they are"
             )
         self._mark()
         self._hooks = StepHooks(optimizer, _WHERE, self._before)
@@ -241,18 +240,17 @@ class ProportionalDecay(Closing):
                 why = base.doubt(float(lr))
                 if why is not None:
                     base.watched = False
-                    print(
-                        f"spherical-motion: {_WHERE} takes {base.peak:g} for the highest rate of "
+                    notify(
+                        f"{_WHERE} takes {base.peak:g} for the highest rate of "
                         f"param_groups[{index}], but {why}, so the decay is "
                         f"{float(group['weight_decay']):.3g} where {base.weight_decay:g} was set. "
-                        "Pass lr_max=..., the highest rate of the schedule.",
-                        file=sys.stderr,
+                        "Pass lr_max=..., the highest rate of the schedule."
                     )
 
 
 def _base(group: dict[str, Any], index: int, weight_decay: float, lr_max: float | None) -> _Base:
     if lr_max is not None:
-        return _Base(weight_decay, float(lr_max), given=True)
+        return _Base(weight_decay, lr_max, given=True)
     if PEAK in group:
         return _Base(weight_decay, float(group[PEAK]))
     peak = _peak(group, float(group["lr"]))

@@ -11,16 +11,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
+from spherical_motion.checks import callable_or_none, number
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
-from spherical_motion.optim.arguments import check_callable, number
 from spherical_motion.optim.engine import LOST, CpuRotation, TorchRotation
-from spherical_motion.optim.hooks import Closing, StepHooks
-from spherical_motion.optim.settings import SettingsWatch
+from spherical_motion.optim.steering import Closing, SettingsWatch, SgdStep, StepHooks
 from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
@@ -107,7 +105,7 @@ class Rotational(Closing):
                     f"{rows.parameter.dtype}, in which a small rotation is lost to rounding. Keep "
                     "float32 weights and use torch.autocast."
                 )
-        check_callable(name, "angle", angle, "angle(settings, group)")
+        callable_or_none(name, "angle", angle, "angle(settings, group)")
         if correlation is not None:
             number(name, "correlation", correlation)
             if angle is not None:
@@ -118,17 +116,16 @@ class Rotational(Closing):
         for index, hp in enumerate(self._watch.settings()):
             self._check(index, hp)
         self._before: list[Tensor] = []
-        self._places: list[Any] = []
-        self._armed = self._told = self._stale = self._own_radii = False
-        self._optimizer = optimizer
-        self._owners = self.members.param_group_numbers()
+        self._places: list[tuple[object, ...]] = []
+        self._armed = self._reading = self._stale = self._own_radii = False
+        self._step = SgdStep(optimizer, self.members)
         self._lay_out(self.members.norms())
-        self._hooks = StepHooks(optimizer, name, self._take, self._turn, self._was_loaded)
+        self._hooks = StepHooks(optimizer, name, self._before_step, self._turn, self._was_loaded)
 
     def angles(self) -> dict[str, float]:
-        """The angle by which each group was last told to turn, radians, by its name.
+        """The angle that each group was last given to turn by, radians, by its name.
 
-        Reads them off the device; meant for now and then.
+        Reads them off the device; meant for occasional use.
         """
         return dict(zip(self.members.names, self._angles.tolist(), strict=True))
 
@@ -240,11 +237,11 @@ class Rotational(Closing):
         self._own = [torch.tensor(own, device=device) for own in self._watch.groups_of]
         self._watch.forget()
 
-    def _where(self) -> list[Any]:
+    def _where(self) -> list[tuple[object, ...]]:
         return [(p.device, p.dtype, p.stride()) for p in self.members.parameters]
 
     @torch.no_grad()
-    def _take(self) -> None:
+    def _before_step(self) -> None:
         if self._where() != self._places:
             self._rotate.close()
             self._lay_out(self._radius)
@@ -252,42 +249,15 @@ class Rotational(Closing):
             self._radius.copy_(self.members.norms())
             self._stale = False
         self._armed = True
-        self._told = isinstance(self._rotate, CpuRotation) and self._step_can_be_read()
-        if self._told:
+        self._reading = isinstance(self._rotate, CpuRotation) and self._step.can_be_read(
+            self._hooks.has_closure
+        )
+        if self._reading:
             return
         # One call for all tensors; torch has no public name for it.
         torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
             self._before, [p.detach() for p in self.members.parameters]
         )
-
-    def _step_can_be_read(self) -> bool:
-        """Whether the coming step will be -lr times SGD's buffer: then no copy has to be made."""
-        optimizer = self._optimizer
-        # A closure may still take gradients away.
-        if type(optimizer) is not torch.optim.SGD or self._hooks.has_closure:
-            return False
-        # A GradScaler lets fused steps be skipped inside.
-        if getattr(optimizer, "found_inf", None) is not None:
-            return False
-        plain = all(
-            group["momentum"] != 0 and not group["nesterov"] for group in optimizer.param_groups
-        )
-        return plain and all(
-            isinstance(buffer := optimizer.state[p].get("momentum_buffer"), Tensor)
-            and buffer.stride() == p.stride()
-            and buffer.dtype == p.dtype
-            for p in self.members.parameters
-        )
-
-    def _read_step(self) -> tuple[list[Tensor], list[float]]:
-        """SGD's buffers, and what they were multiplied by; nothing if there was no gradient."""
-        state, factors = self._optimizer.state, []
-        for own, p in zip(self._owners, self.members.parameters, strict=True):
-            lr = float(self._optimizer.param_groups[own]["lr"])
-            # Rounded as the optimizer does when it multiplies.
-            lr = float(np.float32(lr)) if p.dtype == torch.float32 else lr
-            factors.append(0.0 if p.grad is None else -lr)
-        return [state[p]["momentum_buffer"] for p in self.members.parameters], factors
 
     def _turn(self) -> None:
         if not self._armed:
@@ -300,8 +270,8 @@ class Rotational(Closing):
             else:
                 for i in self._watch.groups_of[index]:
                     self._angles[i] = self._target(hp, self.members.groups[i])
-        if self._told and isinstance(self._rotate, CpuRotation):
-            buffers, factors = self._read_step()
+        if self._reading and isinstance(self._rotate, CpuRotation):
+            buffers, factors = self._step.read()
             self._rotate(buffers, self._angles, self._radius, factors)
         else:
             self._rotate(self._before, self._angles, self._radius)

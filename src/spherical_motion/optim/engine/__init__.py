@@ -10,7 +10,7 @@ from spherical_motion.optim.engine.cpu_passes import CpuPasses
 from spherical_motion.optim.engine.cpu_rotation import CpuRotation
 from spherical_motion.optim.engine.passes import STILL, Factors, Passes, Products
 from spherical_motion.optim.engine.rotation import LOST, TorchRotation
-from spherical_motion.optim.engine.torch_passes import TorchPasses
+from spherical_motion.optim.engine.torch_passes import TorchPasses, root
 from spherical_motion.optim.engine.turns import (
     AdaGradGNumbers,
     AdamGNumbers,
@@ -30,6 +30,7 @@ __all__ = [
     "Products",
     "TorchPasses",
     "TorchRotation",
+    "root",
     "turn_adagrad_g",
     "turn_adam_g",
 ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from optim.steered import Loose, whole
 from torch import nn
 
 from spherical_motion.binding import bind
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.optim.scaling import scale_members_, scale_pieces_
+from spherical_motion.optim.scaling.weights import scale_members_, scale_pieces_
 from spherical_motion.vocabulary import InvariantGroup, Slice
-
-from .steered import Loose, whole
 
 
 def filters(parameter: torch.Tensor, count: int) -> list[InvariantGroup]:

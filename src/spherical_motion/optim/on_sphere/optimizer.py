@@ -22,17 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from spherical_motion.binding import Members, check_state
+from spherical_motion.binding import Members
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim._others import Part, step_others
-from spherical_motion.optim.arguments import number as checked_number
 from spherical_motion.optim.engine import STILL, CpuPasses, Passes, TorchPasses
+from spherical_motion.optim.on_sphere.checks import VECTORS, check_loadable, check_real
+from spherical_motion.optim.on_sphere.others import Part, step_others
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["NormedOptimizer", "check_radius", "common_settings", "root", "split_off"]
-
-VECTORS = ("group_moment", "group_radius", "group_steps")
-"""State of a whole param group, one number a group."""
+__all__ = ["NormedOptimizer"]
 
 
 class NormedOptimizer(Optimizer):
@@ -66,7 +63,7 @@ class NormedOptimizer(Optimizer):
         self._patterns: dict[tuple[int, tuple[bool, ...]], Tensor] = {}
         self._can_turn: dict[int, Tensor] = {}
         self._beginning = True
-        _check_real(type(self).__name__, param_groups)
+        check_real(type(self).__name__, param_groups)
         # Settings of the one rule are not filled into param groups of the other.
         keys = [set(group) for group in param_groups]
         super().__init__(list(param_groups), defaults)
@@ -133,7 +130,7 @@ class NormedOptimizer(Optimizer):
         Raises:
             InvalidArgument: it is another optimizer's, or that of other groups; nothing was loaded.
         """
-        self._check_loadable(state_dict)
+        check_loadable(type(self).__name__, state_dict, self.param_groups, self._members)
         super().load_state_dict(state_dict)
         saved = itertools.chain.from_iterable(g["params"] for g in state_dict["param_groups"])
         mine = itertools.chain.from_iterable(g["params"] for g in self.param_groups)
@@ -143,37 +140,6 @@ class NormedOptimizer(Optimizer):
                 if value is not None:
                     self.state[parameter][key] = value.to(
                         device=parameter.device, dtype=torch.float64, copy=True
-                    )
-
-    def _check_loadable(self, state_dict: Any) -> None:
-        name = type(self).__name__
-        check_state(name, state_dict, ("state", "param_groups"))
-        rules = [(g.get("rule"), g.get("follows")) for g in state_dict["param_groups"]]
-        mine = [(g["rule"], g.get("follows")) for g in self.param_groups]
-        if rules != mine:
-            raise InvalidArgument(
-                f"{name}.load_state_dict: expected param groups with the rules {_words(mine)}, got "
-                f"{_words(rules)}. Load what {name} itself saved; make it as it was made then."
-            )
-        # Whoever repacks a checkpoint may have dropped the names, which torch's have not.
-        names = state_dict.get("group_names", {})
-        for number, members in self._members.items():
-            # Through JSON keys become strings.
-            saved = names.get(number, names.get(str(number), list(members.names)))
-            if list(saved) != list(members.names):
-                raise InvalidArgument(
-                    f"{name}.load_state_dict: expected the state of {len(members)} groups "
-                    f"{list(members.names)[:3]}..., got that of {len(saved)}: {list(saved)[:3]}... "
-                    "Use the groups it was saved with."
-                )
-            held = state_dict["param_groups"][number]["params"]
-            kept = state_dict["state"].get(held[0], {}) if held else {}
-            for key in VECTORS:
-                if key in kept and tuple(kept[key].shape) != (len(members),):
-                    raise InvalidArgument(
-                        f"{name}.load_state_dict: {key!r} must hold one number for each of "
-                        f"{len(members)} groups, got shape {tuple(kept[key].shape)}. Use the "
-                        "groups it was saved with."
                     )
 
     @torch.no_grad()
@@ -327,65 +293,3 @@ class NormedOptimizer(Optimizer):
             active = [any(id(q.parameter) in stepped for q in own) for own in members.pieces]
             self._patterns[number, present] = torch.tensor(active, device=members.device)
         return self._patterns[number, present]
-
-
-def split_off(model: nn.Module, members: Members) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The model's parameters that a group touches, and the others; each once."""
-    steered = {id(p) for p in members.parameters}
-    return list(members.parameters), [p for p in model.parameters() if id(p) not in steered]
-
-
-def _check_real(where: str, param_groups: Sequence[Mapping[str, Any]]) -> None:
-    """Raise InvalidArgument for parameters these optimizers have no step for."""
-    for group in param_groups:
-        for parameter in group["params"]:
-            if parameter.is_complex():
-                raise InvalidArgument(
-                    f"{where}: parameters must be real, got one of {parameter.dtype} and shape "
-                    f"{tuple(parameter.shape)}. Step complex ones with torch.optim.SGD."
-                )
-            if group.get("others") is not None and parameter.dtype not in (
-                torch.float32,
-                torch.float64,
-            ):
-                raise InvalidArgument(
-                    f"{where}: invariant parameters must be float32 or float64, got "
-                    f"{parameter.dtype}, whose spacing is wider than a step. Keep float32 weights "
-                    "and compute under torch.autocast."
-                )
-
-
-def _words(rules: Sequence[tuple[Any, Any]]) -> str:
-    """Rules as a list in words, for messages."""
-    return str([f"{rule} (from {follows})" if follows else str(rule) for rule, follows in rules])
-
-
-def common_settings(
-    where: str, maximize: bool, foreach: bool | None, fused: bool | None
-) -> dict[str, Any]:
-    """What every param group has.
-
-    Raises:
-        InvalidArgument: `foreach` and `fused` are both asked for.
-    """
-    if foreach and fused:
-        raise InvalidArgument(f"{where}: foreach and fused cannot both be True. Leave one out.")
-    return {"maximize": maximize, "foreach": foreach, "fused": fused}
-
-
-def root(x: Tensor) -> Tensor:
-    """√x, without the threads that torch wakes for `sqrt` of some thousand numbers already.
-
-    >>> root(torch.tensor([0.0, 4.0]))
-    tensor([0., 2.])
-    """
-    return x.rsqrt().reciprocal()
-
-
-def check_radius(where: str, radius: float | None) -> None:
-    """Raise InvalidArgument unless `radius` is None or > 0."""
-    if radius is not None and not checked_number(where, "radius", radius) > 0.0:
-        raise InvalidArgument(
-            f"{where}(radius=...) must be > 0 and finite, got {radius!r}. Leave it out to keep the "
-            "norm each group has."
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.arguments import number
 
 __all__ = ["OTHER_RULES", "Part", "check_betas", "other_settings", "step_others"]
 
@@ -75,9 +76,8 @@ def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]
             f"{', '.join(OTHER_RULES[rule])}."
         )
     for name in ("lr", "momentum", "weight_decay", "eps", "dampening"):
-        value = number(f"{where}(other=...): {rule}", name, settings.get(name, 0.0))
-        if name != "dampening" and not value >= 0.0:
-            raise InvalidArgument(f"{where}(other=...): {name} must be >= 0, got {value!r}.")
+        least = -math.inf if name == "dampening" else 0.0
+        number(f"{where}(other=...): {rule}", name, settings.get(name, 0.0), least=least)
     if "betas" in settings:
         check_betas(f"{where}(other=...): betas", settings["betas"])
     if settings.get("nesterov") and (settings["momentum"] <= 0 or settings["dampening"] != 0):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from optim.steered import Lion
 from torch import nn
 
 from spherical_motion.binding import Piece, bind
 from spherical_motion.errors import NoTheory
-from spherical_motion.optim.state import STATE_POWERS, merged_pieces, scale_state_, state_powers
+from spherical_motion.optim.scaling.state import (
+    STATE_POWERS,
+    merged_pieces,
+    scale_state_,
+    state_powers,
+)
 from spherical_motion.vocabulary import InvariantGroup, Slice
-
-from .steered import Lion
 
 C = 4.0  # a power of two, so that nothing rounds
 

@@ -11,29 +11,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, Members, bind, class_name
-from spherical_motion.errors import InvalidArgument, ModelError, NoTheory, OutOfDomain
-from spherical_motion.invariance import undisturbed
-from spherical_motion.optim.arguments import check_callable, number
-from spherical_motion.optim.hooks import StepHooks
-from spherical_motion.optim.running_statistics import scale_buffers_, statistics_factors
-from spherical_motion.optim.scaling import scale_members_
+from spherical_motion.checks import callable_or_none, number
+from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
+from spherical_motion.notices import listed, notify
+from spherical_motion.optim.scaling import scale_buffers_, scale_members_, statistics_factors
+from spherical_motion.optim.scaling.gradients import check_defect, check_finite, gradient_sizes
+from spherical_motion.optim.steering import StepHooks
 from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
+from spherical_motion.vocabulary.events import EventKind
 
 __all__ = ["EquilibriumStart", "scale_to_equilibrium"]
 
 _WHERE = "scale_to_equilibrium"
-SEED = 0
+
+Batch = TypeVar("Batch")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -50,14 +51,14 @@ class EquilibriumStart:
     """
 
     names: tuple[str, ...]
-    before: np.ndarray
-    after: np.ndarray
-    unit_grad_sq: np.ndarray
-    defect: np.ndarray
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    unit_grad_sq: NDArray[np.float64]
+    defect: NDArray[np.float64]
     left: dict[str, str]
 
     @property
-    def factors(self) -> np.ndarray:
+    def factors(self) -> NDArray[np.float64]:
         """What each group was multiplied by; 1 where it was left as it was."""
         return np.divide(
             self.after, self.before, out=np.ones_like(self.after), where=self.before > 0
@@ -75,14 +76,14 @@ def scale_to_equilibrium(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     groups: Sequence[InvariantGroup],
-    batches: Iterable[Any],
-    loss: Callable[[Any], Tensor],
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
     *,
     lr: float | None = None,
-    example_inputs: Any = None,
+    example_inputs: object = None,
     powers: Mapping[str, int] | None = None,
     max_defect: float | None = MAX_DEFECT,
-    on_event: Callable[..., Any] | None = None,
+    on_event: Callable[..., object] | None = None,
     unit_grad_sq: float | None = None,
     overlap: float | None = None,
     numel: float | None = None,
@@ -100,7 +101,7 @@ def scale_to_equilibrium(
     norm.
 
     A group without weight decay has no equilibrium and is left as it is, as is one whose norm or
-    gradient is zero; both are in `EquilibriumStart.left`, and printed to stderr.
+    gradient is zero; both are in `EquilibriumStart.left` and in a notice.
 
     Nothing is trained. Buffers, random generators and modes are as before. Gradients and state
     that are there already are scaled along, as gradients at the new weights would be. Whatever is
@@ -110,7 +111,7 @@ def scale_to_equilibrium(
         model: in the mode it trains in.
         optimizer: its param groups hold the settings to aim for.
         groups: as `find_groups` returns them. Of those that share entries the largest is taken,
-            and the others are left out, which is printed.
+            and the others are left out, with a notice.
         batches: what `loss` takes, one at a time; 10 are plenty, each is one forward and backward.
         loss: `loss(batch)` gives the scalar that training minimises, at the model's weights.
         lr: the learning rate to aim for instead of the current one: the highest of a schedule that
@@ -122,8 +123,9 @@ def scale_to_equilibrium(
         max_defect: groups with a larger one, by their certificate or on these batches, are
             refused; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factors=...)`; say `monitor.event`.
-        unit_grad_sq ... update_sq: as in `theory.equilibrium_norm`, known from elsewhere and used
-            instead of what would be measured; Muon needs `correlation` and `update_sq`.
+        unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq: as for
+            `theory.equilibrium_norm`, known from elsewhere and used instead of what would be
+            measured; Muon needs `correlation` and `update_sq`.
 
     Raises:
         InvalidArgument: a group that is not invariant or not stepped by this optimizer, no batch,
@@ -145,9 +147,9 @@ def scale_to_equilibrium(
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     StepHooks.refuse_second(optimizer, _WHERE)
-    check_callable(_WHERE, "on_event", on_event, "on_event(kind, **data)")
-    if lr is not None and not float(number(_WHERE, "lr", lr)) > 0.0:
-        raise InvalidArgument(f"{_WHERE}(lr=...) must be > 0, got {lr}.")
+    callable_or_none(_WHERE, "on_event", on_event, "on_event(kind, **data)")
+    if lr is not None:
+        lr = number(_WHERE, "lr", lr, above=0.0)
     members = bind(model, groups, optimizer, where=_WHERE, max_defect=max_defect)
     # By 1: a state that is refused is refused now, and nothing changes.
     ones = torch.ones(len(members), dtype=torch.float64, device=members.device)
@@ -165,15 +167,14 @@ def scale_to_equilibrium(
             "them."
         )
     roots = any(_needs_roots(hp) for hp in settings)
-    with _as_it_was(model):
-        seen = _measure(members, batches, loss, roots)
+    seen = gradient_sizes(_WHERE, model, members, batches, loss, roots)
     before = members.norms().cpu().numpy()
-    _check_finite(members, before, seen)
-    found_sq = seen.square * before**2
+    check_finite(_WHERE, members, before, seen)
+    measured_sq = seen.square * before**2
     lengths = before * np.sqrt(seen.square)
     defect = np.divide(np.abs(seen.along), lengths, out=np.zeros_like(lengths), where=lengths > 0)
     if max_defect is not None:
-        _check_defect(members, defect, max_defect, model)
+        check_defect(_WHERE, members, defect, max_defect, model)
     after = before.copy()
     for i, group in enumerate(members.groups):
         if group.name in left:
@@ -182,26 +183,19 @@ def scale_to_equilibrium(
             left[group.name] = "left as it is: its " + ("norm" if not before[i] else "gradient")
             left[group.name] += " is zero"
             continue
-        measured = {"unit_grad_sq": found_sq[i], "numel": group.numel}
+        measured = {"unit_grad_sq": measured_sq[i], "numel": group.numel}
         if roots:
             measured["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
         unknown = {name: x for name, x in measured.items() if getattr(facts, name) is None}
         after[i] = _norm(group, settings[i], dataclasses.replace(facts, **unknown))
-    result = EquilibriumStart(members.names, before, after, found_sq, defect, left)
+    result = EquilibriumStart(members.names, before, after, measured_sq, defect, left)
     _apply(model, optimizer, members, result.factors, example_inputs, powers)
-    _say(left)
+    if left:
+        said = [f"{name!r} ({why})" for name, why in left.items()]
+        notify(f"{_WHERE}: {listed(said)}")
     if on_event is not None:
-        on_event("rescaled", groups=list(members.names), factors=result.factors.tolist())
+        on_event(EventKind.RESCALED, groups=list(members.names), factors=result.factors.tolist())
     return result
-
-
-@dataclasses.dataclass
-class _Seen:
-    """Per group, means over batches of |g|² and <w, g>, and the sum over entries of √mean g²."""
-
-    square: np.ndarray
-    along: np.ndarray
-    root: np.ndarray
 
 
 def _settings(
@@ -215,25 +209,25 @@ def _settings(
             continue
         hp = HyperParameters.from_param_group(class_name(optimizer), param_group)
         rate, decay = float(param_group["lr"]), param_group.get("weight_decay")
-        if hp.lr != rate:  # what is outside its range is not told
+        if hp.lr != rate:  # `HyperParameters` leaves out what is outside its range
             raise InvalidArgument(
                 f"{_WHERE}: group {name!r} is stepped with a setting outside its range: "
                 f"lr={rate:g}, weight_decay={decay}, momentum={param_group.get('momentum')}, "
-                f"betas={param_group.get('betas')}. Mend it in the optimizer's param group."
+                f"betas={param_group.get('betas')}. Correct it in the optimizer's param group."
             )
         if lr is None and rate == 0.0 and hp.weight_decay > 0.0:
             raise InvalidArgument(
                 f"{_WHERE}: the learning rate is 0 now, where nothing is in equilibrium (group "
                 f"{name!r}). Pass lr=..., the highest rate of the schedule."
             )
-        read[id(param_group)] = hp if lr is None else dataclasses.replace(hp, lr=float(lr))
+        read[id(param_group)] = hp if lr is None else dataclasses.replace(hp, lr=lr)
     return [read[id(members.owner(i))] for i in range(len(members))]
 
 
 def _needs_roots(hp: HyperParameters) -> bool:
     try:
         return "unit_grad_rms" in family_of(hp).needs
-    except NoTheory:  # `_norm` says so, with the group's name
+    except NoTheory:  # `_norm` raises it again, with the group's name
         return False
 
 
@@ -248,119 +242,12 @@ def _norm(group: InvariantGroup, hp: HyperParameters, facts: GroupFacts) -> floa
         ) from error
 
 
-def _say(left: Mapping[str, str]) -> None:
-    if not left:
-        return
-    shown = [f"{name!r} ({why})" for name, why in list(left.items())[:3]]
-    more = f", and {len(left) - 3} more" if len(left) > 3 else ""
-    print(f"spherical-motion: {_WHERE}: {'; '.join(shown)}{more}", file=sys.stderr)
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Buffers, modules and random generators come back as they were."""
-    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        with undisturbed(model, SEED):
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
-
-
-def _measure(
-    members: Members, batches: Iterable[Any], loss: Callable[[Any], Tensor], roots: bool
-) -> _Seen:
-    parameters = members.parameters
-    trained = [p for p in parameters if p.requires_grad]
-    if not trained:
-        raise InvalidArgument(f"{_WHERE}: every member is frozen. Unfreeze what is to be trained.")
-    zeros = torch.zeros(len(members), dtype=torch.float64, device=members.device)
-    square, along, count = zeros.clone(), zeros.clone(), 0
-    squares = [torch.zeros_like(p, dtype=torch.float64) if roots else None for p in parameters]
-    for batch in batches:
-        with torch.enable_grad():
-            value = loss(batch)
-        _check_loss(value, count)
-        found = iter(torch.autograd.grad(value.reshape(()), trained, allow_unused=True))
-        grads = [next(found) if p.requires_grad else None for p in parameters]
-        square += members.sums(grads, grads)
-        along += members.sums([p.detach() for p in parameters], grads)
-        for total, grad in zip(squares, grads, strict=True):
-            if total is not None and grad is not None:
-                total += grad.double().square()
-        count += 1
-    if not count:
-        raise InvalidArgument(
-            f"{_WHERE}(batches=...) is empty. A generator that was used up? Pass a few batches."
-        )
-    ones = [torch.ones_like(p) for p in parameters] if roots else []
-    means = [None if s is None else (s / count).sqrt() for s in squares]
-    root = members.sums(ones, means) if roots else zeros
-    return _Seen((square / count).cpu().numpy(), (along / count).cpu().numpy(), root.cpu().numpy())
-
-
-def _check_finite(members: Members, norms: np.ndarray, seen: _Seen) -> None:
-    for what, values in (("norm", norms), ("gradient", seen.square), ("gradient", seen.along)):
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            more = f" (and of {bad.size - 1} more)" if bad.size > 1 else ""
-            raise ModelError(
-                f"{_WHERE}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, "
-                f"got {values[bad[0]]} in its square, though the loss is finite. "
-                + (
-                    "The weights have diverged already."
-                    if what == "norm"
-                    else "Look for a root or a division at 0 in the model "
-                    "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
-                )
-            )
-
-
-def _check_loss(value: Any, batch: int) -> None:
-    if not isinstance(value, Tensor):
-        found = f"a {type(value).__name__}"
-    elif value.numel() != 1:
-        found = f"shape {tuple(value.shape)}"
-    elif not value.isfinite():
-        found = f"{value.item()}"
-    elif not value.requires_grad:
-        raise InvalidArgument(
-            f"{_WHERE}(loss=...) must return a tensor that depends on the weights, got one "
-            f"without a graph on batch {batch}. Leave out .detach(), .item() and no_grad()."
-        )
-    else:
-        return
-    raise InvalidArgument(
-        f"{_WHERE}(loss=...) must return a finite scalar tensor, got {found} on batch {batch}. "
-        "Average over the batch; check the inputs."
-    )
-
-
-def _check_defect(
-    members: Members, defect: np.ndarray, max_defect: float, model: nn.Module
-) -> None:
-    worst = int(np.argmax(defect))
-    if not defect[worst] <= max_defect:
-        raise ModelError(
-            f"{_WHERE}: on these batches group {members.names[worst]!r} is not scale-invariant, "
-            f"its defect |<w, g>|/(|w||g|) is {defect[worst]:.3g}, expected <= {max_defect:g}. "
-            + (
-                "The loss may hold a penalty on the weights; leave it out here."
-                if model.training
-                else "The model is in eval mode, where batch norms use fixed statistics: call "
-                "model.train()."
-            )
-        )
-
-
 def _apply(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     members: Members,
-    factors: np.ndarray,
-    example_inputs: Any,
+    factors: NDArray[np.float64],
+    example_inputs: object,
     powers: Mapping[str, int] | None,
 ) -> None:
     if not all(math.isfinite(f) and f > 0.0 for f in factors.tolist()):

@@ -8,17 +8,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from optim.steered import SETTINGS, Loose, angle_between, backward, digits, train, whole
 from torch import nn
 from torch.optim import lr_scheduler
 
 import spherical_motion as smd
 from spherical_motion import theory
 from spherical_motion.errors import AlreadyAttached, InvalidArgument, NoTheory
-from spherical_motion.optim.rescale import RescaleOnDecay, equilibrium_norm_ratio
+from spherical_motion.optim.rescale_on_decay import RescaleOnDecay, equilibrium_norm_ratio
 from spherical_motion.optim.rotational import Rotational
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
-
-from .steered import SETTINGS, Loose, angle_between, backward, digits, train, whole
 
 
 def first_angle_over_target(make, steps, k=10.0, seed=0, **options):
@@ -173,7 +172,7 @@ def test_gradients_taken_before_the_rescaling_are_those_at_the_new_weights():
     backward(model, x, y)
     rescale = RescaleOnDecay(model, optimizer, groups, x)
     optimizer.param_groups[0]["lr"] = 0.01
-    rescale._look()
+    rescale._follow()
     scaled = [p.grad.clone() for p in model.parameters()]
     optimizer.zero_grad()
     backward(model, x, y)
@@ -214,7 +213,7 @@ def test_beside_any_scheduler_the_weights_are_scaled_for_the_settings(name, thre
         hp = HyperParameters.from_param_group("SGD", optimizer.param_groups[0])
         optimizer.step()
         if hp.lr > 0:
-            short = abs(math.log(equilibrium_norm_ratio(rescale._reference[0], hp)))
+            short = abs(math.log(equilibrium_norm_ratio(rescale._scaled_for[0].settings, hp)))
             assert short <= math.log(threshold) + 1e-9
         for kind, data in events[seen:]:
             factor *= data["factor"]
@@ -537,7 +536,7 @@ def change_after(net, x, groups, k, **options):
 
 
 @pytest.mark.parametrize("k", [100.0, 1e5])
-def test_shortening_stops_before_the_norms_epsilon_counts(k, capsys):
+def test_shortening_stops_before_the_norms_epsilon_counts(k, caplog):
     events = []
     net, x, groups = two_norms()
     changes = change_after(net, x, groups, k, on_event=lambda kind, **d: events.append((kind, d)))
@@ -548,7 +547,7 @@ def test_shortening_stops_before_the_norms_epsilon_counts(k, capsys):
     assert [kind for kind, _ in events] == ["rescaling_limited"]
     assert events[0][1]["groups"] == [group.name for group in groups]
     assert all(factor > 1.0 / math.sqrt(k) for factor in events[0][1]["factors"])
-    said = capsys.readouterr().err
+    said = caplog.text
     assert said.count("RescaleOnDecay leaves group '0' and 2 more longer than a factor") == 1
 
     net, x, groups = two_norms()
@@ -586,7 +585,7 @@ def test_weak_groups_do_not_hold_back_the_others():
     assert factors == pytest.approx([c, c, 0.5, 1.0])
 
 
-def test_without_decay_there_is_nothing_to_do_and_that_is_said(capsys):
+def test_without_decay_there_is_nothing_to_do_and_that_is_said(caplog):
     model = Loose(3, 3)
     model.extra = nn.Parameter(torch.ones(3, 2))
     groups = [model.group, whole("extra", model.extra)]
@@ -594,7 +593,7 @@ def test_without_decay_there_is_nothing_to_do_and_that_is_said(capsys):
         RescaleOnDecay(model, torch.optim.SGD(model.parameters(), lr=0.1), groups)
     parts = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.extra]}]
     with RescaleOnDecay(model, torch.optim.SGD(parts, lr=0.1), groups):
-        assert "leaves 'extra' as they are (1 of 2 groups)" in capsys.readouterr().err
+        assert "leaves 'extra' as they are (1 of 2 groups)" in caplog.text
 
 
 @pytest.mark.parametrize("made", ["before", "after"])

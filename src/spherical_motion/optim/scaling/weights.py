@@ -13,7 +13,7 @@ import torch
 
 from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.state import state_entries
+from spherical_motion.optim.scaling.state import state_entries
 
 __all__ = ["scale_members_", "scale_pieces_"]
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
+from optim.steered import digits, whole
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import spherical_motion as smd
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.optim.rescale import RescaleOnDecay
-from spherical_motion.optim.running_statistics import (
+from spherical_motion.optim.rescale_on_decay import RescaleOnDecay
+from spherical_motion.optim.scaling.statistics import (
     has_running_statistics,
     rescale_statistics_,
     scale_buffers_,
     statistics_factors,
 )
 from spherical_motion.vocabulary import InvariantGroup, Slice
-
-from .steered import digits, whole
 
 
 def test_a_deep_networks_eval_function_survives_arbitrary_factors():

@@ -1,0 +1,176 @@
+"""The size of each group's gradient on a few batches, and whether the group is invariant there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spherical_motion.binding import Members
+from spherical_motion.errors import InvalidArgument, ModelError
+from spherical_motion.invariance import undisturbed
+
+__all__ = ["GradientSizes", "check_defect", "check_finite", "gradient_sizes"]
+
+Batch = TypeVar("Batch")
+SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class GradientSizes:
+    """Means over batches, each shape (groups,), float64.
+
+    Attributes:
+        square: of |g|².
+        along: of <w, g>.
+        root: the sum over entries of the root of the mean of g²; zeros unless asked for.
+    """
+
+    square: NDArray[np.float64]
+    along: NDArray[np.float64]
+    root: NDArray[np.float64]
+
+
+def gradient_sizes(
+    where: str,
+    model: nn.Module,
+    members: Members,
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    roots: bool,
+) -> GradientSizes:
+    """Gradients of `loss` on each batch; the model and the random generators stay as they are.
+
+    Args:
+        where: the caller, for messages.
+        model: whose weights the loss depends on.
+        members: its groups.
+        batches: what `loss` takes, one at a time.
+        loss: gives a scalar.
+        roots: whether `GradientSizes.root` is needed, which takes a float64 copy of the weights.
+
+    Raises:
+        InvalidArgument: no batch, all members frozen, or a loss that is no finite scalar of the
+            weights.
+    """
+    with _as_it_was(model):
+        return _measure(where, members, batches, loss, roots)
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Buffers, modules and random generators come back as they were."""
+    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        with undisturbed(model, SEED):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
+
+
+def _measure(
+    where: str,
+    members: Members,
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    roots: bool,
+) -> GradientSizes:
+    parameters = members.parameters
+    trained = [p for p in parameters if p.requires_grad]
+    if not trained:
+        raise InvalidArgument(f"{where}: every member is frozen. Unfreeze what is to be trained.")
+    zeros = torch.zeros(len(members), dtype=torch.float64, device=members.device)
+    square, along, count = zeros.clone(), zeros.clone(), 0
+    squares = [torch.zeros_like(p, dtype=torch.float64) if roots else None for p in parameters]
+    for batch in batches:
+        with torch.enable_grad():
+            value = loss(batch)
+        _check_loss(where, value, count)
+        found = iter(torch.autograd.grad(value.reshape(()), trained, allow_unused=True))
+        grads = [next(found) if p.requires_grad else None for p in parameters]
+        square += members.sums(grads, grads)
+        along += members.sums([p.detach() for p in parameters], grads)
+        for total, grad in zip(squares, grads, strict=True):
+            if total is not None and grad is not None:
+                total += grad.double().square()
+        count += 1
+    if not count:
+        raise InvalidArgument(
+            f"{where}(batches=...) is empty; a generator may have been used up. Pass a few batches."
+        )
+    ones = [torch.ones_like(p) for p in parameters] if roots else []
+    means = [None if s is None else (s / count).sqrt() for s in squares]
+    root = members.sums(ones, means) if roots else zeros
+    return GradientSizes(
+        (square / count).cpu().numpy(), (along / count).cpu().numpy(), root.cpu().numpy()
+    )
+
+
+def _check_loss(where: str, value: object, batch: int) -> None:
+    if not isinstance(value, Tensor):
+        found = f"a {type(value).__name__}"
+    elif value.numel() != 1:
+        found = f"shape {tuple(value.shape)}"
+    elif not value.isfinite():
+        found = f"{value.item()}"
+    elif not value.requires_grad:
+        raise InvalidArgument(
+            f"{where}(loss=...) must return a tensor that depends on the weights, got one "
+            f"without a graph on batch {batch}. Leave out .detach(), .item() and no_grad()."
+        )
+    else:
+        return
+    raise InvalidArgument(
+        f"{where}(loss=...) must return a finite scalar tensor, got {found} on batch {batch}. "
+        "Average over the batch; check the inputs."
+    )
+
+
+def check_finite(
+    where: str, members: Members, norms: NDArray[np.float64], seen: GradientSizes
+) -> None:
+    """Raise ModelError for a norm or a gradient that is not finite."""
+    for what, values in (("norm", norms), ("gradient", seen.square), ("gradient", seen.along)):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            more = f" (and of {bad.size - 1} more)" if bad.size > 1 else ""
+            raise ModelError(
+                f"{where}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, "
+                f"got {values[bad[0]]} in its square, though the loss is finite. "
+                + (
+                    "The weights have diverged already."
+                    if what == "norm"
+                    else "Look for a root or a division at 0 in the model "
+                    "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
+                )
+            )
+
+
+def check_defect(
+    where: str,
+    members: Members,
+    defect: NDArray[np.float64],
+    max_defect: float,
+    model: nn.Module,
+) -> None:
+    """Raise ModelError unless every group is invariant on these batches."""
+    worst = int(np.argmax(defect))
+    if not defect[worst] <= max_defect:
+        raise ModelError(
+            f"{where}: on these batches group {members.names[worst]!r} is not scale-invariant, "
+            f"its defect |<w, g>|/(|w||g|) is {defect[worst]:.3g}, expected <= {max_defect:g}. "
+            + (
+                "The loss may hold a penalty on the weights; leave it out here."
+                if model.training
+                else "The model is in eval mode, where batch norms use fixed statistics: call "
+                "model.train()."
+            )
+        )

@@ -1,0 +1,53 @@
+"""SGD's step, read off its momentum buffer: no copy of the weights has to be made for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spherical_motion.binding import Members
+
+__all__ = ["SgdStep"]
+
+
+class SgdStep:
+    """What an optimizer adds to some parameters, where it is -lr times a momentum buffer.
+
+    Args:
+        optimizer: any; only `torch.optim.SGD` with momentum can be read.
+        members: bound to it; their parameters are read.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, members: Members) -> None:
+        self._optimizer, self._parameters = optimizer, members.parameters
+        self._owners = members.param_group_numbers()
+
+    def can_be_read(self, has_closure: bool) -> bool:
+        """Whether the coming step will be -lr times the buffers."""
+        optimizer = self._optimizer
+        # A closure may still take gradients away.
+        if type(optimizer) is not torch.optim.SGD or has_closure:
+            return False
+        # A GradScaler lets fused steps be skipped inside.
+        if getattr(optimizer, "found_inf", None) is not None:
+            return False
+        plain = all(
+            group["momentum"] != 0 and not group["nesterov"] for group in optimizer.param_groups
+        )
+        return plain and all(
+            isinstance(buffer := optimizer.state[p].get("momentum_buffer"), Tensor)
+            and buffer.stride() == p.stride()
+            and buffer.dtype == p.dtype
+            for p in self._parameters
+        )
+
+    def read(self) -> tuple[list[Tensor], list[float]]:
+        """The buffers, and their factors in the step that was taken; 0 without a gradient."""
+        state, factors = self._optimizer.state, []
+        for own, p in zip(self._owners, self._parameters, strict=True):
+            lr = float(self._optimizer.param_groups[own]["lr"])
+            # Rounded as the optimizer does when it multiplies.
+            lr = float(np.float32(lr)) if p.dtype == torch.float32 else lr
+            factors.append(0.0 if p.grad is None else -lr)
+        return [state[p]["momentum_buffer"] for p in self._parameters], factors

@@ -378,24 +378,24 @@ def test_what_the_theorem_does_not_cover_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0.0}, r"lr=\.\.\.\) must be > 0, got 0.0"),
-        ({"beta": 1.1}, r"beta=\.\.\.\) must lie in \(0, 1\], got 1.1"),
+        ({"lr": 0.0}, r"lr=\.\.\.\) must be finite and > 0, got 0.0"),
+        ({"beta": 1.1}, r"beta=\.\.\.\) must be finite, > 0 and <= 1, got 1.1"),
         ({"moment": 0.0}, "divides by its root"),
         ({"radius": -1.0}, "radius"),
         ({"other": "lion"}, "one of sgd, adamw"),
         ({"other": {"betas": (0.9, 0.9)}}, "sgd has no setting betas"),
-        ({"other": {"lr": -1.0}}, "lr must be >= 0"),
+        ({"other": {"lr": -1.0}}, r"lr=\.\.\.\) must be finite and >= 0, got -1"),
         ({"other": {"nesterov": True}}, "nesterov needs a momentum"),
         ({"foreach": True, "fused": True}, "cannot both be True"),
-        ({"lr": math.inf}, r"lr=.*finite number, got inf"),
-        ({"lr": "0.1"}, r"lr=.*finite number, got '0.1'"),
-        ({"lr": None}, r"lr=.*finite number, got None"),
-        ({"beta": "1"}, r"beta=.*finite number"),
+        ({"lr": math.inf}, r"lr=.*must be finite and > 0, got inf"),
+        ({"lr": "0.1"}, r"lr=.*must be finite and > 0, got '0.1'"),
+        ({"lr": None}, r"lr=.*must be finite and > 0, got None"),
+        ({"beta": "1"}, r"beta=.*must be finite, > 0 and <= 1, got '1'"),
         ({"other": None}, r"other=.*name of a rule"),
         ({"other": 3}, r"other=.*name of a rule"),
         ({"other": {"rule": ["sgd"]}}, "one of sgd, adamw"),
         ({"other": {"rule": "adamw", "betas": 0.9}}, r"other=.*betas must be two numbers"),
-        ({"other": {"lr": math.nan}}, r"other=.*lr=.*finite number, got nan"),
+        ({"other": {"lr": math.nan}}, r"other=.*lr=.*must be finite and >= 0, got nan"),
         ({"max_defect": "small"}, r"max_defect=.*number >= 0 or None"),
     ],
 )
@@ -423,7 +423,7 @@ def test_weights_and_gradients_it_has_no_step_for_are_refused() -> None:
 
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"lr": 0.1, "weight_decay": -1.0}])
 def test_sgds_settings_are_checked_too(settings: dict) -> None:
-    with pytest.raises(InvalidArgument, match=r"from_sgd\((lr|weight_decay)=...\) must be >= 0"):
+    with pytest.raises(InvalidArgument, match=r"from_sgd\((lr|weight_decay)=...\) must be finite and >= 0"):
         AdaGradG.from_sgd(Bowl(), BOWL, **settings)
 
 

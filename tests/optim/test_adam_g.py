@@ -171,12 +171,12 @@ def test_both_kinds_share_a_model_with_steady_moments() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": -1.0}, r"lr=\.\.\.\) must be >= 0, got -1.0"),
+        ({"lr": -1.0}, r"lr=\.\.\.\) must be finite and >= 0, got -1.0"),
         ({"betas": (0.9, 1.0)}, r"betas=\.\.\.\) must be two numbers in \[0, 1\)"),
         ({"betas": (0.9,)}, "two numbers"),
         ({"eps": 0.0}, "dividing by 0"),
         ({"radius": math.inf}, "finite"),
-        ({"lr": math.inf}, r"lr=.*finite number, got inf"),
+        ({"lr": math.inf}, r"lr=.*must be finite and >= 0, got inf"),
         ({"betas": 0.9}, r"betas=\.\.\.\) must be two numbers"),
         ({"betas": "ab"}, r"betas=\.\.\.\) must be two numbers"),
         ({"other": 3}, r"other=.*name of a rule"),

@@ -20,6 +20,7 @@ from spherical_motion.optim import rotational as rotational_module
 from spherical_motion.optim.engine import CpuRotation
 from spherical_motion.optim.engine.rotation import LOST, TorchRotation, coefficients
 from spherical_motion.optim.rotational import Rotational
+from spherical_motion.optim.steering import SgdStep
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 
 BACKENDS = ("compiled", "torch")
@@ -207,7 +208,7 @@ def test_a_step_read_off_sgds_buffer_is_that_of_a_copy(monkeypatch):
     for way in ("read", "copied", "closure"):
         with monkeypatch.context() as patch:
             if way == "copied":
-                patch.setattr(Rotational, "_step_can_be_read", lambda self: False)
+                patch.setattr(SgdStep, "can_be_read", lambda *_: False)
             model, x, y, groups = digits(torch.float64)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
             with Rotational(model, optimizer, groups) as rotational:

@@ -12,28 +12,32 @@ Keeping 1 + 2τ of the last factor gives AdaGradG on the sphere with v = r⁴/(2
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, Members, bind
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.optim.engine import AdaGradGNumbers, root, turn_adagrad_g
+from spherical_motion.optim.engine import AdaGradGNumbers, Turn, root, turn_adagrad_g
 from spherical_motion.optim.on_sphere import (
+    Flags,
     NormedOptimizer,
+    State,
     check_radius,
     common_settings,
     other_settings,
     split_off,
 )
+from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdaGradG", "SgdOnSphere"]
+
+
+Number = TypeVar("Number", float, Tensor)
 
 
 class SgdOnSphere(NamedTuple):
@@ -192,7 +196,7 @@ class AdaGradG(NormedOptimizer):
         where = "AdaGradG.from_sgd"
         members = bind(model, groups, sgd, where, max_defect=max_defect)
         numbers = [_stepper(own[0].stepped_by) for own in members.pieces]
-        param_groups: list[dict[str, Any]] = []
+        param_groups: list[ParamGroup] = []
         settings = other_settings(where, "sgd")
         owned: dict[int, Members] = {}
         for index, given in enumerate(sgd.param_groups):
@@ -256,8 +260,8 @@ class AdaGradG(NormedOptimizer):
         return found
 
     def _turn(
-        self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        self, group: ParamGroup, sums: Tensor, state: State, can_turn: Tensor
+    ) -> tuple[list[Tensor], State]:
         xx, xg, gg = sums.unbind(dim=1)
         somewhere = xx > 0
         square = torch.where(somewhere, xx, 1.0)
@@ -295,12 +299,8 @@ class AdaGradG(NormedOptimizer):
         return [of_x, of_g], {"group_moment": moment, "group_radius": kept}
 
     def _compiled_turn(
-        self,
-        group: dict[str, Any],
-        state: dict[str, Tensor],
-        can_turn: NDArray[np.bool_],
-        active: NDArray[np.bool_],
-    ) -> Callable[..., None]:
+        self, group: ParamGroup, state: State, can_turn: Flags, active: Flags
+    ) -> Turn:
         lr = float(group["lr"])
         if group["follows"] == "sgd":
             shrink = 1.0 - _decay(lr, float(group["weight_decay"]))
@@ -328,7 +328,7 @@ def _inverse_root(moment: Tensor) -> Tensor:
     return torch.where(moment > 0, moment, torch.inf).rsqrt()
 
 
-def _decay(lr: Any, weight_decay: Any) -> Any:
+def _decay(lr: Number, weight_decay: float) -> Number:
     share = lr * weight_decay
     if not 0.0 <= share < 1.0:
         raise OutOfDomain(
@@ -338,7 +338,7 @@ def _decay(lr: Any, weight_decay: Any) -> Any:
     return share
 
 
-def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(settings: ParamGroup) -> ParamGroup:
     """`eta` and `beta` of theorem 4 at SGD's settings."""
     beta = (1.0 - _decay(settings["lr"], settings["weight_decay"])) ** 4
     return {"eta": (2.0 * beta) ** -0.5, "beta": beta}
@@ -349,7 +349,7 @@ def _stepper(stepped_by: tuple[torch.optim.Optimizer, int] | None) -> int:
     return stepped_by[1]
 
 
-def _check_covered(settings: Mapping[str, Any], groups: Sequence[InvariantGroup]) -> None:
+def _check_covered(settings: ParamGroup, groups: Sequence[InvariantGroup]) -> None:
     for name in ("momentum", "dampening", "nesterov"):
         if settings[name]:
             raise InvalidArgument(

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import MAX_DEFECT, bind
 from spherical_motion.checks import number
-from spherical_motion.optim.engine import AdamGNumbers, Factors, Products, root, turn_adam_g
+from spherical_motion.optim.engine import AdamGNumbers, Factors, Products, Turn, root, turn_adam_g
 from spherical_motion.optim.on_sphere import (
+    Flags,
     NormedOptimizer,
+    State,
     check_betas,
     check_radius,
     common_settings,
     other_settings,
     split_off,
 )
+from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["AdamG"]
@@ -107,8 +108,8 @@ class AdamG(NormedOptimizer):
         return self._by_name("group_moment")
 
     def _turn(
-        self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        self, group: ParamGroup, sums: Tensor, state: State, can_turn: Tensor
+    ) -> tuple[list[Tensor], State]:
         xx, xg, gg, xm, mm, mg = Products(*sums.unbind(dim=1))
         (beta1, beta2), lr = group["betas"], group["lr"]
         sign = -1.0 if group["maximize"] else 1.0
@@ -155,12 +156,8 @@ class AdamG(NormedOptimizer):
         return list(factors), after
 
     def _compiled_turn(
-        self,
-        group: dict[str, Any],
-        state: dict[str, Tensor],
-        can_turn: NDArray[np.bool_],
-        active: NDArray[np.bool_],
-    ) -> Callable[..., None]:
+        self, group: ParamGroup, state: State, can_turn: Flags, active: Flags
+    ) -> Turn:
         sign = -1.0 if group["maximize"] else 1.0
         plain = -sign * float(self.param_groups[group["others"]]["lr"])
         settings = (group["lr"], *group["betas"], group["eps"], group["radius"] or 0.0)

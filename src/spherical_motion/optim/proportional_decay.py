@@ -26,7 +26,7 @@ from spherical_motion.binding import MAX_DEFECT, check_state, invariant_param_gr
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import notify
-from spherical_motion.optim.steering import Closing, StepHooks
+from spherical_motion.optim.steering import Closing, ParamGroup, StepHooks
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 __all__ = ["ProportionalDecay"]
@@ -48,8 +48,8 @@ class _Base:
     Attributes:
         weight_decay: at the highest rate.
         peak: the highest rate.
-        given: whether the caller said so.
-        watched: whether it was read off the param group, and nothing has been said about it yet.
+        given: whether the caller gave it.
+        watched: whether it was read off the param group and no notice was given about it yet.
         steps: taken so far.
         seen: the highest rate among them.
         last: the step at which that was reached.
@@ -63,7 +63,7 @@ class _Base:
     steps: int = 0
     seen: float = 0.0
     last: int = 0
-    group: dict[str, Any] | None = None
+    group: ParamGroup | None = None
 
     def doubt(self, lr: float) -> str | None:
         """Why the assumed peak cannot be right, in view of the rate of this step; or None."""
@@ -94,13 +94,13 @@ class ProportionalDecay(Closing):
     `param_group["weight_decay"]`. It removes the drift of the norm that a schedule causes, not the
     approach from the start: `scale_to_equilibrium` does that.
 
-    Param groups without weight decay are left as they are, which is printed to stderr.
+    Param groups without weight decay are left as they are, with a notice.
 
     The highest rate has to be known, and a rate written by hand or by LambdaLR does not tell it:
     at a base rate of 1.0, as with Noam's formula, the decay would be next to nothing. Pass
     `lr_max` then. Where it was left out and the rate goes past the one that was read off, falls
     or stays without having been near it, or is less than a thousandth of it after 100 steps, that
-    is printed, once.
+    a notice says so, once.
 
     To resume, load the optimizer's state; what is needed lies in its param groups
     ("initial_weight_decay", "decay_lr_max"), and this object may be made before or after.
@@ -215,7 +215,7 @@ class ProportionalDecay(Closing):
             group[DECAY], group[PEAK] = base.weight_decay, base.peak
             base.group = group
 
-    def _follow(self, group: dict[str, Any], base: _Base) -> None:
+    def _follow(self, group: ParamGroup, base: _Base) -> None:
         """Where an optimizer's state has been loaded, go on with what that brings."""
         if group is base.group:
             return
@@ -248,7 +248,7 @@ class ProportionalDecay(Closing):
                     )
 
 
-def _base(group: dict[str, Any], index: int, weight_decay: float, lr_max: float | None) -> _Base:
+def _base(group: ParamGroup, index: int, weight_decay: float, lr_max: float | None) -> _Base:
     if lr_max is not None:
         return _Base(weight_decay, lr_max, given=True)
     if PEAK in group:
@@ -262,8 +262,8 @@ def _base(group: dict[str, Any], index: int, weight_decay: float, lr_max: float 
     return _Base(weight_decay, peak, watched=True)
 
 
-def _peak(group: dict[str, Any], lr: float) -> float:
-    """The highest rate, as far as the param group tells; `lr` is one that it has had."""
+def _peak(group: ParamGroup, lr: float) -> float:
+    """The highest rate, as far as the param group shows; `lr` is one that it has had."""
     if "max_lr" in group:
         return float(group["max_lr"])
     return max(float(group.get("initial_lr", 0.0)), lr)

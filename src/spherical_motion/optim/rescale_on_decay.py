@@ -20,7 +20,7 @@ from spherical_motion.checks import callable_or_none, number
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.notices import notify
 from spherical_motion.optim.rescaling import MARK, Rescaler, ScaledFor, limited, lowest_products
-from spherical_motion.optim.rescaling.scaled_for import as_numbers, as_settings
+from spherical_motion.optim.rescaling.planning import as_numbers, as_settings
 from spherical_motion.optim.scaling import state_powers
 from spherical_motion.optim.steering import Closing, SettingsWatch, StepHooks
 from spherical_motion.theory import family_of

@@ -6,7 +6,7 @@ by mixtures of themselves with factors for each group. Everything exists twice: 
 the reference on any device, and as compiled loops on the CPU with the same interface.
 """
 
-from spherical_motion.optim.engine.cpu_passes import CpuPasses
+from spherical_motion.optim.engine.cpu_passes import CpuPasses, Turn
 from spherical_motion.optim.engine.cpu_rotation import CpuRotation
 from spherical_motion.optim.engine.passes import STILL, Factors, Passes, Products
 from spherical_motion.optim.engine.rotation import LOST, TorchRotation
@@ -30,6 +30,7 @@ __all__ = [
     "Products",
     "TorchPasses",
     "TorchRotation",
+    "Turn",
     "root",
     "turn_adagrad_g",
     "turn_adam_g",

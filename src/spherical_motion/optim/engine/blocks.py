@@ -24,6 +24,7 @@ from spherical_motion.measure.layout import DTYPES, StridedLayout
 from spherical_motion.measure.loops import FIELDS, Compiled, fold_tiles
 from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import SHARE, TileTable, cut_shares
+from spherical_motion.optim.engine.passes import Vectors
 
 __all__ = ["CpuBlocks", "Work"]
 
@@ -77,8 +78,8 @@ class CpuBlocks:
         block_of_group = _bundled(of_group)
         # Block after block, in each in the order of memory.
         order = np.argsort(block_of_group[group_of_tile], kind="stable")
-        self.tiles = np.ascontiguousarray(table.tiles[order])
-        self.rows = np.ascontiguousarray(table.rows[order])
+        self._tiles = np.ascontiguousarray(table.tiles[order])
+        self._rows = np.ascontiguousarray(table.rows[order])
         self._group_of_tile = np.ascontiguousarray(group_of_tile[order])
         self.tile_sums = np.zeros((len(order), FIELDS))
         self.sums = np.zeros((len(members), FIELDS))
@@ -93,37 +94,35 @@ class CpuBlocks:
         ]
         self._team = Team("spherical-motion-step")
 
-    def place(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def place(self, tensors: Vectors) -> list[Tensor]:
         """The tensors, one for each parameter, laid out like it: copies where they are not."""
         return [
             layout.place("gradient or state", tensor.detach())
             for layout, tensor in zip(self._layouts, tensors, strict=True)
         ]
 
-    def summing(
+    def work(
         self,
         loop: Compiled,
-        vectors: Sequence[Sequence[Tensor]],
+        vectors: Sequence[Vectors],
         scales: NDArray[np.float64] | None = None,
+        *,
+        sums: bool,
     ) -> Work:
-        """Work that fills `tile_sums` by a compiled loop over tiles.
+        """A compiled loop over tiles, ready to run.
 
         Args:
             loop: see `measure.loops.tile_loop`.
-            vectors: two or three lists of one tensor for each parameter, laid out like it. They
-                are kept as long as the work is: it reads them at their addresses.
+            vectors: two or three, laid out like the parameters. They are kept as long as the work
+                is: it reads them at their addresses.
             scales: a number for each parameter; ones where the loop needs none.
+            sums: whether it fills `tile_sums`; else it reads the `factors` of each tile's group.
         """
-        return self._work(loop, vectors, scales, self.rows, self.tile_sums)
-
-    def moving(
-        self,
-        loop: Compiled,
-        vectors: Sequence[Sequence[Tensor]],
-        scales: NDArray[np.float64] | None = None,
-    ) -> Work:
-        """Work that moves tiles by the `factors` of their groups; arguments as of `summing`."""
-        return self._work(loop, vectors, scales, self._group_of_tile, self.factors)
+        addresses = np.array([[t.data_ptr() for t in each] for each in vectors], dtype=np.int64)
+        scales = self._scales if scales is None else scales
+        own = (self._rows, self.tile_sums) if sums else (self._group_of_tile, self.factors)
+        run = functools.partial(loop, addresses, self._sizes, scales, self._tiles, *own)
+        return functools.partial(_keeping, vectors, run)
 
     def sum(self, work: Work) -> None:
         """Let `work` fill `tile_sums`; then `sums` are there."""
@@ -148,19 +147,6 @@ class CpuBlocks:
     def close(self) -> None:
         """End the threads; a later step starts them again."""
         self._team.close()
-
-    def _work(
-        self,
-        loop: Compiled,
-        vectors: Sequence[Sequence[Tensor]],
-        scales: NDArray[np.float64] | None,
-        rows: NDArray[np.int64],
-        numbers: NDArray[np.float64],
-    ) -> Work:
-        addresses = np.array([[t.data_ptr() for t in each] for each in vectors], dtype=np.int64)
-        scales = self._scales if scales is None else scales
-        run = functools.partial(loop, addresses, self._sizes, scales, self.tiles, rows, numbers)
-        return functools.partial(_keeping, vectors, run)
 
     def _fold(self, start: int, stop: int) -> None:
         fold_tiles(self.tile_sums, self._first_row[start : stop + 1], self.sums[start:stop])

@@ -7,7 +7,7 @@ a row; made of what it has, a step reads everything many times. `TorchPasses` is
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -19,38 +19,22 @@ from torch import Tensor
 from spherical_motion.binding import Members
 from spherical_motion.measure.loops import Compiled, compile_loops, pointer_to, sum_loop, tile_loop
 from spherical_motion.optim.engine.blocks import CpuBlocks, Work
+from spherical_motion.optim.engine.passes import Vectors
 
-__all__ = ["CpuPasses", "sum_two"]
+__all__ = ["CpuPasses", "Turn", "sum_two"]
 
 Turn = Callable[[NDArray[np.float64], NDArray[np.float64], int, int], object]
 """`turn(sums, factors, start, stop)` writes the factors of groups `start:stop`."""
 
 
-def _mix_two(scalar: types.Float) -> Compiled:
-    """Work of a tile: x ← x_x·x + x_g·g, in the arithmetic in which x is kept.
+def _mix(scalar: types.Float, three: bool) -> Compiled:
+    """Work of a tile: x, and with momentum m, mixed by `Factors` in the arithmetic of `scalar`.
 
     A step changes weights by little. So that only the last addition rounds them, what is added is
     computed by itself, unless x_x is far from 1.
     """
-    pointer, size, real = pointer_to(scalar), scalar.bitwidth // 8, _numpy_type(scalar)
-
-    @numba.njit(nogil=True, fastmath={"contract"})
-    def mix_tile(x, g, third, outer, stride, inner, scale, own):
-        keep = 1.0 if abs(own[0] - 1.0) < 0.5 else 0.0
-        base, x_x, x_g = real(keep), real(own[0] - keep), real(own[1])
-        for run in range(outer):
-            shift = run * stride * size
-            x_run, g_run = pointer(x + shift), pointer(g + shift)
-            for i in range(inner):
-                a = x_run[i]
-                x_run[i] = base * a + (x_x * a + x_g * g_run[i])
-
-    return mix_tile
-
-
-def _mix_three(scalar: types.Float) -> Compiled:
-    """Work of a tile: x and m at once, by the six `Factors`; otherwise as `_mix_two`."""
-    pointer, size, real = pointer_to(scalar), scalar.bitwidth // 8, _numpy_type(scalar)
+    pointer, size = pointer_to(scalar), scalar.bitwidth // 8
+    real = np.float32 if size == 4 else np.float64
 
     @numba.njit(nogil=True, fastmath={"contract"})
     def mix_tile(x, g, m, outer, stride, inner, scale, own):
@@ -61,21 +45,21 @@ def _mix_three(scalar: types.Float) -> Compiled:
             shift = run * stride * size
             x_run, g_run, m_run = pointer(x + shift), pointer(g + shift), pointer(m + shift)
             for i in range(inner):
-                a, b, c = x_run[i], g_run[i], m_run[i]
-                x_run[i] = base * a + (x_x * a + x_g * b + x_m * c)
-                m_run[i] = m_x * a + m_g * b + m_m * c
+                a, b = x_run[i], g_run[i]
+                if three:
+                    c = m_run[i]
+                    x_run[i] = base * a + (x_x * a + x_g * b + x_m * c)
+                    m_run[i] = m_x * a + m_g * b + m_m * c
+                else:
+                    x_run[i] = base * a + (x_x * a + x_g * b)
 
     return mix_tile
 
 
-def _numpy_type(scalar: types.Float) -> type[np.floating]:
-    return np.float32 if scalar is types.float32 else np.float64
-
-
 # The columns that `Products` names, of x and g or of x, g and m.
 sum_two, sum_three = sum_loop(2), sum_loop(3)
-mix_two = tile_loop(2, _mix_two, backwards=True)
-mix_three = tile_loop(3, _mix_three, backwards=True)
+mix_two = tile_loop(2, lambda scalar: _mix(scalar, False), backwards=True)
+mix_three = tile_loop(3, lambda scalar: _mix(scalar, True), backwards=True)
 
 
 class CpuPasses:
@@ -95,27 +79,19 @@ class CpuPasses:
         """Whether the parameters still lie in memory as they did."""
         return self._kinds == _kinds(members)
 
-    def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
+    def sums(self, x: Vectors, g: Vectors, m: Vectors | None) -> Tensor:
         """As `Passes.sums`."""
         tensors = self._placed(x, g, m)
         self._blocks.sum(self._summing(tensors))
         return torch.from_numpy(self._blocks.sums[:, : 3 if m is None else 6].copy())
 
-    def update(
-        self,
-        x: Sequence[Tensor],
-        g: Sequence[Tensor],
-        m: Sequence[Tensor] | None,
-        factors: Tensor,
-    ) -> None:
+    def update(self, x: Vectors, g: Vectors, m: Vectors | None, factors: Tensor) -> None:
         """As `Passes.update`."""
         tensors = self._placed(x, g, m)
         self._blocks.factors[:, : factors.shape[1]] = factors.numpy()
         self._blocks.move(self._mixing(tensors))
 
-    def step(
-        self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None, turn: Turn
-    ) -> None:
+    def step(self, x: Vectors, g: Vectors, m: Vectors | None, turn: Turn) -> None:
         """`sums` and `update` in one, block by block.
 
         Args:
@@ -128,18 +104,18 @@ class CpuPasses:
             self._summing(tensors), functools.partial(turn, sums, factors), self._mixing(tensors)
         )
 
-    def _placed(
-        self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None
-    ) -> list[list[Tensor]]:
+    def _placed(self, x: Vectors, g: Vectors, m: Vectors | None) -> list[list[Tensor]]:
         """The two or three lists; only the gradient, which others make, may have to be copied."""
         lists = [[t.detach() for t in x], self._blocks.place(g)]
         return lists if m is None else [*lists, [t.detach() for t in m]]
 
     def _summing(self, tensors: list[list[Tensor]]) -> Work:
-        return self._blocks.summing(sum_two if len(tensors) == 2 else sum_three, tensors)
+        loop = sum_two if len(tensors) == 2 else sum_three
+        return self._blocks.work(loop, tensors, sums=True)
 
     def _mixing(self, tensors: list[list[Tensor]]) -> Work:
-        return self._blocks.moving(mix_two if len(tensors) == 2 else mix_three, tensors)
+        loop = mix_two if len(tensors) == 2 else mix_three
+        return self._blocks.work(loop, tensors, sums=False)
 
 
 def _kinds(members: Members) -> list[tuple[object, ...]]:

@@ -151,11 +151,12 @@ class CpuRotation:
         blocks = self._blocks
         vectors = [self._members.parameters, before]
         scales = np.array(factors or [math.nan] * len(before), dtype=np.float64)
+        add = _sum_copied if factors is None else _sum_read
         groups = angle.numpy(), radius.numpy(), self._turns, self._lost
         blocks.step(
-            blocks.summing(_sum_copied if factors is None else _sum_read, vectors, scales),
+            blocks.work(add, vectors, scales, sums=True),
             functools.partial(_turn_all, *groups, blocks.sums, blocks.factors),
-            blocks.moving(_combine, vectors, scales),
+            blocks.work(_combine, vectors, scales, sums=False),
         )
 
     def close(self) -> None:

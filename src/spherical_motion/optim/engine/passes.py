@@ -12,9 +12,12 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-__all__ = ["STILL", "Factors", "Passes", "Products"]
+__all__ = ["STILL", "Factors", "Passes", "Products", "Vectors"]
 
 T = TypeVar("T")
+
+Vectors = Sequence[Tensor]
+"""One tensor for each of `members.parameters`."""
 
 
 class Products(NamedTuple):
@@ -48,26 +51,15 @@ STILL = Factors(x_x=1.0, x_g=0.0, x_m=0.0, m_x=0.0, m_g=0.0, m_m=1.0)
 
 
 class Passes(Protocol):
-    """What a step needs of the code that touches the tensors.
+    """What a step needs of the code that touches weights x, gradients g and momenta m."""
 
-    Everywhere `x`, `g` and `m` hold one tensor for each of `members.parameters`.
-    """
-
-    def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
+    def sums(self, x: Vectors, g: Vectors, m: Vectors | None) -> Tensor:
         """Inner products over each group, (groups, 3) or (groups, 6), float64: see `Products`."""
         ...
 
-    def update(
-        self,
-        x: Sequence[Tensor],
-        g: Sequence[Tensor],
-        m: Sequence[Tensor] | None,
-        factors: Tensor,
-    ) -> None:
-        """Mix in place, as `Factors` says.
+    def update(self, x: Vectors, g: Vectors, m: Vectors | None, factors: Tensor) -> None:
+        """Mix in place by `factors`, (groups, 2) or (groups, 6) with momentum: see `Factors`.
 
-        Args:
-            x, g, m: as above. Rows that belong to no group are left as they are.
-            factors: (groups, 2) or (groups, 6).
+        Rows that belong to no group are left as they are.
         """
         ...

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spherical_motion.binding import Members
-from spherical_motion.optim.engine.passes import STILL
+from spherical_motion.optim.engine.passes import STILL, Vectors
 
 foreach_add_, foreach_mul_, foreach_mul = (
     getattr(torch, f"_foreach_{name}") for name in ("add_", "mul_", "mul")
@@ -24,20 +24,14 @@ class TorchPasses:
         self.members = members
         self.foreach = foreach
 
-    def sums(self, x: Sequence[Tensor], g: Sequence[Tensor], m: Sequence[Tensor] | None) -> Tensor:
+    def sums(self, x: Vectors, g: Vectors, m: Vectors | None) -> Tensor:
         """As `Passes.sums`."""
         pairs = [(x, x), (x, g), (g, g)]
         if m is not None:
             pairs += [(x, m), (m, m), (m, g)]
         return torch.stack([self.members.sums(a, b) for a, b in pairs], dim=1)
 
-    def update(
-        self,
-        x: Sequence[Tensor],
-        g: Sequence[Tensor],
-        m: Sequence[Tensor] | None,
-        factors: Tensor,
-    ) -> None:
+    def update(self, x: Vectors, g: Vectors, m: Vectors | None, factors: Tensor) -> None:
         """As `Passes.update`."""
         # Rows that belong to no group stay as they are.
         columns = [
@@ -53,9 +47,7 @@ class TorchPasses:
         self._mix(x, [(x, x_x), (g, x_g), (m, x_m)])
         self._mix(m, [(m, m_m), (old, m_x), (g, m_g)])
 
-    def _mix(
-        self, out: Sequence[Tensor], terms: Sequence[tuple[Sequence[Tensor], list[Tensor]]]
-    ) -> None:
+    def _mix(self, out: Vectors, terms: Sequence[tuple[Vectors, list[Tensor]]]) -> None:
         """out ← Σ tensors·factors; the first term's tensors are `out` itself."""
         (_, first), rest = terms[0], terms[1:]
         if self.foreach:

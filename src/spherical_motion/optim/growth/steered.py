@@ -13,6 +13,7 @@ from spherical_motion.binding import Piece
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.growth.growth import Growth
 from spherical_motion.optim.scaling import scale_pieces_
+from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import Slice
 
 __all__ = ["SteeredGroup"]
@@ -62,7 +63,7 @@ class SteeredGroup:
         self.written = math.nan
 
     @property
-    def param_group(self) -> dict[str, Any]:
+    def param_group(self) -> ParamGroup:
         """The optimizer's own dict as it is now."""
         return self._optimizer.param_groups[self.index]
 

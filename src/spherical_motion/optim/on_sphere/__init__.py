@@ -5,11 +5,13 @@ rule: factors of a group from its inner products. What is not invariant takes to
 """
 
 from spherical_motion.optim.on_sphere.checks import check_radius, common_settings, split_off
-from spherical_motion.optim.on_sphere.optimizer import NormedOptimizer
+from spherical_motion.optim.on_sphere.optimizer import Flags, NormedOptimizer, State
 from spherical_motion.optim.on_sphere.others import check_betas, other_settings
 
 __all__ = [
+    "Flags",
     "NormedOptimizer",
+    "State",
     "check_betas",
     "check_radius",
     "common_settings",

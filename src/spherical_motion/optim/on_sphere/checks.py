@@ -11,6 +11,7 @@ from torch import nn
 from spherical_motion.binding import Members, check_state
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.steering import ParamGroup
 
 __all__ = [
     "VECTORS",
@@ -31,7 +32,7 @@ def split_off(model: nn.Module, members: Members) -> tuple[list[nn.Parameter], l
     return list(members.parameters), [p for p in model.parameters() if id(p) not in steered]
 
 
-def check_real(where: str, param_groups: Sequence[Mapping[str, Any]]) -> None:
+def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
     """Raise InvalidArgument for parameters these optimizers have no step for."""
     for group in param_groups:
         for parameter in group["params"]:
@@ -53,7 +54,7 @@ def check_real(where: str, param_groups: Sequence[Mapping[str, Any]]) -> None:
 
 def common_settings(
     where: str, maximize: bool, foreach: bool | None, fused: bool | None
-) -> dict[str, Any]:
+) -> ParamGroup:
     """What every param group has.
 
     Raises:
@@ -74,7 +75,7 @@ def check_radius(where: str, radius: float | None) -> None:
 def check_loadable(
     where: str,
     state_dict: Mapping[str, Any],
-    param_groups: Sequence[Mapping[str, Any]],
+    param_groups: Sequence[ParamGroup],
     members: Mapping[int, Members],
 ) -> None:
     """Raise InvalidArgument unless the state was saved from an optimizer like this one.
@@ -115,6 +116,6 @@ def check_loadable(
                 )
 
 
-def _words(rules: Sequence[tuple[Any, Any]]) -> str:
+def _words(rules: Sequence[tuple[object, object]]) -> str:
     """Rules as a list in words, for messages."""
     return str([f"{rule} (from {follows})" if follows else str(rule) for rule, follows in rules])

@@ -24,12 +24,18 @@ from torch.optim.optimizer import Optimizer
 
 from spherical_motion.binding import Members
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.engine import STILL, CpuPasses, Passes, TorchPasses
+from spherical_motion.optim.engine import STILL, CpuPasses, Passes, TorchPasses, Turn
 from spherical_motion.optim.on_sphere.checks import VECTORS, check_loadable, check_real
 from spherical_motion.optim.on_sphere.others import Part, step_others
+from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["NormedOptimizer"]
+__all__ = ["Flags", "NormedOptimizer", "State"]
+
+State = dict[str, Tensor]
+"""What is kept of the groups of a param group, each (groups,)."""
+
+Flags = NDArray[np.bool_]
 
 
 class NormedOptimizer(Optimizer):
@@ -47,9 +53,9 @@ class NormedOptimizer(Optimizer):
 
     def __init__(
         self,
-        param_groups: Sequence[dict[str, Any]],
+        param_groups: Sequence[ParamGroup],
         members: Mapping[int, Members],
-        defaults: dict[str, Any],
+        defaults: ParamGroup,
     ) -> None:
         """Take param groups that are complete.
 
@@ -89,7 +95,7 @@ class NormedOptimizer(Optimizer):
                 found.update(zip(members.names, values.unbind(), strict=True))
         return found
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: ParamGroup) -> None:
         """Add parameters that belong to no group, with settings as in `other`.
 
         Raises:
@@ -177,7 +183,7 @@ class NormedOptimizer(Optimizer):
                 )
         return loss
 
-    def _step_groups(self, number: int, group: dict[str, Any]) -> None:
+    def _step_groups(self, number: int, group: ParamGroup) -> None:
         members = self._members[number]
         present = tuple(p.grad is not None for p in members.parameters)
         if not any(present):
@@ -214,22 +220,18 @@ class NormedOptimizer(Optimizer):
             state[key].copy_(value)
 
     def _turn(
-        self, group: dict[str, Any], sums: Tensor, state: dict[str, Tensor], can_turn: Tensor
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        self, group: ParamGroup, sums: Tensor, state: State, can_turn: Tensor
+    ) -> tuple[list[Tensor], State]:
         """Columns of factors for `Passes.update`, and the next state, from the inner products."""
         raise NotImplementedError
 
     def _compiled_turn(
-        self,
-        group: dict[str, Any],
-        state: dict[str, Tensor],
-        can_turn: NDArray[np.bool_],
-        active: NDArray[np.bool_],
-    ) -> Callable[..., None]:
+        self, group: ParamGroup, state: State, can_turn: Flags, active: Flags
+    ) -> Turn:
         """The same for `CpuPasses.step`; moves the state of groups that are `active` in place."""
         raise NotImplementedError
 
-    def _group_state(self, members: Members) -> dict[str, Tensor]:
+    def _group_state(self, members: Members) -> State:
         """The vectors of this param group: made of zeros when first asked for."""
         state = self.state[members.parameters[0]]
         for key in VECTORS:
@@ -246,7 +248,7 @@ class NormedOptimizer(Optimizer):
                 self.state[p]["group_momentum"] = laid if kept is None else laid.copy_(kept)
         return [self.state[p]["group_momentum"] for p in x]
 
-    def _radius(self, group: dict[str, Any], state: dict[str, Tensor], norm: Tensor) -> Tensor:
+    def _radius(self, group: ParamGroup, state: State, norm: Tensor) -> Tensor:
         """The radius to end at: as given, as kept, or the norm of now; 0 for a norm of 0."""
         if group["radius"] is not None:
             return torch.full_like(norm, group["radius"])
@@ -265,7 +267,7 @@ class NormedOptimizer(Optimizer):
             ]
         return parts
 
-    def _passes_of(self, number: int, group: dict[str, Any]) -> Passes:
+    def _passes_of(self, number: int, group: ParamGroup) -> Passes:
         foreach, fused = group["foreach"], group["fused"]
         if fused is None:
             fused = foreach is None

@@ -13,10 +13,11 @@ from torch.optim.sgd import sgd
 
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.optim.steering import ParamGroup
 
 __all__ = ["OTHER_RULES", "Part", "check_betas", "other_settings", "step_others"]
 
-OTHER_RULES: dict[str, dict[str, Any]] = {
+OTHER_RULES: dict[str, ParamGroup] = {
     "sgd": {
         "lr": 1e-3,
         "momentum": 0.0,
@@ -38,7 +39,7 @@ OTHER_RULES: dict[str, dict[str, Any]] = {
 class Part(NamedTuple):
     """A parameter, or some of its rows as a view, with where its state is kept.
 
-    `suffix` is put behind the names of the state, which tells the parts of one parameter apart.
+    `suffix` is put behind the names of the state, to keep the parts of one parameter apart.
     """
 
     tensor: Tensor
@@ -47,7 +48,7 @@ class Part(NamedTuple):
     suffix: str
 
 
-def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]:
+def other_settings(where: str, other: str | Mapping[str, Any]) -> ParamGroup:
     """A param group's settings from what the user gave: the name of a rule, or a mapping.
 
     Raises:
@@ -88,7 +89,7 @@ def other_settings(where: str, other: str | Mapping[str, Any]) -> dict[str, Any]
     return settings
 
 
-def check_betas(what: str, betas: Any) -> None:
+def check_betas(what: str, betas: Sequence[float]) -> None:
     """Raise InvalidArgument unless these are two numbers in [0, 1)."""
     try:
         fit = len(betas) == 2 and all(0.0 <= float(beta) < 1.0 for beta in betas)
@@ -98,7 +99,7 @@ def check_betas(what: str, betas: Any) -> None:
         raise InvalidArgument(f"{what} must be two numbers in [0, 1), got {betas!r}.")
 
 
-def step_others(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
+def step_others(settings: ParamGroup, parts: Sequence[Part]) -> None:
     """One step of the rule in `settings` on every part."""
     rule = {"sgd": _sgd, "adamw": _adamw}[settings["rule"]]
     in_line = [part for part in parts if _is_in_line(part)]
@@ -122,7 +123,7 @@ def _is_in_line(part: Part) -> bool:
     )
 
 
-def _sgd(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
+def _sgd(settings: ParamGroup, parts: Sequence[Part]) -> None:
     name = "momentum_buffer"
     buffers: list[Tensor | None] = [part.state.get(name + part.suffix) for part in parts]
     sgd(
@@ -144,7 +145,7 @@ def _sgd(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
             part.state[name + part.suffix] = buffer
 
 
-def _adamw(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
+def _adamw(settings: ParamGroup, parts: Sequence[Part]) -> None:
     names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * settings["amsgrad"]
     for part in parts:
         if part.grad.is_sparse:
@@ -177,7 +178,7 @@ def _adamw(settings: Mapping[str, Any], parts: Sequence[Part]) -> None:
     )
 
 
-def _fused(settings: Mapping[str, Any], parts: Sequence[Part]) -> bool | None:
+def _fused(settings: ParamGroup, parts: Sequence[Part]) -> bool | None:
     """Torch's compiled step for what lies on the CPU, where nothing else was asked for."""
     if settings["fused"] is not None or settings["foreach"] is not None:
         return settings["fused"]

@@ -4,8 +4,7 @@ In come settings that changed. Out go the factor that is due (`ScaledFor`), the 
 defects of the groups allow (`limited`), and a network that was multiplied by them (`Rescaler`).
 """
 
-from spherical_motion.optim.rescaling.limits import limited, lowest_products
+from spherical_motion.optim.rescaling.planning import MARK, ScaledFor, limited, lowest_products
 from spherical_motion.optim.rescaling.rescaler import Rescaler
-from spherical_motion.optim.rescaling.scaled_for import MARK, ScaledFor
 
 __all__ = ["MARK", "Rescaler", "ScaledFor", "limited", "lowest_products"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 
@@ -186,7 +185,7 @@ def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
     return merged
 
 
-def _is_per_entry(name: str, value: Any, parameter: torch.Tensor) -> bool:
+def _is_per_entry(name: str, value: object, parameter: torch.Tensor) -> bool:
     """Whether a state value has an entry for each entry of the parameter; counters do not."""
     return (
         isinstance(value, torch.Tensor)

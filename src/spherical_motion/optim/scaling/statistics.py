@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +86,7 @@ def statistics_factors(
     model: nn.Module,
     groups: Sequence[InvariantGroup],
     factors: Sequence[float],
-    example_inputs: Any,
+    example_inputs: object,
 ) -> dict[str, Tensor]:
     """`statistics_following(...).factors`, where that is all there is to know.
 
@@ -108,7 +107,7 @@ def statistics_following(
     model: nn.Module,
     groups: Sequence[InvariantGroup],
     factors: Sequence[float],
-    example_inputs: Any,
+    example_inputs: object,
 ) -> Following:
     """What to multiply each running statistic by, when group i is multiplied by `factors[i]`.
 
@@ -163,7 +162,7 @@ def statistics_following(
 
 
 def statistics_shifts(
-    model: nn.Module, groups: Sequence[InvariantGroup], found: Following, example_inputs: Any
+    model: nn.Module, groups: Sequence[InvariantGroup], found: Following, example_inputs: object
 ) -> dict[str, Tensor]:
     """b of each shifted statistic at the model's weights as they are now; {} if none is shifted.
 
@@ -214,7 +213,7 @@ def rescale_statistics_(
     model: nn.Module,
     groups: Sequence[InvariantGroup],
     factors: Sequence[float],
-    example_inputs: Any,
+    example_inputs: object,
 ) -> None:
     """Let the running statistics follow, once, when group i is multiplied by `factors[i]`.
 
@@ -234,7 +233,7 @@ def rescale_statistics_(
     scale_buffers_(model, found.factors, shifts)
 
 
-def _checked_factors(factors: Any, count: int) -> list[float]:
+def _checked_factors(factors: Sequence[float], count: int) -> list[float]:
     try:
         found = [float(factor) for factor in factors]
     except (TypeError, ValueError):

@@ -5,7 +5,7 @@ at a time may have, and `SettingsWatch`, which finds the param groups whose sett
 """
 
 from spherical_motion.optim.steering.hooks import Closing, StepHooks
-from spherical_motion.optim.steering.settings import SettingsWatch
+from spherical_motion.optim.steering.settings import ParamGroup, SettingsWatch
 from spherical_motion.optim.steering.sgd_step import SgdStep
 
-__all__ = ["Closing", "SettingsWatch", "SgdStep", "StepHooks"]
+__all__ = ["Closing", "ParamGroup", "SettingsWatch", "SgdStep", "StepHooks"]

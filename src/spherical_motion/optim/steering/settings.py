@@ -12,7 +12,10 @@ from spherical_motion.binding import Members, class_name
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters
 
-__all__ = ["SettingsWatch"]
+__all__ = ["ParamGroup", "SettingsWatch"]
+
+ParamGroup = dict[str, Any]
+"""A param group of an optimizer, or settings for one: torch gives their values no type."""
 
 FOLLOWED = ("lr", "weight_decay", "momentum", "betas", "nesterov", "dampening")
 
@@ -31,7 +34,7 @@ class SettingsWatch:
         groups_of: for each watched param group, the numbers of the invariant groups it steps.
 
     Raises:
-        InvalidArgument: a learning rate that lives on an accelerator; a rate or decay that is not
+        InvalidArgument: a learning rate on an accelerator; a rate or decay that is not
             finite and >= 0, here or, from `changed`, at a step.
     """
 
@@ -43,7 +46,7 @@ class SettingsWatch:
             owned.setdefault(number[id(members.owner(i))], []).append(i)
         self._numbers = list(owned)
         self.groups_of = list(owned.values())
-        self._seen: list[Any] = [None] * len(self._numbers)
+        self._seen: list[tuple[object, ...] | None] = [None] * len(self._numbers)
         for number, group in zip(self._numbers, self.param_groups(), strict=True):
             lr = group["lr"]
             if isinstance(lr, torch.Tensor) and not lr.is_cpu:
@@ -57,7 +60,7 @@ class SettingsWatch:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def _check_finite(self, number: int, group: dict[str, Any]) -> None:
+    def _check_finite(self, number: int, group: ParamGroup) -> None:
         for key in ("lr", "weight_decay"):
             value = _plain(group.get(key) or 0.0)
             if not (isinstance(value, (int, float)) and 0.0 <= value < math.inf):
@@ -85,10 +88,10 @@ class SettingsWatch:
         """Let the next call of `changed` return every param group."""
         self._seen = [None] * len(self._seen)
 
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[ParamGroup]:
         """The watched ones as they are now, which `groups_of` goes along with."""
         return [self._optimizer.param_groups[number] for number in self._numbers]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return float(value) if isinstance(value, torch.Tensor) else value

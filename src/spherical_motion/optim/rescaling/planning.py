@@ -1,29 +1,21 @@
-"""The settings that the weights of a param group are scaled for, kept in checkpoints too."""
+"""When the weights of a param group are rescaled and by how much: kept in checkpoints too."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from spherical_motion.vocabulary import HyperParameters
+from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
-__all__ = ["MARK", "ScaledFor"]
+__all__ = ["MARK", "ScaledFor", "as_numbers", "as_settings", "limited", "lowest_products"]
 
 MARK = "rescaled_for"
 """Key of a param group that holds `ScaledFor.mark`."""
 
-_FIELDS = (
-    "optimizer",
-    "lr",
-    "weight_decay",
-    "momentum",
-    "beta2",
-    "nesterov",
-    "dampening",
-    "decoupled",
-)
+_IRRELEVANT = ("eps", "maximize")
+"""Settings without a part in the equilibrium norm."""
 
 
 @dataclasses.dataclass
@@ -91,9 +83,48 @@ def has_equilibrium(settings: HyperParameters) -> bool:
 
 def as_numbers(settings: HyperParameters | None) -> dict[str, Any] | None:
     """Settings as a mapping of plain numbers."""
-    return settings and {field: getattr(settings, field) for field in _FIELDS}
+    kept = {} if settings is None else dataclasses.asdict(settings)
+    return {name: kept[name] for name in kept if name not in _IRRELEVANT} or None
 
 
 def as_settings(numbers: Mapping[str, Any] | None) -> HyperParameters | None:
     """Settings from such a mapping."""
     return HyperParameters(**numbers) if numbers else None
+
+
+def lowest_products(
+    groups: Sequence[InvariantGroup], power: float, max_defect_after: float | None
+) -> list[float]:
+    """Per group, the product of factors below which its defect is too large; at most 1.
+
+    Args:
+        groups: with the defects of their certificates.
+        power: variances in front of norm layers go as this power of the factor.
+        max_defect_after: the largest defect; None for any.
+
+    >>> groups = [InvariantGroup("0", "scale", (), (), 4, defect=0.0025)]
+    >>> lowest_products(groups, 2.0, max_defect_after=0.01)
+    [0.5]
+    """
+    if max_defect_after is None:
+        return [0.0] * len(groups)
+    shares = [group.defect / max_defect_after for group in groups]
+    return [min(1.0, share ** (1.0 / power)) if share > 0.0 else 0.0 for share in shares]
+
+
+def limited(floors: Sequence[float], before: float, after: float, factor: float) -> list[float]:
+    """The factor of each group, so that its product of factors stays at or above its floor.
+
+    A group that is held at its floor now, or has been, ends at `max(floor, after)`.
+
+    Args:
+        floors: see `lowest_products`.
+        before: the product of all factors so far, as if there were no floors.
+        after: before × factor.
+        factor: what a group without a floor is multiplied by.
+
+    >>> limited([0.0, 0.5], 1.0, 0.25, 0.25)
+    [0.25, 0.5]
+    """
+    least = min(before, after)
+    return [factor if f <= least else max(f, after) / max(f, before) for f in floors]

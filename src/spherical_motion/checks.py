@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = [
+    "Array",
     "Number",
     "above_zero",
     "callable_or_none",

@@ -12,8 +12,9 @@ version; "Roburin" is Roburin et al., *A Spherical Analysis of Adam with Batch N
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from spherical_motion.checks import Array
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.gram import Gram
 
@@ -37,8 +38,6 @@ __all__ = [
     "unit_gradient_drive",
     "unit_gradient_norm",
 ]
-
-Array = NDArray[np.float64]
 
 _quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 

@@ -7,10 +7,9 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spherical_motion import theory
-from spherical_motion.checks import number
+from spherical_motion.checks import Array, number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.remedies import find_remedy
 from spherical_motion.forecasting.stages import Outcome, StageForecast
@@ -25,8 +24,6 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Schedule, Stage
-
-Array = NDArray[np.float64]
 
 SAMPLES = 256
 """Number of steps of a varying stage at which its moving equilibrium is computed."""

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 Source = Callable[[int, int], Array]
 """(start, stop) → L at these steps, shape (stop - start, settings), or (stop - start, 1) if all

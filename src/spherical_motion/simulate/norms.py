@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.simulate import kernels
 from spherical_motion.simulate.drive import Drive, source_of
 from spherical_motion.vocabulary.schedule import Schedule
-
-Array = NDArray[np.float64]
 
 PIECE = 1 << 15
 """Number of drive values made at a time; they fit the second-level cache."""

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 Rule = Callable[[Array], Array]
 """Pull → update u. The pull is the gradient, plus λw unless decay is decoupled."""

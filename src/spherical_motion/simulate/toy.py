@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,15 +10,14 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.simulate.rules import Rule, rule_for
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

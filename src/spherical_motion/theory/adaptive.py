@@ -19,12 +19,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, above_zero, plain
+from spherical_motion.checks import Array, Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 
 def updates_between(

@@ -63,8 +63,7 @@ def equilibrium_angle_approx(
     Adam, L2         √((1 - β1)/(1 + β1))·(2η²λ√numel/σ)^⅓
     ===============  ==============================================
 
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    Raises what `equilibrium_angle` raises.
 
     >>> hp = HyperParameters("adamw", lr=1e-3, weight_decay=0.1, momentum=0.9)
     >>> round(equilibrium_angle_approx(hp), 6)
@@ -84,9 +83,7 @@ def equilibrium_step_ratio(
     For SGD with L2 it is an identity, √(2ηλ/(1 + α)), whatever the gradient noise (Li & Arora,
     2020, appendix B.2); also for decoupled decay, and for Nesterov with the group's own `overlap`.
     A fit shows only that the steps are what the settings say and that the norm does not drift.
-
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    Raises what `equilibrium_angle` raises.
 
     >>> hp = HyperParameters("sgd", lr=0.02, weight_decay=0.01)
     >>> round(equilibrium_step_ratio(hp), 6)
@@ -143,10 +140,7 @@ def equilibrium_norm_approx(
 
     Heavy ball and Nesterov with L2: (Lη/(2λ(1 - α)))^¼, for Nesterov times (1 + 2α²q)^¼;
     decoupled: (Lη/(2λ(1 - α)²))^¼; AdamW √(η·numel/(2λ)); Lion √(η·numel/(πλK)); the others as
-    in `equilibrium_norm`.
-
-    Raises:
-        InvalidArgument, OutOfDomain, NoTheory: as `equilibrium_norm`.
+    in `equilibrium_norm`. Raises what `equilibrium_norm` raises.
 
     >>> hp = HyperParameters("lion", lr=1e-4, weight_decay=1.0, betas=(0.9, 0.99))
     >>> round(equilibrium_norm_approx(hp, numel=10_000), 3)
@@ -170,8 +164,7 @@ def balance_terms(
     Returns:
         Two arrays of the Gram's shape, in units of |w|².
 
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    Raises what `equilibrium_angle` raises.
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     return family_of(hp).balance(hp, gram, facts)

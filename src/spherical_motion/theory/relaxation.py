@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from spherical_motion.checks import Array
 
 LARGEST_EXPONENT = 300.0
 """Total decay handled in one go: e^±300 stays well inside float64."""

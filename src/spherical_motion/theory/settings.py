@@ -6,12 +6,12 @@ import dataclasses
 from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from spherical_motion.checks import Array
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-Array = NDArray[np.float64]
 Value = float | Array
 """A number, or one value a step."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from spherical_motion.checks import Number, above_zero, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.families import family_of
+from spherical_motion.theory.family import settled_excess
 from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import is_heavy_ball, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -42,10 +43,7 @@ def relaxation_rate(
 
     SGD with L2: 4ηλ/(1 - α) (wan2021, appendix D.1, with momentum); with decoupled decay 4ηλ;
     AdamW, Lion and any decoupled: 2ηλ; Adam with L2: 3ηλ|w*|/σ, for small deviations. Leading
-    order in ηλ.
-
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    order in ηλ. Raises what `equilibrium_angle` raises.
 
     >>> round(relaxation_rate(HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)), 6)
     0.002
@@ -61,8 +59,7 @@ def excess_of(
 ) -> Number:  # fmt: skip
     """Excess y/y* of a group of this norm: 1 at rest, above 1 where the norm is too large.
 
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_norm`.
+    Raises what `equilibrium_norm` raises.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3)
     >>> round(excess_of(hp, 10.0, unit_grad_sq=10.0), 2)
@@ -122,8 +119,11 @@ def steps_to_within(
 ) -> float:  # fmt: skip
     """Steps until the angle is within a share `within` of Δ*, from excess y/y* = `excess0`.
 
-    (1/r)·ln[(excess0 - 1)/((1 ∓ within)^{-2} - 1)]; 0 if it is there already. Not rounded.
+    (1/r)·ln[(excess0 - 1)/((1 ∓ within)^{-2} - 1)], not rounded; 0 if it is there already, also
+    for an optimizer without a closed form.
     """
+    if settled_excess(excess0, within) == excess0:
+        return 0.0
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     return family_of(hp).steps_to_within(hp, excess0, within, facts)
 

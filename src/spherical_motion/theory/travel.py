@@ -100,10 +100,7 @@ def forgetting_rate(
     """Rate per step at which the mean cosine with past weights decays; leading order in ηλ.
 
     What is left of a past direction shrinks as the norm would without a gradient: SGD with L2
-    ηλ/(1 - α), decoupled decay ηλ, Adam with L2 ηλ|w*|/σ.
-
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `relaxation_rate`.
+    ηλ/(1 - α), decoupled decay ηλ, Adam with L2 ηλ|w*|/σ. Raises what `relaxation_rate` raises.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
     >>> round(forgetting_rate(hp) * 10_000, 6)

@@ -11,7 +11,7 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, NoTheory
@@ -19,8 +19,6 @@ from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 SMALL = 0.01
 """What "much smaller than 1" is taken to mean."""

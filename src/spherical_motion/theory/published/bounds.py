@@ -124,10 +124,7 @@ def burn_in_steps(hp: HyperParameters, norm0: float, *, lowest: float) -> int:
 
     From |w_t|² > x - (1 - 2ηλ/(1 - α))^t·|x - |w_0|²| (wan2021, lemma C.1 and eq. 35, 104), which
     asks for the logarithms of (1 - 1/√2)x and of |x - |w_0|²|. Eq. 36 prints the second with
-    √(lη/(4λ)) for x, eq. 103 has (1 - α) in the denominator.
-
-    Raises:
-        OutOfDomain, NoTheory: as `norm_bound`.
+    √(lη/(4λ)) for x, eq. 103 has (1 - α) in the denominator. Raises what `norm_bound` raises.
 
     >>> burn_in_steps(HyperParameters("sgd", lr=0.1, weight_decay=1e-3), 10.0, lowest=7.0)
     13484

@@ -19,13 +19,11 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.checks import Number, above_zero, plain
+from spherical_motion.checks import Array, Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

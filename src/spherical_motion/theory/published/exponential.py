@@ -26,11 +26,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.checks import Number, not_negative, number, numbers_in, plain, whole
+from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain, whole
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.published.growth import growth_root, log_growth_rate
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,12 +17,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

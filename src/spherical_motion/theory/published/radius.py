@@ -7,14 +7,12 @@ the effective learning rate of SGD with L2, obeys by itself.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, above_zero, not_negative, plain
+from spherical_motion.checks import Array, Number, above_zero, not_negative, plain
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 
 def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> Number:

@@ -23,12 +23,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
-
-Array = NDArray[np.float64]
 
 CURVATURE = 1.0 / math.sqrt(2.0 * math.pi)
 """H, at e_1."""

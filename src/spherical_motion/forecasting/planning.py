@@ -113,14 +113,9 @@ def settings_for_time_constant(
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     where = "settings_for_time_constant"
     number(where, "time_constant", time_constant, above=0.0, error=OutOfDomain)
-    what = f"a time constant of {time_constant:g} steps"
+    what, rate = f"a time constant of {time_constant:g} steps", 1.0 / time_constant
     return _settings(
-        hp,
-        lrs,
-        facts,
-        lambda hp: family_of(hp).relaxation_rate(hp, facts),
-        1.0 / time_constant,
-        what,
+        hp, lrs, facts, lambda hp: family_of(hp).relaxation_rate(hp, facts), rate, what
     )
 
 

@@ -102,12 +102,10 @@ class StageForecast:
         return f"lr × weight decay = {hp.intrinsic_lr:g} is too large for an equilibrium"
 
     def _shortage(self) -> str:
-        needs = f"needs {self.steps_needed:,.0f} steps to come within {WITHIN:.0%}"
+        least, needed = f"{self.steps_at_least:,.0f}", f"{self.steps_needed:,.0f}"
+        needs = f"needs {needed} steps to come within {WITHIN:.0%}"
         if self.steps_at_least < self.steps_needed:
-            needs = (
-                f"needs at least {self.steps_at_least:,.0f} steps, {self.steps_needed:,.0f} to "
-                f"come within {WITHIN:.0%},"
-            )
+            needs = f"needs at least {least} steps, {needed} to come within {WITHIN:.0%},"
         times = max(self.shortfall, 1.0 / self.shortfall)
         side = "below" if self.shortfall > 1.0 else "above"
         return f"{needs} and has {self.stage.steps:,}: its angle ends {times:.2f} × {side}."
@@ -117,8 +115,6 @@ class StageForecast:
             return ""
         text = f"Rescale its weights by {self.remedy.rescale:.3g} at its start"
         if self.remedy.weight_decay <= SENSIBLE_FACTOR:
-            text += (
-                f", or raise its weight decay × {self.remedy.weight_decay:.3g}, which raises the"
-            )
-            text += f" equilibrium × {self.remedy.angle:.2g} too"
+            text += f", or raise its weight decay × {self.remedy.weight_decay:.3g}, which raises "
+            text += f"the equilibrium × {self.remedy.angle:.2g} too"
         return text + "."

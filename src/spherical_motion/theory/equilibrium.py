@@ -17,8 +17,7 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
 def equilibrium_angle(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Angle Δ* by which each step turns a group in equilibrium, in radians.
@@ -48,8 +47,7 @@ def equilibrium_angle(
 
 
 def equilibrium_angle_approx(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Δ* to leading order in ηλ, radians: the form the papers print (wan2020, eq. 16).
@@ -74,8 +72,7 @@ def equilibrium_angle_approx(
 
 
 def equilibrium_step_ratio(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """√(mean |d|² / mean |w|²) at stationarity, dimensionless: the RMS law.
@@ -94,8 +91,7 @@ def equilibrium_step_ratio(
 
 
 def equilibrium_norm(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Norm |w*| at which the group rests.
@@ -132,8 +128,7 @@ def equilibrium_norm(
 
 
 def equilibrium_norm_approx(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """|w*| to leading order in ηλ.

@@ -29,7 +29,7 @@ from spherical_motion.checks import number
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.group import MEASURED, GroupFacts
 from spherical_motion.theory.relaxation import mean_decay, relaxed
-from spherical_motion.theory.settings import Array, Settings, Steps, Value, without_dampening
+from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value, without_dampening
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -111,9 +111,7 @@ class Family(abc.ABC):
         drive = facts.need(self.drive)
         return float(self.gain(hp, facts) * drive / self.rate(hp, facts)) ** (1.0 / self.power)
 
-    def balance_terms(
-        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
-    ) -> tuple[Array, Array]:
+    def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         """(outward, inward): two series whose means agree at rest."""
         return gram.dd, self.step_ratio(hp, facts) ** 2 * gram.ww
 
@@ -161,12 +159,7 @@ class Family(abc.ABC):
         return self.turn(s, facts) * drive
 
     def memory(self, hp: HyperParameters, lost: float) -> tuple[float, float]:
-        """(2 - φ₁, 1 - φ₁ - φ₂) of c_n = φ₁c_{n-1} + φ₂c_{n-2}, the mean cosine over n steps.
-
-        Args:
-            hp: settings.
-            lost: 1 - c_1.
-        """
+        """(2 - φ₁, 1 - φ₁ - φ₂) of mean cosines c_n = φ₁c_{n-1} + φ₂c_{n-2}; `lost` = 1 - c_1."""
         raise NoTheory(
             f"accumulated_angle: the correlation of {self.name} steps over few lags has no closed "
             "form here. Over many steps: accumulated_angle_approx."
@@ -266,7 +259,7 @@ class Family(abc.ABC):
         # With every fact 1 that function is left; Nesterov's overlap is taken as 0.
         return self.norm(new, _ONES) / before.norm(old, _ONES)
 
-    def balance(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> tuple[Array, Array]:
+    def balance(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         """`theory.balance_terms`."""
         self.intrinsic_lr(hp, "balance_terms")
         return self.balance_terms(without_dampening(hp), gram, facts)

@@ -52,8 +52,7 @@ class GroupFacts:
     ) -> float:
         """The fact `name`.
 
-        Raises:
-            InvalidArgument: it is unknown, or not finite and > 0.
+        Raises InvalidArgument: it is unknown, or not finite and > 0.
         """
         value = getattr(self, name)
         if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):

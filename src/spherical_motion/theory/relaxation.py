@@ -17,13 +17,7 @@ def mean_decay(rate: Array) -> Array:
 
 
 def relaxed(rate: Array, source: Array, start: Array) -> Array:
-    """y before each step and after the last, shape (steps + 1, ...).
-
-    Args:
-        rate: r_t, shape (steps,).
-        source: s_t, shape (steps, ...).
-        start: y_0, shape (...).
-    """
+    """y, (steps + 1, ...), from r_t of shape (steps,), s_t (steps, ...) and y_0 (...)."""
     y = np.empty((rate.size + 1, *start.shape))
     y[0] = start
     column = (slice(None), *([None] * start.ndim))

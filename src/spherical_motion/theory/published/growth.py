@@ -31,8 +31,7 @@ def growth_root(
 
     Source: Li & Arora (2020), eq. 4; exact.
 
-    Raises:
-        OutOfDomain: outside 0 <= momentum < 1 and 0 <= ηλ < (1 - √γ)².
+    Raises OutOfDomain: outside 0 <= momentum < 1 and 0 <= ηλ < (1 - √γ)².
 
     >>> z = growth_root(0.1, 5e-4, 0.9)
     >>> abs(float(z**2 - (1.9 - 5e-5) * z + 0.9)) < 1e-15

@@ -183,7 +183,10 @@ def test_inference_mode_around_the_call_and_tensors_made_in_it() -> None:
     [
         (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), "no normalization layer is fed by any"),
         (net().eval(), r"in eval mode.*Call model\.train\(\) first"),
-        (nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.LayerNorm(4)), "norm layers run, but no weights"),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.LayerNorm(4)),
+            "norm layers run, but no weights",
+        ),
     ],
 )
 def test_nothing_found_leads_with_the_likeliest_cause(model: nn.Module, why: str) -> None:

@@ -140,7 +140,9 @@ def figures(source: Path) -> dict[str, object]:
         folders[str(module.path.parent.relative_to(source.parent))] += 1
     code = sum(m.code_lines for m in modules)
     shared = Counter(name for m in modules for name in set(m.classes()))
-    families = re.compile(r"\bFamily\.[A-Z]|\bis (not )?(theory\.)?Family\b|isinstance\([^)]*Family")
+    families = re.compile(
+        r"\bFamily\.[A-Z]|\bis (not )?(theory\.)?Family\b|isinstance\([^)]*Family"
+    )
     length, function = max(max(m.functions(), default=(0, "")) for m in modules)
     longest = max(modules, key=lambda m: m.lines)
     return {

@@ -132,8 +132,8 @@ def test_no_public_callable_is_named_like_a_module_beside_it() -> None:
         siblings = {m.rpartition(".")[2] for m in all_modules() if m.rpartition(".")[0] == package}
         shared = {
             public
-            for public in getattr(module, "__all__", ())
-            if public in siblings and callable(getattr(module, public))
+            for public, value in vars(module).items()
+            if public in siblings and callable(value)
         }
         assert not shared, f"{name} exports {shared}, which are modules too"
 

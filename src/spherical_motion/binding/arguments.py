@@ -10,16 +10,6 @@ import torch
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = [
-    "MAX_DEFECT",
-    "as_groups",
-    "as_optimizers",
-    "check_max_defect",
-    "check_optimizer",
-    "check_state",
-    "why_not_invariant",
-]
-
 MAX_DEFECT = 0.1
 """Largest defect of a group that is still taken for invariant."""
 

@@ -22,8 +22,6 @@ from spherical_motion.binding.stepping import Steppers
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["bind"]
-
 
 def bind(
     model: nn.Module,

@@ -23,8 +23,6 @@ from spherical_motion.binding.disjoint import overlaps
 from spherical_motion.binding.names import NamedParameters
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 
-__all__ = ["Coverage", "cover"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Coverage:

@@ -11,8 +11,6 @@ from spherical_motion.binding.arguments import as_groups
 from spherical_motion.notices import notify
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["disjoint_groups", "overlaps", "without_overlaps"]
-
 
 def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, ...]:
     """The groups without those that share entries with a larger one, in their own order.

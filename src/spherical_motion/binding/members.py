@@ -15,8 +15,6 @@ from spherical_motion.binding.pieces import ParamGroup, Piece, Rows
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["Members"]
-
 PIECE = 65_536
 """Entries that are widened to float64 at a time: half a megabyte, which a core's cache holds."""
 

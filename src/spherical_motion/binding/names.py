@@ -9,8 +9,6 @@ from torch import nn
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names
 
-__all__ = ["NamedParameters"]
-
 
 class NamedParameters:
     """The parameters of a model by name, with or without what wrappers put in front of it.

@@ -15,8 +15,6 @@ from spherical_motion.binding.stepping import Steppers
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["invariant_param_groups"]
-
 
 def invariant_param_groups(
     model: nn.Module,

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 
-__all__ = ["Cut", "ParamGroup", "Piece", "Rows"]
-
 ParamGroup: TypeAlias = dict[str, Any]
 """Settings and parameters that an optimizer steps alike, as torch types them."""
 

@@ -9,8 +9,6 @@ import torch
 
 from spherical_motion.errors import AlreadyAttached
 
-__all__ = ["Role", "hold", "refuse_second", "release"]
-
 
 class Role(enum.Enum):
     """What the holder of an optimizer does; two of one role exclude each other."""

@@ -9,8 +9,6 @@ import torch
 
 from spherical_motion.vocabulary.hyperparameters import CLASSES
 
-__all__ = ["Scalar", "class_name", "scalar_settings"]
-
 Scalar: TypeAlias = bool | int | float | str | list[float] | None
 
 

@@ -15,8 +15,6 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import listed, notify
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["split_param_groups"]
-
 
 def split_param_groups(
     model: nn.Module,

@@ -11,8 +11,6 @@ from torch import nn
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["Stepper", "Steppers"]
-
 
 class Stepper(NamedTuple):
     """An optimizer and the number of the param group by which it steps a parameter."""

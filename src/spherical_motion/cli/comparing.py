@@ -15,8 +15,6 @@ from spherical_motion.cli.printing import (
 )
 from spherical_motion.comparison import compare
 
-__all__ = ["compare_command"]
-
 
 def compare_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],

@@ -12,8 +12,6 @@ from spherical_motion.cli.training import free_directory, train_watched
 from spherical_motion.comparison import compare
 from spherical_motion.errors import MissingExtra
 
-__all__ = ["demo_command"]
-
 INTRODUCTION = """\
 A residual network learns 1,797 real handwritten digits, with batch norm, momentum 0.9, weight
 decay 0.01 and a learning rate that drops from 0.1 to 0.01 to 0.001. Every convolution feeds a batch

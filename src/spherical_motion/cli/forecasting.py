@@ -14,8 +14,6 @@ from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
 from spherical_motion.vocabulary import Schedule
 
-__all__ = ["forecast_command"]
-
 COLOURS = {Outcome.SETTLES: "green", Outcome.FALLS_SHORT: "yellow"}
 MOST_ROWS = 40
 """Most stages to print; a schedule that changes every epoch has one for each."""

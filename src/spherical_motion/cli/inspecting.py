@@ -15,8 +15,6 @@ from spherical_motion.cli.printing import print_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["inspect_command"]
-
 EXAMPLES = 16
 SEQUENCES = 2
 """Size of the probing batch where none is given: of images, and of token sequences."""

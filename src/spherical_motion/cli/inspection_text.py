@@ -18,8 +18,6 @@ from spherical_motion.vocabulary import InvariantGroup
 if TYPE_CHECKING:
     from spherical_motion.invariance import Inspection, Uncovered
 
-__all__ = ["inspection_to_plain", "print_inspection"]
-
 SPELLED_OUT = 3
 """A group of more parameters has them listed below the table, and counted in it."""
 

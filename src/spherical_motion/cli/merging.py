@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spherical_motion.invariance import Uncovered
 
-__all__ = ["merged_reasons"]
-
 DIGITS = re.compile(r"\d+")
 
 

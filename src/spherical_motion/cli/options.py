@@ -11,21 +11,6 @@ import typer
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters, Schedule
 
-__all__ = [
-    "BETA2",
-    "BETA2S",
-    "DECOUPLED",
-    "LR",
-    "MOMENTUM",
-    "MOMENTA",
-    "NESTEROV",
-    "OPTIMIZER",
-    "PlanOptions",
-    "WEIGHT_DECAY",
-    "plan_from",
-    "settings_from",
-]
-
 Optimizer = Literal["sgd", "adam", "adamw", "lion", "muon"]
 Shape = Literal["constant", "step", "cosine", "polynomial", "exponential", "wsd"]
 

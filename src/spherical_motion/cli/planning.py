@@ -19,8 +19,6 @@ from spherical_motion.forecasting import (
     settings_for_time_constant,
 )
 
-__all__ = ["plan_command"]
-
 
 def plan_command(
     lr: options.LR,

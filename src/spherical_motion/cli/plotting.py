@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.text import Text
 
-__all__ = ["Line", "line_chart"]
-
 Array = NDArray[np.float64]
 Cells = NDArray[np.int64]
 Colours = NDArray[np.object_]

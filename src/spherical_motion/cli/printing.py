@@ -13,15 +13,6 @@ from rich.table import Table
 
 from spherical_motion.comparison import Comparison, Row
 
-__all__ = [
-    "comparison_to_plain",
-    "number_table",
-    "print_comparison",
-    "print_json",
-    "stdout",
-    "working",
-]
-
 WIDTH_WITHOUT_TERMINAL = 160
 
 

@@ -10,8 +10,6 @@ import typer
 from spherical_motion.cli.printing import working
 from spherical_motion.reporting import report
 
-__all__ = ["report_command"]
-
 
 def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],

@@ -20,8 +20,6 @@ from spherical_motion.vocabulary import Schedule
 if TYPE_CHECKING:
     from spherical_motion.simulate import Drive, NormRun
 
-__all__ = ["simulate_command"]
-
 Array = NDArray[np.float64]
 
 

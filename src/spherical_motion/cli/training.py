@@ -16,8 +16,6 @@ from spherical_motion.comparison import compare
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["free_directory", "train_command", "train_watched"]
-
 
 def train_command(
     name: Annotated[str, typer.Argument(help="Which recipe: digits.", metavar="RECIPE")],

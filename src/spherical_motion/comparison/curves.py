@@ -13,8 +13,6 @@ from spherical_motion.comparison.motion import Motion
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary import Stage
 
-__all__ = ["Curves", "curves_of"]
-
 Array = NDArray[np.float64]
 
 SMOOTHING = 40

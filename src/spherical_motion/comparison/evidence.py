@@ -12,8 +12,6 @@ import math
 from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
-__all__ = ["Approaching", "Evidence", "Measured", "NotJudged", "Predicted", "Rest", "Settled"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:

@@ -9,8 +9,6 @@ from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.row import Row
 from spherical_motion.vocabulary import Stage, VerdictKind
 
-__all__ = ["findings_of"]
-
 NAMED = 3
 """Only this many groups are named; the rest is counted."""
 

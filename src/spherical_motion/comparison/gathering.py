@@ -36,8 +36,6 @@ from spherical_motion.errors import OutOfDomain
 from spherical_motion.forecasting import WITHIN, rest_excess
 from spherical_motion.vocabulary import HyperParameters, Stage
 
-__all__ = ["FEWEST_SAMPLES", "gather"]
-
 Array = NDArray[np.float64]
 
 FEWEST_SAMPLES = 20

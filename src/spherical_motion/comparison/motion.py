@@ -13,8 +13,6 @@ from spherical_motion.records import Records
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
 
-__all__ = ["Motion", "motion_of", "settling_memory"]
-
 Array = NDArray[np.float64]
 
 MOMENTUM_MEMORIES = 3

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from spherical_motion.vocabulary import Reason, ReasonKind, Suspect
 
-__all__ = ["Because", "differing_settings"]
-
 _EPSILON = "invariant but for its norm layer's ε: the layer's input is so small that ε "
 
 

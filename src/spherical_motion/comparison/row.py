@@ -6,8 +6,6 @@ import dataclasses
 
 from spherical_motion.vocabulary import Stage, Verdict
 
-__all__ = ["Row"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-__all__ = ["Estimate", "rms_ratio", "root_mean_ratio"]
-
 MOST_BATCHES = 20
 FEWEST_BATCHES = 5
 

@@ -22,8 +22,6 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary import Stage, VerdictKind
 
-__all__ = ["Comparison", "compare"]
-
 Rules = Iterable[tuple[VerdictKind, Rule]]
 
 

@@ -25,8 +25,6 @@ from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import Reason, Verdict, VerdictKind
 
-__all__ = ["ALARMS", "RULES", "Rule", "judge"]
-
 ALARMS = tuple(kind for kind in VerdictKind if kind.meaning.alarm)
 """Kinds that ask for action; a verdict of such a kind is no alarm if its suspect is harmless."""
 

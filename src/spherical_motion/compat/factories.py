@@ -14,8 +14,6 @@ from torch import nn
 from spherical_motion.compat.settings import Settings
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["load_factory"]
-
 
 def load_factory(module: str, path: str, settings: Settings) -> nn.Module:
     """Call the function or class `path` of `module` with the settings and return the model.

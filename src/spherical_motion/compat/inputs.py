@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["random_input", "random_tokens"]
-
 
 def random_input(shape: str, batch_size: int) -> Tensor:
     """A batch of standard normal numbers; `shape` is one example's, like 3x224x224.

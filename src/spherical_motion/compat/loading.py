@@ -13,8 +13,6 @@ from spherical_motion.compat.torchvision_models import load_torchvision
 from spherical_motion.compat.transformers_models import load_transformers
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["LIBRARIES", "load_model"]
-
 LIBRARIES: dict[str, Callable[[str, Settings], nn.Module]] = {
     "torchvision": load_torchvision,
     "timm": load_timm,

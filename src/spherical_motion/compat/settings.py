@@ -11,8 +11,6 @@ from typing import TypeAlias
 
 from spherical_motion.errors import InvalidArgument, MissingExtra
 
-__all__ = ["Settings", "library", "near", "split_settings"]
-
 Settings: TypeAlias = dict[str, object]
 """Keyword arguments of a model."""
 

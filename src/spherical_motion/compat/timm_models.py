@@ -8,8 +8,6 @@ from spherical_motion.compat.settings import Settings, library, near
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["load_timm"]
-
 
 def load_timm(name: str, settings: Settings) -> nn.Module:
     """Build `name` of `timm.list_models()` with random weights.

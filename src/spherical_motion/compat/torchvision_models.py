@@ -11,8 +11,6 @@ from spherical_motion.compat.settings import Settings, library, near
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["load_torchvision"]
-
 UNTRAINED = {"weights": None, "weights_backbone": None}
 """Passed to builders that accept them: by default a detector downloads its backbone."""
 

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["ensure_torchvision", "nms", "roi_align"]
-
 _installed: list[torch.library.Library] = []
 """Operators exist as long as the library object that registered them."""
 

@@ -16,8 +16,6 @@ from spherical_motion.compat.settings import Settings, library, near
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["load_transformers"]
-
 
 def load_transformers(name: str, settings: Settings) -> nn.Module:
     """Build a model with random weights; it downloads nothing and runs no remote code.

@@ -19,14 +19,6 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = [
-    "BatchScaling",
-    "Setting",
-    "scale_batch",
-    "settings_for_angle",
-    "settings_for_time_constant",
-]
-
 SPREAD = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Learning rates offered, as shares of the one given."""
 

@@ -10,8 +10,6 @@ from spherical_motion.forecasting.state import WITHIN, excess_under, with_drive
 from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["Remedy", "find_remedy"]
-
 LARGEST_FACTOR = 1e6
 """More weight decay than this many times is no advice."""
 

@@ -26,8 +26,6 @@ from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Schedule, Stage
 
-__all__ = ["Forecast", "forecast"]
-
 Array = NDArray[np.float64]
 
 SAMPLES = 256

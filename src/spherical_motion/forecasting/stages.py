@@ -10,8 +10,6 @@ from spherical_motion.forecasting.remedies import Remedy
 from spherical_motion.forecasting.state import WITHIN
 from spherical_motion.vocabulary.schedule import Stage
 
-__all__ = ["Outcome", "StageForecast"]
-
 SENSIBLE_FACTOR = 100.0
 """More weight decay than this many times is computed, and not advised."""
 

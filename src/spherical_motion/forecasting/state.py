@@ -14,8 +14,6 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["WITHIN", "excess_under", "has_equilibrium", "norm_at_rest", "rest_excess", "with_drive"]
-
 WITHIN = 0.05
 """A group counts as settled when its angle is within this share of equilibrium."""
 

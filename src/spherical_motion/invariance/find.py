@@ -34,8 +34,6 @@ from spherical_motion.invariance.running import Evidence, Prober, precision_of
 from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
 from spherical_motion.vocabulary import Cause, InvariantGroup
 
-__all__ = ["find_groups", "inspect_model"]
-
 
 def find_groups(
     model: nn.Module,

@@ -7,8 +7,6 @@ import dataclasses
 from spherical_motion.invariance.reasons import Uncovered
 from spherical_motion.vocabulary import InvariantGroup
 
-__all__ = ["Inspection"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inspection:

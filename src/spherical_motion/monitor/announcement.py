@@ -9,8 +9,6 @@ import torch
 from spherical_motion.records import RunInfo
 from spherical_motion.records.schema import BYTES_PER_ROW
 
-__all__ = ["greeting"]
-
 
 def greeting(
     model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, memory: int

@@ -15,8 +15,6 @@ from spherical_motion.monitor.targets import stepped_groups
 from spherical_motion.notices import listed, notify
 from spherical_motion.records import read_info
 
-__all__ = ["watch"]
-
 
 def watch(
     model: torch.nn.Module,

@@ -12,8 +12,6 @@ from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.vocabulary.gram import FIELDS
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["CellMeter"]
-
 
 class CellMeter:
     """The six products of every cell of some groups: one kernel over all their slices.

@@ -24,8 +24,6 @@ from spherical_motion.records import RunWriter, steps_at_close
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["Monitor"]
-
 
 class Monitor:
     """Measures the motion of invariant groups at each step of one or several optimizers.

@@ -18,8 +18,6 @@ from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["command_line", "commit_of_caller", "run_facts", "versions"]
-
 DISTRIBUTIONS = ("spherical-motion", "torch", "numpy", "numba", "pyarrow")
 
 

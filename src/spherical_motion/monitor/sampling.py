@@ -7,8 +7,6 @@ import dataclasses
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Sampling"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:

@@ -12,8 +12,6 @@ from spherical_motion.monitor.sinks import Sink
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.hyperparameters import settings_of
 
-__all__ = ["SettingsLog"]
-
 Settings = tuple[float, float, float, float | None]
 
 STEADY = 20

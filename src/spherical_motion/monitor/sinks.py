@@ -7,8 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sink"]
-
 
 class Sink(Protocol):
     """Where a station's results go; the monitor is one."""

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["Snapshot"]
-
 ALIGNMENT = 16
 """Each tensor starts at a multiple of this many entries, so that copies stay aligned."""
 

@@ -21,8 +21,6 @@ from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["Station", "build_stations"]
-
 
 class Station:
     """Hooks on one optimizer that measure the slices it owns.

@@ -12,8 +12,6 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import check_measurable
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["Target", "find_targets", "stepped_groups"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:

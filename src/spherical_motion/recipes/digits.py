@@ -16,8 +16,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["Digits", "DigitsRecipe", "DigitsResNet", "load_digits"]
-
 CLASSES = 10
 SIDE = 8
 TEST_SHARE = 5

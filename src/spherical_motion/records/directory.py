@@ -16,8 +16,6 @@ from spherical_motion.records.events import drop_torn_line
 from spherical_motion.records.lock import RunLock
 from spherical_motion.records.schema import RunInfo
 
-__all__ = ["RunDirectory", "claim"]
-
 
 class RunDirectory:
     """The paths of a run directory, whether they exist or not.

@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["TEMPORARY_SUFFIX", "publish", "remove_leftovers", "sync_directory", "sync_file"]
-
 TEMPORARY_SUFFIX = ".tmp"
 
 

@@ -13,8 +13,6 @@ from typing import Any, TypeAlias
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.durable import sync_file
 
-__all__ = ["Event", "append_events", "drop_torn_line", "make_event", "read_events"]
-
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
 

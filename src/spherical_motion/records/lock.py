@@ -12,8 +12,6 @@ from pathlib import Path
 
 from spherical_motion.errors import RunDirectoryError, RunInUse
 
-__all__ = ["RunLock"]
-
 
 class RunLock:
     """An exclusive `flock` on a file, held from construction to `release`.

@@ -10,16 +10,6 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import InvariantGroup, Slice
 from spherical_motion.vocabulary.groups import Cell
 
-__all__ = [
-    "frozen_setting",
-    "pack_cells",
-    "pack_group",
-    "pack_setting",
-    "unpack_cells",
-    "unpack_group",
-    "unpack_setting",
-]
-
 Run: TypeAlias = tuple[int, list[tuple[str, int, int, int]]]
 """(count, [(parameter, axis, start, width), ...]); JSON has lists for the tuples."""
 

@@ -14,8 +14,6 @@ from spherical_motion.records.events import Event
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["CellBlock", "Pending", "RowBlock"]
-
 
 class RowBlock(NamedTuple):
     """The rows of one step."""

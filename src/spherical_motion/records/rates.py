@@ -12,8 +12,6 @@ from spherical_motion.records.events import Event
 from spherical_motion.records.schema import RunInfo
 from spherical_motion.vocabulary import EventKind
 
-__all__ = ["changes_of", "held_values", "lasting_changes"]
-
 
 def lasting_changes(events: Iterable[Event]) -> tuple[Event, ...]:
     """The "rate_changed" events, without those undone by resuming from an earlier step."""

@@ -22,8 +22,6 @@ from spherical_motion.records.segments import Segment, current_segments
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, Gram
 
-__all__ = ["read", "read_info", "steps_at_close"]
-
 LISTINGS = 100
 """Listings of a directory before its vanishing files count as an error."""
 

@@ -26,8 +26,6 @@ from spherical_motion.vocabulary.gram import FIELDS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CellSeries", "Records", "Series"]
-
 Array = NDArray[np.float64]
 
 SCHEDULED = ("lr", "weight_decay", "momentum")

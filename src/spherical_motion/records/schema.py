@@ -19,17 +19,6 @@ from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 from spherical_motion.vocabulary.gram import FIELDS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
 
-__all__ = [
-    "BYTES_PER_ROW",
-    "CELL_SCHEMA",
-    "ROW_SCHEMA",
-    "SCALAR_SCHEMA",
-    "SCHEMA_VERSION",
-    "SETTINGS",
-    "RunInfo",
-    "union_of_slices",
-]
-
 SCHEMA_VERSION = 1
 """Goes up whenever an older reader could misread a run."""
 

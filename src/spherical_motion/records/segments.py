@@ -19,8 +19,6 @@ import pyarrow.parquet as pq
 
 from spherical_motion.records.durable import publish, remove_leftovers, sync_directory
 
-__all__ = ["Segment", "SegmentStore", "current_segments"]
-
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
 

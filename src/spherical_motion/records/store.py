@@ -16,8 +16,6 @@ from spherical_motion.records.segments import SegmentStore
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["RunStore"]
-
 
 class RunStore:
     """A claimed run directory, to which a `RunWriter` writes; it raises the errors of the disk."""

@@ -20,8 +20,6 @@ from spherical_motion.records.schema import RunInfo
 from spherical_motion.records.store import RunStore
 from spherical_motion.vocabulary import EventKind
 
-__all__ = ["RunWriter"]
-
 PENDING_LIMIT = 1 << 30
 """Bytes that may wait for the disk; more than this counts as a failure of the disk."""
 

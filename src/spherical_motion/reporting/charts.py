@@ -32,8 +32,6 @@ from spherical_motion.reporting.sheet import INK, Sheet
 from spherical_motion.reporting.thinning import is_lone
 from spherical_motion.vocabulary import Stage
 
-__all__ = ["draw_charts"]
-
 _LOG_SPAN = 20.0
 
 

@@ -11,8 +11,6 @@ from spherical_motion.reporting.selection import depth_colors, first_colors
 from spherical_motion.reporting.wording import shortened
 from spherical_motion.vocabulary import Tone, VerdictKind
 
-__all__ = ["EVENTS_LISTED", "events_by_kind", "groups_to_pick", "provenance_of", "tally_of"]
-
 EVENTS_LISTED = 200
 """At most this many events of one kind are written out; the run directory has them all."""
 

@@ -24,8 +24,6 @@ from spherical_motion.vocabulary import Tone, VerdictKind
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["render", "report", "table_html", "write_report"]
-
 
 def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
     """Write the report to `path`, whole or not at all, and return the path.

@@ -12,16 +12,6 @@ from spherical_motion.comparison import Comparison
 from spherical_motion.reporting.thinning import is_lone, points_to_keep
 from spherical_motion.vocabulary import Stage
 
-__all__ = [
-    "COLUMNS",
-    "Columns",
-    "GroupLines",
-    "ScalarLine",
-    "collect_lines",
-    "common_stages",
-    "scalar_lines",
-]
-
 _QUANTITIES = ("angle", "predicted_angle", "equilibrium_angle", "norm", "predicted_norm")
 """The curves drawn for each group. All are positive, so a logarithmic axis can show them."""
 

@@ -16,8 +16,6 @@ from spherical_motion.reporting.writing import missing_extra, page_file, write_p
 if TYPE_CHECKING:
     from bokeh.plotting import figure
 
-__all__ = ["NormPanel", "write_norm_page"]
-
 SIMULATED, AT_REST, DRIVE = "#1f5fbf", "#1c2530", "#e08a1e"
 
 

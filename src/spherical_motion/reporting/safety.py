@@ -7,8 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-__all__ = ["content_policy", "json_for_script"]
-
 
 def json_for_script(value: object) -> str:
     r"""JSON in which no `<` remains, so that no string in it can end the script element.

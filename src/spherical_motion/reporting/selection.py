@@ -10,14 +10,6 @@ import numpy as np
 from spherical_motion.comparison import Comparison
 from spherical_motion.vocabulary import Tone
 
-__all__ = [
-    "DISTINCT_COLORS",
-    "MOST_SHOWN",
-    "depth_colors",
-    "first_colors",
-    "representative_groups",
-]
-
 MOST_SHOWN = 8
 """The eye follows no more lines in one chart."""
 

@@ -26,8 +26,6 @@ from bokeh.plotting import figure
 from spherical_motion.reporting.wording import stage_title
 from spherical_motion.vocabulary import Stage
 
-__all__ = ["INK", "Sheet"]
-
 INK = "#1c2530"
 _MUTED, _HAIRLINE, _BOUNDARY = "#5a6675", "#e3e7ec", "#9aa5b1"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"

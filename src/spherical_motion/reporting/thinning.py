@@ -7,8 +7,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_lone", "points_to_keep"]
-
 
 def points_to_keep(
     steps: NDArray[np.integer],

@@ -6,20 +6,6 @@ import math
 
 from spherical_motion.vocabulary import Stage
 
-__all__ = [
-    "counted",
-    "evidence_text",
-    "interval_text",
-    "on_ratio_scale",
-    "percent_text",
-    "ratio_text",
-    "share_of",
-    "shortened",
-    "significant",
-    "stage_settings",
-    "stage_title",
-]
-
 UNKNOWN = "–"
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

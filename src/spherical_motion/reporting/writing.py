@@ -8,8 +8,6 @@ from pathlib import Path
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.durable import publish
 
-__all__ = ["missing_extra", "page_file", "write_page"]
-
 
 def page_file(where: str, path: str | os.PathLike[str], example: str) -> Path:
     """The file that `path` names; raises InvalidArgument if it is a directory."""

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
-__all__ = ["WAN2021_DRIVES", "Drive", "Source", "source_of"]
-
 Array = NDArray[np.float64]
 
 Source = Callable[[int, int], Array]

@@ -12,8 +12,6 @@ from typing import Any
 
 import numba
 
-__all__ = ["step_momentum", "step_plain", "step_scheduled"]
-
 # Not parallel: the caller decides about threads. Not cached: an install may be read-only.
 # The numpy error model omits the test for division by zero, which would stop vectorisation.
 compiled: Any = numba.njit(nogil=True, error_model="numpy")

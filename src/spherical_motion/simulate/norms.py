@@ -21,8 +21,6 @@ from spherical_motion.simulate import kernels
 from spherical_motion.simulate.drive import Drive, source_of
 from spherical_motion.vocabulary.schedule import Schedule
 
-__all__ = ["NormRun", "norm_sgd", "norm_sgdm", "norm_through"]
-
 Array = NDArray[np.float64]
 
 PIECE = 1 << 15

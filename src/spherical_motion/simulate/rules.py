@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["Rule", "rule_for"]
-
 Array = NDArray[np.float64]
 
 Rule = Callable[[Array], Array]

@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
-__all__ = ["ToyRun", "WellRun", "narrow_well", "toy_classifier"]
-
 Array = NDArray[np.float64]
 
 

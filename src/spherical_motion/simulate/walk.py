@@ -18,8 +18,6 @@ from spherical_motion.simulate.rules import Rule, rule_for
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["RandomWalk", "random_walk"]
-
 Array = NDArray[np.float64]
 
 

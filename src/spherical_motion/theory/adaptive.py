@@ -24,14 +24,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.checks import Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
-__all__ = [
-    "autocorrelation",
-    "correlation_sum",
-    "lion_correlation",
-    "lion_factor",
-    "updates_between",
-]
-
 Array = NDArray[np.float64]
 
 

@@ -11,8 +11,6 @@ from spherical_motion import sphere
 from spherical_motion.theory.settings import Array, Steps
 from spherical_motion.vocabulary.gram import Gram
 
-__all__ = ["MEASURED", "update_sq"]
-
 
 def update_sq(gram: Gram, s: Steps, numel: int) -> Array:
     """|u|² of the update u in d = -η(u + λw), decoupled weight decay."""

@@ -14,8 +14,6 @@ from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import Array, Steps, damped_lr
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["driven_norm", "driven_step_ratio_sq"]
-
 
 def driven_norm(
     hp: HyperParameters, norm0: ArrayLike, *, lr: ArrayLike, weight_decay: ArrayLike,

@@ -15,15 +15,6 @@ from spherical_motion.theory.settings import Array
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = [
-    "balance_terms",
-    "equilibrium_angle",
-    "equilibrium_angle_approx",
-    "equilibrium_norm",
-    "equilibrium_norm_approx",
-    "equilibrium_step_ratio",
-]
-
 
 def equilibrium_angle(
     hp: HyperParameters, *,

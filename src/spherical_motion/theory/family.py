@@ -34,8 +34,6 @@ from spherical_motion.theory.settings import Array, Settings, Steps, Value, with
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["Family"]
-
 UNIT = GroupFacts(unit_grad_sq=1.0, numel=1.0, unit_grad_rms=1.0, correlation=1.0, update_sq=1.0)
 """The group of `Family.unit_norm`."""
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Fact", "GroupFacts"]
-
 Fact = float | None
 """A field of `GroupFacts`: a number, or None where it is unknown."""
 

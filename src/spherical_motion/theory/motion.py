@@ -29,8 +29,6 @@ from spherical_motion.theory.settings import Array, Steps, damped_lr
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["has_law_of_motion", "law_of_motion_residual"]
-
 
 def has_law_of_motion(hp: HyperParameters) -> bool:
     """Whether the step can be predicted from its neighbour: the SGD families.

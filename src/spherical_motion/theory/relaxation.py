@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mean_decay", "relaxed"]
-
 Array = NDArray[np.float64]
 
 LARGEST_EXPONENT = 300.0

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["Array", "Settings", "Steps", "Value", "damped_lr", "is_heavy_ball", "without_dampening"]
-
 Array = NDArray[np.float64]
 Value = float | Array
 """A number, or one value a step."""

@@ -23,19 +23,6 @@ from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import is_heavy_ball, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = [
-    "angle_at_excess",
-    "excess_after_drop",
-    "excess_of",
-    "norm_fourth",
-    "relaxation_rate",
-    "relaxed_excess",
-    "relaxing_power",
-    "sde_gamma",
-    "steps_to_equilibrium",
-    "steps_to_within",
-]
-
 
 def relaxing_power(hp: HyperParameters) -> int:
     """The power y of the norm in which excess is measured: 4 for the SGD families, 2 for others.

@@ -26,8 +26,6 @@ from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import Array, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["accumulated_angle", "accumulated_angle_approx", "forgetting_rate"]
-
 
 def accumulated_angle(
     hp: HyperParameters, steps: Number, *,

@@ -6,8 +6,6 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["CAUSES", "Cause"]
-
 
 class Cause(enum.StrEnum):
     """The cause that applies, **in the order in which they are tried**: the first match wins.

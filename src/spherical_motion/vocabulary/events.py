@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["EventKind"]
-
 
 class EventKind(enum.StrEnum):
     """Kinds that the library records itself; `monitor.event` takes any other word as well.

@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["FIELDS", "Gram"]
-
 FIELDS = ("ww", "wd", "dd", "wg", "gg", "dg")
 """The order in which the six are stored and passed as one array."""
 

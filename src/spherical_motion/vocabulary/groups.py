@@ -10,8 +10,6 @@ from typing import Literal, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Cell", "InvariantGroup", "Slice", "bare_names", "module_of", "strip_wrappers"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Slice:

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["HyperParameters", "OPTIMIZERS", "ParamGroup", "register_optimizer", "settings_of"]
-
 ParamGroup: TypeAlias = Mapping[str, Any]
 """Settings under their names in `torch.optim`, whose values have many types."""
 

@@ -6,8 +6,6 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 
-__all__ = ["Reason", "ReasonKind", "Suspect"]
-
 
 class Suspect(enum.Enum):
     """What a verdict suspects as the cause."""

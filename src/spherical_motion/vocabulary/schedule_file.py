@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["read_table"]
-
 SETTINGS = ("lr", "weight_decay", "momentum")
 
 

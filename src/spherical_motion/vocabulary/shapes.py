@@ -17,14 +17,6 @@ from numpy.typing import NDArray
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
-__all__ = [
-    "cosine_curve",
-    "exponential_curve",
-    "polynomial_curve",
-    "ramp",
-    "staircase",
-]
-
 Array = NDArray[np.float64]
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["SHORTEST_STAGE", "Stage", "constant_runs"]
-
 SHORTEST_STAGE = 20
 """Consecutive runs of constant settings with fewer steps merge into one varying stage."""
 

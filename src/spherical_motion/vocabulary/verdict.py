@@ -13,8 +13,6 @@ from types import MappingProxyType
 
 from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
 
-__all__ = ["MEANINGS", "Meaning", "Tone", "Verdict", "VerdictKind"]
-
 
 class VerdictKind(enum.Enum):
     """The possible verdicts, **in the order in which they are tried**: the first match wins."""

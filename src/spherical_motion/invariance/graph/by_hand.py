@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["divided_by_own_size"]
-
 REDUCTIONS = frozenset(
     {"Mean", "Sum", "Var", "VarMean", "Std", "StdMean", "LinalgVectorNorm", "Norm"}
 )

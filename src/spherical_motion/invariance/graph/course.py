@@ -12,8 +12,6 @@ from spherical_motion.invariance.graph.flow import Flow
 from spherical_motion.invariance.graph.paths import Paths, paths_to_norms
 from spherical_motion.vocabulary.groups import module_of, strip_wrappers
 
-__all__ = ["Course", "NormCall"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NormCall:

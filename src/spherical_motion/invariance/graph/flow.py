@@ -14,8 +14,6 @@ from torch.overrides import TorchFunctionMode
 from spherical_motion.invariance.graph.by_hand import divided_by_own_size
 from spherical_motion.invariance.running import Args, Function, Keywords
 
-__all__ = ["Flow", "QUOTIENTS", "NormResults", "Site", "TensorSite", "flow_through", "node_of"]
-
 Node = Any
 """A node of torch's graph: its types are private."""
 

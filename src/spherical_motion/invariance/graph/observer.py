@@ -21,8 +21,6 @@ from spherical_motion.invariance.running import (
     uses_own_statistics,
 )
 
-__all__ = ["NormObserver"]
-
 BY_HAND = "a norm written by hand"
 
 FEWEST_VALUES = 3

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 
 from spherical_motion.invariance.graph.flow import QUOTIENTS, Flow
 
-__all__ = ["CONSTANT", "CURVED", "SOFTMAX", "Paths", "paths_to_norms"]
-
 SUMS = frozenset({"Add", "Sub", "Rsub", "IndexAdd", "IndexPut", "ScatterAdd"})
 """Functions that add their inputs."""
 

@@ -10,8 +10,6 @@ from spherical_motion.invariance.proof.defect import Defects
 from spherical_motion.invariance.search import Symmetry, by_pattern, group_name, unique_names
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
-__all__ = ["GRANULARITIES", "Granularity", "covered_entries", "groups_of", "merged"]
-
 Granularity: TypeAlias = Literal["layer", "filter"]
 GRANULARITIES = ("layer", "filter")
 

@@ -22,8 +22,6 @@ from spherical_motion.invariance.proof.steadiness import Steadiness
 from spherical_motion.invariance.running import Prober, Weights
 from spherical_motion.invariance.search import Symmetry, totals_over, without_noise
 
-__all__ = ["Certificate", "certified"]
-
 LARGEST_FACTOR = 4.0
 ATTEMPTS = 2
 """Backward passes spent on a certificate; halving finds the false cells that are left."""

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["relative_change", "same_bits"]
-
 NEGLIGIBLE = 1e-6
 """An output below this share of the largest one is made of rounding errors."""
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from spherical_motion.invariance.running import Evidence, Observer, Prober
 from spherical_motion.invariance.search import Symmetry, totals_over
 
-__all__ = ["Defects", "measured_defects"]
-
 SEED = 0
 
 COTANGENTS = 3

@@ -17,8 +17,6 @@ from spherical_motion.invariance.proof.steadiness import Steadiness
 from spherical_motion.invariance.running import Prober, Weights
 from spherical_motion.invariance.search import Pattern, Symmetry
 
-__all__ = ["held_under_powers_of_two"]
-
 ATTEMPTS = 3
 """Rounds of sifting, each with powers of its own, before all candidates are dropped."""
 

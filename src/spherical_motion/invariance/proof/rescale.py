@@ -14,9 +14,6 @@ from torch import Tensor
 from spherical_motion.invariance.running import Prober, Weights
 from spherical_motion.invariance.search import Symmetry
 
-__all__ = ["Base", "RowFactors", "rescaled", "row_factors"]
-
-
 RowFactors: TypeAlias = dict[tuple[str, int], NDArray[np.float64]]
 """(parameter, axis) → a factor for each row, from the first on; further rows stay as they are."""
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from spherical_motion.invariance.search import Pattern, Symmetry
 
-__all__ = ["sifted", "without_patterns"]
-
 PATTERN_SHARE = 0.01
 """If this share of a pattern's cells fails, the others held by chance and are dropped too."""
 

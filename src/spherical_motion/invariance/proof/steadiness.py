@@ -11,8 +11,6 @@ from spherical_motion.invariance.proof.compare import relative_change
 from spherical_motion.invariance.proof.rescale import Base
 from spherical_motion.invariance.running import Prober
 
-__all__ = ["Steadiness"]
-
 NUDGE = 8.0
 """Weights are moved by this many units of their last place."""
 

@@ -10,8 +10,6 @@ from spherical_motion.invariance.proof.rescale import Base
 from spherical_motion.invariance.running import Evidence, Prober
 from spherical_motion.invariance.search import Symmetry, totals_over
 
-__all__ = ["INFLATION", "confirmed_suspects"]
-
 PUSH = 8.0
 """Suspects are enlarged by this factor; beside them an ε in a norm shrinks to 1/8 or 1/64."""
 

@@ -16,8 +16,6 @@ from spherical_motion.invariance.running import Evidence, Precision
 from spherical_motion.invariance.search import Symmetry, totals_over
 from spherical_motion.vocabulary import Cause, InvariantGroup, Reason, Slice
 
-__all__ = ["Findings", "reasons_for"]
-
 ROUNDING = 1e-9
 """Below this share of the largest a float64 gradient may be nothing but rounding."""
 

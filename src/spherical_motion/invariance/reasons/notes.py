@@ -21,8 +21,6 @@ from spherical_motion.invariance.search import (
 from spherical_motion.vocabulary import InvariantGroup
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = ["equivalent_streams", "large_epsilons", "not_examined", "partial_cover", "what_joins"]
-
 LARGE = 0.01
 """Share of ε in variance + ε that is worth a line."""
 

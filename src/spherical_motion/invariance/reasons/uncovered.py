@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from spherical_motion.vocabulary import Cause, Reason, ReasonKind
 
-__all__ = ["Uncovered", "Why", "listed"]
-
 
 class Why(ReasonKind):
     """The parts that reasons are made of; what follows another part begins with punctuation."""

@@ -11,8 +11,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from spherical_motion.errors import InvalidArgument, ModelError
 
-__all__ = ["require_inputs", "require_model"]
-
 QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes", "torchao")
 """Modules of these packages store integers instead of weights."""
 

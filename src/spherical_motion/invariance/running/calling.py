@@ -12,8 +12,6 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from spherical_motion.errors import ModelError
 
-__all__ = ["call_model", "float_outputs", "model_failure", "unwrapped", "widened"]
-
 
 def call_model(model: nn.Module, example_inputs: object) -> Any:
     """`model(*inputs)` for a tuple, `model(**inputs)` for a mapping, `model(inputs)` otherwise.

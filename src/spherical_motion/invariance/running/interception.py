@@ -24,8 +24,6 @@ from spherical_motion.invariance.running.norm_functions import (
 )
 from spherical_motion.invariance.running.observing import Observer
 
-__all__ = ["Interception", "adapt_attributes", "without_compilation"]
-
 _EPS_NAME = re.compile(r"(^|_)eps(ilon)?(_|\d|$)")
 _LARGEST_EPS = 0.1
 _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double)

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from spherical_motion.invariance.running.norm_functions import Args, Function
 
-__all__ = ["LiteralEps"]
-
 LARGEST = 1e-3
 
 _TAKING_EPS = (F.normalize, F.cosine_similarity)

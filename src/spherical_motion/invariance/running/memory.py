@@ -6,8 +6,6 @@ import ctypes
 import functools
 from collections.abc import Callable
 
-__all__ = ["return_freed_memory"]
-
 
 def return_freed_memory() -> None:
     """Return freed memory that the C library still holds to the system; glibc only.

@@ -26,8 +26,6 @@ from torch import Tensor, nn
 
 from spherical_motion.invariance.running.tensor_state import remembered_array, remembered_tensor
 
-__all__ = ["Remembered"]
-
 LIMIT = 100_000
 """Entries visited beyond the modules' own attributes. Plain numbers and text do not count."""
 

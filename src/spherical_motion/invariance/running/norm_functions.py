@@ -8,17 +8,6 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 
-__all__ = [
-    "NORMS",
-    "Args",
-    "Function",
-    "Keywords",
-    "argument_of",
-    "takes_machine_eps",
-    "uses_own_statistics",
-    "with_eps",
-]
-
 Function: TypeAlias = Callable[..., object]
 Args: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = Mapping[str, Any]

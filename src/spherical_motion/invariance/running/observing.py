@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from spherical_motion.invariance.running.norm_functions import Args, Function, Keywords
 
-__all__ = ["Observer"]
-
 
 class Observer(Protocol):
     """Follows one forward pass and names its tensors by identity, see `graph.NormObserver`."""

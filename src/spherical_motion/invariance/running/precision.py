@@ -8,8 +8,6 @@ import torch
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["Precision", "precision_of"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Precision:

@@ -21,8 +21,6 @@ from spherical_motion.invariance.running.row_sums import (
 from spherical_motion.invariance.running.run import run_at
 from spherical_motion.invariance.running.subject import Subject, Weights
 
-__all__ = ["Pass", "Prober"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Pass:

@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Evidence", "Gradients", "GradientSums", "RowSums", "stacked"]
-
 STRETCH = 2**20
 """Entries multiplied at a time when a gradient is reduced to row sums."""
 

@@ -27,8 +27,6 @@ from spherical_motion.invariance.running.observing import Observer
 from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.invariance.running.subject import Subject, Weights
 
-__all__ = ["Body", "outputs_only", "run_at"]
-
 Body: TypeAlias = Callable[[nn.Module, object], tuple[Tensor, ...]]
 """What to do with a model and its inputs while the other weights are in place."""
 

@@ -12,8 +12,6 @@ from torch import nn
 
 from spherical_motion.invariance.running.mutable_state import Remembered
 
-__all__ = ["undisturbed"]
-
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:

@@ -12,8 +12,6 @@ from spherical_motion.invariance.running.admission import require_inputs, requir
 from spherical_motion.invariance.running.calling import unwrapped, widened
 from spherical_motion.vocabulary.groups import bare_names
 
-__all__ = ["Subject", "Weights"]
-
 NOISE = 0.3
 """Standard deviation of a probe's noise in units of the tensor's RMS; 1.0 kills rows by chance."""
 

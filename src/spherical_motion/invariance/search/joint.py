@@ -13,8 +13,6 @@ from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = ["search_modules"]
-
 MOST_TOGETHER = 4
 """An LSTM's layer has two weights and two biases."""
 

@@ -12,8 +12,6 @@ from spherical_motion.invariance.search.slices import LiveRows
 from spherical_motion.invariance.search.symmetry import Pattern, Symmetry
 from spherical_motion.vocabulary import Slice
 
-__all__ = ["Ledger"]
-
 
 class Ledger:
     """The symmetries found, and which rows may still take part in others.

@@ -9,8 +9,6 @@ from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = ["group_name", "members_name", "unique_names"]
-
 MOST_SPELLED = 3
 """Groups of more members are named by roles, with stars for indices."""
 

@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["integer_relations"]
-
 LARGEST = 4
 """Relations with larger coefficients are not looked for."""
 

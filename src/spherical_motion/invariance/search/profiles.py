@@ -24,8 +24,6 @@ from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = ["search_profiles"]
-
 WIDEST_WINDOW = 192
 """Columns solved for together. Members of a relation lie at most half of this apart."""
 

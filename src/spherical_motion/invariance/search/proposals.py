@@ -23,14 +23,6 @@ from spherical_motion.invariance.search.streams import search_totals
 from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = [
-    "ALIVE_PROBES",
-    "gathered",
-    "live_rows",
-    "proposed",
-    "shift_rows",
-]
-
 ALIVE_PROBES = 2
 """A row counts as live if it has a gradient in at least this many probes."""
 

@@ -8,9 +8,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from spherical_motion.invariance.running import Evidence
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = ["builds_of", "roles_of", "starred"]
-
-
 INDEX = re.compile(r"^\d+$")
 SUFFIX = re.compile(r"\d+$")
 """`blocks.3` counts modules by an index, `encoder_layer_3` by a suffix; so does `conv3`."""

@@ -16,16 +16,6 @@ from numpy.typing import NDArray
 from spherical_motion.invariance.running import Evidence, RowSums
 from spherical_motion.vocabulary import Slice
 
-__all__ = [
-    "LiveRows",
-    "blocks_of",
-    "finest_ranges",
-    "nearly_blocks_of",
-    "range_sums",
-    "typical_sizes",
-    "without_noise",
-]
-
 NEARLY = 0.05
 """Largest |t| that an ε in a norm may leave, in units of the |t| of unrelated w and g."""
 

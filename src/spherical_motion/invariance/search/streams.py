@@ -19,8 +19,6 @@ from spherical_motion.invariance.search.symmetry import Symmetry
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import module_of
 
-__all__ = ["search_totals"]
-
 MOST_SUMMED = 150
 """Signed sums are taken among this many neighbouring tensors, half of them new each time."""
 

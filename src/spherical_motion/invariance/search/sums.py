@@ -11,8 +11,6 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["signed_sums", "zero_subsets"]
-
 NOTICED = 30.0
 """A value counts if it is at least this many times the threshold's uncertainty."""
 

@@ -9,8 +9,6 @@ from typing import Literal, TypeAlias
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import Cell
 
-__all__ = ["Pattern", "Symmetry", "by_pattern"]
-
 Pattern: TypeAlias = tuple[tuple[str, int], ...]
 """The parameters that a symmetry rescales, each with its power."""
 

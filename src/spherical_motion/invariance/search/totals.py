@@ -12,8 +12,6 @@ from spherical_motion.invariance.running import Evidence
 from spherical_motion.invariance.search.slices import range_sums
 from spherical_motion.invariance.search.symmetry import Symmetry
 
-__all__ = ["Totals", "totals_over"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Totals:

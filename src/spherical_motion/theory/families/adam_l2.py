@@ -18,8 +18,6 @@ from spherical_motion.theory.relaxation import mean_decay
 from spherical_motion.theory.settings import Array, Settings, Steps, Value
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["AdamL2"]
-
 
 class AdamL2(Family):
     """|w|² relaxes, not linearly; rate and gain are those of small deviations from rest."""

@@ -15,8 +15,6 @@ from spherical_motion.theory.settings import Array, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["AdamW"]
-
 
 class AdamW(Family):
     """|w|² relaxes at 2ηλ, driven by numel; D/R = 2ηλ(1 - β1)/(1 + β1 - β1ηλ)."""

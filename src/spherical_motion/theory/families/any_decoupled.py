@@ -13,8 +13,6 @@ from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.settings import Settings, Value
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["AnyDecoupled"]
-
 
 class AnyDecoupled(Family):
     """|w|² relaxes at 2ηλ, driven by mean |u|²; leading order in ηλ."""

@@ -13,8 +13,6 @@ from spherical_motion.theory.settings import Array, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["HeavyBallDecoupled", "HeavyBallL2"]
-
 
 class HeavyBallL2(Family):
     """|w|⁴ relaxes at 4ηλ/(1 - α), driven by h̃; D/R = 2ηλ/(1 + α) exactly."""

@@ -18,8 +18,6 @@ from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.settings import Settings, Value
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["Lion"]
-
 
 class Lion(Family):
     """|w|² relaxes at 2ηλ, driven by numel; the gain holds c, the correlation of its signs."""

@@ -18,8 +18,6 @@ from spherical_motion.theory.settings import Array, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["NesterovL2"]
-
 
 class NesterovL2(HeavyBallL2):
     """|w|⁴ relaxes as the heavy ball's, driven by |g̃|²; angle and norm depend on the overlap."""

@@ -20,8 +20,6 @@ from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = ["AssumptionCheck", "DriveStatistics", "check_assumptions", "drive_statistics"]
-
 Array = NDArray[np.float64]
 
 SMALL = 0.01

@@ -25,20 +25,6 @@ from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.theory.transient import steps_to_equilibrium
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = [
-    "AngleBound",
-    "angle_bound",
-    "angle_floor",
-    "angle_tolerance",
-    "bound_constant",
-    "burn_in_steps",
-    "minimal_steps_after_drop",
-    "minimal_steps_without_momentum",
-    "narrowest_minimum",
-    "norm_bound",
-    "relative_gradient_at_rest",
-]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AngleBound:

@@ -25,13 +25,6 @@ from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = [
-    "ImageStep",
-    "adam_moment_on_sphere",
-    "effective_learning_rate",
-    "image_step",
-]
-
 Array = NDArray[np.float64]
 
 

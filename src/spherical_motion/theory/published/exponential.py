@@ -30,15 +30,6 @@ from spherical_motion.checks import Number, not_negative, number, numbers_in, pl
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.published.growth import growth_root, log_growth_rate
 
-__all__ = [
-    "ExponentialRates",
-    "RecentredSchedule",
-    "exponential_schedule",
-    "fixed_exponential_schedule",
-    "tapered_exponential_bound",
-    "tapered_exponential_schedule",
-]
-
 Array = NDArray[np.float64]
 
 

@@ -21,17 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.checks import Number, not_negative, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
 
-__all__ = [
-    "FLOAT32_MAX",
-    "exponential_log_scale",
-    "growth_rate",
-    "growth_rate_approx",
-    "growth_root",
-    "log_growth_rate",
-    "steps_to_overflow",
-    "steps_to_overflow_approx",
-]
-
 Array = NDArray[np.float64]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

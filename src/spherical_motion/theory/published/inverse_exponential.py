@@ -22,8 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
-__all__ = ["DecayedSchedule", "equivalent_weight_decay", "undo_exponential_schedule"]
-
 Array = NDArray[np.float64]
 
 

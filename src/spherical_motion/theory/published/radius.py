@@ -14,15 +14,6 @@ from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-__all__ = [
-    "effective_rate_flow",
-    "effective_rate_recursion",
-    "radius_ratio_on_sphere",
-    "radius_sq_after",
-    "radius_sq_by_taylor",
-    "taylor_variables",
-]
-
 Array = NDArray[np.float64]
 
 

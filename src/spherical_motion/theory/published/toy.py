@@ -28,15 +28,6 @@ from numpy.typing import NDArray
 from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
 
-__all__ = [
-    "escape_bound",
-    "narrowest_well",
-    "toy_decayed_norm",
-    "toy_normalized_angle",
-    "toy_resting_angle",
-    "toy_unit_grad_sq",
-]
-
 Array = NDArray[np.float64]
 
 CURVATURE = 1.0 / math.sqrt(2.0 * math.pi)

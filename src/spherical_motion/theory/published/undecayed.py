@@ -21,8 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.checks import above_zero, not_negative, number
 from spherical_motion.errors import OutOfDomain
 
-__all__ = ["undecayed_norm_sq"]
-
 
 def undecayed_norm_sq(
     norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float

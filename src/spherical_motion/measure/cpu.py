@@ -18,8 +18,6 @@ from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import TileTable, cut_shares
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["CpuGram"]
-
 WITH_GRADIENT = slice(FIELDS.index("wg"), None)
 
 # Given the weights after and before the step and the gradient: ww, wd, dd, wg, gg, dg.

@@ -9,8 +9,6 @@ from typing import Any
 
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
-__all__ = ["MARK", "ScaledFor", "as_numbers", "as_settings", "limited", "lowest_products"]
-
 MARK = "rescaled_for"
 """Key of a param group that holds `ScaledFor.mark`."""
 

@@ -264,20 +264,19 @@ def rates_and_decays(
 
 
 def per_step(
-    where: str, name: str, values: ArrayLike, beside_name: str, beside: ArrayLike
+    where: str, name: str, values: ArrayLike, other_name: str, others: ArrayLike
 ) -> tuple[Array, Array]:
-    """`values`, one a step, and `beside`, a number or one a step, as arrays of shape (steps,)."""
-    first, second = np.asarray(values, np.float64), np.asarray(beside, np.float64)
-    if first.ndim != 1 or first.size == 0:
+    """`values`, one a step, and `others`, a number or one a step, as arrays of shape (steps,)."""
+    each, other = np.asarray(values, np.float64), np.asarray(others, np.float64)
+    if each.ndim != 1 or each.size == 0:
         raise InvalidArgument(
-            f"{where}({name}=...) expects one value a step, shape (steps,), got {first.shape}."
+            f"{where}({name}=...) expects one value a step, shape (steps,), got shape {each.shape}."
         )
-    if second.shape not in ((), first.shape):
+    if other.shape not in ((), each.shape):
         raise InvalidArgument(
-            f"{where}({beside_name}=...) expects a number or shape {first.shape}, got "
-            f"{second.shape}."
+            f"{where}({other_name}=...) expects a number or shape {each.shape}, got {other.shape}."
         )
-    return first, np.broadcast_to(second, first.shape)
+    return each, np.broadcast_to(other, each.shape)
 
 
 def _turned(t: int, alpha: float, rate: float, decay: float, before: float, gamma: float) -> str:

@@ -1,4 +1,4 @@
-"""From groups by name to `Members`; every group that cannot be steered is refused here."""
+"""From groups by name to `Members`; groups that cannot be steered are refused here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bind(
     """Find the tensors of `groups` in `model`, and who steps them.
 
     Args:
-        model: the model whose parameters the groups name; a compiled or wrapped one will do.
+        model: the model whose parameters the groups name, also compiled or wrapped.
         groups: groups of kind "scale", or an `Inspection` that holds them. Of those that share
             entries only the largest is taken (see `disjoint_groups`), and a notice says so.
         optimizers: who steps them, one or several. Left out, settings are not looked up.
@@ -52,7 +52,7 @@ def bind(
     check_max_defect(where, max_defect)
     for group in groups:
         if obstacle := why_not_invariant(group, max_defect):
-            raise InvalidArgument(f"{where}: {obstacle[0]}. {obstacle[1]}")
+            raise InvalidArgument(f"{where}: {'. '.join(obstacle)}")
     steppers = None if optimizers is None else Steppers(as_optimizers(optimizers, where))
     groups = without_overlaps(groups, where)
     named = NamedParameters(model)

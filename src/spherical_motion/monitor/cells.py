@@ -1,4 +1,4 @@
-"""Measuring the finest certified invariants of a model at some steps."""
+"""Measure the finest certified invariants of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 
 
 class CellMeter:
-    """The six products of every cell of some groups: one kernel over all their slices.
+    """The six products of every cell of some groups, by one kernel over all their slices.
 
     Args:
         parameters: the tensors that hold the slices.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, hold, release
@@ -23,16 +22,13 @@ from spherical_motion.vocabulary.gram import FIELDS
 
 
 class Station:
-    """Hooks on one optimizer that measure the slices it owns.
+    """Hooks on one optimizer that measure the slices it steps.
 
     Args:
         optimizer: hooked through `register_step_pre_hook` and `register_step_post_hook`.
-        parameters: what is measured; weights and gradients are read at each step.
-        slices: shape (slices, 4), rows (index into parameters, axis, start, stop).
-        numbers: the slices' numbers in the run, shape (slices,).
-        param_group: per slice, index into `optimizer.param_groups`.
-        cells: measures the cells of the groups that lie here.
         number: of the optimizer in the run.
+        info: the groups and slices of the run.
+        targets: the parameters of these slices, by name.
         sampling: which steps to measure.
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
@@ -41,27 +37,30 @@ class Station:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        parameters: Sequence[torch.nn.Parameter],
-        slices: NDArray[np.int64],
-        numbers: NDArray[np.int32],
-        param_group: NDArray[np.int64],
-        cells: CellMeter,
-        *,
         number: int,
+        info: RunInfo,
+        targets: Mapping[str, Target],
         sampling: Sampling,
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
-        self._parameters = list(parameters)
-        self._numbers = numbers
-        groups = dict(zip(slices[:, 0].tolist(), param_group.tolist(), strict=True))
-        self._param_groups = [groups[i] for i in range(len(parameters))]
-        self._sampling, self._sink, self._guarded = sampling, sink, guarded
-        self._settings = SettingsLog(optimizer, number, param_group, sink)
+        self._sampling, self._guarded, self._sink = sampling, guarded, sink
+        own = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
+        slices = [info.slices[i] for i in own]
+        place = {name: i for i, name in enumerate(dict.fromkeys(s.parameter for s in slices))}
+        groups = {i: group for i, group in enumerate(info.groups) if group.parameters[0] in place}
+        self._numbers = np.array(own, dtype=np.int32)
+        self._parameters = [targets[name].parameter for name in place]
+        self._param_groups = [targets[name].param_group for name in place]
+        of_slices = np.array([targets[s.parameter].param_group for s in slices])
+        self._settings = SettingsLog(optimizer, number, of_slices, sink)
         self._snapshot = Snapshot(self._parameters)
-        self._kernel, self._cells = CpuGram(self._parameters, slices), cells
+        self._kernel = CpuGram(
+            self._parameters, [(place[s.parameter], s.axis, s.start, s.stop) for s in slices]
+        )
+        self._cells = CellMeter(self._parameters, place, groups if sampling.cells_every else {})
         self._out = np.empty((len(slices), len(FIELDS)))
         self._armed = False
         self._bad = np.zeros(len(slices), dtype=bool)
@@ -82,7 +81,7 @@ class Station:
         ]
 
     def detach(self) -> None:
-        """Take the hooks off and end the threads; may be repeated."""
+        """Remove the hooks and end the threads; may be repeated."""
         for hook in self._hooks:
             hook.remove()
         if self._hooks:
@@ -131,37 +130,3 @@ class Station:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
-
-
-def build_stations(
-    optimizers: Sequence[torch.optim.Optimizer],
-    info: RunInfo,
-    targets: Mapping[str, Target],
-    sampling: Sampling,
-    guarded: Callable[[Callable[[], None]], None],
-    sink: Sink,
-) -> dict[int, Station]:
-    """Stations by the number of their optimizer, not attached yet; the rest is as for `Station`."""
-    stations: dict[int, Station] = {}
-    for number, optimizer in enumerate(optimizers):
-        mine = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
-        if not mine:
-            continue
-        slices = [info.slices[i] for i in mine]
-        names = list(dict.fromkeys(s.parameter for s in slices))
-        place = {name: i for i, name in enumerate(names)}
-        parameters = [targets[name].parameter for name in names]
-        groups = {i: group for i, group in enumerate(info.groups) if group.parameters[0] in place}
-        stations[number] = Station(
-            optimizer,
-            parameters,
-            np.array([(place[s.parameter], s.axis, s.start, s.stop) for s in slices]),
-            np.array(mine, dtype=np.int32),
-            np.array([targets[s.parameter].param_group for s in slices]),
-            CellMeter(parameters, place, groups if sampling.cells_every else {}),
-            number=number,
-            sampling=sampling,
-            guarded=guarded,
-            sink=sink,
-        )
-    return stations

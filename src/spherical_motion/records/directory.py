@@ -6,12 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
-from spherical_motion.records.durable import (
-    TEMPORARY_SUFFIX,
-    publish,
-    remove_leftovers,
-    sync,
-)
+from spherical_motion.records.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
 from spherical_motion.records.events import drop_torn_line
 from spherical_motion.records.lock import RunLock
 from spherical_motion.records.schema import RunInfo

@@ -1,4 +1,4 @@
-"""Data from the training loop that wait for the disk."""
+"""Data from the training loop that wait to be stored."""
 
 from __future__ import annotations
 

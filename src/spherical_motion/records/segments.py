@@ -72,12 +72,8 @@ def current_segments(directory: Path) -> list[Segment]:
 class SegmentStore:
     """Writes one table in one directory; the caller holds the lock of the run.
 
-    Opening it removes the unfinished work of a killed writer.
-
-    Args:
-        directory: of the files.
-        schema: the table's columns.
-        noise: columns, or lists, of floats that never repeat.
+    Opening it removes the unfinished work of a killed writer. Columns, or lists, named in `noise`
+    hold floats that never repeat.
     """
 
     def __init__(self, directory: Path, schema: pa.Schema, noise: Sequence[str]) -> None:

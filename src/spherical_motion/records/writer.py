@@ -36,9 +36,9 @@ class RunWriter:
     `rows`, `scalars` and `event` copy their input and return; a daemon thread stores it every
     `flush_seconds`, or as soon as `flush_bytes` have gathered. After `flush` returns, all earlier
     input survives a kill or a power cut. If the disk fails or falls behind by a gigabyte,
-    recording stops: the next call warns once with `RecordingStopped`, on the caller's thread, and
-    all further calls do nothing. Where warnings are errors, it prints instead. In a forked child
-    every method does nothing.
+    recording stops: the next call warns once with `RecordingStopped` on the caller's thread, or
+    prints where warnings are errors, and all further calls do nothing. In a forked child every
+    method does nothing.
 
     Args:
         directory: a new or empty one, or with `resume` one that holds a run.
@@ -51,8 +51,6 @@ class RunWriter:
         flush_bytes: memory that rows may take before they are stored early.
 
     Attributes:
-        directory: the path.
-        info: as given.
         next_step: 0; on resume `first_step`, or one past the largest recorded step. Of two rows
             with the same step and slice the later is read.
 
@@ -157,19 +155,17 @@ class RunWriter:
 
         Values that are not numbers are left out, with one "skipped" event for each name.
         """
-        if not self._is_recording():
-            return
-        with self._changed:
-            self._pending.scalars.append((int(step), dict(values)))
-            self._add_size(SMALL_ITEM * len(values))
+        if self._is_recording():
+            with self._changed:
+                self._pending.scalars.append((int(step), dict(values)))
+                self._add_size(SMALL_ITEM * len(values))
 
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
         """Record an event that happens now. `data` is stored as JSON, NaN as null."""
-        if not self._is_recording():
-            return
-        with self._changed:
-            self._pending.events.append(make_event(kind, step, **data))
-            self._add_size(SMALL_ITEM)
+        if self._is_recording():
+            with self._changed:
+                self._pending.events.append(make_event(kind, step, **data))
+                self._add_size(SMALL_ITEM)
 
     def flush(self) -> None:
         """Wait until all input so far is on the disk, or recording has stopped."""
@@ -183,7 +179,7 @@ class RunWriter:
         self._warn_if_stopped()
 
     def close(self) -> None:
-        """Store all pending input and release the directory; also runs at exit, and only once."""
+        """Store all pending input and release the directory, once; it also runs at exit."""
         if os.getpid() != self._pid:
             return
         with self._changed:
@@ -265,7 +261,7 @@ class RunWriter:
                 self._changed.notify_all()
 
     def _cycle(self) -> bool:
-        """Wait for work, store it, wake the threads that wait; False if it was the last time."""
+        """Wait for work, store it and wake the waiting threads; False if it was the last time."""
         self._store.merge()
         with self._changed:
             self._changed.wait_for(self._due, timeout=self._pause)

@@ -3,8 +3,7 @@
 torchvision's wheels on PyPI hold an extension built against CUDA, which does not load with a CPU
 build of torch. `import torchvision` then fails with "operator torchvision::nms does not exist",
 and so does every package that imports it (timm, transformers, lightning). This module defines in
-Python the two operators that detection models need: non-maximum suppression, and RoIAlign through
-`grid_sample`.
+Python the two operators that detection models need: non-maximum suppression and RoIAlign.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _installed: list[torch.library.Library] = []
-"""Operators exist as long as the library object that registered them."""
+"""Keeps the library objects alive, whose operators would vanish with them."""
 
 
 def ensure_torchvision() -> bool:

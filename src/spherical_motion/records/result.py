@@ -115,7 +115,7 @@ class Records:
         """
         found: dict[str, tuple[tuple[float, float, float], ...]] = {}
         if max(map(len, self.info.members)) == 1:
-            return found
+            return MappingProxyType(found)
         settings = np.stack([self._per_slice(name) for name in SCHEDULED])
         for name, members in zip(self.groups, self.info.members, strict=True):
             ours = settings[:, :, members]  # (3, steps, members)
@@ -124,7 +124,7 @@ class Records:
             if at.any():
                 values = ours[:, int(np.argmax(at))].T.tolist()
                 found[name] = tuple(dict.fromkeys((lr, wd, mu) for lr, wd, mu in values))
-        return found
+        return MappingProxyType(found)
 
     def cells(self, group: str) -> CellSeries:
         """Read the six products of each certified cell of a group (filter, head).

@@ -79,10 +79,8 @@ def _check_one_setting(group: InvariantGroup, own: Sequence[Piece], where: str) 
     first = own[0].param_group
     for piece in own[1:]:
         other = piece.param_group
-        if first is None or other is None or other is first:
-            continue
         for key in ("lr", "weight_decay"):
-            if first.get(key) != other.get(key):
+            if first and other and first.get(key) != other.get(key):
                 raise InvalidArgument(
                     f"{where}: the members of group {group.name!r} are stepped with different "
                     f"{key}: {own[0].name!r} with {first.get(key)}, {piece.name!r} with "

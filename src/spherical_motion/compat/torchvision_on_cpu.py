@@ -23,12 +23,9 @@ _installed: list[torch.library.Library] = []
 
 
 def ensure_torchvision() -> bool:
-    """Install the Python operators if torchvision cannot be imported without them.
+    """Install the Python operators if torchvision needs them to be imported, and say whether.
 
     Does nothing if torchvision is absent or already imported, or if its extension loads.
-
-    Returns:
-        Whether anything was installed.
 
     >>> ensure_torchvision() and ensure_torchvision()  # once at most
     False
@@ -106,16 +103,12 @@ def roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """RoIAlign (He et al. 2017), differentiable in `input`, with `torchvision.ops`' conventions.
+    """RoIAlign (He et al. 2017), differentiable in `input`; arguments as in `torchvision.ops`.
 
     Args:
         input: (images, channels, height, width).
         rois: (k, 5): index of the image, then x1, y1, x2, y2 before `spatial_scale`.
-        spatial_scale: from the boxes' coordinates to those of `input`.
-        pooled_height: rows of bins.
-        pooled_width: columns of bins.
         sampling_ratio: points per bin and axis; 0 or less means the bin's size rounded up.
-        aligned: shift the boxes by half a pixel.
 
     Returns:
         (k, channels, pooled_height, pooled_width).

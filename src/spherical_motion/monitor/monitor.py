@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -216,11 +217,8 @@ class Monitor:
 
 def _timestamped() -> Path:
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path, again = Path("runs") / now, 1
-    while path.exists():
-        again += 1
-        path = Path("runs") / f"{now}_{again}"
-    return path
+    names = (now if again == 1 else f"{now}_{again}" for again in itertools.count(1))
+    return next(path for name in names if not (path := Path("runs") / name).exists())
 
 
 def _detached(value: object) -> object:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, hold, release
 from spherical_motion.measure.cpu import CpuGram
-from spherical_motion.monitor.cells import CellMeter
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
@@ -19,6 +19,7 @@ from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.groups import InvariantGroup
 
 
 class Station:
@@ -130,3 +131,48 @@ class Station:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
+
+
+class CellMeter:
+    """The six products of every cell of some groups, by one kernel over all their slices.
+
+    Args:
+        parameters: the tensors that hold the slices.
+        place: index into `parameters` by name.
+        groups: the groups by their number in the run.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.Tensor],
+        place: Mapping[str, int],
+        groups: Mapping[int, InvariantGroup],
+    ) -> None:
+        cells = [cell for group in groups.values() for cell in group.cells]
+        slices = [(place[s.parameter], s.axis, s.start, s.stop) for cell in cells for s in cell]
+        self._kernel = CpuGram(parameters, slices)
+        self._out = np.empty((len(slices), len(FIELDS)))
+        self._first = np.cumsum([0, *(len(cell) for cell in cells)])[:-1]
+        ends = np.cumsum([0, *(len(group.cells) for group in groups.values())])
+        self._spans = {
+            number: slice(ends[i], ends[i + 1])
+            for i, (number, group) in enumerate(groups.items())
+            if group.cells
+        }
+
+    def __call__(
+        self,
+        after: Sequence[torch.Tensor],
+        before: Sequence[torch.Tensor],
+        grads: Sequence[torch.Tensor | None],
+    ) -> dict[int, NDArray[np.float64]]:
+        """Products (cells, 6) of each group, by its number."""
+        if not self._spans:
+            return {}
+        self._kernel(after, before, grads, self._out)
+        summed = np.add.reduceat(self._out, self._first, axis=0)
+        return {number: summed[span] for number, span in self._spans.items()}
+
+    def close(self) -> None:
+        """End the kernel's threads."""
+        self._kernel.close()

@@ -15,10 +15,11 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.events import make_event
-from spherical_motion.records.pending import CellBlock, Pending, RowBlock
-from spherical_motion.records.schema import RunInfo
+from spherical_motion.records.pending import CellBlock, Pending, RowBlock, copied
+from spherical_motion.records.schema import SETTINGS, RunInfo
 from spherical_motion.records.store import RunStore
 from spherical_motion.vocabulary import EventKind
+from spherical_motion.vocabulary.gram import FIELDS
 
 PENDING_LIMIT = 1 << 30
 """Bytes that may wait for the disk; more than this counts as a failure of the disk."""
@@ -130,11 +131,15 @@ class RunWriter:
             settings: shape (rows, 4): lr, weight decay, momentum (β1) and β2, NaN for none.
             slices: shape (rows,), their numbers; left out, all of `info.slices` in order.
         """
+
+        def copy() -> RowBlock:
+            which = self._slices(slices)
+            products = copied("gram", gram, (len(which), len(FIELDS)))
+            rates = copied("settings", settings, (len(which), len(SETTINGS)))
+            return RowBlock(int(step), products, rates, which)
+
         if self._is_recording():
-            self._queue(
-                f"rows(step={step})",
-                lambda: RowBlock.copied(step, gram, settings, self._slices(slices)),
-            )
+            self._queue(f"rows(step={step})", copy)
 
     def cells(self, step: int, group: int, gram: ArrayLike) -> None:
         """Record the cells of one group at one step; copies and never raises, like `rows`.
@@ -144,11 +149,13 @@ class RunWriter:
             group: its number in `info.groups`.
             gram: shape (cells, 6), in the order of the group's `cells`.
         """
+
+        def copy() -> CellBlock:
+            cells = len(self.info.groups[group].cells)
+            return CellBlock(int(step), int(group), copied("gram", gram, (cells, len(FIELDS))))
+
         if self._is_recording():
-            self._queue(
-                f"cells(step={step}, group={group})",
-                lambda: CellBlock.copied(step, group, gram, len(self.info.groups[group].cells)),
-            )
+            self._queue(f"cells(step={step}, group={group})", copy)
 
     def scalars(self, step: int, values: Mapping[str, object]) -> None:
         """Record named numbers; the writer's thread reads those with an `item()` later.

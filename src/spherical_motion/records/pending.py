@@ -21,11 +21,6 @@ class RowBlock(NamedTuple):
     settings: NDArray[np.float64]  # (rows, 4)
     slices: NDArray[np.int32]  # (rows,)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of its products and settings."""
-        return self.gram.nbytes + self.settings.nbytes
-
 
 class CellBlock(NamedTuple):
     """The cells of one group at one step."""
@@ -33,11 +28,6 @@ class CellBlock(NamedTuple):
     step: int
     group: int
     gram: NDArray[np.float64]  # (cells, 6)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of its products."""
-        return self.gram.nbytes
 
 
 def copied(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -222,9 +222,10 @@ class RunWriter:
         with self._changed:
             if isinstance(block, RowBlock):
                 self._pending.rows.append(block)
+                self._add_size(block.gram.nbytes + block.settings.nbytes)
             else:
                 self._pending.cells.append(block)
-            self._add_size(block.nbytes)
+                self._add_size(block.gram.nbytes)
 
     def _slices(self, slices: ArrayLike | None) -> NDArray[np.int32]:
         if slices is None:

@@ -1,4 +1,4 @@
-"""The one entrance for numbers and arguments that users give: checked once, in the same words.
+"""Check the numbers and arguments that users give, once and in the same words.
 
 Every check takes `where` (the function or class the user called) and `name` (the argument), and
 raises an error that names both, says what was expected, what was found and, with `remedy`, what to
@@ -184,10 +184,8 @@ def _as_float(value: object) -> float:
 
 def _wanted(above: float, least: float, below: float, most: float) -> str:
     bounds = [("> ", above), (">= ", least), ("< ", below), ("<= ", most)]
-    said = ["finite", *(f"{sign}{bound:g}" for sign, bound in bounds if math.isfinite(bound))]
-    if len(said) == 1:
-        return "a finite number"
-    return f"{', '.join(said[:-1])} and {said[-1]}"
+    parts = ["finite", *(f"{sign}{bound:g}" for sign, bound in bounds if math.isfinite(bound))]
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "a finite number"
 
 
 def _message(where: str, name: str, wanted: str, found: str, remedy: str) -> str:

@@ -9,13 +9,15 @@ them.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import sys
 import warnings
+from collections.abc import Iterable
 
 from spherical_motion.errors import RecordingStopped
 
-__all__ = ["LOGGER", "announce", "listed", "notify", "warn_recording_stopped"]
+__all__ = ["LOGGER", "announce", "listed", "near", "notify", "warn_recording_stopped"]
 
 LOGGER = logging.getLogger("spherical_motion")
 
@@ -51,3 +53,13 @@ def listed(items: list[str], most: int = 3) -> str:
     if len(items) <= most:
         return "; ".join(items)
     return "; ".join([*items[:most], f"and {len(items) - most} more"])
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A hint for a misspelt name, or an empty string.
+
+    >>> near("resnet81", ["resnet18", "vgg11"])
+    " Did you mean 'resnet18'?"
+    """
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""

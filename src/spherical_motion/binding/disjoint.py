@@ -1,4 +1,4 @@
-"""Of groups that share entries only the largest can be steered."""
+"""Choose the largest of groups that share entries: only disjoint groups can be steered together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which optimizers are taken, and by what: one monitor and one steering tool each at a time."""
+"""Who holds an optimizer: one monitor and one steering tool at a time."""
 
 from __future__ import annotations
 

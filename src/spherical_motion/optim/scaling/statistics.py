@@ -19,14 +19,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import as_groups
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.invariance import Subject, run_at, unwrapped
+from spherical_motion.invariance import Subject, Symmetry, rescaled, run_at, unwrapped
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 DTYPE = torch.float64
@@ -135,9 +133,10 @@ def statistics_following(
         for name, before in start.items()
         if before.is_floating_point() and not torch.equal(before, moved[name])
     ]
+    cells = [Symmetry.scale(group.slices) for group in groups]
     points = [{name: leaf.clone() for name, leaf in noisy.items()} for _ in range(3)]
     for power, weights in enumerate(points):
-        _scale(weights, groups, [factor**power for factor in factors])
+        rescaled(weights, cells, [factor**power for factor in factors])
     taken = [_taken(subject, weights, running, start) for weights in points]
     followed = {n: _follow(*(each[n] for each in taken)) for n in running}
     followed = {n: (p, b) for n, (p, b) in followed.items() if bool((p != 1.0).any())}
@@ -168,10 +167,10 @@ def statistics_shifts(
         return {}
     subject = Subject(model, example_inputs, DTYPE)
     start = subject.buffers()
+    cells = [Symmetry.scale(group.slices) for group in groups]
     ends = []
     for factor in (1.0, PROBE):
-        weights = subject.real()
-        _scale(weights, groups, [factor] * len(groups))
+        weights = rescaled(subject.real(), cells, [factor] * len(groups))
         ends.append(_taken(subject, weights, found.shifted, start))
     shifts = {}
     for name in found.shifted:
@@ -233,25 +232,6 @@ def _checked_factors(factors: Sequence[float], count: int) -> list[float]:
             f"group, got {factors!r}."
         )
     return found
-
-
-@torch.no_grad()
-def _scale(
-    weights: dict[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
-) -> None:
-    """Tensor by tensor: a layer of a thousand groups is multiplied once."""
-    rows: dict[tuple[str, int], NDArray[np.float64]] = {}
-    for group, factor in zip(groups, factors, strict=True):
-        for s in group.slices:
-            key = (s.parameter, s.axis)
-            if key not in rows:
-                rows[key] = np.ones((weights[s.parameter].shape or (1,))[s.axis])
-            rows[key][s.start : s.stop] *= factor
-    for (name, axis), by_row in rows.items():
-        leaf = torch.atleast_1d(weights[name])
-        shape = [1] * leaf.ndim
-        shape[axis] = -1
-        leaf.mul_(torch.from_numpy(by_row).to(leaf).reshape(shape))
 
 
 def _taken(

@@ -23,8 +23,7 @@ def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, Tone, int]]:
     counts = Counter((row.verdict.kind, row.verdict.tone) for row in rows)
     found = []
     for kind in VerdictKind:
-        tones = [tone for tone in Tone if counts[kind, tone]]
-        if tones:
+        if tones := [tone for tone in Tone if counts[kind, tone]]:
             found.append((kind, tones[-1], sum(counts[kind, tone] for tone in tones)))
     return found
 
@@ -34,20 +33,17 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
     colors = first_colors(len(comparison.groups), shown)
     depth = depth_colors(len(comparison.groups))
     latest = {row.group: row.verdict for row in comparison.rows}
-    entries: list[dict[str, str | bool]] = []
-    for i, name in enumerate(comparison.groups):
-        verdict = latest.get(name)
-        entries.append(
-            {
-                "name": name,
-                "color": colors[i],
-                "depth_color": depth[i],
-                "shown": i in shown,
-                "verdict": verdict.kind.value if verdict else "",
-                "tone": verdict.tone.value if verdict else "",
-            }
-        )
-    return entries
+    return [
+        {
+            "name": name,
+            "color": colors[i],
+            "depth_color": depth[i],
+            "shown": i in shown,
+            "verdict": latest[name].kind.value if name in latest else "",
+            "tone": latest[name].tone.value if name in latest else "",
+        }
+        for i, name in enumerate(comparison.groups)
+    ]
 
 
 def events_by_kind(
@@ -62,16 +58,13 @@ def events_by_kind(
         if totals[kind] > EVENTS_LISTED:
             continue
         step = event.get("step")
-        rest = ", ".join(
-            f"{k} = {v}" for k, v in event.items() if k not in ("kind", "step", "time")
-        )
-        listed.setdefault(kind, []).append(
-            {
-                "step": f"{step:,}" if isinstance(step, int) else "",
-                "rest": shortened(rest, _EVENT_TEXT_LENGTH),
-                "time": str(event.get("time", "")),
-            }
-        )
+        rest = ", ".join(f"{k} = {v}" for k, v in event.items() if k not in _OWN_COLUMNS)
+        text = {
+            "step": f"{step:,}" if isinstance(step, int) else "",
+            "rest": shortened(rest, _EVENT_TEXT_LENGTH),
+            "time": str(event.get("time", "")),
+        }
+        listed.setdefault(kind, []).append(text)
     return [(kind, shown, totals[kind]) for kind, shown in listed.items()]
 
 

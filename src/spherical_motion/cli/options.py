@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
@@ -83,12 +82,10 @@ def plan_from(context: typer.Context, hp: HyperParameters) -> Schedule:
     Raises:
         InvalidArgument: options contradict each other, or one is missing.
     """
-    names = (field.name for field in dataclasses.fields(PlanOptions))
-    return PlanOptions(**{name: context.params[name] for name in names}).plan(hp)
+    return PlanOptions(**{name: context.params[name] for name in PlanOptions._fields}).plan(hp)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(NamedTuple):
     """The options that describe a run."""
 
     schedule: str | None

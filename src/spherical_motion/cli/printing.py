@@ -15,6 +15,8 @@ from spherical_motion.comparison import Comparison, Row
 from spherical_motion.vocabulary import Stage
 
 WIDTH_WITHOUT_TERMINAL = 160
+NUMBERS = ("measured", "predicted", "ratio", "interval", "equilibrium", "samples")
+"""Attributes of a row that JSON takes as they are."""
 
 
 def stdout() -> Console:
@@ -91,12 +93,7 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
                 "start": row.stage.start,
                 "stop": row.stage.stop,
                 **settings_of(row.stage),
-                "measured": row.measured,
-                "predicted": row.predicted,
-                "ratio": row.ratio,
-                "interval": list(row.interval),
-                "equilibrium": row.equilibrium,
-                "samples": row.samples,
+                **{name: getattr(row, name) for name in NUMBERS},
                 "verdict": row.verdict.kind.value,
                 "alarm": row.alarm,
                 "suspect": row.verdict.suspect.value if row.verdict.suspect else None,

@@ -1,4 +1,4 @@
-"""Records × forecast: what was measured, what was to be expected, and what to conclude.
+"""Records × forecast: measured motion, predicted motion, and a verdict on each group and stage.
 
 In come `Records`; out comes a `Comparison` of `Row`s, each with a `Verdict`. `gather` computes one
 of the variants of `Evidence`; `RULES` judge it.

@@ -15,7 +15,7 @@ from spherical_motion.vocabulary import InvariantGroup, Stage
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of any group in any stage.
+    """The numbers that exist for any group in any stage.
 
     Attributes:
         samples: finite samples in the stage.

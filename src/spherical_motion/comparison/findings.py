@@ -44,7 +44,7 @@ class Row:
 
     @property
     def alarm(self) -> bool:
-        """Whether somebody has to look at it."""
+        """Whether the verdict asks for action."""
         return self.verdict.alarm
 
 

@@ -1,11 +1,11 @@
 """The numbers a verdict rests on: one group in one stage, measured against the theory.
 
-Which steps are judged. From the norm at the start of the stage and the mean drive of its second
+The judged steps. From the norm at the start of the stage and the mean drive of its second
 half, the transient says when the angle will be within 5% of equilibrium. If enough samples follow
 that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
 the transient, and the verdict cannot be better than "approaching".
 
-What the transient predicts. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
+The transient's prediction. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
 relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
 moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
 that fades during the stage is accounted for.
@@ -115,7 +115,7 @@ def _invariance(judged: Motion, start_norm: float) -> dict[str, float]:
     if len(known):
         pull = float((known.weight_decay * gram.ww).mean())
         toward = gram.wg
-        if known.hp.decoupled:  # what an adaptive step makes of the gradient: entries of size one
+        if known.hp.decoupled:  # an adaptive step scales the gradient's entries to size one
             toward = gram.wg / np.sqrt(gram.gg) * math.sqrt(known.group.numel)
         radial = float(toward.mean())
         defect = math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean()))
@@ -136,7 +136,7 @@ def _varying(here: Motion) -> Found:
 
 
 def _constant(here: Motion, tail: Motion, stage: Stage, hp: HyperParameters) -> Found:
-    """A stage with an equilibrium: when it is reached, and what the judged samples show."""
+    """A stage with an equilibrium: the time to it, and the numbers of the judged samples."""
     family, facts = theory.family_of(hp), here.facts
     angle = family.angle(hp, facts)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)

@@ -33,7 +33,7 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
-        illegal: for each sample, whether its settings are outside what any theory covers.
+        illegal: for each sample, whether no theory covers its settings.
         no_theory: why nothing can be predicted, or None.
     """
 
@@ -105,10 +105,9 @@ class Motion:
 
     @property
     def facts(self) -> theory.GroupFacts:
-        """What the formulas must know of the group beside settings and drive.
+        """The facts of the group that the formulas need beside settings and drive.
 
-        The overlap is read off the steps, so it means something only if they obey the law of
-        motion.
+        The overlap comes from the steps, so it is valid only if they obey the law of motion.
         """
         facts = theory.GroupFacts(numel=self.group.numel)
         known = np.isfinite(self.drive)

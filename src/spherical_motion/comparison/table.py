@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def alarms(self) -> tuple[Row, ...]:
-        """Rows that somebody has to look at."""
+        """Rows whose verdict asks for action."""
         return tuple(row for row in self.rows if row.alarm)
 
     def __iter__(self) -> Iterator[Row]:

@@ -50,22 +50,23 @@ def events_by_kind(
     events: Iterable[Mapping[str, object]],
 ) -> list[tuple[str, list[dict[str, str]], int]]:
     """(kind, the first of them as text, how many there are), in order of appearance."""
-    listed: dict[str, list[dict[str, str]]] = {}
-    totals: Counter[str] = Counter()
+    found: dict[str, list[Mapping[str, object]]] = {}
     for event in events:
-        kind = str(event.get("kind", "event"))
-        totals[kind] += 1
-        if totals[kind] > EVENTS_LISTED:
-            continue
-        step = event.get("step")
-        rest = ", ".join(f"{k} = {v}" for k, v in event.items() if k not in _OWN_COLUMNS)
-        text = {
-            "step": f"{step:,}" if isinstance(step, int) else "",
-            "rest": shortened(rest, _EVENT_TEXT_LENGTH),
-            "time": str(event.get("time", "")),
-        }
-        listed.setdefault(kind, []).append(text)
-    return [(kind, shown, totals[kind]) for kind, shown in listed.items()]
+        found.setdefault(str(event.get("kind", "event")), []).append(event)
+    return [
+        (kind, [_event_text(event) for event in same[:EVENTS_LISTED]], len(same))
+        for kind, same in found.items()
+    ]
+
+
+def _event_text(event: Mapping[str, object]) -> dict[str, str]:
+    step = event.get("step")
+    rest = ", ".join(f"{k} = {v}" for k, v in event.items() if k not in _OWN_COLUMNS)
+    return {
+        "step": f"{step:,}" if isinstance(step, int) else "",
+        "rest": shortened(rest, _EVENT_TEXT_LENGTH),
+        "time": str(event.get("time", "")),
+    }
 
 
 def provenance_of(info: RunInfo) -> list[tuple[str, str]]:

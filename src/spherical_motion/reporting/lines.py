@@ -46,7 +46,7 @@ class ScalarLine:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupLines:
-    """What the group charts draw.
+    """The lines of the group charts.
 
     Attributes:
         columns: for each of `COLUMNS`, {"xs": steps, "ys": values}, one array a group. A point

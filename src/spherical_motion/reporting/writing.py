@@ -1,7 +1,4 @@
-"""What every page needs: a file, written whole or not at all; the extra; and harmless names.
-
-A name in a run must not become markup, a script or a request.
-"""
+"""Writes a page whole or not at all, and keeps names from becoming scripts or requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a parameter is in no invariant group, in one word: the words and what each means."""
+"""The causes that keep a parameter out of every invariant group: a word and a sentence each."""
 
 from __future__ import annotations
 

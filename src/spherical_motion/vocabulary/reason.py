@@ -26,7 +26,7 @@ class Suspect(enum.Enum):
 
     @property
     def harmless(self) -> bool:
-        """Whether it explains the verdict so well that nobody has to act."""
+        """Whether it explains the verdict so well that no action is needed."""
         return self is Suspect.RATE_ZERO
 
 

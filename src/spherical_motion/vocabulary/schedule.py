@@ -1,8 +1,8 @@
 """Learning rate, weight decay and momentum over a run.
 
-Entry t of a curve is what the class of `torch.optim.lr_scheduler` that its docstring names gives
-after t calls of `scheduler.step()`, so a curve of n entries starts at its first value and reaches
-its last *at* entry n, one past the end.
+Each docstring of a curve names a class of `torch.optim.lr_scheduler`. Entry t is its rate after t
+calls of `scheduler.step()`, so a curve of n entries starts at its first value and reaches its last
+*at* entry n, one past the end.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Tone(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Meaning:
-    """What one kind of verdict means.
+    """The meaning of one kind of verdict.
 
     Attributes:
         tone: how urgent it is, unless its suspect is harmless; `ALARM` asks for action.
@@ -193,7 +193,7 @@ class Verdict:
 
     @property
     def alarm(self) -> bool:
-        """Whether somebody has to look at it."""
+        """Whether it asks for action."""
         return self.tone is Tone.ALARM
 
     @property

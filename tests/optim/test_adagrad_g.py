@@ -423,7 +423,9 @@ def test_weights_and_gradients_it_has_no_step_for_are_refused() -> None:
 
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"lr": 0.1, "weight_decay": -1.0}])
 def test_sgds_settings_are_checked_too(settings: dict) -> None:
-    with pytest.raises(InvalidArgument, match=r"from_sgd\((lr|weight_decay)=...\) must be finite and >= 0"):
+    with pytest.raises(
+        InvalidArgument, match=r"from_sgd\((lr|weight_decay)=...\) must be finite and >= 0"
+    ):
         AdaGradG.from_sgd(Bowl(), BOWL, **settings)
 
 

@@ -682,7 +682,10 @@ def test_a_rate_that_is_not_finite_is_refused(value):
         ({"on_event": 5}, r"on_event=.*must be callable"),
         ({"threshold": "2"}, r"threshold=.*must be finite and >= 1, got '2'"),
         ({"max_defect": "0.1"}, r"max_defect=.*number >= 0 or None"),
-        ({"max_defect_after": 0.0}, r"max_defect_after=.*must be finite and > 0, got 0.0.*None allows any"),
+        (
+            {"max_defect_after": 0.0},
+            r"max_defect_after=.*must be finite and > 0, got 0.0.*None allows any",
+        ),
         ({"groups": None}, "expects at least one group"),
         ({"groups": ["0"]}, "expects invariant groups, got '0'"),
     ],

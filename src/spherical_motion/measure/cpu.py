@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,8 +18,6 @@ from spherical_motion.measure.loops import compile_loops, fold_tiles, sum_loop
 from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import TileTable, cut_shares
 from spherical_motion.vocabulary.gram import FIELDS
-
-__all__ = ["CpuGram"]
 
 WITH_GRADIENT = slice(FIELDS.index("wg"), None)
 
@@ -68,11 +67,19 @@ class CpuGram:
         self._table = TileTable.cut(self._layouts, slices)
         self._shares = cut_shares(self._table.entries)
         self._addresses = np.zeros((3, len(tensors)), dtype=np.int64)
-        self._sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
-        self._scales = np.ones(len(tensors))
+        sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
         self._sums = np.zeros((len(self._table.tiles), len(FIELDS)))
         self._team = Team("spherical-motion-gram")
         compile_loops(sum_gram)
+        self._sum_tiles = functools.partial(
+            sum_gram,
+            self._addresses,
+            sizes,
+            np.ones(len(tensors)),
+            self._table.tiles,
+            self._table.rows,
+            self._sums,
+        )
 
     def __call__(
         self,
@@ -162,13 +169,4 @@ class CpuGram:
                 start, stop = shares.popleft()
             except IndexError:
                 return
-            sum_gram(
-                self._addresses,
-                self._sizes,
-                self._scales,
-                self._table.tiles,
-                self._table.rows,
-                self._sums,
-                start,
-                stop,
-            )
+            self._sum_tiles(start, stop)

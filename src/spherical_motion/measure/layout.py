@@ -8,8 +8,6 @@ import torch
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["DTYPES", "StridedLayout", "check_measurable"]
-
 DTYPES = (torch.float32, torch.float64)
 """What can be measured."""
 

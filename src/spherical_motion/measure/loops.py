@@ -18,8 +18,6 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["FIELDS", "compile_loops", "fold_tiles", "pointer_to", "sum_loop", "tile_loop"]
-
 FIELDS = 6
 """Columns of what a loop writes or reads: the products of three vectors, or six factors."""
 

@@ -8,8 +8,6 @@ import torch
 
 from spherical_motion.vocabulary.gram import Gram
 
-__all__ = ["gram"]
-
 
 def gram(before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None) -> Gram:
     """Inner products of weights, step and gradient, row by row, in float64.

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["Team"]
-
 
 class Team:
     """Threads started by the first call that needs them, and again after a fork or after `close`.

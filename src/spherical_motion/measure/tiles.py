@@ -18,8 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import StridedLayout
 
-__all__ = ["MOST_RUNS", "SHARE", "TILE", "TileTable", "cut_shares"]
-
 TILE = 16_384
 """Most entries of a tile."""
 

@@ -34,9 +34,6 @@ from spherical_motion.optim.on_sphere import (
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["AdaGradG", "SgdOnSphere"]
-
-
 Number = TypeVar("Number", float, Tensor)
 
 
@@ -178,20 +175,7 @@ class AdaGradG(NormedOptimizer):
         >>> round(plain.lr, 3), round(plain.beta, 5)
         (0.707, 0.99996)
         """
-        if (sgd is None) == (lr is None):
-            raise InvalidArgument(
-                "AdaGradG.from_sgd expects an SGD optimizer or lr=..., one of the two."
-            )
-        if sgd is None:
-            for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-                number("AdaGradG.from_sgd", name, value, least=0.0, remedy="Pass SGD's.")
-            trained = [p for p in model.parameters() if p.requires_grad]
-            sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
-        if not isinstance(sgd, torch.optim.SGD):
-            raise InvalidArgument(
-                f"AdaGradG.from_sgd(sgd=...) must be a torch.optim.SGD, got {type(sgd).__name__}: "
-                "theorem 4 of Roburin et al. is about SGD."
-            )
+        sgd = _checked_sgd(model, sgd, lr, weight_decay)
         check_radius("AdaGradG.from_sgd", radius)
         where = "AdaGradG.from_sgd"
         members = bind(model, groups, sgd, where, max_defect=max_defect)
@@ -321,6 +305,27 @@ class AdaGradG(NormedOptimizer):
         )
         vectors = (state[f"group_{name}"].numpy() for name in ("moment", "radius"))
         return functools.partial(turn_adagrad_g, numbers, *vectors, can_turn, active)
+
+
+def _checked_sgd(
+    model: nn.Module, sgd: torch.optim.SGD | None, lr: float | None, weight_decay: float
+) -> torch.optim.SGD:
+    """The SGD to replace, made of its settings if those were given."""
+    if (sgd is None) == (lr is None):
+        raise InvalidArgument(
+            "AdaGradG.from_sgd expects an SGD optimizer or lr=..., one of the two."
+        )
+    if sgd is None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            number("AdaGradG.from_sgd", name, value, least=0.0, remedy="Pass SGD's.")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
+    if not isinstance(sgd, torch.optim.SGD):
+        raise InvalidArgument(
+            f"AdaGradG.from_sgd(sgd=...) must be a torch.optim.SGD, got {type(sgd).__name__}: "
+            "theorem 4 of Roburin et al. is about SGD."
+        )
+    return sgd
 
 
 def _inverse_root(moment: Tensor) -> Tensor:

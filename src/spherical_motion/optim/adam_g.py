@@ -25,8 +25,6 @@ from spherical_motion.optim.on_sphere import (
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["AdamG"]
-
 
 class AdamG(NormedOptimizer):
     """Momentum and one adaptive rate a group, on the sphere; the rest by SGD or AdamW.

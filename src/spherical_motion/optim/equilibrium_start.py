@@ -30,8 +30,6 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 from spherical_motion.vocabulary.events import EventKind
 
-__all__ = ["EquilibriumStart", "scale_to_equilibrium"]
-
 _WHERE = "scale_to_equilibrium"
 
 Batch = TypeVar("Batch")

@@ -23,8 +23,6 @@ from spherical_motion.optim.steering import Closing, StepHooks
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["ExponentialSchedule"]
-
 _WHERE = "ExponentialSchedule"
 
 

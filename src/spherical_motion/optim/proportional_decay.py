@@ -29,8 +29,6 @@ from spherical_motion.notices import notify
 from spherical_motion.optim.steering import Closing, ParamGroup, StepHooks
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["ProportionalDecay"]
-
 _WHERE = "ProportionalDecay"
 
 DECAY, PEAK = "initial_weight_decay", "decay_lr_max"

@@ -27,8 +27,6 @@ from spherical_motion.theory import family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 from spherical_motion.vocabulary.events import EventKind
 
-__all__ = ["RescaleOnDecay", "equilibrium_norm_ratio"]
-
 THRESHOLD = 1.1
 """Of the equilibrium norm: for SGD a learning rate that fell by 1.46, for AdamW by 1.21."""
 

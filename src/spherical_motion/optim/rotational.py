@@ -22,8 +22,6 @@ from spherical_motion.optim.steering import Closing, SettingsWatch, SgdStep, Ste
 from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
-__all__ = ["Rotational"]
-
 
 class Rotational(Closing):
     """Keeps every group's norm and lets each step turn it by the equilibrium angle.

@@ -26,8 +26,6 @@ from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import SHARE, TileTable, cut_shares
 from spherical_motion.optim.engine.passes import Vectors
 
-__all__ = ["CpuBlocks", "Work"]
-
 Work = Callable[[int, int], object]
 """Something done to tiles or groups `start:stop`."""
 

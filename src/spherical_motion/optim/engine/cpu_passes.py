@@ -21,8 +21,6 @@ from spherical_motion.measure.loops import Compiled, compile_loops, pointer_to, 
 from spherical_motion.optim.engine.blocks import CpuBlocks, Work
 from spherical_motion.optim.engine.passes import Vectors
 
-__all__ = ["CpuPasses", "Turn", "sum_two"]
-
 Turn = Callable[[NDArray[np.float64], NDArray[np.float64], int, int], object]
 """`turn(sums, factors, start, stop)` writes the factors of groups `start:stop`."""
 

@@ -21,8 +21,6 @@ from spherical_motion.optim.engine.blocks import CpuBlocks
 from spherical_motion.optim.engine.cpu_passes import sum_two
 from spherical_motion.optim.engine.rotation import RADIAL
 
-__all__ = ["CpuRotation"]
-
 
 def _combine_tile(scalar: types.Float) -> Compiled:
     """Work of a tile: the new weights in place, A·w + B·d with w the weights before the step d.

@@ -12,8 +12,6 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-__all__ = ["STILL", "Factors", "Passes", "Products", "Vectors"]
-
 T = TypeVar("T")
 
 Vectors = Sequence[Tensor]

@@ -23,8 +23,6 @@ from torch import Tensor
 
 from spherical_motion.binding import Members
 
-__all__ = ["LOST", "RADIAL", "Rotated", "TorchRotation", "coefficients"]
-
 RADIAL = 1e-12
 """|t|² below this share of |d|² is rounding of a radial step, as weight decay alone makes it."""
 

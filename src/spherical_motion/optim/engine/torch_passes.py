@@ -14,8 +14,6 @@ foreach_add_, foreach_mul_, foreach_mul = (
     getattr(torch, f"_foreach_{name}") for name in ("add_", "mul_", "mul")
 )
 
-__all__ = ["TorchPasses", "root"]
-
 
 class TorchPasses:
     """`Passes` by one operation a tensor, or by `torch._foreach_*` where offered."""

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numba
 
-__all__ = ["AdaGradGNumbers", "AdamGNumbers", "turn_adagrad_g", "turn_adam_g"]
-
 X_X, X_G, X_M, M_X, M_G, M_M = range(6)
 """Columns of `factors`, in the order of `Factors`."""
 

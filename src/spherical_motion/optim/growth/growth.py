@@ -22,8 +22,6 @@ import math
 
 from spherical_motion.errors import OutOfDomain
 
-__all__ = ["Growth"]
-
 LN2 = math.log(2.0)
 
 

@@ -16,8 +16,6 @@ from spherical_motion.optim.scaling import scale_pieces_
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import Slice
 
-__all__ = ["SteeredGroup"]
-
 _WHERE = "ExponentialSchedule"
 
 MARK = "decayed_lr"

@@ -13,15 +13,6 @@ from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.steering import ParamGroup
 
-__all__ = [
-    "VECTORS",
-    "check_loadable",
-    "check_radius",
-    "check_real",
-    "common_settings",
-    "split_off",
-]
-
 VECTORS = ("group_moment", "group_radius", "group_steps")
 """State of a whole param group, one number a group."""
 

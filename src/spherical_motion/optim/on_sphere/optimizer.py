@@ -30,8 +30,6 @@ from spherical_motion.optim.on_sphere.others import Part, step_others
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["Flags", "NormedOptimizer", "State"]
-
 State = dict[str, Tensor]
 """What is kept of the groups of a param group, each (groups,)."""
 

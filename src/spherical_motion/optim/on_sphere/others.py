@@ -15,8 +15,6 @@ from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.steering import ParamGroup
 
-__all__ = ["OTHER_RULES", "Part", "check_betas", "other_settings", "step_others"]
-
 OTHER_RULES: dict[str, ParamGroup] = {
     "sgd": {
         "lr": 1e-3,

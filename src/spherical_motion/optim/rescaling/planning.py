@@ -9,8 +9,6 @@ from typing import Any
 
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
-__all__ = ["MARK", "ScaledFor", "as_numbers", "as_settings", "limited", "lowest_products"]
-
 MARK = "rescaled_for"
 """Key of a param group that holds `ScaledFor.mark`."""
 
@@ -102,8 +100,9 @@ def lowest_products(
         power: variances in front of norm layers go as this power of the factor.
         max_defect_after: the largest defect; None for any.
 
-    >>> groups = [InvariantGroup("0", "scale", (), (), 4, defect=0.0025)]
-    >>> lowest_products(groups, 2.0, max_defect_after=0.01)
+    >>> from spherical_motion.vocabulary import Slice
+    >>> group = InvariantGroup("0", "scale", (Slice("w", 0, 0, 2),), (), 4, defect=0.0025)
+    >>> lowest_products([group], 2.0, max_defect_after=0.01)
     [0.5]
     """
     if max_defect_after is None:

@@ -23,8 +23,6 @@ from spherical_motion.optim.scaling import (
 )
 from spherical_motion.vocabulary import InvariantGroup
 
-__all__ = ["Rescaler"]
-
 
 class Rescaler:
     """Multiplies the groups of one param group at a time; the network computes the same.

@@ -16,8 +16,6 @@ from spherical_motion.binding import Members
 from spherical_motion.errors import InvalidArgument, ModelError
 from spherical_motion.invariance import undisturbed
 
-__all__ = ["GradientSizes", "check_defect", "check_finite", "gradient_sizes"]
-
 Batch = TypeVar("Batch")
 SEED = 0
 

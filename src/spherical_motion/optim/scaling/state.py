@@ -18,8 +18,6 @@ from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import NoTheory
 from spherical_motion.vocabulary import Slice
 
-__all__ = ["STATE_POWERS", "merged_pieces", "scale_state_", "state_entries", "state_powers"]
-
 _ADAM = {"exp_avg": -1, "exp_avg_sq": -2, "max_exp_avg_sq": -2}
 
 STATE_POWERS: Mapping[str, Mapping[str, int]] = {

@@ -29,17 +29,6 @@ from spherical_motion.errors import InvalidArgument, ModelError
 from spherical_motion.invariance import Subject, run_at, unwrapped
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = [
-    "Following",
-    "PROBE",
-    "has_running_statistics",
-    "rescale_statistics_",
-    "scale_buffers_",
-    "statistics_factors",
-    "statistics_following",
-    "statistics_shifts",
-]
-
 DTYPE = torch.float64
 NORM_EPS = 1e-30
 UNCHANGED = 1e-6

@@ -15,8 +15,6 @@ from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.scaling.state import state_entries
 
-__all__ = ["scale_members_", "scale_pieces_"]
-
 
 @torch.no_grad()
 def scale_pieces_(

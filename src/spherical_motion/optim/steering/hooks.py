@@ -17,8 +17,6 @@ from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, check_optimizer, hold, refuse_second, release
 
-__all__ = ["Closing", "StepHooks"]
-
 
 class Closing(abc.ABC):
     """Something that acts until it is closed, by `close()` or by leaving a `with` block."""

@@ -12,8 +12,6 @@ from spherical_motion.binding import Members, class_name
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters
 
-__all__ = ["ParamGroup", "SettingsWatch"]
-
 ParamGroup = dict[str, Any]
 """A param group of an optimizer, or settings for one: torch gives their values no type."""
 

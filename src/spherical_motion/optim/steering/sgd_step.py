@@ -8,8 +8,6 @@ from torch import Tensor
 
 from spherical_motion.binding import Members
 
-__all__ = ["SgdStep"]
-
 
 class SgdStep:
     """What an optimizer adds to some parameters, where it is -lr times a momentum buffer.

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spherical_motion.cli import options
-from spherical_motion.cli.printing import number_table, number_text, print_json, settings_of, stdout
+from spherical_motion.cli import options, printing
+from spherical_motion.cli.printing import number_text
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
 from spherical_motion.vocabulary import Schedule
 
@@ -66,21 +66,21 @@ def forecast_command(
     known = {"unit_grad_sq": unit_grad_sq, "numel": numel, "unit_grad_rms": unit_grad_rms}
     found = forecast(plan, norm0, correlation=correlation, **known)
     if json:
-        print_json(_plain(found))
+        printing.print_json(_plain(found))
     else:
         _print(found, plan, steps_per_epoch)
     raise typer.Exit(1 if found.falling_short else 0)
 
 
 def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None:
-    console = stdout()
+    console = printing.stdout()
     heading = (
         f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}.\n"
     )
     console.print(heading, markup=False)
     unit, what = (steps_per_epoch, "epochs") if steps_per_epoch else (1, "steps")
     names = ("stage", what, "lr", "decay", "equil. rad", "at end", "share", "steps", "needs")
-    table = number_table(*names)
+    table = printing.number_table(*names)
     table.add_column("")
     for i, stage in enumerate(found.stages[:MOST_ROWS], start=1):
         outcome = f"[{COLOURS.get(stage.outcome, 'default')}]{stage.outcome.value}[/]"
@@ -140,10 +140,7 @@ def _plain(found: Forecast) -> dict[str, object]:
     names = [name for name in names if name not in ("stage", "outcome", "remedy")]
     rows = [
         {
-            "stage": i,
-            "start": stage.stage.start,
-            "stop": stage.stage.stop,
-            **settings_of(stage.stage),
+            **printing.stage_to_plain(i, stage.stage),
             "outcome": stage.outcome.value,
             **{name: getattr(stage, name) for name in names},
             "shortfall": stage.shortfall,

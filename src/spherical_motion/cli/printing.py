@@ -76,9 +76,10 @@ def number_text(value: float, spec: str = ".3g") -> str:
     return format(value, spec) if math.isfinite(value) else "–"
 
 
-def settings_of(stage: Stage) -> dict[str, float | None]:
-    """The settings of a stage for JSON; null where they vary."""
-    return {name: getattr(stage.hp, name, None) for name in ("lr", "weight_decay", "momentum")}
+def stage_to_plain(number: int, stage: Stage) -> dict[str, float | None]:
+    """Number, range and settings of a stage, ready for JSON; settings are null where they vary."""
+    settings = {name: getattr(stage.hp, name, None) for name in ("lr", "weight_decay", "momentum")}
+    return {"stage": number, "start": stage.start, "stop": stage.stop, **settings}
 
 
 def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
@@ -89,10 +90,7 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
         "rows": [
             {
                 "group": row.group,
-                "stage": row.number,
-                "start": row.stage.start,
-                "stop": row.stage.stop,
-                **settings_of(row.stage),
+                **stage_to_plain(row.number, row.stage),
                 **{name: getattr(row, name) for name in NUMBERS},
                 "verdict": row.verdict.kind.value,
                 "alarm": row.alarm,

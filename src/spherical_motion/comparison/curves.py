@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -49,16 +50,10 @@ def curves_of(motion: Motion | None, stages: Sequence[Stage]) -> Curves:
         norms[part] = norm = here.driven_norm()
         squares = _smoothed(here.driven_step_ratio_sq(norm), max(len(here) // SMOOTHING, 5))
         angles[part] = np.sqrt(np.where(squares > 0, squares, np.nan))
-        rests[part] = _equilibrium(stage, here.facts)
+        if stage.hp is not None:
+            with contextlib.suppress(OutOfDomain):
+                rests[part] = theory.family_of(stage.hp).angle(stage.hp, here.facts)
     return Curves(motion.steps, motion.angle, angles, rests, motion.norm, norms, motion.lr)
-
-
-def _equilibrium(stage: Stage, facts: theory.GroupFacts) -> float:
-    hp = stage.hp
-    try:
-        return theory.family_of(hp).angle(hp, facts) if hp is not None else np.nan
-    except OutOfDomain:
-        return np.nan
 
 
 def _smoothed(values: Array, width: int) -> Array:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def gather(
     known |= {
         "judged": len(judged),
         "norm_change": float(here.norm[-1] / here.norm[0]),
-        "residual": _median(here.residual),
+        "residual": _mean(here.residual, np.median),
         "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
     }
@@ -189,11 +189,7 @@ def _steps_to_rest(
     return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
 
 
-def _mean(values: Array) -> float:
+def _mean(values: Array, average: Callable[[Array], Any] = np.mean) -> float:
+    """The mean, or another average, of the finite values."""
     known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else math.nan
-
-
-def _median(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else math.nan
+    return float(average(known)) if known.size else math.nan

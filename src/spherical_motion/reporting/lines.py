@@ -95,10 +95,10 @@ def collect_lines(comparison: Comparison) -> GroupLines:
             line = ScalarLine(group, *_drawable(steps, lr, buckets, breaks))
             rates.setdefault(steps.tobytes() + lr.tobytes(), []).append(line)
 
-    names = {key: f"{len(same)} of {count} groups" for key, same in rates.items()}
+    named = [(same[0], f"{len(same)} of {count} groups") for same in rates.values()]
     return GroupLines(
         columns=columns,
-        rates=tuple(dataclasses.replace(rates[key][0], name=names[key]) for key in rates),
+        rates=tuple(dataclasses.replace(line, name=name) for line, name in named),
         first=min(ends, default=0),
         last=max(ends, default=1),
         recorded=recorded,

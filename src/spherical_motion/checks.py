@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = [
+    "Array",
     "Number",
     "above_zero",
     "callable_or_none",
@@ -148,10 +149,11 @@ def not_negative(where: str, name: str, values: ArrayLike) -> Array:
     return numbers_in(where, name, values, least=0.0, error=OutOfDomain)
 
 
-def plain(values: ArrayLike) -> Any:
+def plain(values: ArrayLike) -> Number:
     """A float for a single number, the array itself otherwise, to be returned as a `Number`."""
     array = np.asarray(values)
-    return array.item() if array.ndim == 0 else array
+    # The number of dimensions, which no type holds, decides between the two.
+    return array.item() if array.ndim == 0 else array  # pyright: ignore[reportReturnType]
 
 
 def callable_or_none(where: str, name: str, value: object, signature: str) -> None:

@@ -66,7 +66,7 @@ def test_families_and_their_concepts_import_no_door() -> None:
 
 
 def test_the_concept_imports_no_family() -> None:
-    for name in ("family", "group", "settings", "drive", "relaxation"):
+    for name in ("family", "group", "settings", "relaxation"):
         assert not any(".families" in i for i in imports_of(SRC / f"theory/{name}.py"))
 
 

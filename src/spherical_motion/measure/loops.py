@@ -4,7 +4,7 @@ The loops are serial and release the GIL; a `Team` runs them on several threads.
 
 Why sums of sums. The tangential part of a mostly radial step is the small difference of two of
 these sums: when the radial part is 10⁴ times larger, it magnifies their rounding errors by 10⁸.
-One running sum over n entries may gather n of those errors; blocks, tiles and a pairwise fold
+One running sum over n entries may gather n of those errors. Blocks, tiles and a pairwise fold
 gather about a hundred, 10⁻¹⁴, for any values and any n.
 """
 

@@ -1,7 +1,7 @@
 """Compiled loops over groups: factors and next state from inner products, for AdaGradG and AdamG.
 
-The formulas are those of `AdaGradG._turn` and `AdamG._turn`, which are the reference, for one group
-at a time. Compiled, a group's factors are there while its weights are still in the cache.
+They compute `AdaGradG._turn` and `AdamG._turn`, the reference, one group at a time: so a group's
+factors are there while its weights are still in the cache.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, sta
 
     Args:
         numbers: an `AdaGradGNumbers`.
-        moments, radii: (groups,), state.
+        moments, radii: (groups,), state; `steps` too for AdamG.
         can_turn, active: (groups,), bool.
         sums, factors: (groups, 6).
         start, stop: which groups.
@@ -83,15 +83,7 @@ def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, sta
 
 @numba.njit(nogil=True)
 def turn_adam_g(numbers, moments, radii, steps, can_turn, active, sums, factors, start, stop):
-    """All factors of groups `start:stop`, and their next state.
-
-    Args:
-        numbers: an `AdamGNumbers`.
-        moments, radii, steps: (groups,), state.
-        can_turn, active: (groups,), bool.
-        sums, factors: (groups, 6).
-        start, stop: which groups.
-    """
+    """All factors of groups `start:stop`, and their next state; arguments as `turn_adagrad_g`."""
     lr, beta1, beta2, eps, radius, sign, plain = numbers
     for i in range(start, stop):
         factors[i] = 0.0

@@ -1,8 +1,8 @@
-"""Invariant weights multiplied by a factor, and everything that was gathered at the old ones.
+"""Multiply invariant weights by a factor, and everything that was gathered at the old weights.
 
-In come bound groups and a factor for each. Weights, pending gradients, the optimizer's state and
-the running statistics of norm layers are changed in place, so that the network computes the same
-and trains as if its weights had always had the new scale.
+In come bound groups and a factor for each. Out come weights, pending gradients, optimizer state and
+running statistics, changed in place: the network computes the same and trains as if its weights had
+always had the new scale.
 """
 
 from spherical_motion.optim.scaling.state import (

@@ -1,10 +1,9 @@
-"""The size of each group's gradient on a few batches, and whether the group is invariant there."""
+"""Measure the size of each group's gradient on a few batches, and check that it is invariant."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -43,31 +42,18 @@ def gradient_sizes(
     loss: Callable[[Batch], Tensor],
     roots: bool,
 ) -> GradientSizes:
-    """Gradients of `loss` on each batch; the model and the random generators stay as they are.
+    """Gradients of `loss` on each batch; buffers, modules and random generators stay as they are.
 
-    Args:
-        where: the caller, for messages.
-        model: whose weights the loss depends on.
-        members: its groups.
-        batches: what `loss` takes, one at a time.
-        loss: gives a scalar.
-        roots: whether `GradientSizes.root` is needed, which takes a float64 copy of the weights.
+    `roots` asks for `GradientSizes.root`, which takes a float64 copy of the weights.
 
     Raises:
         InvalidArgument: no batch, all members frozen, or a loss that is no finite scalar of the
             weights.
     """
-    with _as_it_was(model):
-        return _measure(where, members, batches, loss, roots)
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Buffers, modules and random generators come back as they were."""
     kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         with undisturbed(model, SEED):
-            yield
+            return _measure(where, members, batches, loss, roots)
     finally:
         with torch.no_grad():
             for buffer, value in kept:
@@ -133,10 +119,10 @@ def _check_loss(where: str, value: object, batch: int) -> None:
 
 
 def check_finite(
-    where: str, members: Members, norms: NDArray[np.float64], seen: GradientSizes
+    where: str, members: Members, norms: NDArray[np.float64], sizes: GradientSizes
 ) -> None:
     """Raise ModelError for a norm or a gradient that is not finite."""
-    for what, values in (("norm", norms), ("gradient", seen.square), ("gradient", seen.along)):
+    for what, values in (("norm", norms), ("gradient", sizes.square), ("gradient", sizes.along)):
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             more = f" (and of {bad.size - 1} more)" if bad.size > 1 else ""
@@ -153,11 +139,7 @@ def check_finite(
 
 
 def check_defect(
-    where: str,
-    members: Members,
-    defect: NDArray[np.float64],
-    max_defect: float,
-    model: nn.Module,
+    where: str, members: Members, defect: NDArray[np.float64], max_defect: float, model: nn.Module
 ) -> None:
     """Raise ModelError unless every group is invariant on these batches."""
     worst = int(np.argmax(defect))

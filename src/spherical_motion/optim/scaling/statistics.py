@@ -1,16 +1,15 @@
-"""What the running statistics of norm layers must become when weights in front are rescaled.
+"""Rescale the running statistics of norm layers behind rescaled weights.
 
-In training mode a batch norm divides by what it is fed, and rescaling that changes nothing. In
-eval mode it divides by averages gathered while the weights were at their old scale: with weights
-times c a running mean must become c times, a running variance c² times, for just those channels
-that the rescaled weights feed. A bias that is added in between has no gradient and belongs to no
-group, but it is in the running mean: only what is above it follows.
+In training mode a batch norm divides by the statistics of its input, so rescaling the input changes
+nothing. In eval mode it divides by averages from the old weights: with weights times c, running
+means must become c times and running variances c² times, for the channels that the rescaled weights
+feed. A bias in between has no gradient and belongs to no group, but the running mean contains it:
+only the rest of the mean follows.
 
-Which ones is measured, whatever buffers and layers are called or are made of: the model runs on
-example inputs, away from its own weights, with the factors f, with f² and without. Buffers that a
-training forward updates are started at zero each time, so that each ends as (momentum) × (a
-statistic of this batch). Of the three values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b follow
-p and b: the statistic becomes p·(s - b) + b.
+The affected buffers are measured, whatever their names and layers: the model runs on example
+inputs, away from its own weights, with the factors 1, f and f². Buffers that a training forward
+updates start at zero each time, so each ends as (momentum) × (a statistic of this batch). The
+values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b give p and b: s becomes p·(s - b) + b.
 """
 
 from __future__ import annotations
@@ -19,14 +18,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import as_groups
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.invariance import Subject, run_at, unwrapped
+from spherical_motion.invariance import Subject, Symmetry, rescaled, run_at, unwrapped
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 DTYPE = torch.float64
@@ -35,19 +32,18 @@ UNCHANGED = 1e-6
 """Largest relative change of the outputs that counts as rounding."""
 
 ROUNDING = 1e-9
-"""A share below which a difference of two statistics is rounding."""
+"""Largest relative difference of two statistics that counts as rounding."""
 
 PROBE = 2.0
-"""The factor at which exponents are measured; a power of two rounds nothing."""
+"""The factor that exponents are measured with; a power of two rounds nothing."""
 
 SEED = 0
 
 
 def has_running_statistics(model: nn.Module) -> bool:
-    """Whether the model may keep running statistics: whether it has any buffer of real numbers.
+    """Whether the model may keep running statistics: whether it has a buffer of real numbers.
 
-    A buffer may be called anything, so that which of them are statistics, if any, takes a forward
-    to tell (`statistics_following`).
+    Names do not show which buffers are statistics; `statistics_following` runs the model for that.
 
     >>> has_running_statistics(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     True
@@ -62,9 +58,9 @@ class Following:
     """How running statistics follow a rescaling.
 
     Attributes:
-        factors: buffer name (without wrappers) → p, a float64 tensor of its shape; buffers of
-            which nothing changes are left out.
-        shifted: those whose b is not 0 everywhere, so that it must be known at the time.
+        factors: buffer name (without wrappers) → p, a float64 tensor of its shape; only buffers
+            that change.
+        shifted: names of those with some b ≠ 0, which must be measured at each rescaling.
     """
 
     factors: dict[str, Tensor]
@@ -77,7 +73,7 @@ def statistics_factors(
     factors: Sequence[float],
     example_inputs: object,
 ) -> dict[str, Tensor]:
-    """`statistics_following(...).factors`, where that is all there is to know.
+    """`statistics_following(...).factors`, for models without shifted statistics.
 
     Raises:
         ModelError: as there; or a statistic is shifted.
@@ -98,25 +94,21 @@ def statistics_following(
     factors: Sequence[float],
     example_inputs: object,
 ) -> Following:
-    """What to multiply each running statistic by, when group i is multiplied by `factors[i]`.
+    """How each running statistic changes when group i is multiplied by `factors[i]`, each > 0.
 
-    The model comes back as it was, random generators and buffers included. Its layers run in the
-    mode they are in; a model that is in eval mode as a whole is put in training mode for it.
+    Model, buffers and random generators come back as they were. Layers run in their own modes; a
+    model that is in eval mode as a whole runs in training mode. A channel that is silent on the
+    inputs takes the factor that the other channels of its norm layer share, or 1.
 
     Args:
-        model: the network; wrappers are looked through.
+        model: the network, with or without wrappers.
         groups: the rescaled groups.
-        factors: one a group, > 0.
-        example_inputs: a tensor is passed as `model(x)`, a tuple as `model(*x)`, a mapping as
-            `model(**x)`. A few dozen samples.
-
-    Returns:
-        A `Following`. A channel that is silent on the inputs takes the factor its norm layer's
-        other channels share, or 1.
+        factors: one a group.
+        example_inputs: as for `find_groups`, a few dozen samples.
 
     Raises:
-        ModelError: the model fails on these inputs, or its outputs in eval mode would change all
-            the same.
+        ModelError: the model fails on these inputs, or its outputs in eval mode would still
+            change.
 
     >>> net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
     >>> from spherical_motion.invariance import find_groups
@@ -130,16 +122,11 @@ def statistics_following(
     moved = {name: b.clone() for name, b in start.items()}
     noisy = subject.perturbed(SEED)
     _run(subject, noisy, moved, training=True)
-    running = [
-        name
-        for name, before in start.items()
-        if before.is_floating_point() and not torch.equal(before, moved[name])
-    ]
-    points = [{name: leaf.clone() for name, leaf in noisy.items()} for _ in range(3)]
-    for power, weights in enumerate(points):
-        _scale(weights, groups, [factor**power for factor in factors])
-    taken = [_taken(subject, weights, running, start) for weights in points]
-    followed = {n: _follow(*(each[n] for each in taken)) for n in running}
+    real = [name for name, before in start.items() if before.is_floating_point()]
+    running = [name for name in real if not torch.equal(start[name], moved[name])]
+    points = [_scaled(noisy, groups, [f**power for f in factors]) for power in range(3)]
+    batches = [_batch_statistics(subject, weights, running, start) for weights in points]
+    followed = {n: _follow(*(each[n] for each in batches)) for n in running}
     followed = {n: (p, b) for n, (p, b) in followed.items() if bool((p != 1.0).any())}
     drawn = start | _drawn(start, running)
     ends = drawn | {n: p * (drawn[n] - b) + b for n, (p, b) in followed.items()}
@@ -153,13 +140,9 @@ def statistics_following(
 def statistics_shifts(
     model: nn.Module, groups: Sequence[InvariantGroup], found: Following, example_inputs: object
 ) -> dict[str, Tensor]:
-    """b of each shifted statistic at the model's weights as they are now; {} if none is shifted.
+    """b of each shifted statistic at the model's current weights; {} if none is shifted.
 
-    Args:
-        model: the network.
-        groups: those for which `found` was measured, with the factor 2 for each.
-        found: from `statistics_following`.
-        example_inputs: as for it.
+    `found` comes from `statistics_following`, called with the same arguments and all factors 2.
 
     Raises:
         ModelError: the model fails on these inputs.
@@ -168,19 +151,15 @@ def statistics_shifts(
         return {}
     subject = Subject(model, example_inputs, DTYPE)
     start = subject.buffers()
-    ends = []
-    for factor in (1.0, PROBE):
-        weights = subject.real()
-        _scale(weights, groups, [factor] * len(groups))
-        ends.append(_taken(subject, weights, found.shifted, start))
-    shifts = {}
-    for name in found.shifted:
-        above = found.factors[name] - 1.0
-        # Where the statistic does not follow, b does not matter.
-        above = torch.where(above == 0.0, torch.ones_like(above), above)
-        first, second = ends[0][name], ends[1][name]
-        shifts[name] = first - (second - first) / above
-    return shifts
+    first, second = (
+        _batch_statistics(
+            subject, _scaled(subject.real(), groups, [f] * len(groups)), found.shifted, start
+        )
+        for f in (1.0, PROBE)
+    )
+    # Where the statistic does not follow, b does not matter.
+    rises = {n: (found.factors[n] - 1.0).masked_fill(found.factors[n] == 1.0, 1.0) for n in first}
+    return {n: first[n] - (second[n] - first[n]) / rises[n] for n in found.shifted}
 
 
 @torch.no_grad()
@@ -190,12 +169,11 @@ def scale_buffers_(
     """Replace buffers s by p·(s - b) + b, in place, with p from `factors` and b from `shifts`."""
     buffers = dict(unwrapped(model).named_buffers())
     for name, factor in factors.items():
-        shift = (shifts or {}).get(name)
-        buffer, factor = buffers[name], factor.to(buffers[name])
+        buffer, shift = buffers[name], (shifts or {}).get(name)
         if shift is None:
-            buffer.mul_(factor)
+            buffer.mul_(factor.to(buffer))
         else:
-            buffer.sub_(shift.to(buffer)).mul_(factor).add_(shift.to(buffer))
+            buffer.sub_(shift.to(buffer)).mul_(factor.to(buffer)).add_(shift.to(buffer))
 
 
 def rescale_statistics_(
@@ -204,17 +182,25 @@ def rescale_statistics_(
     factors: Sequence[float],
     example_inputs: object,
 ) -> None:
-    """Let the running statistics follow, once, when group i is multiplied by `factors[i]`.
+    """Rescale the running statistics once, for groups that are multiplied by `factors`.
 
-    May be called before or after the weights are; see `statistics_following`.
+    Call it before or after the weights are; see `statistics_following`.
 
     Raises:
         InvalidArgument: not one factor > 0 for each group.
         ModelError: as `statistics_following`.
     """
     groups = as_groups(groups, "rescale_statistics_")
-    factors = _checked_factors(factors, len(groups))
-    found = statistics_following(model, groups, factors, example_inputs)
+    try:
+        numbers = [float(factor) for factor in factors]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(groups) or not all(0.0 < x < math.inf for x in numbers):
+        raise InvalidArgument(
+            f"rescale_statistics_(factors=...) expects {len(groups)} finite numbers > 0, one for "
+            f"each group, got {factors!r}."
+        )
+    found = statistics_following(model, groups, numbers, example_inputs)
     shifts = {}
     if found.shifted:
         twice = statistics_following(model, groups, [PROBE] * len(groups), example_inputs)
@@ -222,39 +208,17 @@ def rescale_statistics_(
     scale_buffers_(model, found.factors, shifts)
 
 
-def _checked_factors(factors: Sequence[float], count: int) -> list[float]:
-    try:
-        found = [float(factor) for factor in factors]
-    except (TypeError, ValueError):
-        found = []
-    if len(found) != count or not all(0.0 < factor < math.inf for factor in found):
-        raise InvalidArgument(
-            f"rescale_statistics_(factors=...) expects {count} finite numbers > 0, one for each "
-            f"group, got {factors!r}."
-        )
-    return found
-
-
 @torch.no_grad()
-def _scale(
-    weights: dict[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
-) -> None:
-    """Tensor by tensor: a layer of a thousand groups is multiplied once."""
-    rows: dict[tuple[str, int], NDArray[np.float64]] = {}
-    for group, factor in zip(groups, factors, strict=True):
-        for s in group.slices:
-            key = (s.parameter, s.axis)
-            if key not in rows:
-                rows[key] = np.ones((weights[s.parameter].shape or (1,))[s.axis])
-            rows[key][s.start : s.stop] *= factor
-    for (name, axis), by_row in rows.items():
-        leaf = torch.atleast_1d(weights[name])
-        shape = [1] * leaf.ndim
-        shape[axis] = -1
-        leaf.mul_(torch.from_numpy(by_row).to(leaf).reshape(shape))
+def _scaled(
+    weights: Mapping[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
+) -> dict[str, Tensor]:
+    """Copies of the weights in which each group is multiplied by its factor."""
+    scaled = {name: leaf.clone() for name, leaf in weights.items()}
+    rescaled(scaled, [Symmetry.scale(group.slices) for group in groups], factors)
+    return scaled
 
 
-def _taken(
+def _batch_statistics(
     subject: Subject,
     weights: dict[str, Tensor],
     running: Sequence[str],
@@ -262,10 +226,10 @@ def _taken(
 ) -> dict[str, Tensor]:
     """The batch's own statistics by buffer name."""
     ends = []
-    # What a buffer of zeros ends as is the momentum times the statistic; what one of ones has
-    # more is 1 - momentum.
+    # A buffer of zeros ends as the momentum times the statistic; a buffer of ones ends higher by
+    # 1 - momentum.
     for fill in (0.0, 1.0):
-        # Counters are counted up in place.
+        # Copies, because the forward counts counters up in place.
         buffers = {name: b.clone() for name, b in start.items() if name not in running}
         buffers |= {name: torch.full_like(start[name], fill) for name in running}
         _run(subject, weights, buffers, training=True)
@@ -289,11 +253,9 @@ def _follow(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tenso
 def _drawn(start: Mapping[str, Tensor], running: Sequence[str]) -> dict[str, Tensor]:
     """Statistics for the check: positive, and away from a fresh model's zeros and ones."""
     generator = torch.Generator().manual_seed(SEED)
-    return {
-        name: start[name].abs()
-        + (0.5 + torch.rand(start[name].shape, generator=generator, dtype=DTYPE)).to(start[name])
-        for name in running
-    }
+    shapes = {name: start[name].shape for name in running}
+    drawn = {n: torch.rand(s, generator=generator, dtype=DTYPE) for n, s in shapes.items()}
+    return {n: start[n].abs() + (0.5 + drawn[n]).to(start[n]) for n in running}
 
 
 def _check_eval(
@@ -301,7 +263,7 @@ def _check_eval(
     plain: tuple[dict[str, Tensor], dict[str, Tensor]],
     scaled: tuple[dict[str, Tensor], dict[str, Tensor]],
 ) -> None:
-    """Raise ModelError unless rescaled weights and statistics compute what the plain ones do."""
+    """Raise ModelError unless both pairs of weights and buffers give the same outputs."""
     before, after = (
         _run(subject, weights, dict(buffers), training=False)
         for weights, buffers in (plain, scaled)
@@ -322,7 +284,7 @@ def _check_eval(
 def _run(
     subject: Subject, weights: dict[str, Tensor], buffers: dict[str, Tensor], *, training: bool
 ) -> tuple[Tensor, ...]:
-    """The outputs with every norm's ε tiny, running ones too: what ε changes is rounding."""
+    """The outputs with a tiny ε in every norm, so that ε changes nothing beyond rounding."""
     return run_at(
         subject,
         weights,

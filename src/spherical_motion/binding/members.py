@@ -65,7 +65,7 @@ class Members:
 
     @property
     def device(self) -> torch.device:
-        """The device of (groups,) tensors: that of the first parameter."""
+        """The device of the first parameter, which holds every (groups,) tensor."""
         return self.rows[0].parameter.device
 
     def __len__(self) -> int:

@@ -185,8 +185,7 @@ def _mixed(where: str, param_group: ParamGroup, foreign: list[str], coverage: Co
         return (
             f"{where} was split off as scale-invariant and holds {partial[0]!r}, which is not by "
             f"the groups given now: {coverage.reasons[partial[0]]}. Pass the same groups and "
-            "max_defect here and to split_param_groups, and leave out there what is to be left "
-            "out here."
+            "max_defect here and to split_param_groups; leave a group out of both or of neither."
         )
     reason = coverage.reasons.get(foreign[0], "no certified group touches it")
     return (

@@ -1,4 +1,4 @@
-"""A lock for one writer per run, which the kernel releases when its holder dies."""
+"""A lock for one writer per run, which the kernel releases when its holder ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RunLock:
     """An exclusive `flock` on a file, held from construction to `release`.
 
     The file names its holder for the error of a second writer. Only the kernel's lock counts, so
-    the file of a killed process blocks nobody.
+    the file of a killed process blocks no writer.
 
     Raises:
         RunInUse: another writer, in this process or another, holds it.

@@ -89,7 +89,7 @@ def split_param_groups(
         kept = [f"{name} ({why})" for name, why in coverage.reasons.items()]
         notify(
             f"{len(kept)} parameters with invariant parts keep their ordinary settings: "
-            f"{listed(kept)}"
+            f"{listed(kept, separator='; ')}"
         )
     return result
 

@@ -38,7 +38,7 @@ def refuse_second(optimizer: torch.optim.Optimizer, role: Role, where: str) -> N
         article = "an" if holder[0] in "AEIOU" else "a"
         raise AlreadyAttached(
             f"{where}: {article} {holder} {role.value} this {type(optimizer).__name__} already, "
-            "and two would interfere. Close that one first: .close()."
+            "and only one may. Close that one first: .close()."
         )
 
 

@@ -190,7 +190,7 @@ def scale_to_equilibrium(
     _apply(model, optimizer, members, result.factors, example_inputs, powers)
     if left:
         said = [f"{name!r} ({why})" for name, why in left.items()]
-        notify(f"{_WHERE}: {listed(said)}")
+        notify(f"{_WHERE}: {listed(said, separator='; ')}")
     if on_event is not None:
         on_event(EventKind.RESCALED, groups=list(members.names), factors=result.factors.tolist())
     return result

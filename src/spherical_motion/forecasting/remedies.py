@@ -11,7 +11,7 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 LARGEST_FACTOR = 1e6
-"""More weight decay than this many times is no advice."""
+"""The largest factor of the weight decay that is tried."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

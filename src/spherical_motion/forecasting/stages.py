@@ -11,7 +11,7 @@ from spherical_motion.forecasting.state import WITHIN
 from spherical_motion.vocabulary.schedule import Stage
 
 SENSIBLE_FACTOR = 100.0
-"""More weight decay than this many times is computed, and not advised."""
+"""The largest factor of the weight decay that the sentence recommends."""
 
 
 class Outcome(enum.Enum):

@@ -93,11 +93,11 @@ class Family(abc.ABC):
         """|d|²/|w|² of a step, for one unit of drive and y = 1."""
 
     def rate(self, s: Settings, facts: GroupFacts) -> Value:
-        """The share of y that weight decay takes in a step; here of decoupled decay."""
+        """The share of y that weight decay removes in a step; by default decoupled decay."""
         return self.power * s.lr * s.weight_decay
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
-        """The ηλ below which an equilibrium exists: there each step just reverses the weights."""
+        """The ηλ below which an equilibrium exists; at it each step reverses the weights."""
         return 2.0
 
     # At rest.
@@ -130,7 +130,7 @@ class Family(abc.ABC):
         return math.log((start - 1.0) / (target - 1.0))
 
     def unopposed_time(self, excess: float) -> float:
-        """Time to y* by the pull inward alone, or for a light group by the push outward alone."""
+        """Time to y* by decay alone, or for a light group by the gradients alone."""
         return math.log(excess) if excess > 1.0 else 1.0 - excess
 
     def window_ratio_sq(

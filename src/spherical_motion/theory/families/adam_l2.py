@@ -40,7 +40,7 @@ class AdamL2(Family):
         return 3.0 * s.lr * s.weight_decay * norm / rms
 
     def gain(self, s: Settings, facts: GroupFacts) -> Value:
-        """What keeps y* in place, per entry."""
+        """The gain per entry that gives the right y*."""
         return s.lr**2 * 1.5
 
     def turn(self, s: Settings, facts: GroupFacts) -> Value:

@@ -77,7 +77,7 @@ class NesterovL2(HeavyBallL2):
 
 
 def _push(a: float, m: float, q: float) -> float:
-    """What |g̃|² drives the norm with, overlap included; positive wherever the motion is."""
+    """The factor by which |g̃|² drives the norm, overlap included; it must be positive."""
     push = 1.0 + m + a * m + 2.0 * a * m**2 + 2.0 * m**2 * (1.0 + m) * q
     if not push > 0:
         raise OutOfDomain(

@@ -159,7 +159,7 @@ def _variance(name: str, s: DriveStatistics) -> AssumptionCheck:
 def _steady(name: str, s: DriveStatistics, a: float) -> AssumptionCheck:
     limit = 4.0 * math.sqrt(s.variance) * a**1.5
     if math.isnan(s.slope):
-        text = "fewer than three windows: how fast the mean drive changes cannot be said"
+        text = "with fewer than three windows the change of the mean drive is unknown"
         return AssumptionCheck(name, False, math.nan, limit, text)
     value = abs(s.slope)
     text = (

@@ -22,20 +22,3 @@ from spherical_motion.optim.scaling.statistics import (
     statistics_shifts,
 )
 from spherical_motion.optim.scaling.weights import scale_members_, scale_pieces_
-
-__all__ = [
-    "PROBE",
-    "STATE_POWERS",
-    "Following",
-    "has_running_statistics",
-    "merged_pieces",
-    "rescale_statistics_",
-    "scale_buffers_",
-    "scale_members_",
-    "scale_pieces_",
-    "scale_state_",
-    "state_powers",
-    "statistics_factors",
-    "statistics_following",
-    "statistics_shifts",
-]

@@ -5,7 +5,7 @@ depends on lr/weight_decay alone: (Lη/(2λ(1 - α)))^¼ for SGD, √(ηd/(2λ))
 every other family (theory.equilibrium_norm_approx). A schedule that lowers η at a fixed λ moves
 this norm, and the weights follow (1 - α)/(4ηλ) steps late, more slowly the smaller η gets: norms
 end too long for their rate, and gradients, which scale as one over the norm, too large. With
-λ_t = λ·η_t/η_max the equilibrium norm is constant, and the angle follows the rate at once: Δ* ∝ η_t.
+λ_t = λ·η_t/η_max the equilibrium norm is constant, and the angle follows the rate at once, as η_t.
 
 Defazio (2025), "Why gradients rapidly increase near the end of training", proposes this for AdamW
 and calls it AdamC, also for layers in front of a norm only.
@@ -30,8 +30,8 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 _WHERE = "ProportionalDecay"
 
 DECAY, PEAK = "initial_weight_decay", "decay_lr_max"
-"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints hold them,
-like `initial_lr` of a scheduler, because the group's own decay changes at each step."""
+"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints keep them,
+like `initial_lr` of a scheduler; the group's own decay changes at each step."""
 
 PATIENCE = 100
 """Steps before a notice about a rate that has not come near the assumed peak."""

@@ -19,16 +19,7 @@ from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.checks import callable_or_none, number
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.notices import notify
-from spherical_motion.optim.rescaling import (
-    MARK,
-    Rescaler,
-    ScaledFor,
-    as_numbers,
-    as_settings,
-    has_equilibrium,
-    limited,
-    lowest_products,
-)
+from spherical_motion.optim.rescaling import MARK, Rescaler, ScaledFor, limited, lowest_products
 from spherical_motion.optim.scaling import state_powers
 from spherical_motion.optim.steering import Closing, SettingsWatch, StepHooks
 from spherical_motion.theory import family_of
@@ -188,12 +179,10 @@ class RescaleOnDecay(Closing):
 
     def state_dict(self) -> dict[str, Any]:
         """The settings that each param group's weights are scaled for; plain numbers."""
-        return {
-            "reference": [as_numbers(own.settings) for own in self._scaled_for],
-            "fallen": [own.fallen for own in self._scaled_for],
-            "scaled": [own.product for own in self._scaled_for],
-            "floors": [list(own) for own in self._floors],
-        }
+        marks = [own.mark() for own in self._scaled_for]
+        keys = {"reference": "settings", "fallen": "fallen", "scaled": "scaled"}
+        kept = {name: [mark[key] for mark in marks] for name, key in keys.items()}
+        return {**kept, "floors": [list(own) for own in self._floors]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; model and optimizer are loaded by themselves.
@@ -216,8 +205,9 @@ class RescaleOnDecay(Closing):
                 f"{sum(map(len, floors))}. Rebuild it with the groups it was saved with."
             )
         products = state.get("scaled", [1.0] * len(reference))
-        kept = zip(map(as_settings, reference), fallen, products, strict=True)
-        self._scaled_for, self._floors = [ScaledFor(*own) for own in kept], floors
+        kept = zip(reference, fallen, products, strict=True)
+        marks = [{"settings": own[0], "fallen": own[1], "scaled": own[2]} for own in kept]
+        self._scaled_for, self._floors = [ScaledFor.from_mark(mark) for mark in marks], floors
         self._loaded = True
         self._watch.forget()
         for index in range(len(reference)):
@@ -308,7 +298,7 @@ def _check_theory(
     """Raise NoTheory where neither the theory nor the user knows a factor."""
     for hp in settings:
         try:
-            if factor is None and has_equilibrium(hp):
+            if factor is None and hp.lr != 0.0 and hp.weight_decay != 0.0:
                 equilibrium_norm_ratio(hp, hp)
         except NoTheory as error:
             raise NoTheory(

@@ -4,13 +4,5 @@ In come changed settings. Out come the factor that is due (`ScaledFor`), the fac
 allow (`limited`), and a network multiplied by them (`Rescaler`).
 """
 
-from spherical_motion.optim.rescaling.planning import (
-    MARK,
-    ScaledFor,
-    as_numbers,
-    as_settings,
-    has_equilibrium,
-    limited,
-    lowest_products,
-)
+from spherical_motion.optim.rescaling.planning import MARK, ScaledFor, limited, lowest_products
 from spherical_motion.optim.rescaling.rescaler import Rescaler

@@ -37,12 +37,13 @@ class ScaledFor:
 
     @classmethod
     def from_mark(cls, mark: Mapping[str, Any]) -> ScaledFor:
-        settings = as_settings(mark["settings"])
+        settings = HyperParameters(**mark["settings"]) if mark["settings"] else None
         return cls(settings, mark.get("fallen", False), mark.get("scaled", 1.0))
 
     def mark(self) -> dict[str, Any]:
         """The same as plain numbers."""
-        settings = as_numbers(self.settings)
+        kept = {} if self.settings is None else dataclasses.asdict(self.settings)
+        settings = {name: x for name, x in kept.items() if name not in _IRRELEVANT} or None
         return {"settings": settings, "fallen": self.fallen, "scaled": self.product}
 
     def due(
@@ -73,16 +74,6 @@ class ScaledFor:
 def has_equilibrium(settings: HyperParameters) -> bool:
     """Whether there are both a rate and a decay; without either no norm comes to rest."""
     return settings.lr != 0.0 and settings.weight_decay != 0.0
-
-
-def as_numbers(settings: HyperParameters | None) -> dict[str, Any] | None:
-    """Settings as plain numbers."""
-    kept = {} if settings is None else dataclasses.asdict(settings)
-    return {name: kept[name] for name in kept if name not in _IRRELEVANT} or None
-
-
-def as_settings(numbers: Mapping[str, Any] | None) -> HyperParameters | None:
-    return HyperParameters(**numbers) if numbers else None
 
 
 def lowest_products(

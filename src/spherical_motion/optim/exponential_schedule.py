@@ -106,16 +106,14 @@ class ExponentialSchedule(Closing, LRScheduler):
     ) -> None:
         StepHooks.refuse_second(optimizer, _WHERE)
         sgd = _checked_sgd(optimizer, scheduler)
-        self.largest = (
-            math.inf if largest == math.inf else number(_WHERE, "largest", largest, least=2.0)
-        )
+        if largest != math.inf:
+            largest = number(_WHERE, "largest", largest, least=2.0)
+        self.largest = largest
         callable_or_none(_WHERE, "on_event", on_event, "on_event(kind, **data)")
         self.model, self.scheduler, self.on_event = model, scheduler, on_event
         self._closed = self._returned = False
         moved = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
-        self._steered = [
-            SteeredGroup(sgd, index, [group.name for group in own]) for index, own in moved.items()
-        ]
+        self._steered = [SteeredGroup(sgd, index, own) for index, own in moved.items()]
         self._statistics = self._statistic_powers(moved, example_inputs)
         for steered in self._steered:
             # Raise before any setting changes.
@@ -278,7 +276,7 @@ class ExponentialSchedule(Closing, LRScheduler):
                 steered.read_decayed()
 
     def _record_rates(self) -> None:
-        """Let `get_last_lr` show the rates in the param groups, and `last_epoch` the scheduler's."""
+        """Let `get_last_lr` show the current rates, and `last_epoch` the wrapped scheduler's."""
         self.last_epoch = getattr(self.scheduler, "last_epoch", self.last_epoch)
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -310,19 +308,15 @@ class ExponentialSchedule(Closing, LRScheduler):
                 )
             bits = steered.growth.excess_bits(self.largest) if self.largest < math.inf else 0
             if bits:
-                self._recentre(steered, bits)
+                self._scale(steered, 2.0**-bits)
+                steered.growth = steered.growth.recentred(bits)
+                if self.on_event is not None:
+                    self.on_event(EventKind.RESCALED, groups=steered.names, factor=2.0**-bits)
             steered.write(steered.rate(self.largest))
 
     def _after(self) -> None:
         for steered in self._steered:
             steered.follow_step()
-
-    def _recentre(self, steered: SteeredGroup, bits: int) -> None:
-        factor = 2.0**-bits
-        self._scale(steered, factor)
-        steered.growth = steered.growth.recentred(bits)
-        if self.on_event is not None:
-            self.on_event(EventKind.RESCALED, groups=steered.names, factor=factor)
 
     def _scale(self, steered: SteeredGroup, factor: float) -> None:
         """Multiply weights by `factor`, and everything that was gathered at them to fit."""

@@ -30,8 +30,8 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 _WHERE = "ProportionalDecay"
 
 DECAY, PEAK = "initial_weight_decay", "decay_lr_max"
-"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints keep them,
-like `initial_lr` of a scheduler; the group's own decay changes at each step."""
+"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints need them
+because the group's own decay changes at each step."""
 
 PATIENCE = 100
 """Steps before a notice about a rate that has not come near the assumed peak."""

@@ -19,8 +19,14 @@ from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.checks import callable_or_none, number
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.notices import notify
-from spherical_motion.optim.rescaling import MARK, Rescaler, ScaledFor, limited, lowest_products
-from spherical_motion.optim.scaling import state_powers
+from spherical_motion.optim.scaling import (
+    MARK,
+    Rescaler,
+    ScaledFor,
+    limited,
+    lowest_products,
+    state_powers,
+)
 from spherical_motion.optim.steering import Closing, SettingsWatch, StepHooks
 from spherical_motion.theory import family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup

@@ -1,10 +1,12 @@
 """Multiply invariant weights by a factor, and everything that was gathered at the old weights.
 
-In come bound groups and a factor for each. Out come weights, pending gradients, optimizer state and
-running statistics, changed in place: the network computes the same and trains as if its weights had
-always had the new scale.
+In come bound groups and a factor for each, or changed settings (`planning` then gives the factor).
+Out come weights, pending gradients, optimizer state and running statistics, changed in place: the
+network computes the same and trains as if its weights had always had the new scale.
 """
 
+from spherical_motion.optim.scaling.planning import MARK, ScaledFor, limited, lowest_products
+from spherical_motion.optim.scaling.rescaler import Rescaler
 from spherical_motion.optim.scaling.state import (
     STATE_POWERS,
     merged_pieces,

@@ -128,15 +128,14 @@ def check_finite(
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             more = f" (and of {bad.size - 1} more)" if bad.size > 1 else ""
+            remedy = (
+                "Look for a root or a division at 0 in the model "
+                "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
+            )
             raise ModelError(
-                f"{where}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, "
-                f"got {values[bad[0]]} in its square, though the loss is finite. "
-                + (
-                    "The weights have diverged already."
-                    if what == "norm"
-                    else "Look for a root or a division at 0 in the model "
-                    "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
-                )
+                f"{where}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, got "
+                f"{values[bad[0]]} in its square, though the loss is finite. "
+                f"{remedy if what == 'gradient' else 'The weights have diverged already.'}"
             )
 
 
@@ -145,14 +144,14 @@ def check_defect(
 ) -> None:
     """Raise ModelError unless every group is invariant on these batches."""
     worst = int(np.argmax(defect))
+    remedy = (
+        "The model is in eval mode, where batch norms use fixed statistics: call model.train()."
+    )
+    if model.training:
+        remedy = "The loss may hold a penalty on the weights; leave it out here."
     if not defect[worst] <= max_defect:
         raise ModelError(
             f"{where}: on these batches group {members.names[worst]!r} is not scale-invariant, "
             f"its defect |<w, g>|/(|w||g|) is {defect[worst]:.3g}, expected <= {max_defect:g}. "
-            + (
-                "The loss may hold a penalty on the weights; leave it out here."
-                if model.training
-                else "The model is in eval mode, where batch norms use fixed statistics: call "
-                "model.train()."
-            )
+            f"{remedy}"
         )

@@ -105,15 +105,10 @@ def statistics_following(
     model that is in eval mode as a whole runs in training mode. A channel that is silent on the
     inputs takes the factor that the other channels of its norm layer share, or 1.
 
-    Args:
-        model: the network, with or without wrappers.
-        groups: the rescaled groups.
-        factors: one a group.
-        example_inputs: as for `find_groups`, a few dozen samples.
+    Example inputs are as for `find_groups`, a few dozen samples.
 
     Raises:
-        ModelError: the model fails on these inputs, or its outputs in eval mode would still
-            change.
+        ModelError: the model fails on them, or its outputs in eval mode would still change.
 
     >>> net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
     >>> from spherical_motion.invariance import find_groups

@@ -10,17 +10,16 @@ from torch import nn
 
 from spherical_motion.binding import Members
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.scaling import (
+from spherical_motion.optim.scaling.state import merged_pieces
+from spherical_motion.optim.scaling.statistics import (
     PROBE,
     Following,
     has_running_statistics,
-    merged_pieces,
     scale_buffers_,
-    scale_members_,
-    scale_pieces_,
     statistics_following,
     statistics_shifts,
 )
+from spherical_motion.optim.scaling.weights import scale_members_, scale_pieces_
 
 
 class Rescaler:

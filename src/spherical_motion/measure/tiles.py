@@ -21,8 +21,8 @@ TILE = 16_384
 """Most entries of a tile."""
 
 MOST_RUNS = 128
-"""Most runs of a tile. Each may lie on its own memory page: with more runs, the cache would lose the
-pages and lines that neighbouring slices share before it comes to the neighbour."""
+"""Most runs of a tile. Each may lie on its own memory page. With more of them, the cache would lose
+the pages and lines that neighbouring slices share before it comes to the neighbour."""
 
 SHARE = 262_144
 """Entries a thread takes at a time: some 0.1 ms of work. A thread that is done takes another share,

@@ -23,21 +23,3 @@ from spherical_motion.optim.engine.turns import (
     turn_adagrad_g,
     turn_adam_g,
 )
-
-__all__ = [
-    "LOST",
-    "STILL",
-    "AdaGradGNumbers",
-    "AdamGNumbers",
-    "CpuPasses",
-    "CpuRotation",
-    "Factors",
-    "Passes",
-    "Products",
-    "TorchPasses",
-    "TorchRotation",
-    "Turn",
-    "root",
-    "turn_adagrad_g",
-    "turn_adam_g",
-]

@@ -107,14 +107,10 @@ class CpuBlocks:
         *,
         sums: bool,
     ) -> Work:
-        """A compiled loop over tiles, ready to run.
+        """A `tile_loop` with its arguments; it keeps `vectors` alive, as it knows their addresses.
 
-        Args:
-            loop: see `measure.loops.tile_loop`.
-            vectors: two or three, laid out like the parameters. The work keeps them alive, because
-                it reads them at their addresses.
-            scales: a number for each parameter; None for ones.
-            sums: whether it fills `tile_sums`; else it reads the `factors` of each tile's group.
+        `vectors` are laid out like the parameters; `scales` holds a number for each parameter, or
+        ones. With `sums` the loop fills `tile_sums`, else it reads the `factors` of groups.
         """
         addresses = np.array([[t.data_ptr() for t in each] for each in vectors], dtype=np.int64)
         scales = self._scales if scales is None else scales

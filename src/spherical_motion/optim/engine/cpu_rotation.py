@@ -102,23 +102,7 @@ def _turn_all(angle, radius, turns, lost, sums, factors, start, stop):
 
 
 class CpuRotation:
-    """Rotation by compiled loops; arguments and results as of `TorchRotation`.
-
-    >>> import torch
-    >>> from spherical_motion.binding import bind
-    >>> from spherical_motion.vocabulary import InvariantGroup, Slice
-    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.LayerNorm(1))
-    >>> row = Slice("0.weight", 0, 0, 1)
-    >>> members = bind(net, [InvariantGroup("0", "scale", (row,), (), 2, defect=0.0)])
-    >>> before = [torch.tensor([[2.0, 0.0]])]
-    >>> with torch.no_grad():
-    ...     _ = net[0].weight.copy_(torch.tensor([[1.0, 0.1]]))
-    >>> number = torch.ones(1, dtype=torch.float64)
-    >>> rotate = CpuRotation(members, number > 0, 1e-7 * number)
-    >>> rotate(before, number * torch.pi / 6, 2.0 * number)
-    >>> net[0].weight.data
-    tensor([[1.7321, 1.0000]])
-    """
+    """Rotation by compiled loops; arguments and results as of `TorchRotation`."""
 
     fits = staticmethod(CpuBlocks.fits)
 

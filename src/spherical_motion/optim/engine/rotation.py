@@ -63,10 +63,7 @@ def coefficients(
 class TorchRotation:
     """Rotation in torch operations, on any device, without waiting for it.
 
-    Args:
-        members: what is turned.
-        turns: (groups,) bool, whether a group has a direction to turn to.
-        lost: (groups,), see `LOST`.
+    `turns` says which groups have a direction to turn to; for `lost` see `LOST`. Both are (groups,).
     """
 
     def __init__(self, members: Members, turns: Tensor, lost: Tensor) -> None:
@@ -76,10 +73,7 @@ class TorchRotation:
     def __call__(self, before: Sequence[Tensor], angle: Tensor, radius: Tensor) -> None:
         """Replace the members' weights by `before`, turned towards them.
 
-        Args:
-            before: one tensor for each of `members.parameters`.
-            angle: (groups,), float64, radians.
-            radius: (groups,), float64. Zeros are replaced by the norms in `before`.
+        Angle (radians) and radius are (groups,), float64. Zero radii become the norms of `before`.
         """
         members = self._members
         weights = [p.detach() for p in members.parameters]

@@ -49,14 +49,9 @@ class AdamGNumbers(NamedTuple):
 
 @numba.njit(nogil=True)
 def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, start, stop):
-    """The first two factors of groups `start:stop`, and their next moments and radii.
+    """Write the first two factors of groups `start:stop`, and their next moments and radii.
 
-    Args:
-        numbers: an `AdaGradGNumbers`.
-        moments, radii: (groups,), state; `steps` too for AdamG.
-        can_turn, active: (groups,), bool.
-        sums, factors: (groups, 6).
-        start, stop: which groups.
+    `numbers` is an `AdaGradGNumbers`; state and flags are (groups,), sums and factors (groups, 6).
     """
     rate, keep, gain, of_norm, of_unit, fixed, radius, sign, plain = numbers
     for i in range(start, stop):
@@ -83,7 +78,7 @@ def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, sta
 
 @numba.njit(nogil=True)
 def turn_adam_g(numbers, moments, radii, steps, can_turn, active, sums, factors, start, stop):
-    """All factors of groups `start:stop`, and their next state; arguments as `turn_adagrad_g`."""
+    """Write all factors of groups `start:stop`, and their next state; see `turn_adagrad_g`."""
     lr, beta1, beta2, eps, radius, sign, plain = numbers
     for i in range(start, stop):
         factors[i] = 0.0

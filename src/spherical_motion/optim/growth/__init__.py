@@ -6,5 +6,3 @@ run without decay (`Growth`), applied to a param group and its weights (`Steered
 
 from spherical_motion.optim.growth.growth import Growth
 from spherical_motion.optim.growth.steered import SteeredGroup
-
-__all__ = ["Growth", "SteeredGroup"]

@@ -15,7 +15,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.growth.growth import Growth
 from spherical_motion.optim.scaling import scale_pieces_
 from spherical_motion.optim.steering import ParamGroup
-from spherical_motion.vocabulary.groups import Slice
+from spherical_motion.vocabulary import InvariantGroup, Slice
 
 _WHERE = "ExponentialSchedule"
 
@@ -36,8 +36,11 @@ class SteeredGroup:
         InvalidArgument: rates that an earlier schedule left behind; a learning rate in a tensor.
     """
 
-    def __init__(self, optimizer: torch.optim.SGD, index: int, names: Sequence[str]) -> None:
-        self._optimizer, self.index, self.names = optimizer, index, list(names)
+    def __init__(
+        self, optimizer: torch.optim.SGD, index: int, groups: Sequence[InvariantGroup]
+    ) -> None:
+        self._optimizer, self.index = optimizer, index
+        self.names = [group.name for group in groups]
         group = self.param_group
         if MARK in group:
             raise InvalidArgument(

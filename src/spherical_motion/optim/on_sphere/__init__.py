@@ -7,13 +7,3 @@ rule: factors of a group from its inner products. Other parameters take torch's 
 from spherical_motion.optim.on_sphere.checks import common_settings, two_param_groups
 from spherical_motion.optim.on_sphere.optimizer import Flags, NormedOptimizer, State
 from spherical_motion.optim.on_sphere.others import check_betas, other_settings
-
-__all__ = [
-    "Flags",
-    "NormedOptimizer",
-    "State",
-    "check_betas",
-    "common_settings",
-    "other_settings",
-    "two_param_groups",
-]

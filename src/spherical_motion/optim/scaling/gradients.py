@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -53,33 +53,37 @@ def gradient_sizes(
     kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         with undisturbed(model, SEED):
-            return _measure(where, members, batches, loss, roots)
+            gradients = _gradients(where, members, batches, loss)
+            return _means(members, gradients, roots, where)
     finally:
         with torch.no_grad():
             for buffer, value in kept:
                 buffer.copy_(value)
 
 
-def _measure(
-    where: str,
-    members: Members,
-    batches: Iterable[Batch],
-    loss: Callable[[Batch], Tensor],
-    roots: bool,
-) -> GradientSizes:
-    parameters = members.parameters
-    trained = [p for p in parameters if p.requires_grad]
+def _gradients(
+    where: str, members: Members, batches: Iterable[Batch], loss: Callable[[Batch], Tensor]
+) -> Iterator[list[Tensor | None]]:
+    """The gradients of the members' parameters on each batch."""
+    trained = [p for p in members.parameters if p.requires_grad]
     if not trained:
         raise InvalidArgument(f"{where}: every member is frozen. Unfreeze what is to be trained.")
+    for number, batch in enumerate(batches):
+        with torch.enable_grad():
+            value = loss(batch)
+        _check_loss(where, value, number)
+        found = iter(torch.autograd.grad(value.reshape(()), trained, allow_unused=True))
+        yield [next(found) if p.requires_grad else None for p in members.parameters]
+
+
+def _means(
+    members: Members, gradients: Iterable[list[Tensor | None]], roots: bool, where: str
+) -> GradientSizes:
+    parameters = members.parameters
     zeros = torch.zeros(len(members), dtype=torch.float64, device=members.device)
     square, along, count = zeros.clone(), zeros.clone(), 0
     squares = [torch.zeros_like(p, dtype=torch.float64) if roots else None for p in parameters]
-    for batch in batches:
-        with torch.enable_grad():
-            value = loss(batch)
-        _check_loss(where, value, count)
-        found = iter(torch.autograd.grad(value.reshape(()), trained, allow_unused=True))
-        grads = [next(found) if p.requires_grad else None for p in parameters]
+    for grads in gradients:
         square += members.sums(grads, grads)
         along += members.sums([p.detach() for p in parameters], grads)
         for total, grad in zip(squares, grads, strict=True):
@@ -93,9 +97,7 @@ def _measure(
     ones = [torch.ones_like(p) for p in parameters] if roots else []
     means = [None if s is None else (s / count).sqrt() for s in squares]
     root = members.sums(ones, means) if roots else zeros
-    return GradientSizes(
-        (square / count).cpu().numpy(), (along / count).cpu().numpy(), root.cpu().numpy()
-    )
+    return GradientSizes(*(x.cpu().numpy() for x in (square / count, along / count, root)))
 
 
 def _check_loss(where: str, value: object, batch: int) -> None:
@@ -126,15 +128,14 @@ def check_finite(
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             more = f" (and of {bad.size - 1} more)" if bad.size > 1 else ""
+            remedy = (
+                "Look for a root or a division at 0 in the model "
+                "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
+            )
             raise ModelError(
-                f"{where}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, "
-                f"got {values[bad[0]]} in its square, though the loss is finite. "
-                + (
-                    "The weights have diverged already."
-                    if what == "norm"
-                    else "Look for a root or a division at 0 in the model "
-                    "(torch.autograd.set_detect_anomaly), or an overflow at low precision."
-                )
+                f"{where}: the {what} of group {members.names[bad[0]]!r}{more} must be finite, got "
+                f"{values[bad[0]]} in its square, though the loss is finite. "
+                f"{remedy if what == 'gradient' else 'The weights have diverged already.'}"
             )
 
 
@@ -143,14 +144,14 @@ def check_defect(
 ) -> None:
     """Raise ModelError unless every group is invariant on these batches."""
     worst = int(np.argmax(defect))
+    remedy = (
+        "The model is in eval mode, where batch norms use fixed statistics: call model.train()."
+    )
+    if model.training:
+        remedy = "The loss may hold a penalty on the weights; leave it out here."
     if not defect[worst] <= max_defect:
         raise ModelError(
             f"{where}: on these batches group {members.names[worst]!r} is not scale-invariant, "
             f"its defect |<w, g>|/(|w||g|) is {defect[worst]:.3g}, expected <= {max_defect:g}. "
-            + (
-                "The loss may hold a penalty on the weights; leave it out here."
-                if model.training
-                else "The model is in eval mode, where batch norms use fixed statistics: call "
-                "model.train()."
-            )
+            f"{remedy}"
         )

@@ -150,7 +150,7 @@ def state_entries(
 
 
 def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
-    """The pieces of the groups with these numbers, neighbours joined: 1000 filters are one piece."""
+    """The pieces of the groups with these numbers; neighbours, such as filters, are joined."""
     place = {id(parameter): i for i, parameter in enumerate(members.parameters)}
     pieces = [piece for i in groups for piece in members.pieces[i]]
     merged: list[Piece] = []

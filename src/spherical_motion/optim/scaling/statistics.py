@@ -15,6 +15,7 @@ values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b give p and b: s become
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +28,6 @@ from spherical_motion.invariance import Subject, Symmetry, rescaled, run_at, unw
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 DTYPE = torch.float64
-NORM_EPS = 1e-30
 UNCHANGED = 1e-6
 """Largest relative change of the outputs that counts as rounding."""
 
@@ -38,6 +38,9 @@ PROBE = 2.0
 """The factor that exponents are measured with; a power of two rounds nothing."""
 
 SEED = 0
+
+# With a tiny ε in every norm, so that ε changes nothing beyond rounding.
+_run = functools.partial(run_at, seed=SEED, norm_eps=1e-30, eps_of_running=True)
 
 
 def has_running_statistics(model: nn.Module) -> bool:
@@ -100,15 +103,10 @@ def statistics_following(
     model that is in eval mode as a whole runs in training mode. A channel that is silent on the
     inputs takes the factor that the other channels of its norm layer share, or 1.
 
-    Args:
-        model: the network, with or without wrappers.
-        groups: the rescaled groups.
-        factors: one a group.
-        example_inputs: as for `find_groups`, a few dozen samples.
+    Example inputs are as for `find_groups`, a few dozen samples.
 
     Raises:
-        ModelError: the model fails on these inputs, or its outputs in eval mode would still
-            change.
+        ModelError: the model fails on them, or its outputs in eval mode would still change.
 
     >>> net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
     >>> from spherical_motion.invariance import find_groups
@@ -121,16 +119,17 @@ def statistics_following(
     start = subject.buffers()
     moved = {name: b.clone() for name, b in start.items()}
     noisy = subject.perturbed(SEED)
-    _run(subject, noisy, moved, training=True)
+    _run(subject, noisy, buffers=moved, training=True)
     real = [name for name, before in start.items() if before.is_floating_point()]
     running = [name for name in real if not torch.equal(start[name], moved[name])]
     points = [_scaled(noisy, groups, [f**power for f in factors]) for power in range(3)]
-    batches = [_batch_statistics(subject, weights, running, start) for weights in points]
+    batches = [_batch_statistics(subject, weights, running) for weights in points]
     followed = {n: _follow(*(each[n] for each in batches)) for n in running}
     followed = {n: (p, b) for n, (p, b) in followed.items() if bool((p != 1.0).any())}
     drawn = start | _drawn(start, running)
     ends = drawn | {n: p * (drawn[n] - b) + b for n, (p, b) in followed.items()}
-    _check_eval(subject, (points[0], drawn), (points[1], ends))
+    expected = _run(subject, points[0], buffers=drawn, training=False)
+    _check_same(expected, _run(subject, points[1], buffers=ends, training=False), subject.model)
     return Following(
         {n: p for n, (p, _) in followed.items()},
         tuple(n for n, (_, b) in followed.items() if bool((b != 0.0).any())),
@@ -150,13 +149,8 @@ def statistics_shifts(
     if not found.shifted:
         return {}
     subject = Subject(model, example_inputs, DTYPE)
-    start = subject.buffers()
-    first, second = (
-        _batch_statistics(
-            subject, _scaled(subject.real(), groups, [f] * len(groups)), found.shifted, start
-        )
-        for f in (1.0, PROBE)
-    )
+    points = [_scaled(subject.real(), groups, [f] * len(groups)) for f in (1.0, PROBE)]
+    first, second = (_batch_statistics(subject, point, found.shifted) for point in points)
     # Where the statistic does not follow, b does not matter.
     rises = {n: (found.factors[n] - 1.0).masked_fill(found.factors[n] == 1.0, 1.0) for n in first}
     return {n: first[n] - (second[n] - first[n]) / rises[n] for n in found.shifted}
@@ -219,22 +213,15 @@ def _scaled(
 
 
 def _batch_statistics(
-    subject: Subject,
-    weights: dict[str, Tensor],
-    running: Sequence[str],
-    start: Mapping[str, Tensor],
+    subject: Subject, weights: dict[str, Tensor], running: Sequence[str]
 ) -> dict[str, Tensor]:
     """The batch's own statistics by buffer name."""
-    ends = []
-    # A buffer of zeros ends as the momentum times the statistic; a buffer of ones ends higher by
-    # 1 - momentum.
-    for fill in (0.0, 1.0):
-        # Copies, because the forward counts counters up in place.
-        buffers = {name: b.clone() for name, b in start.items() if name not in running}
-        buffers |= {name: torch.full_like(start[name], fill) for name in running}
-        _run(subject, weights, buffers, training=True)
-        ends.append(buffers)
-    return {n: ends[0][n] / (1.0 - (ends[1][n] - ends[0][n])) for n in running}
+    # Zeros end as the momentum times the statistic; ones end higher by 1 - momentum.
+    zeros, ones = subject.buffers(), subject.buffers()
+    for buffers, fill in ((zeros, 0.0), (ones, 1.0)):
+        buffers |= {name: torch.full_like(buffers[name], fill) for name in running}
+        _run(subject, weights, buffers=buffers, training=True)
+    return {n: zeros[n] / (1.0 - (ones[n] - zeros[n])) for n in running}
 
 
 def _follow(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
@@ -258,39 +245,16 @@ def _drawn(start: Mapping[str, Tensor], running: Sequence[str]) -> dict[str, Ten
     return {n: start[n].abs() + (0.5 + drawn[n]).to(start[n]) for n in running}
 
 
-def _check_eval(
-    subject: Subject,
-    plain: tuple[dict[str, Tensor], dict[str, Tensor]],
-    scaled: tuple[dict[str, Tensor], dict[str, Tensor]],
-) -> None:
-    """Raise ModelError unless both pairs of weights and buffers give the same outputs."""
-    before, after = (
-        _run(subject, weights, dict(buffers), training=False)
-        for weights, buffers in (plain, scaled)
-    )
+def _check_same(before: Sequence[Tensor], after: Sequence[Tensor], model: nn.Module) -> None:
+    """Raise ModelError unless the outputs are equal up to rounding."""
     for x, y in zip(before, after, strict=True):
         size = float(x.abs().max())
         change = float((y - x).abs().max()) / size if size else float(y.abs().max())
         if not change <= UNCHANGED:
             raise ModelError(
                 "statistics_factors: rescaling the groups changes what "
-                f"{type(subject.model).__name__} computes in eval mode by a share of {change:.2g}, "
+                f"{type(model).__name__} computes in eval mode by a share of {change:.2g}, "
                 f"expected at most {UNCHANGED:g}: a group is not scale-invariant, or a statistic "
                 "is kept outside the model's buffers. Inspect the model with "
                 "spherical_motion.inspect_model."
             )
-
-
-def _run(
-    subject: Subject, weights: dict[str, Tensor], buffers: dict[str, Tensor], *, training: bool
-) -> tuple[Tensor, ...]:
-    """The outputs with a tiny ε in every norm, so that ε changes nothing beyond rounding."""
-    return run_at(
-        subject,
-        weights,
-        seed=SEED,
-        norm_eps=NORM_EPS,
-        eps_of_running=True,
-        buffers=buffers,
-        training=training,
-    )

@@ -24,11 +24,8 @@ def scale_pieces_(
 ) -> None:
     """Multiply weights by `factor`, their pending gradients by its inverse, their state to fit.
 
-    Args:
-        optimizer: the one that steps the pieces.
-        pieces: the parts of parameters to rescale; see `merged_pieces` for many small ones.
-        factor: > 0; a number or a 0-dim tensor.
-        powers: for an optimizer whose state is not known; see `state_powers`.
+    The factor is > 0, a number or a 0-dim tensor. For many small pieces see `merged_pieces`, for
+    `powers` see `state_powers`.
 
     Raises:
         NoTheory: state whose power is not known; nothing was changed.

@@ -7,5 +7,3 @@ tool at a time may have, and `SettingsWatch`, which finds the param groups with 
 from spherical_motion.optim.steering.hooks import Closing, StepHooks
 from spherical_motion.optim.steering.settings import ParamGroup, SettingsWatch
 from spherical_motion.optim.steering.sgd_step import SgdStep
-
-__all__ = ["Closing", "ParamGroup", "SettingsWatch", "SgdStep", "StepHooks"]

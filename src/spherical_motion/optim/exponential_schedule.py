@@ -128,21 +128,16 @@ class ExponentialSchedule(Closing, LRScheduler):
         return [steered.growth.log_scale for steered in self._steered]
 
     def step(  # type: ignore[override]
-        self,
-        value: float | None = None,
-        epoch: int | None = None,
-        *,
-        metrics: float | None = None,
+        self, value: float | None = None, epoch: int | None = None, *, metrics: float | None = None
     ) -> None:
         """Step the wrapped scheduler in the rates of the decayed run, then translate them.
 
         After `return_to_weight_decay` it only steps the wrapped scheduler.
 
         Args:
-            value: the scheduler's positional argument: the metric of ReduceLROnPlateau, or an
+            value, metrics: the scheduler's positional argument: ReduceLROnPlateau's metric, or an
                 epoch.
             epoch: passed on by its name.
-            metrics: the same as `value`.
 
         Raises:
             InvalidArgument: after `close`.

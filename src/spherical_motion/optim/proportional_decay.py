@@ -30,8 +30,8 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 _WHERE = "ProportionalDecay"
 
 DECAY, PEAK = "initial_weight_decay", "decay_lr_max"
-"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints need them
-because the group's own decay changes at each step."""
+"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints keep
+both, because the group's own decay changes at each step."""
 
 PATIENCE = 100
 """Steps before a notice about a rate that has not come near the assumed peak."""
@@ -42,8 +42,7 @@ class _Base:
     """The settings of one param group at the highest rate.
 
     Attributes:
-        weight_decay: at the highest rate.
-        peak: the highest rate.
+        weight_decay, peak: the decay at the highest rate, and that rate.
         given: whether the caller gave it.
         watched: whether it was read off the param group and no notice was given about it yet.
         steps: taken so far.

@@ -23,10 +23,7 @@ def two_param_groups(
     """Param groups of the parameters that a group touches, stepped as `own`, and of the others."""
     steered = {id(p) for p in members.parameters}
     others = [p for p in model.parameters() if id(p) not in steered]
-    return [
-        {"params": list(members.parameters), **own, "others": 1},
-        {"params": others, **rest},
-    ]
+    return [{"params": list(members.parameters), **own, "others": 1}, {"params": others, **rest}]
 
 
 def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:

@@ -164,10 +164,6 @@ def _fused(settings: ParamGroup, parts: Sequence[Part]) -> bool | None:
     """Take torch's compiled step on the CPU, unless the user chose."""
     if settings["fused"] is not None or settings["foreach"] is not None:
         return settings["fused"]
-    fits = all(
-        part.tensor.is_cpu
-        and part.tensor.dtype in (torch.float32, torch.float64)
-        and not part.grad.is_sparse
-        for part in parts
-    )
-    return fits or None
+    kinds = (torch.float32, torch.float64)
+    on_cpu = all(part.tensor.is_cpu and part.tensor.dtype in kinds for part in parts)
+    return (on_cpu and not any(part.grad.is_sparse for part in parts)) or None

@@ -76,8 +76,7 @@ def _checked(
     found: dict[int, list[tuple[torch.Tensor, int]]] = {}
     for key, (parameter, name) in named.items():
         found[key] = [(parameter, 1), *state_entries(optimizer, parameter, name, powers)]
-        grad = parameter.grad
-        if grad is None:
+        if (grad := parameter.grad) is None:
             continue
         if grad.layout != torch.strided:
             raise InvalidArgument(

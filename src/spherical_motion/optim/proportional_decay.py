@@ -147,8 +147,7 @@ class ProportionalDecay(Closing):
         max_defect: float | None = MAX_DEFECT,
     ) -> None:
         StepHooks.refuse_second(optimizer, _WHERE)
-        if lr_max is not None:
-            lr_max = number(_WHERE, "lr_max", lr_max, above=0.0)
+        lr_max = None if lr_max is None else number(_WHERE, "lr_max", lr_max, above=0.0)
         self._optimizer = optimizer
         chosen = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
         owners = {i: optimizer.param_groups[i] for i in chosen}

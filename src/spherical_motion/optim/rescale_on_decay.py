@@ -20,6 +20,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.notices import notify
 from spherical_motion.optim.scaling import (
     MARK,
+    Factor,
     Rescaler,
     ScaledFor,
     limited,
@@ -36,8 +37,6 @@ THRESHOLD = 1.1
 
 MAX_DEFECT_AFTER = 0.01
 """At such defects the outputs of a small network with two batch norms change by 3%."""
-
-Factor = Callable[[HyperParameters, HyperParameters], float]
 
 
 def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:

@@ -47,11 +47,7 @@ def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
 def common_settings(
     where: str, radius: float | None, maximize: bool, foreach: bool | None, fused: bool | None
 ) -> ParamGroup:
-    """The settings of every param group.
-
-    Raises:
-        InvalidArgument: a radius that is not > 0, or both `foreach` and `fused`.
-    """
+    """The settings of every param group; checks the radius too."""
     if radius is not None:
         remedy = "Leave it out to keep the norm each group has."
         number(where, "radius", radius, above=0.0, remedy=remedy)

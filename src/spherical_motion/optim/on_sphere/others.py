@@ -29,10 +29,7 @@ OTHER_RULES: dict[str, ParamGroup] = {
 
 
 class Part(NamedTuple):
-    """A parameter, or some of its rows as a view, with the parameter's state.
-
-    `suffix` ends the names in the state, to keep the parts of one parameter apart.
-    """
+    """A parameter, or some of its rows as a view; `suffix` ends the names in its state."""
 
     tensor: Tensor
     grad: Tensor

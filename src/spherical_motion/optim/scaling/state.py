@@ -122,10 +122,8 @@ def state_entries(
 ) -> list[tuple[torch.Tensor, int]]:
     """The state tensors of a parameter's shape, each with the power of c by which it scales.
 
-    An unknown optimizer is refused only once it has state. `name` is the parameter's, for messages.
-
-    Raises:
-        NoTheory: a state tensor whose power is not known, or that is kept in integers.
+    Raises NoTheory for a tensor whose power is not known or that is kept in integers, but not for
+    an unknown optimizer without state. `name` is the parameter's, for messages.
     """
     found: list[tuple[torch.Tensor, int]] = []
     for key, value in optimizer.state.get(parameter, {}).items():

@@ -39,7 +39,7 @@ def kinds(run, group: str = "conv") -> list[VerdictKind]:
 
 
 def test_the_rules_stand_in_the_order_of_the_enum() -> None:
-    assert list(RULES) == list(VerdictKind)
+    assert [kind for kind, _ in RULES] == list(VerdictKind)
 
 
 def test_a_settled_run_is_in_equilibrium(write_run) -> None:
@@ -223,9 +223,11 @@ def test_adamw_does_not_care_about_the_scale_of_the_loss(write_run) -> None:
 def test_invariance_lost_on_the_way_is_not_blamed_on_epsilon(write_run) -> None:
     products = simulate_sgd(SETTLED)
     products[:, 3] = 0.3 * np.sqrt(products[:, 0] * products[:, 4])
-    row = compare(write_run({"conv": products}, SETTLED, defect=1e-5))["conv"]
+    comparison = compare(write_run({"conv": products}, SETTLED, defect=1e-5))
+    row = comparison["conv"]
     assert row.verdict.kind is VerdictKind.NOT_SCALE_INVARIANT
     assert "eval mode" in row.verdict.reason
+    assert comparison.findings[0].endswith("or was the model changed?")
 
 
 @pytest.mark.parametrize(
@@ -255,9 +257,11 @@ def test_weights_that_begin_at_zero_are_judged_from_where_they_have_a_direction(
 def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
     products = simulate_sgd(SETTLED)
     products[:, 3:] = np.nan
-    row = compare(write_run({"conv": products}, SETTLED))["conv"]
+    comparison = compare(write_run({"conv": products}, SETTLED))
+    row = comparison["conv"]
     assert row.verdict.kind is VerdictKind.TOO_FEW_SAMPLES
     assert "is it cleared" in row.verdict.reason
+    assert comparison.findings[0].endswith("optimizer.step() has returned?")
 
 
 # The order, rule by rule, on evidence made by hand
@@ -371,7 +375,7 @@ def test_the_suspect_goes_with_the_evidence() -> None:
 
 
 def test_rules_that_leave_a_group_unjudged_are_refused() -> None:
-    rules = [(kind, rule) for kind, rule in RULES.items() if kind is VerdictKind.FROZEN]
+    rules = [(kind, rule) for kind, rule in RULES if kind is VerdictKind.FROZEN]
     with pytest.raises(InvalidArgument, match=r"must have a rule that applies to 'w'"):
         judge(evidence(), rules)
 

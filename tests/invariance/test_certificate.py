@@ -13,9 +13,9 @@ from torch import nn
 from spherical_motion.invariance import inspect_model
 from spherical_motion.invariance.proof import certify
 from spherical_motion.invariance.proof.certify import certified
-from spherical_motion.invariance.proof.compare import relative_change
-from spherical_motion.invariance.proof.rescale import Base, rescaled, row_factors
+from spherical_motion.invariance.proof.rescale import Base, rescaled
 from spherical_motion.invariance.proof.sift import without_patterns
+from spherical_motion.invariance.proof.steadiness import relative_change
 from spherical_motion.invariance.running.precision import precision_of
 from spherical_motion.invariance.running.prober import Prober
 from spherical_motion.invariance.search.symmetry import Symmetry
@@ -130,7 +130,7 @@ def test_powers_of_two_leave_every_bit_and_thirds_do_not() -> None:
 
     def change(factor: float) -> float:
         scale = [factor] * len(TRUE)
-        weights = rescaled(base.weights(probe), row_factors(TRUE, scale))
+        weights = rescaled(base.weights(probe), TRUE, scale)
         return relative_change(probe.forward(weights, seed=0, norm_eps=1e-30), reference)
 
     assert change(8.0) == 0.0

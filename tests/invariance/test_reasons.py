@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from spherical_motion.invariance import inspect_model
-from spherical_motion.invariance.graph.flow import TensorSite, flow_through, node_of
+from spherical_motion.invariance.graph.flow import Site, flow_through, node_of
 from spherical_motion.invariance.graph.observer import NormObserver
 from spherical_motion.invariance.graph.paths import Paths, paths_to_norms
 from spherical_motion.invariance.reasons.explain import RULES
+from spherical_motion.invariance.running.interception import Interception
 from spherical_motion.vocabulary import CAUSES, Cause
 
 
@@ -408,7 +409,7 @@ def test_of_a_deep_stack_the_flow_is_walked_without_recursion() -> None:
     for _ in range(5000):
         y = y * 1.0
     source = node_of(y)
-    site = TensorSite(source, seen=True, own=True)
+    site = Site(source, seen=True, own=True)
     flow = flow_through([y], [site], {id(w): "w"})
     assert len(flow.functions) == 5001
     assert flow.follows(0, "w")
@@ -420,8 +421,8 @@ def test_the_graph_is_let_go_of() -> None:
     observer = NormObserver(names={id(w): "w"})
     y = (w * 2).tanh()
     node = weakref.ref(y)
-    with observer.watching():
-        observer.norm_called(F.layer_norm, (y[None].expand(1, 2), (2,)), {})
+    with Interception(torch.float32, None, torch.float32, observer):
+        F.layer_norm(y[None].expand(1, 2), (2,))
     observer.forward_ended([y])
     del y
     gc.collect()

@@ -1,4 +1,4 @@
-"""`smd inspect MODEL`: which groups are scale-invariant, how exactly, and why others are not."""
+"""`smd inspect MODEL`: scale-invariant groups, their defects, and reasons for the other weights."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from spherical_motion.cli.inspection_text import inspection_to_plain, print_inspection
-from spherical_motion.cli.printing import print_json
+from spherical_motion.cli.printing import print_json, working
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 EXAMPLES = 16
 SEQUENCES = 2
-"""Size of the probing batch where none is given: of images, and of token sequences."""
+"""Default size of the probing batch: of images, and of token sequences."""
 
 
 def inspect_command(
@@ -67,9 +66,8 @@ def inspect_command(
     network, example = _model_and_inputs(model, input, tokens, batch_size)
     if filter:
         granularity = "filter"
-    console = Console(stderr=True)
     start = time.perf_counter()
-    with console.status("probing ...") if console.is_terminal else console:
+    with working("probing ..."):
         found = inspect_model(
             network, example, granularity, dtype=torch.float32 if float32 else torch.float64
         )
@@ -94,7 +92,7 @@ def _model_and_inputs(
         raise InvalidArgument(
             f"smd inspect {model} expects --input or --tokens, got both. Leave one out."
         )
-    torch.manual_seed(0)  # random initial weights, the same each time
+    torch.manual_seed(0)  # the same random initial weights each time
     if model in RECIPES:
         network, _, images = recipe(model).build()
         if shape is None and tokens is None:

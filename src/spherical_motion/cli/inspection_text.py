@@ -1,12 +1,11 @@
-"""An inspection as tables in a terminal, and as what JSON can say."""
+"""An inspection as tables in a terminal, and as plain data for JSON."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -14,16 +13,17 @@ from rich.text import Text
 from spherical_motion.cli.merging import merged_reasons
 from spherical_motion.cli.printing import stdout
 from spherical_motion.vocabulary import InvariantGroup
+from spherical_motion.vocabulary.groups import module_of
 
 if TYPE_CHECKING:
     from spherical_motion.invariance import Inspection, Uncovered
 
 SPELLED_OUT = 3
-"""A group of more parameters has them listed below the table, and counted in it."""
+"""Parameters of a larger group are counted in the table and listed below it."""
 
 
 def inspection_to_plain(found: Inspection, seconds: float) -> dict[str, Any]:
-    """Everything an inspection holds; NaN becomes null when printed."""
+    """All that an inspection holds; NaN becomes null when printed."""
     return {
         "groups": [_group_to_plain(group) for group in found.groups],
         "rescalings": [_group_to_plain(group) for group in found.rescalings],
@@ -58,16 +58,19 @@ def _group_to_plain(group: InvariantGroup) -> dict[str, Any]:
 
 
 def print_inspection(found: Inspection, seconds: float) -> None:
-    """Groups, rescaling symmetries, the rest with its reasons, notes, and what it cost."""
+    """Print groups, rescaling symmetries, reasons for the rest, notes and the cost."""
     console = stdout()
     count = len(found.groups)
     console.print(f"{count} scale-invariant group{'s' * (count != 1)}", style="bold")
     if found.groups:
-        console.print(_groups(found.groups))
-        _print_members(console, found.groups)
+        console.print(_group_table(found.groups, members=members, kind=lambda group: group.kind))
+        for group in found.groups:
+            if len(group.parameters) > SPELLED_OUT:
+                console.print(Text(f"\nMembers of {group.name}:"))
+                console.print(Padding(Text(", ".join(group.parameters)), (0, 0, 0, 2)))
     if found.rescalings:
         console.print("\nRescaling symmetries: members trade scale, so no prediction", style="bold")
-        console.print(_rescalings(found.rescalings))
+        console.print(_group_table(found.rescalings, powers=_powers))
     if found.uncovered:
         console.print("\nNot in a group", style="bold")
         console.print(_reasons(found.uncovered))
@@ -78,7 +81,7 @@ def print_inspection(found: Inspection, seconds: float) -> None:
 
 
 def extent(group: InvariantGroup) -> str:
-    """What the cells of a group are: how many, and how large a part each takes.
+    """How many cells a group has, and how large they are.
 
     >>> from spherical_motion.vocabulary import Slice
     >>> rows = [Slice("w", 0, i, i + 1) for i in range(8)]
@@ -87,93 +90,62 @@ def extent(group: InvariantGroup) -> str:
     >>> extent(InvariantGroup("w", "scale", (Slice("w", 0, 0, 8),), ((Slice("w", 0, 0, 8),),), 24))
     'whole'
     """
-    count = len(group.cells)
-    if count == 0:
+    if not group.cells:
         return ""
-    first = group.cells[0]
+    first, *others = group.cells
     lead = first[0]
     together = " jointly" if len(first) > 1 else ""
-    if count == 1:
+    if not others:
         entire = set(first) == set(group.slices)
         return (together.strip() or "whole") if entire else f"1 part{together}"
     kind = "columns" if lead.axis else "rows"
     part = kind if lead.length == 1 else f"blocks of {lead.length} {kind}"
-    return f"{count:,} {part}{together}"
+    return f"{len(group.cells):,} {part}{together}"
 
 
 def members(group: InvariantGroup) -> str:
-    """The parameters of a group, without the module they share; a number where they are many."""
+    """The parameters of a group, without the module they share; many are only counted."""
     names = group.parameters
-    if len(names) > SPELLED_OUT:
-        return f"{len(names)} parameters"
-    modules = {name.rpartition(".")[0] for name in names}
-    if len(modules) == 1:
-        return ", ".join(name.rpartition(".")[2] for name in names)
-    return ", ".join(names)
+    if len({module_of(name) for name in names}) == 1 and len(names) <= SPELLED_OUT:
+        names = [name.rpartition(".")[2] for name in names]
+    return _spelled_out(names)
 
 
-def _plain_table(*columns: str, **kwargs: Any) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), **kwargs)
+def _spelled_out(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= SPELLED_OUT else f"{len(names)} parameters"
+
+
+def _plain_table(*columns: str, show_header: bool = True) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=show_header)
     for name in columns:
-        right = name in ("entries", "defect ± error")
-        table.add_column(
-            name,
-            justify="right" if right else "left",
-            no_wrap=right,
-            overflow="fold",
-        )
+        table.add_column(name, overflow="fold")
     return table
 
 
-def _groups(groups: Sequence[InvariantGroup]) -> Table:
-    table = _plain_table("group", "members", "kind", "granularity", "entries", "defect ± error")
+def _group_table(
+    groups: Sequence[InvariantGroup], **columns: Callable[[InvariantGroup], str]
+) -> Table:
+    """A row for each group; `columns` stand between its name and its cells."""
+    table = _plain_table("group", *columns, "granularity")
+    for name in ("entries", "defect ± error"):
+        table.add_column(name, justify="right", no_wrap=True, overflow="fold")
     for group in groups:
-        table.add_row(
-            Text(group.name),
-            Text(members(group)),
-            group.kind,
-            extent(group),
-            f"{group.numel:,}",
-            _defect(group),
-        )
-    return table
-
-
-def _print_members(console: Console, groups: Sequence[InvariantGroup]) -> None:
-    for group in groups:
-        if len(group.parameters) > SPELLED_OUT:
-            console.print(Text(f"\nMembers of {group.name}:"))
-            console.print(Padding(Text(", ".join(group.parameters)), (0, 0, 0, 2)))
-
-
-def _rescalings(groups: Sequence[InvariantGroup]) -> Table:
-    table = _plain_table("group", "powers", "granularity", "entries", "defect ± error")
-    for group in groups:
-        table.add_row(
-            Text(group.name),
-            Text(_powers(group)),
-            extent(group),
-            f"{group.numel:,}",
-            _defect(group),
-        )
+        given = (Text(text(group)) for text in columns.values())
+        numbers = f"{group.numel:,}", _defect(group)
+        table.add_row(Text(group.name), *given, extent(group), *numbers)
     return table
 
 
 def _powers(group: InvariantGroup) -> str:
-    """Each member with its power, those of many members only counted."""
-    by_power: dict[float, list[str]] = {}
+    """The members of each power; many are only counted."""
+    by_power: dict[float, dict[str, None]] = {}
     for part, power in zip(group.slices, group.powers, strict=True):
-        by_power.setdefault(power, []).append(part.parameter)
-    sides = []
-    for power, parts in by_power.items():
-        names = list(dict.fromkeys(parts))
-        named = ", ".join(names) if len(names) <= SPELLED_OUT else f"{len(names)} parameters"
-        sides.append(f"{power:+g}: {named}")
-    return "; ".join(sides)
+        by_power.setdefault(power, {})[part.parameter] = None
+    return "; ".join(f"{power:+g}: {_spelled_out([*names])}" for power, names in by_power.items())
 
 
 def _reasons(uncovered: Sequence[Uncovered]) -> Table:
-    """A row for each parameter; those of repeated modules with one reason share a row."""
+    """A row for each parameter; parameters of repeated modules with one reason share a row."""
     table = _plain_table("parameter", "reason", show_header=False)
     for names, reason in merged_reasons(uncovered):
         more = f"\nand {len(names) - 1} alike" if len(names) > 1 else ""
@@ -197,12 +169,9 @@ def _summary(found: Inspection, seconds: float) -> str:
 
 
 def _cost(found: Inspection) -> str:
-    """Every time the model ran: passes, what came besides, and how many passes were repairs."""
-    besides = [
-        _counted(count, what)
-        for count, what in ((found.forwards, "forward"), (found.backwards, "backward"))
-        if count
-    ]
+    """How often the model ran: passes, further forwards and backwards, and repairs."""
+    further = {"forward": found.forwards, "backward": found.backwards}
+    besides = [_counted(count, what) for what, count in further.items() if count]
     cost = _counted(found.passes, "forward and backward pass")
     if besides:
         cost += f", {' and '.join(besides)} besides"

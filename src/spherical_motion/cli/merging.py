@@ -13,7 +13,7 @@ DIGITS = re.compile(r"\d+")
 
 
 def merged_reasons(uncovered: Sequence[Uncovered]) -> list[tuple[list[str], str]]:
-    """(parameters, their reason), one for all that differ in numbers and counted names only.
+    """(parameters, their reason), one for all that differ only in numbers and counted names.
 
     >>> from spherical_motion.invariance import Uncovered, Why
     >>> from spherical_motion.vocabulary import Cause, Reason
@@ -31,7 +31,7 @@ def merged_reasons(uncovered: Sequence[Uncovered]) -> list[tuple[list[str], str]
 
 
 def _role(parameter: str) -> str:
-    """The name with a star for what counts repeated modules.
+    """The name, with stars for numbers that count repeated modules.
 
     An index counts them if a word follows. In a sequence of layers, `net.1` may be a norm and
     `net.5` the head, so a last index stays.
@@ -47,7 +47,7 @@ def _role(parameter: str) -> str:
 
 
 def _outline(entry: Uncovered) -> Hashable:
-    """The kinds of its reasons, with the names in them but for what counts modules."""
+    """The kinds of its reasons, and the names in them without numbers."""
     return tuple(
         (part.kind, *(DIGITS.sub("*", v) for v in part.numbers.values() if isinstance(v, str)))
         for part in entry.reasons
@@ -55,7 +55,7 @@ def _outline(entry: Uncovered) -> Hashable:
 
 
 def _with_ranges(alike: Sequence[Uncovered]) -> str:
-    """The first reason, with "low to high" for each number in which the others differ from it."""
+    """The first reason, with "low to high" for each number in which others differ."""
     text = ""
     for parts in zip(*(entry.reasons for entry in alike), strict=True):
         first = parts[0]

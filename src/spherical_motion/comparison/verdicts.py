@@ -1,23 +1,16 @@
-"""From evidence to a verdict: one rule a kind, tried in the order of `VerdictKind`.
+"""From evidence to a verdict: rules, tried from the first to the last.
 
 Nothing else in the library judges. A rule yields its reasons, none if it does not apply; the first
-that applies decides.
+rule that applies decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import (
-    Approaching,
-    Evidence,
-    Measured,
-    Predicted,
-    Settled,
-)
+from spherical_motion.comparison.evidence import Approaching, Evidence, Measured, Predicted, Settled
 from spherical_motion.comparison.gathering import FEWEST_SAMPLES
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.comparison.reasons import Because, differing_settings
@@ -41,7 +34,7 @@ WORTH_SAYING = 0.2
 """While the gradient fades, fewer remaining steps than this share of the stage mean nothing."""
 
 VAGUE = 0.30
-"""An interval wider than this says little, and the reason admits it."""
+"""The reason warns of an interval that is wider than this."""
 
 RADIAL_LIMIT = 0.10
 """A radial gradient of this share of weight decay's pull shifts the angle by 5%."""
@@ -61,7 +54,6 @@ FADED = 0.5
 UNEVEN = 0.90
 """Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
-
 Rule = Callable[[Evidence], Iterable[Reason]]
 
 
@@ -70,19 +62,18 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
 
     Args:
         evidence: from `gather`.
-        rules: kinds and rules to try in this order; `RULES.items()` if left out.
+        rules: kinds and rules to try in this order; `RULES` if left out.
 
     Raises:
         InvalidArgument: no rule applies.
     """
-    for kind, rule in RULES.items() if rules is None else rules:
-        reasons = tuple(rule(evidence))
-        if reasons:
+    for kind, rule in RULES if rules is None else rules:
+        if reasons := tuple(rule(evidence)):
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
         f"judge(rules=...) must have a rule that applies to {evidence.group.name!r}, got none. "
-        "Add yours to `comparison.RULES.items()` instead of leaving some out."
+        "Add yours to `comparison.RULES` instead of leaving some out."
     )
 
 
@@ -142,8 +133,7 @@ def _approaching(e: Evidence) -> Iterator[Reason]:
     near = e.ratio.meets(FAR_LOW, FAR_HIGH) and FARTHEST_LOW <= e.ratio.value <= FARTHEST_HIGH
     if not near or e.residual > RESIDUAL_LIMIT:
         return
-    rest = e.rest
-    if rest is None:
+    if (rest := e.rest) is None:
         yield Because.FOLLOWS_FORECAST(ratio=e.ratio.value)
         return
     yield Because.ON_THE_WAY(
@@ -214,19 +204,17 @@ def _ratio(kind: Because, ratio: Estimate) -> Iterator[Reason]:
         yield Because.INTERVAL(low=ratio.low, high=ratio.high)
 
 
-RULES: Mapping[VerdictKind, Rule] = MappingProxyType(
-    {
-        VerdictKind.TOO_FEW_SAMPLES: _too_few_samples,
-        VerdictKind.NON_FINITE: _non_finite,
-        VerdictKind.FROZEN: _frozen,
-        VerdictKind.NO_WEIGHT_DECAY: _no_weight_decay,
-        VerdictKind.NOT_SCALE_INVARIANT: _not_scale_invariant,
-        VerdictKind.EPSILON_DOMINATED: _epsilon_dominated,
-        VerdictKind.NO_THEORY: _no_theory,
-        VerdictKind.APPROACHING: _approaching,
-        VerdictKind.IN_EQUILIBRIUM: _in_equilibrium,
-        VerdictKind.HEAVY_TAILED: _heavy_tailed,
-        VerdictKind.OFF: _off,
-    }
+RULES: tuple[tuple[VerdictKind, Rule], ...] = (
+    (VerdictKind.TOO_FEW_SAMPLES, _too_few_samples),
+    (VerdictKind.NON_FINITE, _non_finite),
+    (VerdictKind.FROZEN, _frozen),
+    (VerdictKind.NO_WEIGHT_DECAY, _no_weight_decay),
+    (VerdictKind.NOT_SCALE_INVARIANT, _not_scale_invariant),
+    (VerdictKind.EPSILON_DOMINATED, _epsilon_dominated),
+    (VerdictKind.NO_THEORY, _no_theory),
+    (VerdictKind.APPROACHING, _approaching),
+    (VerdictKind.IN_EQUILIBRIUM, _in_equilibrium),
+    (VerdictKind.HEAVY_TAILED, _heavy_tailed),
+    (VerdictKind.OFF, _off),
 )
-"""One rule a kind, in the order of the enum."""
+"""The rules in the order in which they are tried; several rules may lead to one kind."""

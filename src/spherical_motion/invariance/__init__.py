@@ -6,19 +6,22 @@ weights, `graph` follows parameters into norms, `search` proposes symmetries fro
 `proof` rescales them and measures their defects, `reasons` explains the rest.
 """
 
-from spherical_motion.invariance.find import find_groups, inspect_model
-from spherical_motion.invariance.inspection import Inspection
+from spherical_motion.invariance.find import Inspection, find_groups, inspect_model
+from spherical_motion.invariance.proof import rescaled
 from spherical_motion.invariance.reasons import Uncovered, Why
 from spherical_motion.invariance.running import Subject, call_model, run_at, undisturbed, unwrapped
+from spherical_motion.invariance.search import Symmetry
 
 __all__ = [
     "Inspection",
     "Subject",
+    "Symmetry",
     "Uncovered",
     "Why",
     "call_model",
     "find_groups",
     "inspect_model",
+    "rescaled",
     "run_at",
     "undisturbed",
     "unwrapped",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from spherical_motion.errors import InvalidArgument, NoInvariantGroup
 from spherical_motion.invariance.graph import NormObserver
-from spherical_motion.invariance.inspection import Inspection
 from spherical_motion.invariance.proof import (
     GRANULARITIES,
     INFLATION,
@@ -23,16 +24,53 @@ from spherical_motion.invariance.proof import (
 )
 from spherical_motion.invariance.reasons import (
     Findings,
+    Uncovered,
     equivalent_streams,
     large_epsilons,
     not_examined,
     partial_cover,
-    reasons_for,
+    reason_for,
     what_joins,
 )
 from spherical_motion.invariance.running import Evidence, Prober, precision_of
 from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
 from spherical_motion.vocabulary import Cause, InvariantGroup
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inspection:
+    """Groups of a model, and the evidence beside them.
+
+    Attributes:
+        groups: what was found and certified, kind "scale", in the order of the model's
+            parameters. Two of them may share a parameter, as a bias that joins both its own
+            layer and the residual stream.
+        rescalings: certified groups of kind "rescale": slices that trade scale among each other.
+        uncovered: parameters in no group, each with a reason.
+        coverage: share of the entries of all floating parameters that lie in a group.
+        warnings: what weakens the result on these inputs.
+        notes: what else is worth knowing: a large ε, equivalent choices, the part of a bias.
+        bit_identical: multiplying every group by powers of two left every bit of the outputs as
+            it was (with the norm layers' ε removed).
+        passes: forward and backward passes spent.
+        forwards: forward passes spent in addition.
+        backwards: backward passes spent in addition, on the forward at the real weights: the error
+            of a defect needs several random gradients.
+        repairs: how many of `passes` were beyond the plan (probes, one certificate, the real
+            weights): a certificate repeated, an ε that could not be removed, zero gains.
+    """
+
+    groups: tuple[InvariantGroup, ...]
+    rescalings: tuple[InvariantGroup, ...]
+    uncovered: tuple[Uncovered, ...]
+    coverage: float
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    bit_identical: bool
+    passes: int
+    forwards: int
+    backwards: int
+    repairs: int
 
 
 def find_groups(
@@ -104,7 +142,6 @@ def inspect_model(
     first, observer = NormObserver(), NormObserver()
     evidence, reference = _probed(prober, first)
     live = live_rows(evidence, precision)
-    silent = {name: ~axes[0] for name, axes in live.items()}
 
     last = precision.probes - 1
     proposals, suspects = proposed(evidence, live, precision.zero)
@@ -112,36 +149,35 @@ def inspect_model(
     order = {name: position for position, name in enumerate(evidence)}
     candidates = sorted([*proposals, *inflated], key=lambda c: order[c.parts[0].parameter])
 
-    certificate = Certificate()
+    certificate, defects = Certificate(), Defects({}, {})
     if candidates:
         base = Base(last, tuple(inflated), INFLATION)
         shifts = shift_rows(evidence, live)
         certificate = certified(prober, candidates, base, None if inflated else reference, shifts)
-    scales = [cell for cell in certificate.cells if cell.kind == "scale"]
-    rescales = [cell for cell in certificate.cells if cell.kind == "rescale"]
-    defects = Defects({}, {})
     if certificate.cells:
         defects = measured_defects(prober, certificate.cells, observer)
-    groups = groups_of(scales, defects, prober.subject.shape, granularity)
-    rescalings = groups_of(rescales, defects, prober.subject.shape, granularity)
-
-    covered = {name for group in groups for name in group.parameters}
+    scales = [cell for cell in certificate.cells if cell.kind == "scale"]
+    rescales = [cell for cell in certificate.cells if cell.kind == "rescale"]
+    shape = prober.subject.shape
+    groups = groups_of(scales, defects, shape, granularity)
+    rescalings = groups_of(rescales, defects, shape, granularity)
+    slices = [part for group in groups for part in group.slices]
+    covered = {part.parameter for part in slices}
     findings = Findings(
         evidence=evidence,
-        silent=silent,
-        dropped=frozenset(p.parameter for cell in certificate.dropped for p in cell.parts),
-        rescalings=groups_of(rescales, defects, prober.subject.shape, "layer"),
+        live=live,
+        dropped={part.parameter for cell in certificate.dropped for part in cell.parts},
+        rescalings=groups_of(rescales, defects, shape, "layer"),
         course=first.course,
-        aliases=prober.subject.aliases,
-        frozen=prober.subject.frozen,
+        subject=prober.subject,
         precision=precision,
     )
     planned = precision.probes + bool(candidates) + bool(certificate.cells)
     return Inspection(
         groups=groups,
         rescalings=rescalings,
-        uncovered=reasons_for([name for name in evidence if name not in covered], findings),
-        coverage=covered_entries(groups, prober.subject.shape) / max(1, prober.subject.entries),
+        uncovered=tuple(reason_for(name, findings) for name in evidence if name not in covered),
+        coverage=covered_entries(slices, shape) / max(1, prober.subject.entries),
         warnings=(
             *not_examined(prober.subject.unexamined),
             *first.summary(),

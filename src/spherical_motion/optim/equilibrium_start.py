@@ -222,7 +222,8 @@ def _settings(
 
 def _needs_roots(hp: HyperParameters) -> bool:
     try:
-        return "unit_grad_rms" in family_of(hp).needs
+        family = family_of(hp)
+        return "unit_grad_rms" in (family.drive, *family.needs)
     except NoTheory:  # `_norm` raises it again, with the group's name
         return False
 

@@ -54,7 +54,7 @@ def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
     >>> round(equilibrium_norm_ratio(hp, replace(hp, lr=1e-4)), 4)
     0.3164
     """
-    return family_of(new).unit_norm(new) / family_of(old).unit_norm(old)
+    return family_of(new).norm_ratio(new, old, family_of(old))
 
 
 class RescaleOnDecay(Closing):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
 from spherical_motion.invariance.graph.by_hand import divided_by_own_size
-from spherical_motion.invariance.running import Args, Function, Keywords
 
-Node = Any
+Node: TypeAlias = Any
 """A node of torch's graph: its types are private."""
+
+N = TypeVar("N")
+"""A node, or its position in a `Flow`."""
 
 HOOKS = "BackwardHookFunctionBackward"
 """The node of a module's full backward hook, which passes gradients on as they are."""
@@ -27,14 +28,13 @@ _RESHAPING = (
 RESHAPING = frozenset(_RESHAPING.split())
 """After these functions alone a parameter is still the bare parameter."""
 
-_QUOTIENT_NODES = frozenset({"MulBackward0", "DivBackward0"})
 QUOTIENTS = frozenset({"Mul", "Div"})
 """How a norm written by hand applies its divisor."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TensorSite:
-    """The nodes of one norm call during the pass; None where no gradient flows.
+class Site(Generic[N]):
+    """The nodes of one norm call; None where no gradient flows.
 
     Attributes:
         input: what is normalized; of a norm written by hand, what its divisor is made of.
@@ -47,27 +47,14 @@ class TensorSite:
         perhaps: only the result is known; it is still open whether a norm made it.
     """
 
-    input: Node | None
+    input: N | None
     seen: bool
     own: bool
-    output: Node | None = None
-    gain: Node | None = None
-    shift: Node | None = None
+    output: N | None = None
+    gain: N | None = None
+    shift: N | None = None
     by_hand: bool = False
     perhaps: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Site:
-    """A `TensorSite` by the positions of its nodes."""
-
-    input: int | None
-    seen: bool
-    own: bool
-    output: int | None
-    gain: int | None
-    shift: int | None
-    by_hand: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +75,7 @@ class Flow:
     inputs: Sequence[tuple[int | None, ...]]
     reach: Sequence[int]
     leaves: Mapping[str, int]
-    sites: Sequence[Site]
+    sites: Sequence[Site[int]]
     outputs: frozenset[int]
     opaque: frozenset[int]
 
@@ -131,37 +118,6 @@ class Flow:
         return found
 
 
-class NormResults(TorchFunctionMode):
-    """A mode that reports the results of certain functions, and of products and quotients.
-
-    Args:
-        functions: the functions to look at.
-        returned: called with (function, result, args, kwargs) of each.
-        divided: called with the result of any other function that ends in a product or quotient.
-    """
-
-    def __init__(
-        self,
-        functions: Collection[Callable[..., object]],
-        returned: Callable[[Function, object, Args, Keywords], None],
-        divided: Callable[[Tensor], None],
-    ) -> None:
-        super().__init__()
-        self._functions = functions
-        self._returned = returned
-        self._divided = divided
-
-    def __torch_function__(
-        self, func: Function, types: object, args: Args = (), kwargs: Keywords | None = None
-    ) -> object:
-        result = func(*args, **(kwargs or {}))
-        if func in self._functions:
-            self._returned(func, result, args, kwargs or {})
-        elif isinstance(result, Tensor) and type(result.grad_fn).__name__ in _QUOTIENT_NODES:
-            self._divided(result)
-        return result
-
-
 def node_of(tensor: object) -> Node | None:
     """The node that receives a tensor's gradient, also for a leaf; None if it needs none."""
     if isinstance(tensor, Tensor) and tensor.requires_grad:
@@ -170,7 +126,7 @@ def node_of(tensor: object) -> Node | None:
 
 
 def flow_through(
-    outputs: Iterable[Tensor], sites: Sequence[TensorSite], names: Mapping[int, str]
+    outputs: Iterable[Tensor], sites: Sequence[Site[Node]], names: Mapping[int, str]
 ) -> Flow:
     """Walk the graph behind outputs and norm calls; keep none of its nodes.
 
@@ -206,12 +162,16 @@ def flow_through(
             upstream |= 0 if source is None else reach[source]
         reach.append(upstream)
     located = [
-        Site(at(s.input), s.seen, s.own, at(s.output), at(s.gain), at(s.shift), s.by_hand)
+        Site(
+            *(at(s.input), s.seen, s.own, at(s.output), at(s.gain), at(s.shift)),
+            by_hand=s.by_hand,
+            perhaps=s.perhaps,
+        )
         for s in sites
     ]
     known = {site.input for site in located if site.by_hand}
     for number, site in enumerate(located):
-        if sites[number].perhaps and site.output is not None:
+        if site.perhaps and site.output is not None:
             # A product or quotient may belong to a norm that was reported by its divisor already.
             found = divided_by_own_size(functions, inputs, site.output)
             if found is not None and known.isdisjoint(found[1]):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spherical_motion.errors import ModelError
 from spherical_motion.invariance.graph.course import Course
-from spherical_motion.invariance.graph.flow import NormResults, TensorSite, flow_through, node_of
+from spherical_motion.invariance.graph.flow import Node, Site, flow_through, node_of
 from spherical_motion.invariance.running import (
     NORMS,
     Args,
@@ -22,6 +22,9 @@ from spherical_motion.invariance.running import (
 )
 
 BY_HAND = "a norm written by hand"
+
+QUOTIENT_NODES = frozenset({"MulBackward0", "DivBackward0"})
+"""How a norm written by hand applies its divisor."""
 
 FEWEST_VALUES = 3
 """One value cannot be normalized, and two always come out as ±1 and carry no gradient."""
@@ -47,15 +50,11 @@ class NormObserver:
     warnings: list[str] = dataclasses.field(default_factory=list)
     names: dict[int, str] = dataclasses.field(default_factory=dict)
     course: Course = dataclasses.field(default_factory=Course)
-    _sites: list[TensorSite] = dataclasses.field(default_factory=list)
+    _sites: list[Site[Node]] = dataclasses.field(default_factory=list)
 
     def attach(self, model: nn.Module) -> None:
         """Follow the modules of a model as they run; whoever runs it removes the hooks."""
         self.course.attach(model)
-
-    def watching(self) -> NormResults:
-        """A mode to run the model in, which reports the results of norm calls."""
-        return NormResults(NORMS, self._norm_returned, self._divided)
 
     def forward_ended(self, outputs: Iterable[Tensor]) -> None:
         """Read the graph behind the norm calls and release it; later calls are repeats."""
@@ -116,6 +115,21 @@ class NormObserver:
                 "Probe on inputs without padding."
             )
 
+    def returned(self, function: Function, result: object, args: Args, kwargs: Keywords) -> None:
+        """Complete the record of a norm call, or record what may be a norm written by hand."""
+        if self.course.flow is not None:
+            return
+        if function in NORMS:
+            gain, shift = (
+                node_of(argument_of(function, n, args, kwargs)) for n in ("weight", "bias")
+            )
+            self._sites[-1] = dataclasses.replace(
+                self._sites[-1], output=node_of(result), gain=gain, shift=shift
+            )
+        elif isinstance(result, Tensor) and type(result.grad_fn).__name__ in QUOTIENT_NODES:
+            self.course.record_norm(BY_HAND, own=True)
+            self._sites.append(Site(None, True, own=True, output=node_of(result), perhaps=True))
+
     def summary(self) -> list[str]:
         """The warnings, each once, and how many norm calls normalize nothing."""
         found = list(dict.fromkeys(self.warnings))
@@ -139,26 +153,7 @@ class NormObserver:
         if self.course.flow is None:
             self.course.record_norm(label, own=own, eps_share=eps_share)
             seen = torch.is_grad_enabled()
-            self._sites.append(TensorSite(node_of(source), seen, own, by_hand=by_hand))
-
-    def _divided(self, result: Tensor) -> None:
-        """Record a product or quotient, which may turn out to be a norm written by hand."""
-        if self.course.flow is None:
-            self.course.record_norm(BY_HAND, own=True)
-            self._sites.append(
-                TensorSite(None, seen=True, own=True, output=node_of(result), perhaps=True)
-            )
-
-    def _norm_returned(
-        self, function: Function, result: object, args: Args, kwargs: Keywords
-    ) -> None:
-        if self._sites:
-            gain, shift = (
-                node_of(argument_of(function, n, args, kwargs)) for n in ("weight", "bias")
-            )
-            self._sites[-1] = dataclasses.replace(
-                self._sites[-1], output=node_of(result), gain=gain, shift=shift
-            )
+            self._sites.append(Site(node_of(source), seen, own, by_hand=by_hand))
 
     def _label(self, weight: object, kind: str) -> str:
         return self.names.get(id(weight), f"a {kind} without weight")

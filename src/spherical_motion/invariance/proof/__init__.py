@@ -9,8 +9,9 @@ from spherical_motion.invariance.proof.assemble import (
     Granularity,
     covered_entries,
     groups_of,
+    members_name,
 )
 from spherical_motion.invariance.proof.certify import Certificate, certified
 from spherical_motion.invariance.proof.defect import Defects, measured_defects
-from spherical_motion.invariance.proof.rescale import Base
+from spherical_motion.invariance.proof.rescale import Base, rescaled
 from spherical_motion.invariance.proof.suspects import INFLATION, confirmed_suspects

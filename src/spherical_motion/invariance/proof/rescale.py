@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spherical_motion.invariance.running import Prober, Weights
 from spherical_motion.invariance.search import Symmetry
-
-RowFactors: TypeAlias = dict[tuple[str, int], NDArray[np.float64]]
-"""(parameter, axis) → a factor for each row, from the first on; further rows stay as they are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,36 +31,25 @@ class Base:
     def weights(self, prober: Prober) -> Weights:
         """Fresh leaves at this point."""
         scale = [self.inflation] * len(self.inflated)
-        return rescaled(prober.subject.perturbed(self.seed), row_factors(self.inflated, scale))
-
-
-def row_factors(symmetries: Iterable[Symmetry], factors: Iterable[float]) -> RowFactors:
-    """The product of the factors that act on each row."""
-    parts: dict[tuple[str, int], list[tuple[int, int, float]]] = {}
-    for symmetry, factor in zip(symmetries, factors, strict=True):
-        for part, power in zip(symmetry.parts, symmetry.powers, strict=True):
-            key = (part.parameter, part.axis)
-            parts.setdefault(key, []).append((part.start, part.stop, factor**power))
-    rows: RowFactors = {}
-    for key, ranges in parts.items():
-        rows[key] = np.ones(max(stop for _, stop, _ in ranges))
-        for start, stop, factor in ranges:
-            rows[key][start:stop] *= factor
-    return rows
-
-
-def rescaled(weights: Weights, factors: RowFactors) -> Weights:
-    """Multiply rows by their factors, in place; returns the same leaves."""
-    for (parameter, axis), scale in factors.items():
-        leaf = weights[parameter]
-        rows = np.ones(leaf.shape[axis] if leaf.ndim else 1)
-        rows[: scale.size] = scale
-        _multiply_rows(leaf, axis, rows)
-    return weights
+        return rescaled(prober.subject.perturbed(self.seed), self.inflated, scale)
 
 
 @torch.no_grad()
-def _multiply_rows(leaf: Tensor, axis: int, factors: NDArray[np.float64]) -> None:
-    """Multiply the rows of a tensor along `axis` by `factors`, in place."""
-    shape = [-1 if d == axis else 1 for d in range(leaf.ndim)]
-    leaf.mul_(torch.from_numpy(factors).to(leaf).reshape(shape))
+def rescaled(weights: Weights, symmetries: Iterable[Symmetry], factors: Iterable[float]) -> Weights:
+    """Multiply slices by the factors of their symmetries, in place; returns the same leaves.
+
+    The factors of a tensor's rows are collected first, so that a layer of a thousand cells is
+    multiplied once.
+    """
+    rows: dict[tuple[str, int], NDArray[np.float64]] = {}
+    for symmetry, factor in zip(symmetries, factors, strict=True):
+        for part, power in zip(symmetry.parts, symmetry.powers, strict=True):
+            key = (part.parameter, part.axis)
+            if key not in rows:
+                rows[key] = np.ones(torch.atleast_1d(weights[part.parameter]).shape[part.axis])
+            rows[key][part.start : part.stop] *= factor**power
+    for (parameter, axis), by_row in rows.items():
+        leaf = torch.atleast_1d(weights[parameter])
+        shape = [-1 if d == axis else 1 for d in range(leaf.ndim)]
+        leaf.mul_(torch.from_numpy(by_row).to(leaf).reshape(shape))
+    return weights

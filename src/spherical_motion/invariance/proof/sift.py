@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.invariance.search import Pattern, Symmetry
+from spherical_motion.invariance.search import Symmetry, by_pattern
 
 PATTERN_SHARE = 0.01
 """If this share of a pattern's cells fails, the others held by chance and are dropped too."""
@@ -35,17 +35,14 @@ def sifted(cells: Sequence[Symmetry], moves: Callable[[list[Symmetry]], bool]) -
     >>> [c.parts[0].parameter for c in sifted(cells, lambda some: cells[3] in some)]
     ['a', 'b', 'c', 'e']
     """
-    patterns: dict[Pattern, list[Symmetry]] = {}
-    for cell in cells:
-        patterns.setdefault(cell.pattern, []).append(cell)
 
-    def kept(names: list[Pattern]) -> list[Pattern]:
-        if not names or not moves([c for name in names for c in patterns[name]]):
-            return names
-        if len(names) == 1:
+    def kept(patterns: list[list[Symmetry]]) -> list[list[Symmetry]]:
+        if not patterns or not moves([cell for cells in patterns for cell in cells]):
+            return patterns
+        if len(patterns) == 1:
             return []
-        half = len(names) // 2
-        return kept(names[:half]) + kept(names[half:])
+        half = len(patterns) // 2
+        return kept(patterns[:half]) + kept(patterns[half:])
 
-    keep = set(kept(list(patterns)))
-    return [cell for cell in cells if cell.pattern in keep]
+    keep = {cell for cells in kept(by_pattern(cells)) for cell in cells}
+    return [cell for cell in cells if cell in keep]

@@ -1,4 +1,4 @@
-"""Slices whose Σt is small and not zero: is it the ε of a norm that cannot be removed?"""
+"""Slices whose Σt is small and not zero, perhaps because the ε of a norm cannot be removed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 from spherical_motion.invariance.proof.rescale import Base
 from spherical_motion.invariance.running import Evidence, Prober
-from spherical_motion.invariance.search import Symmetry, totals_over
+from spherical_motion.invariance.search import Symmetry, grouped, totals_over
 
 PUSH = 8.0
-"""Suspects are enlarged by this factor; beside them an ε in a norm shrinks to 1/8 or 1/64."""
+"""Suspects are enlarged by this factor; relative to them an ε shrinks to 1/8 or 1/64."""
 
 FALL = 0.25
 """Their Σt must then fall below this share of what it was."""
@@ -33,7 +33,7 @@ def confirmed_suspects(
         prober: runs the pass.
         suspects: single slices, disjoint.
         seed: number of the probe to start from.
-        evidence: row sums of the probes, shape (probes, rows).
+        evidence: row sums of the probes.
     """
     if not suspects:
         return []
@@ -41,12 +41,9 @@ def confirmed_suspects(
     pushed = prober.backward(weights, seed=seed, norm_eps=prober.precision.norm_eps)
     before = totals_over(evidence, suspects).defect()[seed]
     after = totals_over(pushed.rows, suspects).defect()
-    patterns: dict[str, list[int]] = {}
-    for index, suspect in enumerate(suspects):
-        patterns.setdefault(suspect.parts[0].parameter, []).append(index)
     return [
         suspects[index]
-        for members in patterns.values()
+        for members in grouped(range(len(suspects)), lambda i: suspects[i].parts[0].parameter)
         if _rms(after[members]) <= max(FALL * _rms(before[members]), prober.precision.zero)
         for index in members
     ]

@@ -3,7 +3,7 @@
 In: everything that was found. Out: an `Uncovered` for each parameter in no group, warnings, notes.
 """
 
-from spherical_motion.invariance.reasons.explain import Findings, reasons_for
+from spherical_motion.invariance.reasons.explain import Findings, reason_for
 from spherical_motion.invariance.reasons.notes import (
     equivalent_streams,
     large_epsilons,

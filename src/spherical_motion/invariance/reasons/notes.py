@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.invariance.graph import Course
+from spherical_motion.invariance.proof import members_name
 from spherical_motion.invariance.running import Evidence, RowSums
 from spherical_motion.invariance.search import (
     ALIVE_PROBES,
     LiveRows,
     Symmetry,
     by_pattern,
-    members_name,
+    rows_in,
     starred,
     totals_over,
 )
@@ -86,23 +87,16 @@ def _defect(cells: Sequence[Symmetry], rows: Evidence) -> float:
 def equivalent_streams(
     groups: Sequence[InvariantGroup], rescalings: Sequence[InvariantGroup]
 ) -> list[str]:
-    """Groups over several modules some of whose members a rescaling could exchange for others."""
+    """Groups over several modules in which a rescaling may exchange members for others."""
     found = []
     for group in groups:
         inside = set(group.parameters)
-        if len(set(map(module_of, inside))) < 2:
-            continue
-        traded = {
-            name: None
-            for other in rescalings
-            if inside & set(other.parameters)
-            for name in other.parameters
-            if name not in inside
-        }
-        if traded:
+        meeting = [other for other in rescalings if inside & set(other.parameters)]
+        traded = [name for other in meeting for name in other.parameters if name not in inside]
+        if traded and len(set(map(module_of, inside))) > 1:
             found.append(
                 f"`{group.name}` is one of several equivalent choices: by the rescalings found, "
-                f"{members_name(list(traded))} may replace some of its members."
+                f"{members_name(traded)} may replace some of its members."
             )
     return found
 
@@ -124,25 +118,18 @@ def partial_cover(cells: Sequence[Symmetry], live: LiveRows, evidence: Evidence)
     Args:
         cells: certified, kind "scale".
         live: which rows have a gradient in enough probes.
-        evidence: row sums of the probes, shape (probes, rows).
+        evidence: row sums of the probes.
     """
-    held: dict[str, dict[int, set[int]]] = {}
-    for cell in cells:
-        for part in cell.parts:
-            axes = held.setdefault(part.parameter, {})
-            axes.setdefault(part.axis, set()).update(range(part.start, part.stop))
     found = []
-    for parameter, axes in held.items():
-        axis, inside = max(
-            axes.items(), key=lambda item: len(item[1]) / live[parameter][item[0]].size
-        )
+    for parameter, axes in rows_in(part for cell in cells for part in cell.parts).items():
+        axis = max(axes, key=lambda axis: len(axes[axis]) / live[parameter][axis].size)
         alive = live[parameter][axis]
-        outside = np.array([i for i in range(alive.size) if i not in inside], dtype=np.intp)
+        outside = np.array([i for i in range(alive.size) if i not in axes[axis]], dtype=np.intp)
         if outside.size:
             kind = "columns" if axis else "rows"
             found.append(
                 f"{parameter}: {outside.size} of {alive.size} {kind} "
-                f"{_are(outside.size)} in no group; "
+                f"{'is' if outside.size == 1 else 'are'} in no group; "
                 + _why_outside(evidence[parameter][axis], outside, alive[outside])
             )
     return found
@@ -160,23 +147,15 @@ def _why_outside(rows: RowSums, outside: NDArray[np.intp], alive: NDArray[np.boo
             f"which is no evidence either way: more or longer inputs may show {them}"
         )
     if others.size:
+        t, size = np.abs(rows.t[:, others]), rows.size[:, others]
+        defect = np.divide(t, size, out=np.zeros_like(t), where=size > 0.0).max()
         of = f"of the other {others.size} " if dead else ""
-        reasons.append(f"{of}|⟨w,g⟩| / (‖w‖‖g‖) is up to {_largest_defect(rows, others):.2g}")
+        reasons.append(f"{of}|⟨w,g⟩| / (‖w‖‖g‖) is up to {defect:.2g}")
     return "; ".join(reasons) + "."
 
 
-def _largest_defect(rows: RowSums, index: NDArray[np.intp]) -> float:
-    """The largest defect of a single row in any probe in which it has a gradient."""
-    t, size = np.abs(rows.t[:, index]), rows.size[:, index]
-    return float(np.divide(t, size, out=np.zeros_like(t), where=size > 0.0).max())
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
 def _role(parameter: str) -> str:
-    """Its role, if the module has a name in words; its name, if it has only numbers."""
+    """Its role, if its module's name holds words; its own name, if only numbers."""
     words = [part for part in module_of(parameter).split(".") if not part.isdigit()]
     return starred(parameter) if words else parameter
 

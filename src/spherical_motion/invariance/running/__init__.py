@@ -5,6 +5,7 @@ row three sums of the weight and its gradient (`Evidence`).
 """
 
 from spherical_motion.invariance.running.calling import call_model, unwrapped
+from spherical_motion.invariance.running.interception import Observer
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
     Args,
@@ -13,7 +14,6 @@ from spherical_motion.invariance.running.norm_functions import (
     argument_of,
     uses_own_statistics,
 )
-from spherical_motion.invariance.running.observing import Observer
 from spherical_motion.invariance.running.precision import Precision, precision_of
 from spherical_motion.invariance.running.prober import Prober
 from spherical_motion.invariance.running.row_sums import Evidence, RowSums, stacked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -28,11 +28,10 @@ def require_model(model: object) -> None:
             "compiled TorchScript cannot be probed. Pass the model it was made from."
         )
     if not isinstance(model, nn.Module):
-        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        remedy = f" Make one: {model.__name__}(...)." if isinstance(model, type) else ""
-        raise InvalidArgument(
-            f"find_groups(model=...) expects a torch.nn.Module, got {got}.{remedy}"
-        )
+        got = f"{type(model).__name__}."
+        if isinstance(model, type):
+            got = f"the class {model.__name__}. Make one: {model.__name__}(...)."
+        raise InvalidArgument(f"find_groups(model=...) expects a torch.nn.Module, got {got}")
     name = type(model).__name__
     parameters = dict(model.named_parameters())
     if lazy := [n for n, p in parameters.items() if nn.parameter.is_lazy(p)]:
@@ -67,13 +66,11 @@ def require_inputs(example_inputs: object) -> None:
         InvalidArgument: a loader, a data set, text, numbers, an array; alone or as the only
             content of a tuple, list or mapping.
     """
-    remedy = _remedy(example_inputs)
-    if remedy is None:
-        return
-    raise InvalidArgument(
-        "find_groups(example_inputs=...) expects a tensor, or a tuple or mapping of arguments with "
-        f"tensors among them, got {_named(example_inputs)}. {remedy}"
-    )
+    if remedy := _remedy(example_inputs):
+        raise InvalidArgument(
+            "find_groups(example_inputs=...) expects a tensor, or a tuple or mapping of arguments "
+            f"with tensors among them, got {_named(example_inputs)}. {remedy}"
+        )
 
 
 def _remedy(value: object) -> str | None:
@@ -86,22 +83,16 @@ def _remedy(value: object) -> str | None:
         return "Tokenize it, and pass the tensors as a mapping."
     if isinstance(value, Tensor):
         return None if value.numel() else "It is empty. A few dozen real samples do."
-    if value is None:
+    if value is None or isinstance(value, int | float | complex):
         return "A few dozen real samples do, like images[:32]."
     if isinstance(value, Mapping):
-        return _remedy_of_all(value.values())
-    if isinstance(value, tuple | list):
-        if value and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
-            return f"If this is a shape: torch.randn({', '.join(map(str, value))})."
-        return _remedy_of_all(value)
-    if isinstance(value, int | float | complex):
-        return "A few dozen real samples do, like images[:32]."
-    return None
-
-
-def _remedy_of_all(values: Iterable[object]) -> str | None:
-    """The first remedy if every value needs one; no arguments at all are fine."""
-    remedies = [_remedy(value) for value in values]
+        value = list(value.values())
+    elif not isinstance(value, tuple | list):
+        return None
+    elif value and all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        return f"If this is a shape: torch.randn({', '.join(map(str, value))})."
+    # A container needs a remedy if every value in it does; no arguments at all are fine.
+    remedies = [_remedy(v) for v in value]
     return remedies[0] if remedies and None not in remedies else None
 
 

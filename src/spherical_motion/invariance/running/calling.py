@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,13 +32,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     The forward of the latter two synchronizes or scatters, which a probe must not.
     """
-    while True:
-        if isinstance(model, DistributedDataParallel | DataParallel):
-            model = model.module
-        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
-            model = compiled
-        else:
-            return model
+    wrapper = isinstance(model, DistributedDataParallel | DataParallel)
+    inner = model.module if wrapper else getattr(model, "_orig_mod", None)
+    return unwrapped(inner) if isinstance(inner, nn.Module) else model
 
 
 def widened(inputs: Any, dtype: torch.dtype) -> Any:
@@ -55,7 +52,7 @@ def widened(inputs: Any, dtype: torch.dtype) -> Any:
 
 
 def float_outputs(result: object) -> tuple[Tensor, ...]:
-    """The tensors that a probe uses: the loss, else the logits, else all floating ones.
+    """The loss, else the logits, else all floating tensors.
 
     A mapping may also hold caches and hidden states, which nobody trains on.
     """
@@ -84,7 +81,7 @@ def _tensors(result: object) -> Iterator[Tensor]:
 def model_failure(
     model: nn.Module, example_inputs: object, dtype: torch.dtype, error: Exception
 ) -> ModelError:
-    """An error that says where in the model `error` was raised, and on which inputs."""
+    """An error that names the module in which `error` was raised, and the inputs."""
     hints = []
     if isinstance(example_inputs, tuple) and len(example_inputs) > 1:
         hints.append(
@@ -92,8 +89,7 @@ def model_failure(
         )
     if isinstance(example_inputs, list):
         hints.append("A list is one argument, model(inputs); pass a tuple for model(*inputs).")
-    message = str(error)
-    about_dtype = any(word in message for word in ("Double", "float64", "dtype"))
+    about_dtype = any(word in str(error) for word in ("Double", "float64", "dtype"))
     if dtype == torch.float64 and about_dtype:
         hints.append(
             "The probe runs the model in torch.float64, which part of it does not support; "
@@ -112,7 +108,7 @@ def model_failure(
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of a message; torch goes on with every signature of a function."""
+    """The first line of a message; torch adds every signature of the function."""
     line = next(iter(str(error).splitlines()), "").strip()
     line = line.removesuffix(", but expected one of:").rstrip(".")
     return f"{line}." if line else "(no message)."
@@ -122,12 +118,10 @@ def _failing_module(model: nn.Module, error: Exception) -> str:
     """The innermost module whose code was running when `error` was raised."""
     names = {id(module): name for name, module in model.named_modules()}
     found = "the model itself"
-    trace = error.__traceback__
-    while trace is not None:
-        module = trace.tb_frame.f_locals.get("self")
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
         if isinstance(module, nn.Module) and names.get(id(module)):
             found = f"module {names[id(module)]!r} ({type(module).__name__})"
-        trace = trace.tb_next
     return found
 
 

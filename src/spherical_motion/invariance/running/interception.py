@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from spherical_motion.invariance.running.calling import widened
 from spherical_motion.invariance.running.literal_eps import LiteralEps
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
@@ -22,11 +24,25 @@ from spherical_motion.invariance.running.norm_functions import (
     uses_own_statistics,
     with_eps,
 )
-from spherical_motion.invariance.running.observing import Observer
 
 _EPS_NAME = re.compile(r"(^|_)eps(ilon)?(_|\d|$)")
 _LARGEST_EPS = 0.1
 _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.double)
+
+
+class Observer(Protocol):
+    """Follows one forward pass and names its tensors by identity, see `graph.NormObserver`."""
+
+    names: dict[int, str]
+
+    def attach(self, model: nn.Module) -> None: ...
+    def norm_called(self, function: Function, args: Args, kwargs: Keywords) -> None: ...
+    def hand_written_norm_called(self, result: Tensor, eps_share: float) -> None: ...
+    def embedding_called(self, tokens: Tensor, table: Tensor, padding_idx: int | None) -> None: ...
+    def returned(
+        self, function: Function, result: object, args: Args, kwargs: Keywords
+    ) -> None: ...
+    def forward_ended(self, outputs: Iterable[Tensor]) -> None: ...
 
 
 class Interception(TorchFunctionMode):
@@ -40,7 +56,7 @@ class Interception(TorchFunctionMode):
         norm_eps: ε of norm calls that use their input's statistics; None keeps the model's own.
         native: the dtype of the model itself; an RMS norm without an ε of its own uses that type's
             machine precision, which must not change with the probe's.
-        observer: receives each norm and embedding call.
+        observer: receives each norm and embedding call, and the result of every function.
         eps_of_running: norm calls that use running statistics get the other ε as well.
     """
 
@@ -63,11 +79,19 @@ class Interception(TorchFunctionMode):
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Keywords | None = None
     ) -> object:
-        return self._called(func, args, dict(kwargs or {}))
+        args, kwargs = self._changed(func, args, dict(kwargs or {}))
+        result = args[0].to(self.dtype) if func in _CASTS else func(*args, **kwargs)
+        if self.observer is not None:
+            self._literals.remember(func, args, kwargs, result)
+            if found := self._literals.divisor(func, args):
+                self.observer.hand_written_norm_called(*found)
+            self.observer.returned(func, result, args, kwargs)
+        return result
 
-    def _called(self, func: Function, args: Args, kwargs: dict[str, Any]) -> object:
-        if func in _CASTS:
-            return args[0].to(self.dtype)
+    def _changed(
+        self, func: Function, args: Args, kwargs: dict[str, Any]
+    ) -> tuple[Args, dict[str, Any]]:
+        """The arguments to call a function with."""
         if func in NORMS:
             if self.observer is not None:
                 self.observer.norm_called(func, args, kwargs)
@@ -81,23 +105,11 @@ class Interception(TorchFunctionMode):
             self.observer.embedding_called(
                 given["input"], given["weight"], given.get("padding_idx")
             )
-        elif func is not Tensor.view:  # view(dtype) reinterprets bits, it is no cast
+        elif func is not Tensor.view:  # view(dtype) reinterprets bits and casts nothing
             args = tuple(self._widened(a) for a in args)
             kwargs = {name: self._widened(a) for name, a in kwargs.items()}
             args, kwargs = self._literals.replaced(func, args, kwargs)
-        result = func(*args, **kwargs)
-        if self.observer is not None:
-            self._observe_by_hand(func, args, kwargs, result)
-        return result
-
-    def _observe_by_hand(
-        self, func: Function, args: Args, kwargs: dict[str, Any], result: object
-    ) -> None:
-        """Report norms that are no norm function to the observer."""
-        assert self.observer is not None
-        self._literals.remember(func, args, kwargs, result)
-        if found := self._literals.divisor(func, args):
-            self.observer.hand_written_norm_called(*found)
+        return args, kwargs
 
     def _widened(self, argument: object) -> object:
         if isinstance(argument, torch.dtype) and argument.is_floating_point:
@@ -118,8 +130,7 @@ def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | Non
         frozen = "running_var" in module._buffers and not module.training
         for name, value in list(vars(module).items()):
             if isinstance(value, Tensor):
-                copied = value.detach().clone()
-                vars(module)[name] = copied.to(dtype) if copied.is_floating_point() else copied
+                vars(module)[name] = widened(value, dtype)
             elif value is True and "checkpoint" in name:
                 vars(module)[name] = False
             elif (
@@ -135,8 +146,8 @@ def adapt_attributes(model: nn.Module, dtype: torch.dtype, norm_eps: float | Non
 def without_compilation() -> contextlib.AbstractContextManager[object]:
     """A context that runs what `torch.compile` wrapped, at any depth, without compilation.
 
-    The compiler is not imported for it, which costs a second and 100 MB: a model with a compiled
-    part has done so.
+    A model with a compiled part has imported the compiler. For others the import, which costs a
+    second and 100 MB, is not made.
     """
     if "torch._dynamo" in sys.modules:
         return torch.compiler.set_stance("force_eager")

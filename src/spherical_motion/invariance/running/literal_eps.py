@@ -1,8 +1,8 @@
 """ε in norms written by hand: a small number added to a variance, or bounding it from below.
 
 In `x / torch.sqrt(x.var() + 1e-6)` neither a norm function nor an attribute shows the ε. So any
-positive number up to 1e-3 that is added to a tensor, or bounds it from below, is taken for one. If
-it is something else, a small offset is missing while probing, and shows as a defect at the real
+positive number up to 1e-3 that is added to a tensor, or bounds it from below, counts as one. If it
+is something else, a small offset is missing during the probes; it shows as a defect at the real
 weights.
 """
 
@@ -49,9 +49,9 @@ class LiteralEps:
         """The arguments of a call, with the ε among them replaced."""
         if self.replacement is None:
             return args, kwargs
-        if function in _TAKING_EPS and len(args) <= _EPS_PLACE:
-            return args, {**kwargs, "eps": self.replacement}
-        place = _EPS_PLACE if function in _TAKING_EPS else _place(function, args, kwargs)
+        place = _place(function, args, kwargs)
+        if function in _TAKING_EPS:
+            place = _EPS_PLACE if len(args) > _EPS_PLACE else "eps"
         if place is None:
             return args, kwargs
         if isinstance(place, str):
@@ -81,8 +81,7 @@ class LiteralEps:
         if found is None:
             return None
         raised, eps = found
-        values = raised.detach()
-        return raised, float((eps / values.clamp_min(eps)).mean()) if values.numel() else math.nan
+        return raised, float((eps / raised.detach().clamp_min(eps)).mean())
 
 
 def _place(function: Function, args: Args, kwargs: dict[str, Any]) -> int | str | None:
@@ -94,11 +93,9 @@ def _place(function: Function, args: Args, kwargs: dict[str, Any]) -> int | str 
         places = (1, "min")
     else:
         return None
+    given = dict(enumerate(args)) | kwargs
     for place in places:
-        if isinstance(place, str):
-            value = kwargs.get(place)
-        else:
-            value = args[place] if place < len(args) else None
+        value = given.get(place)
         if isinstance(value, float) and 0.0 < value <= LARGEST:
             return place
     return None

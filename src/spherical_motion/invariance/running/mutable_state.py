@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import random
 import re
 import sys
@@ -31,11 +32,12 @@ LIMIT = 100_000
 
 T = TypeVar("T")
 
-PutBack = Callable[[], None]
+PutBack = Callable[[], object]
 """Writes one thing back if it changed."""
 
 _CONTAINERS = (collections.OrderedDict, dict, list, set, collections.deque)
 _EMPTY = {base: base() for base in _CONTAINERS}
+_EMPTY_SLOT = object()
 _IMMUTABLE = (tuple, frozenset)
 _ATOMS = frozenset(
     {
@@ -82,7 +84,15 @@ class Remembered:
         for module in model.modules():
             self._keep(dict, vars(module))
             self._enqueue(vars(module).values())  # does not count towards the limit
-        self._visit_all()  # breadth first, so that near objects come before the limit
+        # Breadth first, so that the limit leaves out distant objects before near ones.
+        while self._waiting:
+            value = self._waiting.popleft()
+            visit = self._visits[type(value)]
+            assert visit is not None
+            try:
+                visit(value)
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+                continue  # what cannot be read, as a tensor without values, is not remembered
 
     def put_back(self) -> None:
         """Undo all changes, the innermost first; warn of those that cannot be undone."""
@@ -92,16 +102,6 @@ class Remembered:
         for base, value, content in zip(*lists, strict=True):
             if not _same_entries(base, value, content):
                 _attempted(lambda b=base, v=value, c=content: _refill(b, v, c))
-
-    def _visit_all(self) -> None:
-        while self._waiting:
-            value = self._waiting.popleft()
-            visit = self._visits[type(value)]
-            assert visit is not None
-            try:
-                visit(value)
-            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-                continue  # what cannot be read, as a tensor without values, is not remembered
 
     def _enqueue(self, values: Iterable[object]) -> None:
         for value in values:
@@ -124,22 +124,18 @@ class Remembered:
             return lambda value: self._others.append(remembered_tensor(value))
         if cls is np.ndarray:
             return lambda value: self._others.append(remembered_array(value))
-        if issubclass(cls, torch.Generator):
-            return self._generator
+        if issubclass(cls, torch.Generator | np.random.RandomState):
+            return lambda value: self._keep_state(value.get_state, value.set_state)
         if issubclass(cls, random.Random):
-            return lambda value: self._others.append(_stateful(value.getstate, value.setstate))
-        if issubclass(cls, np.random.RandomState):
-            return lambda value: self._others.append(_stateful(value.get_state, value.set_state))
+            return lambda value: self._keep_state(value.getstate, value.setstate)
         if issubclass(cls, np.random.Generator):
             return self._numpy_generator
         if not _plain(cls):
             return None
-        base = next((base for base in _CONTAINERS if issubclass(cls, base)), None)
-        if base is not None:
-            return lambda value: self._container(base, value)
-        if issubclass(cls, _IMMUTABLE):
-            return self._look_into
-        return self._object
+        for base in _CONTAINERS:
+            if issubclass(cls, base):
+                return functools.partial(self._container, base)
+        return self._look_into if issubclass(cls, _IMMUTABLE) else self._object
 
     def _container(self, base: type, value: Any) -> None:
         self._keep(base, value)
@@ -157,21 +153,17 @@ class Remembered:
             self._keep(dict, own)
             self._look_into(own.values())
         for slot in _slots_of(type(value)):
-            try:
-                content = slot.__get__(value)
-            except AttributeError:
-                self._others.append(lambda slot=slot: _empty_slot(value, slot))
-                continue
-            self._others.append(lambda slot=slot, content=content: _fill_slot(value, slot, content))
-            self._look_into((content,))
+            content = _read_slot(value, slot)
+            self._others.append(lambda slot=slot, old=content: _restore_slot(value, slot, old))
+            if content is not _EMPTY_SLOT:
+                self._look_into((content,))
 
-    def _generator(self, value: torch.Generator) -> None:
-        state = value.get_state()
-        self._others.append(lambda: value.set_state(state) and None)
+    def _keep_state(self, get: Callable[[], T], set_: Callable[[T], object]) -> None:
+        self._others.append(functools.partial(set_, get()))
 
     def _numpy_generator(self, value: np.random.Generator) -> None:
-        bits, state = value.bit_generator, value.bit_generator.state
-        self._others.append(lambda: setattr(bits, "state", state))
+        bits = value.bit_generator
+        self._others.append(functools.partial(setattr, bits, "state", bits.state))
 
     def _keep(self, base: Any, value: Any) -> None:
         self._bases.append(base)
@@ -187,11 +179,6 @@ def _attempted(restore: PutBack) -> None:
             f"An object that the model holds could not be restored after a probe: {error}",
             stacklevel=4,
         )
-
-
-def _stateful(get: Callable[[], T], set_: Callable[[T], None]) -> PutBack:
-    state = get()
-    return lambda: set_(state)
 
 
 def _refill(base: Any, value: Any, content: Any) -> None:
@@ -237,20 +224,20 @@ def _slots_of(cls: type) -> list[types.MemberDescriptorType]:
     ]
 
 
-def _fill_slot(value: object, slot: types.MemberDescriptorType, content: object) -> None:
+def _read_slot(value: object, slot: types.MemberDescriptorType) -> object:
     try:
-        same = slot.__get__(value) is content
+        return slot.__get__(value)
     except AttributeError:
-        same = False
-    if not same:
-        slot.__set__(value, content)
+        return _EMPTY_SLOT
 
 
-def _empty_slot(value: object, slot: types.MemberDescriptorType) -> None:
-    try:
-        slot.__delete__(value)
-    except AttributeError:
+def _restore_slot(value: object, slot: types.MemberDescriptorType, content: object) -> None:
+    if _read_slot(value, slot) is content:
         return
+    if content is _EMPTY_SLOT:
+        slot.__delete__(value)
+    else:
+        slot.__set__(value, content)
 
 
 def _plain(cls: type) -> bool:

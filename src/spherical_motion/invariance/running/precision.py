@@ -16,9 +16,8 @@ class Precision:
     Attributes:
         dtype: what weights, buffers, inputs and casts inside the model are widened to.
         probes: number of random points; each makes chance agreement rarer.
-        norm_eps: takes the place of the norm layers' ε. Not smaller: a constant channel is
-            divided by its root, which must not lift rounding errors to the size of signals.
-        exact_eps: the same where bits are compared; below half an ulp of any variance.
+        norm_eps: replaces the norm layers' ε. Not smaller: a constant channel is divided by its
+            root, which must not lift rounding errors to the size of signals.
         zero: |Σt| counts as zero up to this times √Σ(ww·gg). In float64 true groups stay below
             4e-9 and false ones above 7e-3.
         change: largest relative change of an output that still counts as rounding.
@@ -28,7 +27,6 @@ class Precision:
     dtype: torch.dtype
     probes: int
     norm_eps: float
-    exact_eps: float
     zero: float
     change: float
     dead: float
@@ -36,10 +34,10 @@ class Precision:
 
 _KNOWN = {
     torch.float64: Precision(
-        torch.float64, probes=3, norm_eps=1e-18, exact_eps=1e-30, zero=1e-8, change=1e-6, dead=1e-12
+        torch.float64, probes=3, norm_eps=1e-18, zero=1e-8, change=1e-6, dead=1e-12
     ),
     torch.float32: Precision(
-        torch.float32, probes=4, norm_eps=1e-10, exact_eps=1e-30, zero=1e-5, change=1e-4, dead=1e-5
+        torch.float32, probes=4, norm_eps=1e-10, zero=1e-5, change=1e-4, dead=1e-5
     ),
 }
 

@@ -10,14 +10,9 @@ from torch import Tensor, nn
 
 from spherical_motion.errors import ModelError
 from spherical_motion.invariance.running.calling import call_model, float_outputs
-from spherical_motion.invariance.running.observing import Observer
+from spherical_motion.invariance.running.interception import Observer
 from spherical_motion.invariance.running.precision import Precision
-from spherical_motion.invariance.running.row_sums import (
-    Evidence,
-    Gradients,
-    GradientSums,
-    stacked,
-)
+from spherical_motion.invariance.running.row_sums import Evidence, Gradients, GradientSums, stacked
 from spherical_motion.invariance.running.run import run_at
 from spherical_motion.invariance.running.subject import Subject, Weights
 
@@ -103,7 +98,7 @@ class Prober:
                 except RuntimeError:
                     if not drawn:
                         raise
-                    break  # a function of the model's own that frees what a second backward needs
+                    break  # a custom function frees what a second backward needs
                 self.backwards += bool(drawn)
                 drawn.append(sums.take())
             return outputs

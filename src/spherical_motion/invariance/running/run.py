@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -19,11 +20,10 @@ from spherical_motion.invariance.running.calling import (
 )
 from spherical_motion.invariance.running.interception import (
     Interception,
+    Observer,
     adapt_attributes,
     without_compilation,
 )
-from spherical_motion.invariance.running.memory import return_freed_memory
-from spherical_motion.invariance.running.observing import Observer
 from spherical_motion.invariance.running.sandbox import undisturbed
 from spherical_motion.invariance.running.subject import Subject, Weights
 
@@ -77,7 +77,7 @@ def run_at(
     (tensor([[7.]], dtype=torch.float64),)
     """
     model, dtype = subject.model, subject.dtype
-    return_freed_memory()
+    _return_freed_memory()
     buffers = subject.buffers() if buffers is None else buffers
     swapped = {f"model.{subject.names[name]}": leaf for name, leaf in weights.items()}
     swapped |= {f"model.{name}": buffer for name, buffer in buffers.items()}
@@ -98,7 +98,6 @@ def run_at(
                     without_compilation(),
                     torch.autocast(subject.device_type, enabled=False),
                     Interception(dtype, norm_eps, subject.native_dtype, observer, eps_of_running),
-                    observer.watching() if observer else contextlib.nullcontext(),
                 ):
                     outputs = functional_call(harness, swapped, (body, inputs))
         except SphericalMotionError:
@@ -113,7 +112,7 @@ def run_at(
 
 
 class _Harness(nn.Module):
-    """Lends the model to a function, so that its backward runs while the weights are swapped.
+    """Passes the model to a function, so that its backward runs while the weights are swapped.
 
     Non-reentrant gradient checkpointing calls the model again during backward, and must find the
     same weights there.
@@ -125,3 +124,21 @@ class _Harness(nn.Module):
 
     def forward(self, body: Body, inputs: object) -> tuple[Tensor, ...]:
         return body(self.model, inputs)
+
+
+def _return_freed_memory() -> None:
+    """Return freed memory that the C library still holds to the system; glibc only.
+
+    glibc keeps freed blocks below 32 MiB in its heap. For a large network these took as much memory
+    again as the weights.
+    """
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return None

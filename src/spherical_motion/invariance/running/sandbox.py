@@ -17,40 +17,27 @@ from spherical_motion.invariance.running.mutable_state import Remembered
 def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
     """Seed all random generators; afterwards put them and the modules' attributes back.
 
-    Restored, also after an exception: train/eval flags, hooks, every attribute of every module;
+    Restores, also after an exception: train/eval flags, hooks, every attribute of every module;
     what they hold at any depth, in plain containers and plain objects, down to tensors, arrays
     and generators; and the states of `random`, `numpy.random`, torch on the CPU and on the model's
-    devices. Values of parameters and buffers are not copied: `run_at` swaps in clones. Out of
-    reach is what only functions (closures, hooks), classes, iterators or foreign modules hold.
+    devices. Does not copy the values of parameters and buffers: `run_at` swaps in clones. Cannot
+    reach what only functions (closures, hooks), classes, iterators or foreign modules hold.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(Remembered(model).put_back)
-        _remember_random_states(stack, _accelerators(model))
-        _seed(seed, _accelerators(model))
+        stack.callback(random.setstate, random.getstate())
+        # Models draw from numpy's global generator, so it is the one to restore.
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+        stack.callback(torch.default_generator.set_state, torch.default_generator.get_state())
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reach every device
+        for device in _accelerators(model):
+            backend = torch.get_device_module(device)
+            stack.callback(backend.set_rng_state, backend.get_rng_state(device), device)
+            with backend.device(device):
+                backend.manual_seed(seed)
         yield
-
-
-def _remember_random_states(
-    stack: contextlib.ExitStack, accelerators: tuple[torch.device, ...]
-) -> None:
-    stack.callback(random.setstate, random.getstate())
-    # Models draw from numpy's global generator, so it is the one to restore.
-    stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
-    stack.callback(torch.default_generator.set_state, torch.default_generator.get_state())
-    for device in accelerators:
-        backend = torch.get_device_module(device)
-        stack.callback(backend.set_rng_state, backend.get_rng_state(device), device)
-
-
-def _seed(seed: int, accelerators: tuple[torch.device, ...]) -> None:
-    """Seed only what was remembered; `torch.manual_seed` would reach every device."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.default_generator.manual_seed(seed)
-    for device in accelerators:
-        backend = torch.get_device_module(device)
-        with backend.device(device):
-            backend.manual_seed(seed)
 
 
 def _accelerators(model: nn.Module) -> tuple[torch.device, ...]:

@@ -1,7 +1,8 @@
-"""A model with example inputs, and weights that can stand in for its own."""
+"""A model with example inputs, and weights that can replace its own."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TypeAlias
 
@@ -21,7 +22,7 @@ FLOOR = 0.1
 SMALL = 1e-3
 
 Weights: TypeAlias = dict[str, Tensor]
-"""Leaves that stand in for the parameters, by name."""
+"""Leaves that replace the parameters, by name."""
 
 
 class Subject:
@@ -38,7 +39,7 @@ class Subject:
         model: the network inside any wrappers.
         inputs: as given.
         names: the module's own name of each floating parameter, by the name that users see.
-        unexamined: the other parameters, complex or integer.
+        unexamined: parameters of complex numbers or integers.
     """
 
     def __init__(self, model: nn.Module, example_inputs: object, dtype: torch.dtype) -> None:
@@ -55,12 +56,12 @@ class Subject:
         first = next(iter(self._parameters.values()), torch.empty(0))
         self.device_type, self.native_dtype = first.device.type, first.dtype
 
-    @property
+    @functools.cached_property
     def frozen(self) -> frozenset[str]:
-        """Parameters that do not ask for a gradient in the model as it is."""
+        """Parameters that do not require a gradient in the model as it is."""
         return frozenset(n for n, p in self._parameters.items() if not p.requires_grad)
 
-    @property
+    @functools.cached_property
     def aliases(self) -> dict[str, tuple[str, ...]]:
         """Further names of parameters that the model holds under several."""
         named = dict(self.model.named_parameters(remove_duplicate=False))
@@ -85,8 +86,8 @@ class Subject:
     def perturbed(self, seed: int) -> Weights:
         """Fresh leaves at the real weights plus noise.
 
-        The noise is not optional: at plain initialization zero biases and zero gains make
-        Σt vanish for slices that are not invariant, and hide those that are.
+        Without noise the zero biases and gains of a plain initialization make Σt vanish for slices
+        that are not invariant, and hide those that are.
         """
         generator = torch.Generator().manual_seed(seed)
         return {name: self._leaf(p, generator, NOISE) for name, p in self._parameters.items()}

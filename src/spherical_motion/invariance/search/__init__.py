@@ -4,7 +4,6 @@ In: the row sums of a few random probes (`Evidence`). Out: `Symmetry` objects wh
 vanishes in every probe, the finest first, and suspects whose sums are merely small.
 """
 
-from spherical_motion.invariance.search.naming import group_name, members_name, unique_names
 from spherical_motion.invariance.search.proposals import (
     ALIVE_PROBES,
     gathered,
@@ -14,5 +13,11 @@ from spherical_motion.invariance.search.proposals import (
 )
 from spherical_motion.invariance.search.roles import starred
 from spherical_motion.invariance.search.slices import LiveRows, without_noise
-from spherical_motion.invariance.search.symmetry import Pattern, Symmetry, by_pattern
+from spherical_motion.invariance.search.symmetry import (
+    Pattern,
+    Symmetry,
+    by_pattern,
+    grouped,
+    rows_in,
+)
 from spherical_motion.invariance.search.totals import totals_over

@@ -9,7 +9,7 @@ import numpy as np
 from spherical_motion.invariance.running import RowSums
 from spherical_motion.invariance.search.ledger import Ledger
 from spherical_motion.invariance.search.slices import finest_ranges
-from spherical_motion.invariance.search.symmetry import Symmetry
+from spherical_motion.invariance.search.symmetry import Symmetry, grouped
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import module_of
 
@@ -26,42 +26,31 @@ def search_modules(ledger: Ledger) -> None:
     Row i of a weight and row i of its bias are added. The sums are searched like the rows of one
     parameter: for a filter with its bias, a norm group's, a head's, the whole layer.
     """
-    modules: dict[str, list[str]] = {}
-    for parameter in ledger.open_tensors():
-        modules.setdefault(module_of(parameter), []).append(parameter)
-    for members in modules.values():
-        if len(members) > MOST_MEMBERS:
-            continue
-        for count in range(2, min(len(members), MOST_TOGETHER) + 1):
-            for some in itertools.combinations(members, count):
-                _search_together(ledger, some)
+    for members in grouped(ledger.open_tensors(), module_of):
+        if len(members) <= MOST_MEMBERS:
+            for count in range(2, min(len(members), MOST_TOGETHER) + 1):
+                for some in itertools.combinations(members, count):
+                    _search_together(ledger, some)
 
 
 def _search_together(ledger: Ledger, members: tuple[str, ...]) -> None:
     """Accept the blocks of these parameters along the first choice of axes that has any."""
     axes = [range(len(ledger.evidence[name])) for name in members]
     for choice in itertools.product(*axes):
-        rows = [ledger.evidence[name][axis] for name, axis in zip(members, choice, strict=True)]
+        chosen = list(zip(members, choice, strict=True))
+        rows = [ledger.evidence[name][axis] for name, axis in chosen]
         if len({r.rows for r in rows}) != 1:
             continue
-        free = [ledger.unscaled_rows(n, a) for n, a in zip(members, choice, strict=True)]
-        alive = np.logical_and.reduce(free)
-        if not alive.any():
-            continue
+        alive = np.logical_and.reduce([ledger.unscaled_rows(*each) for each in chosen])
         ranges = finest_ranges(_added(rows), alive, ledger.zero)
         if not ranges:
             continue
-        any_live = np.logical_or.reduce(
-            [ledger.live[n][a] for n, a in zip(members, choice, strict=True)]
-        )
+        any_live = np.logical_or.reduce([ledger.live[name][axis] for name, axis in chosen])
         if len(ranges) == 1 and not np.delete(any_live, np.arange(*ranges[0])).any():
             wholes = [Slice(n, 0, 0, ledger.evidence[n][0].rows) for n in members]
             ledger.accept([Symmetry.scale(wholes)])
         else:
-            ledger.accept(
-                Symmetry.scale(Slice(n, a, *r) for n, a in zip(members, choice, strict=True))
-                for r in ranges
-            )
+            ledger.accept(Symmetry.scale(Slice(*each, *r) for each in chosen) for r in ranges)
         return
 
 

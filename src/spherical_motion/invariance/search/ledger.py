@@ -18,11 +18,11 @@ class Ledger:
 
     Relations form a linear space, and the search looks for a basis of it. A relation Σ p·t = 0
     expresses one of its members, the pivot, by the others. So every further relation can be
-    written without the pivot. The search eliminates it, as Gauss does a variable: what it finds
+    written without the pivot. The search eliminates it, as in Gaussian elimination: what it finds
     later is new, minimal, and one representative of all that differ by known symmetries.
 
     Args:
-        evidence: row sums of the probes, shape (probes, rows).
+        evidence: row sums of the probes.
         live: which rows have a gradient.
         zero: |Σ p·t| counts as zero up to this times its size.
 
@@ -55,17 +55,16 @@ class Ledger:
         """
         for symmetry in symmetries:
             taken = self._taken.setdefault(symmetry.pattern, {})
-            if any(
-                taken.setdefault((p.parameter, p.axis), self._none(p))[p.start : p.stop].any()
-                for p in symmetry.parts
-            ):
+            for part in symmetry.parts:
+                none = np.zeros_like(self.live[part.parameter][part.axis])
+                taken.setdefault((part.parameter, part.axis), none)
+            if any(taken[p.parameter, p.axis][p.start : p.stop].any() for p in symmetry.parts):
                 continue
             for part in symmetry.parts:
                 taken[part.parameter, part.axis][part.start : part.stop] = True
-            self.found.append(symmetry)
-            for part in symmetry.parts:
                 if symmetry.kind == "scale":
                     self._scaled[part.parameter][part.axis][part.start : part.stop] = True
+            self.found.append(symmetry)
             self._eliminate(symmetry.parts[pivot])
 
     def implied(self, powers: Mapping[str, int]) -> bool:
@@ -100,9 +99,6 @@ class Ledger:
             for name, axes in self.live.items()
             if axes[0].any() and name not in self._eliminated_tensors
         ]
-
-    def _none(self, part: Slice) -> NDArray[np.bool_]:
-        return np.zeros(self.live[part.parameter][part.axis].size, dtype=np.bool_)
 
     def _eliminate(self, part: Slice) -> None:
         covered = self._eliminated[part.parameter][part.axis]

@@ -15,7 +15,7 @@ import numpy as np
 from spherical_motion.invariance.search.ledger import Ledger
 from spherical_motion.invariance.search.roles import builds_of, roles_of
 from spherical_motion.invariance.search.sums import signed_sums, zero_subsets
-from spherical_motion.invariance.search.symmetry import Symmetry
+from spherical_motion.invariance.search.symmetry import Symmetry, grouped
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import module_of
 
@@ -31,10 +31,7 @@ T = TypeVar("T")
 def search_totals(ledger: Ledger) -> None:
     """Find signed sums of two to four tensors or modules, then subsets of roles."""
     _search_signed(ledger, [(name,) for name in ledger.open_tensors()])
-    modules: dict[str, list[str]] = {}
-    for name in ledger.open_tensors():
-        modules.setdefault(module_of(name), []).append(name)
-    _search_signed(ledger, [tuple(members) for members in modules.values()])
+    _search_signed(ledger, [tuple(each) for each in grouped(ledger.open_tensors(), module_of)])
     builds = builds_of(ledger.evidence)
     for names in [*_by_width(ledger), ledger.open_tensors()]:
         for partition in [[(name,) for name in names], *roles_of(names, builds)]:
@@ -43,24 +40,22 @@ def search_totals(ledger: Ledger) -> None:
 
 def _by_width(ledger: Ledger) -> list[list[str]]:
     """Open tensors with equally many rows, as those that write into one stream have."""
-    widths: dict[int, list[str]] = {}
-    for name in ledger.open_tensors():
-        widths.setdefault(ledger.evidence[name][0].rows, []).append(name)
-    return [names for rows, names in widths.items() if rows > 1 and len(names) > 1]
+    wide = [name for name in ledger.open_tensors() if ledger.evidence[name][0].rows > 1]
+    widths = grouped(wide, lambda name: ledger.evidence[name][0].rows)
+    return [names for names in widths if len(names) > 1]
 
 
 def _search_signed(ledger: Ledger, atoms: Sequence[tuple[str, ...]]) -> None:
     for window in _windows(atoms, MOST_SUMMED):
         values, sizes = _sums(ledger, window)
         for relation in signed_sums(values, sizes, ledger.zero):
-            members = [(name, sign) for k, sign in relation.items() for name in window[k]]
-            _accept(ledger, members)
+            _accept(ledger, [(name, sign) for k, sign in relation.items() for name in window[k]])
 
 
 def _search_subsets(ledger: Ledger, atoms: Sequence[tuple[str, ...]]) -> None:
-    for window in _windows(
-        sorted(atoms, key=len) if len(atoms) <= MOST_ROLES else atoms, MOST_ROLES
-    ):
+    if len(atoms) <= MOST_ROLES:
+        atoms = sorted(atoms, key=len)
+    for window in _windows(atoms, MOST_ROLES):
         values, sizes = _sums(ledger, window)
         for subset in zero_subsets(values, sizes, ledger.zero):
             ordered = sorted(subset, key=lambda k: len(window[k]))
@@ -70,12 +65,12 @@ def _search_subsets(ledger: Ledger, atoms: Sequence[tuple[str, ...]]) -> None:
 def _accept(ledger: Ledger, members: Sequence[tuple[str, int]]) -> None:
     """Accept a relation of whole tensors, if it is new.
 
-    It is not if it holds an eliminated tensor, or is a rescaling that follows from others.
+    It is not new if it holds an eliminated tensor, or is a rescaling that follows from others.
     """
-    parts = tuple(Slice(n, 0, 0, ledger.evidence[n][0].rows) for n, _ in members)
-    symmetry = Symmetry(parts, tuple(power for _, power in members))
     if not {name for name, _ in members} <= set(ledger.open_tensors()):
         return
+    parts = tuple(Slice(n, 0, 0, ledger.evidence[n][0].rows) for n, _ in members)
+    symmetry = Symmetry(parts, tuple(power for _, power in members))
     if symmetry.kind == "scale" or not ledger.implied(dict(members)):
         ledger.accept([symmetry])
 

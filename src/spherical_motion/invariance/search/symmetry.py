@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Hashable, Iterable
+from typing import Literal, TypeAlias, TypeVar
 
 from spherical_motion.vocabulary import Slice
 from spherical_motion.vocabulary.groups import Cell
+
+T = TypeVar("T")
 
 Pattern: TypeAlias = tuple[tuple[str, int], ...]
 """The parameters that a symmetry rescales, each with its power."""
@@ -46,9 +48,23 @@ class Symmetry:
         )
 
 
+def rows_in(slices: Iterable[Slice]) -> dict[str, dict[int, set[int]]]:
+    """Parameter → axis → the rows that lie in a slice."""
+    rows: dict[str, dict[int, set[int]]] = {}
+    for part in slices:
+        axes = rows.setdefault(part.parameter, {})
+        axes.setdefault(part.axis, set()).update(range(part.start, part.stop))
+    return rows
+
+
 def by_pattern(cells: Iterable[Symmetry]) -> list[list[Symmetry]]:
     """Groups of cells with one pattern, in the order of their first cells."""
-    groups: dict[object, list[Symmetry]] = {}
-    for cell in cells:
-        groups.setdefault(cell.pattern, []).append(cell)
+    return grouped(cells, lambda cell: cell.pattern)
+
+
+def grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Items with equal keys together, in the order of their first members."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return list(groups.values())

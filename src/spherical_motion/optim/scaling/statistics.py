@@ -19,14 +19,12 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spherical_motion.binding import as_groups
 from spherical_motion.errors import InvalidArgument, ModelError
-from spherical_motion.invariance import Subject, run_at, unwrapped
+from spherical_motion.invariance import Subject, Symmetry, rescaled, run_at, unwrapped
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 DTYPE = torch.float64
@@ -201,18 +199,9 @@ def rescale_statistics_(
 def _scaled(
     weights: Mapping[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Copies of the weights, multiplied once a tensor, even for a layer of a thousand groups."""
+    """Copies of the weights in which each group is multiplied by its factor."""
     scaled = {name: leaf.clone() for name, leaf in weights.items()}
-    rows: dict[tuple[str, int], NDArray[np.float64]] = {}
-    for group, factor in zip(groups, factors, strict=True):
-        for s in group.slices:
-            key = (s.parameter, s.axis)
-            if key not in rows:
-                rows[key] = np.ones(torch.atleast_1d(scaled[s.parameter]).shape[s.axis])
-            rows[key][s.start : s.stop] *= factor
-    for (name, axis), by_row in rows.items():
-        view = torch.atleast_1d(scaled[name]).movedim(axis, -1)
-        view.mul_(torch.from_numpy(by_row).to(view))
+    rescaled(scaled, [Symmetry.scale(group.slices) for group in groups], factors)
     return scaled
 
 

@@ -183,7 +183,7 @@ class ExponentialSchedule(Closing, LRScheduler):
         for steered in self._steered:
             self._scale(steered, 1.0 / steered.growth.scale)
             steered.restore_held_decay()
-        self._let_go()
+        self._detach()
 
     def close(self) -> None:
         """Detach; weights, rates and the absent decay stay, and `step` raises from then on.
@@ -219,7 +219,7 @@ class ExponentialSchedule(Closing, LRScheduler):
         self._step_count = self.last_epoch + 1
         if state_dict.get("returned", False):
             # The rates are the optimizer's own; loading its state brings them, before or after.
-            self._let_go()
+            self._detach()
             return
         for steered in self._steered:
             steered.write(steered.rate(self.largest))
@@ -243,11 +243,11 @@ class ExponentialSchedule(Closing, LRScheduler):
             )
         if self._closed or self._returned:
             raise InvalidArgument(
-                f"{_WHERE}.load_state_dict: this schedule has let go of its optimizer. Make a new "
-                "one, and load into that."
+                f"{_WHERE}.load_state_dict: this schedule no longer steers its optimizer. Make a "
+                "new one, and load into that."
             )
 
-    def _let_go(self) -> None:
+    def _detach(self) -> None:
         """Remove the hooks; write the settings of the decayed run into the param groups."""
         self._hooks.remove()
         self._returned = True

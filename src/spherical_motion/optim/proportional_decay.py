@@ -188,8 +188,8 @@ class ProportionalDecay(Closing):
         check_state(_WHERE, state_dict, ["base"])
         if not self._base:
             raise InvalidArgument(
-                f"{_WHERE}.load_state_dict: this one was closed and has let go of its optimizer. "
-                "Make a new one, and load into that."
+                f"{_WHERE}.load_state_dict: this one was closed and no longer steers its "
+                "optimizer. Make a new one, and load into that."
             )
         stored = {int(k): (float(v[0]), float(v[1])) for k, v in state_dict["base"].items()}
         if stored.keys() != self._base.keys():

@@ -468,7 +468,7 @@ def test_after_close_nothing_is_scheduled_and_nothing_grows_from_there() -> None
     assert optimizer.param_groups[0]["lr"] == rate
     with pytest.raises(InvalidArgument, match=r"earlier ExponentialSchedule .*lr 0\.1\)"):
         ExponentialSchedule(model, optimizer, groups)
-    with pytest.raises(InvalidArgument, match="has let go"):
+    with pytest.raises(InvalidArgument, match="no longer steers its optimizer"):
         schedule.load_state_dict(schedule.state_dict())
     # The mark outlives the process.
     other = torch.optim.SGD([model[0].weight], lr=0.1, momentum=0.9)

@@ -1,4 +1,4 @@
-"""The one entrance for numbers and arguments that users give: checked once, in the same words.
+"""Check the numbers and arguments that users give, once and in the same words.
 
 Every check takes `where` (the function or class the user called) and `name` (the argument), and
 raises an error that names both, says what was expected, what was found and, with `remedy`, what to
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = [
+    "Array",
     "Number",
     "above_zero",
     "callable_or_none",
@@ -148,10 +149,11 @@ def not_negative(where: str, name: str, values: ArrayLike) -> Array:
     return numbers_in(where, name, values, least=0.0, error=OutOfDomain)
 
 
-def plain(values: ArrayLike) -> Any:
+def plain(values: ArrayLike) -> Number:
     """A float for a single number, the array itself otherwise, to be returned as a `Number`."""
     array = np.asarray(values)
-    return array.item() if array.ndim == 0 else array
+    # The number of dimensions, which no type holds, decides between the two.
+    return array.item() if array.ndim == 0 else array  # pyright: ignore[reportReturnType]
 
 
 def callable_or_none(where: str, name: str, value: object, signature: str) -> None:
@@ -182,10 +184,8 @@ def _as_float(value: object) -> float:
 
 def _wanted(above: float, least: float, below: float, most: float) -> str:
     bounds = [("> ", above), (">= ", least), ("< ", below), ("<= ", most)]
-    said = ["finite", *(f"{sign}{bound:g}" for sign, bound in bounds if math.isfinite(bound))]
-    if len(said) == 1:
-        return "a finite number"
-    return f"{', '.join(said[:-1])} and {said[-1]}"
+    parts = ["finite", *(f"{sign}{bound:g}" for sign, bound in bounds if math.isfinite(bound))]
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "a finite number"
 
 
 def _message(where: str, name: str, wanted: str, found: str, remedy: str) -> str:

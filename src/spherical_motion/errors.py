@@ -6,7 +6,7 @@
     ├── NoTheory               (LookupError)   no closed form for this optimizer
     ├── ModelError             (RuntimeError)  the model cannot be probed on these inputs
     │   └── NoInvariantGroup                   ... it runs, but no weight is scale-invariant
-    ├── AlreadyAttached        (RuntimeError)  the optimizer is being monitored already
+    ├── AlreadyAttached        (RuntimeError)  something watches or steers the optimizer already
     ├── RunDirectoryError      (OSError)       a run directory cannot be used
     │   ├── RunExists                          ... it holds a run, and resume is not set
     │   ├── RunInUse                           ... another process is writing to it
@@ -60,7 +60,7 @@ class NoInvariantGroup(ModelError):
 
 
 class AlreadyAttached(SphericalMotionError, RuntimeError):
-    """The optimizer is being watched by another monitor."""
+    """Something else watches or steers this optimizer."""
 
 
 class RunDirectoryError(SphericalMotionError, OSError):

@@ -9,13 +9,15 @@ them.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 
 from spherical_motion.errors import RecordingStopped
 
-__all__ = ["LOGGER", "announce", "listed", "notify", "warn_recording_stopped"]
+__all__ = ["LOGGER", "announce", "listed", "near", "notify", "warn_recording_stopped"]
 
 LOGGER = logging.getLogger("spherical_motion")
 
@@ -27,10 +29,9 @@ def notify(text: str, *, quiet: bool = False) -> None:
 
 
 def announce(text: str, *, quiet: bool = False) -> None:
-    """Print the one line that says what is watched, on stderr; a closed stderr is no error."""
+    """Print the one line that says what is watched, on stderr."""
     if not quiet:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(f"spherical-motion: {text}", file=sys.stderr)
+        _print(f"spherical-motion: {text}")
 
 
 def warn_recording_stopped(text: str, *, stacklevel: int = 2) -> None:
@@ -38,16 +39,29 @@ def warn_recording_stopped(text: str, *, stacklevel: int = 2) -> None:
     try:
         warnings.warn(text, RecordingStopped, stacklevel=stacklevel + 1)
     except RecordingStopped:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(f"RecordingStopped: {text}", file=sys.stderr)
+        _print(f"RecordingStopped: {text}")
 
 
-def listed(items: list[str], most: int = 3) -> str:
+def listed(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
     """The first few of many, and how many more there are.
 
-    >>> listed(["a", "b", "c", "d", "e"])
-    'a; b; c; and 2 more'
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d"], most=2)
+    ('a, b', 'a, b and 2 more')
     """
-    if len(items) <= most:
-        return "; ".join(items)
-    return "; ".join([*items[:most], f"and {len(items) - most} more"])
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stderr, or none
+        print(line, file=sys.stderr)
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """A hint for a misspelt name, or an empty string.
+
+    >>> near("resnet81", ["resnet18", "vgg11"])
+    " Did you mean 'resnet18'?"
+    """
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""

@@ -12,8 +12,9 @@ version; "Roburin" is Roburin et al., *A Spherical Analysis of Adam with Batch N
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from spherical_motion.checks import Array
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.gram import Gram
 
@@ -38,8 +39,6 @@ __all__ = [
     "unit_gradient_norm",
 ]
 
-Array = NDArray[np.float64]
-
 _quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
 
@@ -56,7 +55,7 @@ def norm(gram: Gram) -> Array:
 @_quiet
 def norm_after(gram: Gram) -> Array:
     """Norm of the weights after the step, |w + d|."""
-    return np.sqrt(_squared_norm_after(gram))
+    return np.sqrt(_clipped(gram.ww + 2.0 * gram.wd + gram.dd))
 
 
 @_quiet
@@ -167,10 +166,8 @@ def momentum_dot_gradient(
     """
     lr, weight_decay, momentum = _settings(lr, weight_decay, momentum)
     pull = gram.gg + weight_decay * gram.wg
-    if nesterov:
-        value = (-gram.dg / lr - (1.0 + momentum) * pull) / momentum**2
-    else:
-        value = (-gram.dg / lr - pull) / momentum
+    past, factor = (1.0 + momentum, momentum**2) if nesterov else (1.0, momentum)
+    value = (-gram.dg / lr - past * pull) / factor
     return np.where(momentum > 0, value, np.nan)[()]
 
 
@@ -215,10 +212,6 @@ def unit_gradient_drive(
     dot = momentum_dot_gradient(gram, lr, weight_decay, momentum, nesterov)
     cross = np.where(momentum > 0, 2.0 * momentum * dot, 0.0)
     return (gram.ww * (gram.gg + cross))[()]
-
-
-def _squared_norm_after(gram: Gram) -> Array:
-    return _clipped(gram.ww + 2.0 * gram.wd + gram.dd)
 
 
 def _clipped(value: Array) -> Array:

@@ -31,8 +31,8 @@ def test_nobody_asks_which_family_it_is() -> None:
     families = concrete()
     assert {"Family", "AdamW", "HeavyBallL2"} <= families
     for path in SRC.rglob("*.py"):
-        if path.is_relative_to(SRC / "theory/families") or "invariance" in path.parts:
-            continue  # `invariance` has a `Family` of its own
+        if path.is_relative_to(SRC / "theory/families"):
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             at = f"{path}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
@@ -66,7 +66,7 @@ def test_families_and_their_concepts_import_no_door() -> None:
 
 
 def test_the_concept_imports_no_family() -> None:
-    for name in ("family", "group", "settings", "drive", "relaxation"):
+    for name in ("family", "group", "settings", "relaxation"):
         assert not any(".families" in i for i in imports_of(SRC / f"theory/{name}.py"))
 
 

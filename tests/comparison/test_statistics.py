@@ -45,4 +45,3 @@ def test_too_little_data_gives_no_interval_and_none_gives_nothing() -> None:
 def test_meeting_is_sharing_a_point() -> None:
     assert Estimate(1.2, 1.05, 1.3).meets(0.95, 1.05)
     assert not Estimate(1.2, 1.06, 1.3).meets(0.95, 1.05)
-    assert Estimate(1.0, 0.5, 1.5).scaled(2.0).interval == (1.0, 3.0)

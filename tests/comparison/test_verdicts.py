@@ -223,9 +223,11 @@ def test_adamw_does_not_care_about_the_scale_of_the_loss(write_run) -> None:
 def test_invariance_lost_on_the_way_is_not_blamed_on_epsilon(write_run) -> None:
     products = simulate_sgd(SETTLED)
     products[:, 3] = 0.3 * np.sqrt(products[:, 0] * products[:, 4])
-    row = compare(write_run({"conv": products}, SETTLED, defect=1e-5))["conv"]
+    comparison = compare(write_run({"conv": products}, SETTLED, defect=1e-5))
+    row = comparison["conv"]
     assert row.verdict.kind is VerdictKind.NOT_SCALE_INVARIANT
     assert "eval mode" in row.verdict.reason
+    assert comparison.findings[0].endswith("or was the model changed?")
 
 
 @pytest.mark.parametrize(
@@ -255,9 +257,11 @@ def test_weights_that_begin_at_zero_are_judged_from_where_they_have_a_direction(
 def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
     products = simulate_sgd(SETTLED)
     products[:, 3:] = np.nan
-    row = compare(write_run({"conv": products}, SETTLED))["conv"]
+    comparison = compare(write_run({"conv": products}, SETTLED))
+    row = comparison["conv"]
     assert row.verdict.kind is VerdictKind.TOO_FEW_SAMPLES
     assert "is it cleared" in row.verdict.reason
+    assert comparison.findings[0].endswith("optimizer.step() has returned?")
 
 
 # The order, rule by rule, on evidence made by hand

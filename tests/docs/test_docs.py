@@ -65,9 +65,9 @@ def test_the_example_of_a_rule_runs_as_printed(tmp_path, monkeypatch, write_run,
     (tmp_path / "runs").mkdir()
     run.rename(tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs/extending_verdict.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    exec(compile(block, "extending_verdict.md", "exec"), {})
+    page = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page.partition("## Add a verdict")[2], re.S)
+    exec(compile(block, "extending.md", "exec"), {})
     printed = capsys.readouterr().out
     assert printed.startswith("conv off: the norm grew to ")
     assert "MOVING_NORM" in printed

@@ -54,6 +54,8 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
     class Mine(ReasonKind):
         JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
         TWICE = ", twice"
+        ASKED = ": why?"
+        ADDED = ". It did"
 
     reasons = (Mine.JUMPED(jump=0.5), Reason(Mine.TWICE))
     verdict = Verdict.because(VerdictKind.OFF, reasons, {"jump": 0.5})
@@ -61,6 +63,8 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
     assert verdict.suspect is Suspect.FOREIGN_WRITES
     assert verdict.says(Mine.TWICE)
     assert not verdict.says(Because.MIXED)
+    asked = Verdict.because(VerdictKind.OFF, map(Reason, (Mine.ASKED, Mine.ADDED)), {})
+    assert asked.reason == ": why? It did"
 
 
 def test_the_readme_has_the_table() -> None:

@@ -11,14 +11,14 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 MAX_DEFECT = 0.1
-"""Largest defect of a group that is still taken for invariant."""
+"""Largest defect of a group that still counts as invariant."""
 
 
 def as_groups(groups: object, where: str) -> Sequence[InvariantGroup]:
-    """A sequence of groups from what was given for it; of an `Inspection`, its groups.
+    """The groups in a sequence, or those of an `Inspection`.
 
     Raises:
-        InvalidArgument: something else, or none.
+        InvalidArgument: it is something else, or has no groups.
 
     >>> as_groups(["0"], "Rotational")
     Traceback (most recent call last):
@@ -26,19 +26,17 @@ def as_groups(groups: object, where: str) -> Sequence[InvariantGroup]:
     spherical_motion.errors.InvalidArgument: Rotational(groups=...) expects invariant groups, ...
     """
     given = getattr(groups, "groups", groups)
+    message = f"expects at least one group in a sequence, got {groups!r}"
     if isinstance(given, Iterable) and not isinstance(given, (str, InvariantGroup)):
         given = list(given)
         foreign = [group for group in given if not isinstance(group, InvariantGroup)]
         if given and not foreign:
             return given
         if foreign:
-            raise InvalidArgument(
-                f"{where}(groups=...) expects invariant groups, got {foreign[0]!r} among them. "
-                "smd.find_groups(model, example_inputs) finds a model's groups."
-            )
+            message = f"expects invariant groups, got {foreign[0]!r} among them"
     raise InvalidArgument(
-        f"{where}(groups=...) expects at least one group in a sequence, got {groups!r}. "
-        "smd.find_groups(model, example_inputs) finds a model's groups."
+        f"{where}(groups=...) {message}. smd.find_groups(model, example_inputs) finds a model's "
+        "groups."
     )
 
 
@@ -48,12 +46,12 @@ def as_optimizers(
     """A list of optimizers from one or several, given as the argument `name` of `where`.
 
     Raises:
-        InvalidArgument: something else, or none.
+        InvalidArgument: it is something else, or empty.
     """
     expected = "a torch.optim.Optimizer or several"
-    given: list[object] = [optimizers]
+    given: Sequence[object] = [optimizers]
     if isinstance(optimizers, Sequence) and not isinstance(optimizers, str):
-        given = list(optimizers)
+        given = optimizers
     if not given:
         raise InvalidArgument(f"{where}({name}=...) expects {expected}, got none.")
     return [check_optimizer(optimizer, where, name, expected) for optimizer in given]
@@ -99,11 +97,9 @@ def check_max_defect(where: str, max_defect: object) -> None:
 
 
 def why_not_invariant(group: InvariantGroup, max_defect: float | None) -> tuple[str, str] | None:
-    """Why a group cannot be taken for scale-invariant, and what to do; None if it can.
+    """Why a group does not count as scale-invariant, and what to do; None if it does.
 
-    Args:
-        group: any group.
-        max_defect: largest defect allowed; None takes unproven groups too.
+    Without `max_defect` unproven groups and those of any defect count too.
     """
     name = repr(group.name)
     if group.kind != "scale":

@@ -1,4 +1,4 @@
-"""From groups by name to `Members`; every group that cannot be steered is refused here."""
+"""From groups by name to `Members`; groups that cannot be steered are refused here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bind(
     """Find the tensors of `groups` in `model`, and who steps them.
 
     Args:
-        model: the model whose parameters the groups name; a compiled or wrapped one will do.
+        model: the model whose parameters the groups name, also compiled or wrapped.
         groups: groups of kind "scale", or an `Inspection` that holds them. Of those that share
             entries only the largest is taken (see `disjoint_groups`), and a notice says so.
         optimizers: who steps them, one or several. Left out, settings are not looked up.
@@ -52,7 +52,7 @@ def bind(
     check_max_defect(where, max_defect)
     for group in groups:
         if obstacle := why_not_invariant(group, max_defect):
-            raise InvalidArgument(f"{where}: {obstacle[0]}. {obstacle[1]}")
+            raise InvalidArgument(f"{where}: {'. '.join(obstacle)}")
     steppers = None if optimizers is None else Steppers(as_optimizers(optimizers, where))
     groups = without_overlaps(groups, where)
     named = NamedParameters(model)
@@ -79,10 +79,8 @@ def _check_one_setting(group: InvariantGroup, own: Sequence[Piece], where: str) 
     first = own[0].param_group
     for piece in own[1:]:
         other = piece.param_group
-        if first is None or other is None or other is first:
-            continue
         for key in ("lr", "weight_decay"):
-            if first.get(key) != other.get(key):
+            if first and other and first.get(key) != other.get(key):
                 raise InvalidArgument(
                     f"{where}: the members of group {group.name!r} are stepped with different "
                     f"{key}: {own[0].name!r} with {first.get(key)}, {piece.name!r} with "

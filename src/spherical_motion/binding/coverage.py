@@ -1,7 +1,7 @@
 """Which parameters are scale-invariant as a whole, and why the others are not.
 
-A schedule or a decay acts on parameters, a symmetry on groups of slices. A parameter may be treated
-as invariant only if groups cover all of it and all members of these groups get the same treatment.
+A schedule or a decay acts on parameters, and a symmetry on groups of slices. A parameter counts as
+invariant only if groups cover all of it and all members of these groups get the same treatment.
 Scaling one member of a joint group alone (a weight without its bias, one of several writers to a
 residual stream) changes the function.
 """
@@ -29,11 +29,9 @@ class Coverage:
     """Parameters by what can be done to them.
 
     Attributes:
-        whole: bare name → tensor, for every parameter that is invariant as a whole. Tied
-            parameters are there once.
-        reasons: bare name → why not, for every parameter that some group touches and that is
-            not whole.
-        carrying: the groups that cover them; no two share entries.
+        whole: bare name → every parameter that is invariant as a whole, tied ones once.
+        reasons: bare name → why not, for every other parameter that a group touches.
+        carrying: the groups that cover the whole ones; no two share entries.
     """
 
     whole: Mapping[str, nn.Parameter]
@@ -53,20 +51,20 @@ def cover(
 
     Args:
         model: whose parameters the groups name.
-        groups: as `find_groups` returns them; those of kind "rescale" cover nothing, nor does one
-            that shares entries with a larger group.
-        treatment: what is going to be done to a parameter, as a value to compare; None for one
-            that is not stepped at all. A group whose members differ in it covers nothing.
+        groups: as `find_groups` returns them; those of kind "rescale" cover nothing, and neither
+            does one that shares entries with a larger group.
+        treatment: how a parameter will be stepped, as a value to compare; None if not at all. A
+            group whose members differ in it covers nothing.
         max_defect: groups above it and unproven groups cover nothing; None takes all.
         where: for messages.
 
     Raises:
-        InvalidArgument: a group names a parameter this model does not have, or a slice outside it;
-            something that is no group.
+        InvalidArgument: a group names a parameter or slice that this model does not have; something
+            is no group.
     """
-    # Without groups no parameter is covered, which a loop over models may well meet.
-    none = isinstance(groups, list | tuple) and not groups
-    groups = groups if none else as_groups(groups, where)
+    # An empty sequence covers nothing; a loop over models may pass one.
+    if groups or not isinstance(groups, list | tuple):
+        groups = as_groups(groups, where)
     check_max_defect(where, max_defect)
     named = NamedParameters(model)
     touched: dict[int, str] = {}
@@ -94,22 +92,16 @@ def cover(
     # Dropping a group may leave a parameter covered in part, which drops that one's other groups.
     while True:
         kept = keep(kept, obstacles)
-        covering = _covering(kept, named)
+        covering: dict[int, list[Slice]] = {}
+        for group in kept:
+            for piece in group.slices:
+                covering.setdefault(id(named[piece.parameter]), []).append(piece)
         obstacles = [_gap(group, named, covering) for group in kept]
         if not any(obstacles):
             break
     whole = {name: named[name] for key, name in touched.items() if key in covering}
     left = {name: why for name, why in reasons.items() if name not in whole}
     return Coverage(whole, left, tuple(kept))
-
-
-def _covering(groups: Sequence[InvariantGroup], named: NamedParameters) -> dict[int, list[Slice]]:
-    """The slices that cut a parameter, by its id."""
-    covering: dict[int, list[Slice]] = {}
-    for group in groups:
-        for piece in group.slices:
-            covering.setdefault(id(named[piece.parameter]), []).append(piece)
-    return covering
 
 
 def _obstacle(
@@ -121,11 +113,10 @@ def _obstacle(
     """Why this group cannot carry its parameters, or None."""
     if obstacle := why_not_invariant(group, max_defect):
         return obstacle[0]
-    members = [named[name] for name in group.parameters]
-    for name, member in zip(group.parameters, members, strict=True):
-        if not member.requires_grad:
+    for name in group.parameters:
+        if not named[name].requires_grad:
             return f"{name!r}, a member of group {group.name!r}, is frozen"
-    if len({treatment(member) for member in members}) > 1:
+    if len({treatment(named[name]) for name in group.parameters}) > 1:
         return (
             f"the members of group {group.name!r} ({', '.join(group.parameters)}) are stepped "
             "with different settings"
@@ -134,14 +125,11 @@ def _obstacle(
 
 
 def _gap(
-    group: InvariantGroup,
-    named: NamedParameters,
-    covering: Mapping[int, list[Slice]],
+    group: InvariantGroup, named: NamedParameters, covering: Mapping[int, list[Slice]]
 ) -> str | None:
     """Which part of a member no group covers, or None."""
     for name in group.parameters:
-        missing = _missing(named[name], covering[id(named[name])])
-        if missing:
+        if missing := _missing(named[name], covering[id(named[name])]):
             return f"groups cover only part of {name!r}: not {missing}"
     return None
 

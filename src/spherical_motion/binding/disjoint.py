@@ -1,4 +1,4 @@
-"""Of groups that share entries only the largest can be steered."""
+"""Choose the largest of groups that share entries: only disjoint groups can be steered together."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def without_overlaps(groups: Sequence[InvariantGroup], where: str) -> list[Invar
 
 
 def overlaps(groups: Sequence[InvariantGroup]) -> Mapping[int, str]:
-    """By number of a group that shares entries with a larger one: what it shares with which."""
+    """What each group shares with which larger one, by the number of the smaller group."""
     lengths: dict[str, int] = {}
     for group in groups:
         for piece in group.slices:

@@ -16,11 +16,11 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 PIECE = 65_536
-"""Entries that are widened to float64 at a time: half a megabyte, which a core's cache holds."""
+"""Entries widened to float64 at a time: half a megabyte, which fits in the cache of a core."""
 
 
 class Members:
-    """The members of invariant groups as tensors. Made by `bind`.
+    """The members of invariant groups, made by `bind`.
 
     Sums are float64 whatever the weights are: a running float32 sum of squares over a layer of two
     million entries is off by parts in a thousand. No method waits for the device.
@@ -65,7 +65,7 @@ class Members:
 
     @property
     def device(self) -> torch.device:
-        """The device of (groups,) tensors: that of the first parameter."""
+        """The device of the first parameter, which holds every (groups,) tensor."""
         return self.rows[0].parameter.device
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Members:
         Raises:
             InvalidArgument: the members were bound without an optimizer.
         """
-        numbers = {id(piece.parameter): _stepper(piece)[1] for own in self.pieces for piece in own}
+        numbers = {id(p.parameter): _stepper(p)[1] for own in self.pieces for p in own}
         return [numbers[id(parameter)] for parameter in self.parameters]
 
     def norms(self) -> Tensor:
@@ -144,9 +144,9 @@ def _stepper(piece: Piece) -> tuple[torch.optim.Optimizer, int]:
 
 
 def _row_products(a: Tensor, b: Tensor, axis: int | None) -> Tensor:
-    """<a, b> for each index of `axis`, float64; axis None: of equal shares of all, in any order.
+    """<a, b> for each index of `axis`, float64; without an axis, for each of equal pieces of all.
 
-    On the CPU in pieces that stay in the cache while they are widened to float64.
+    The CPU widens pieces that stay in its cache.
     """
     if axis is None:
         a, b = a.reshape(1, -1), b.reshape(1, -1)

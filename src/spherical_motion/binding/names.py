@@ -1,4 +1,4 @@
-"""Which tensor a name means."""
+"""Find the tensor that a name means."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from spherical_motion.vocabulary.groups import InvariantGroup, Slice, bare_names
 
 
 class NamedParameters:
-    """The parameters of a model by name, with or without what wrappers put in front of it.
+    """The parameters of a model by name, with or without the prefixes that wrappers add.
 
-    A tied parameter is found under each of its names.
+    A tied parameter has several names; each finds it.
 
     >>> model = nn.DataParallel(nn.Linear(2, 1))
     >>> named = NamedParameters(model)
@@ -36,7 +36,7 @@ class NamedParameters:
         return self._parameters[name]
 
     def full_name(self, name: str) -> str:
-        """The name by which the model itself knows the parameter."""
+        """The name of the parameter in `model.named_parameters()`."""
         return self._full.get(name, name)
 
     def bare_name(self, parameter: nn.Parameter) -> str:

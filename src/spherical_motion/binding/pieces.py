@@ -45,7 +45,7 @@ class Piece:
 
     @property
     def param_group(self) -> ParamGroup | None:
-        """The optimizer's own dict as it is now: what a scheduler writes is seen here.
+        """The optimizer's own dict, which schedulers write to.
 
         Looked up each time, because `load_state_dict` replaces the dicts.
         """
@@ -67,7 +67,7 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """To which group each row of one parameter belongs.
+    """The group of each row of one parameter.
 
     Attributes:
         parameter: the parameter.
@@ -93,7 +93,7 @@ class Rows:
 
 
 class Cut:
-    """A parameter whose rows are being given to groups; -1 marks a row without one."""
+    """A parameter whose rows are given to groups one by one; -1 marks a row without a group."""
 
     def __init__(self, parameter: nn.Parameter, name: str, first: Slice, where: str) -> None:
         if not parameter.is_floating_point():
@@ -120,7 +120,7 @@ class Cut:
         self.owner[s.start : s.stop] = number
 
     def rows(self, groups: int) -> Rows:
-        """Which of so many groups has which row."""
+        """The finished `Rows`, with `groups` as the number of groups."""
         outside = self.owner < 0
         edges = np.flatnonzero(np.diff(np.concatenate([[0], outside.astype(np.int8), [0]])))
         alone = self.owner[0] >= 0 and bool((self.owner == self.owner[0]).all())

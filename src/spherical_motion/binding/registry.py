@@ -1,4 +1,4 @@
-"""Which optimizers are taken, and by what: one monitor and one steering tool each at a time."""
+"""Who holds an optimizer: one monitor and one steering tool at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refuse_second(optimizer: torch.optim.Optimizer, role: Role, where: str) -> N
         article = "an" if holder[0] in "AEIOU" else "a"
         raise AlreadyAttached(
             f"{where}: {article} {holder} {role.value} this {type(optimizer).__name__} already, "
-            "and two would interfere. Close that one first: .close()."
+            "and only one may. Close that one first: .close()."
         )
 
 

@@ -1,15 +1,18 @@
-"""Which optimizer and which of its param groups step a parameter."""
+"""Which param group of which optimizer steps a parameter, by which rule and settings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.groups import InvariantGroup
+from spherical_motion.vocabulary.hyperparameters import CLASSES
+
+Scalar: TypeAlias = bool | int | float | str | list[float] | None
 
 
 class Stepper(NamedTuple):
@@ -35,13 +38,11 @@ class Steppers:
         for optimizer in optimizers:
             for number, param_group in enumerate(optimizer.param_groups):
                 for parameter in param_group["params"]:
-                    stepper = Stepper(optimizer, number)
-                    self._found.setdefault(id(parameter), []).append(stepper)
+                    self._found.setdefault(id(parameter), []).append(Stepper(optimizer, number))
 
     def of(self, parameter: nn.Parameter) -> Stepper | None:
         """Who steps the parameter: the first, if several do; None if none does."""
-        found = self._found.get(id(parameter))
-        return found[0] if found else None
+        return next(iter(self._found.get(id(parameter), ())), None)
 
     def only_one(
         self, parameter: nn.Parameter, name: str, group: InvariantGroup, where: str
@@ -60,3 +61,46 @@ class Steppers:
                 "(after moving or wrapping it), or leave the group out."
             )
         return found[0]
+
+
+def class_name(optimizer: torch.optim.Optimizer) -> str:
+    """Name of the first known class that an optimizer derives from; it steps by that class's rule.
+
+    A class with a rule of its own derives from `torch.optim.Optimizer` itself.
+
+    >>> class Logged(torch.optim.SGD): ...
+    >>> class_name(Logged([torch.zeros(1)], lr=0.1))
+    'SGD'
+    """
+    for cls in type(optimizer).__mro__:
+        # The search ends at any class of torch, with a formula or without: NAdam is no Adam.
+        if cls is torch.optim.Optimizer:
+            break
+        if cls.__name__ in CLASSES or cls.__module__.startswith("torch.optim."):
+            return cls.__name__
+    return type(optimizer).__name__
+
+
+def scalar_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Scalar]]:
+    """The scalar settings of every param group, with the class and number of its optimizer.
+
+    >>> scalar_settings([torch.optim.SGD([torch.zeros(1)], lr=0.1)])[0]["lr"]
+    0.1
+    """
+    return [
+        {"class": type(optimizer).__name__, "optimizer": index, **_scalars(param_group)}
+        for index, optimizer in enumerate(optimizers)
+        for param_group in optimizer.param_groups
+    ]
+
+
+def _scalars(param_group: Mapping[str, object]) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    for key, value in param_group.items():
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            value = value.item()
+        if isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value):
+            found[key] = [float(v) for v in value]
+        elif value is None or isinstance(value, (bool, int, float, str)):
+            found[key] = value
+    return found

@@ -7,12 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spherical_motion.cli.printing import (
-    comparison_to_plain,
-    print_comparison,
-    print_json,
-    working,
-)
+from spherical_motion.cli import printing
 from spherical_motion.comparison import compare
 
 
@@ -27,11 +22,11 @@ def compare_command(
     Exits with 1 if a verdict is an alarm: off, frozen at a rate that is not 0, non-finite, or not
     invariant enough.
     """
-    with working("reading and judging"):
+    with printing.working("reading and judging"):
         comparison = compare(directory)
         alarms = comparison.alarms
     if json:
-        print_json(comparison_to_plain(comparison))
+        printing.print_json(printing.comparison_to_plain(comparison))
     else:
-        print_comparison(comparison)
+        printing.print_comparison(comparison)
     raise typer.Exit(1 if alarms else 0)

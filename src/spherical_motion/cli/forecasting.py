@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from spherical_motion.cli import options
-from spherical_motion.cli.printing import number_table, print_json, stdout
+from spherical_motion.cli import options, printing
+from spherical_motion.cli.printing import number_text
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
 from spherical_motion.vocabulary import Schedule
 
@@ -47,9 +46,7 @@ def forecast_command(
     unit_grad_rms: Annotated[
         float | None, typer.Option(help="Adam with L2: RMS of the unit gradient's entries.")
     ] = None,
-    correlation: Annotated[
-        float | None, typer.Option(help="Muon: 1 + 2·sum of its steps' autocorrelations.")
-    ] = None,
+    correlation: options.CORRELATION = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Forecast a run: the equilibrium of each stage, whether it is reached, and what would help.
@@ -66,33 +63,28 @@ def forecast_command(
     """
     hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
     plan = options.plan_from(context, hp)
-    found = forecast(
-        plan,
-        norm0,
-        unit_grad_sq=unit_grad_sq,
-        numel=numel,
-        unit_grad_rms=unit_grad_rms,
-        correlation=correlation,
-    )
+    known = {"unit_grad_sq": unit_grad_sq, "numel": numel, "unit_grad_rms": unit_grad_rms}
+    found = forecast(plan, norm0, correlation=correlation, **known)
     if json:
-        print_json(_plain(found))
+        printing.print_json(_plain(found))
     else:
         _print(found, plan, steps_per_epoch)
     raise typer.Exit(1 if found.falling_short else 0)
 
 
 def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None:
-    console = stdout()
-    console.print(
-        f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}.\n",
-        markup=False,
+    console = printing.stdout()
+    heading = (
+        f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}.\n"
     )
+    console.print(heading, markup=False)
     unit, what = (steps_per_epoch, "epochs") if steps_per_epoch else (1, "steps")
     names = ("stage", what, "lr", "decay", "equil. rad", "at end", "share", "steps", "needs")
-    table = number_table(*names)
+    table = printing.number_table(*names)
     table.add_column("")
-    for number, stage in enumerate(found.stages[:MOST_ROWS], start=1):
-        table.add_row(str(number), *_cells(stage, unit), _outcome(stage))
+    for i, stage in enumerate(found.stages[:MOST_ROWS], start=1):
+        outcome = f"[{COLOURS.get(stage.outcome, 'default')}]{stage.outcome.value}[/]"
+        table.add_row(str(i), *_cells(stage, unit), outcome)
     console.print(table)
     if len(found) > MOST_ROWS:
         console.print(f"... and {len(found) - MOST_ROWS} more stages (--json has all)")
@@ -104,16 +96,13 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
 
 
 def _explain(console: Console, found: Forecast) -> None:
-    noted = [
-        (number, stage)
-        for number, stage in enumerate(found, start=1)
-        if stage.outcome is not Outcome.SETTLES
-    ]
+    stages = enumerate(found, start=1)
+    noted = [(i, stage) for i, stage in stages if stage.outcome is not Outcome.SETTLES]
     console.print("\nWhat this says", style="bold")
     if not noted:
         console.print("• Every stage reaches its equilibrium.")
-    for number, stage in noted[:MOST_ROWS]:
-        console.print(f"• Stage {number}, {stage}", markup=False)
+    for i, stage in noted[:MOST_ROWS]:
+        console.print(f"• Stage {i}, {stage}", markup=False)
     if found.falling_short:
         console.print(
             "• Angle and pace depend only on lr × weight decay: raising one of them speeds a stage "
@@ -123,28 +112,18 @@ def _explain(console: Console, found: Forecast) -> None:
 
 
 def _cells(stage: StageForecast, unit: int) -> list[str]:
-    hp = stage.stage.hp
+    start, stop, hp = stage.stage.start, stage.stage.stop, stage.stage.hp
     settled = stage.outcome in (Outcome.SETTLES, Outcome.FALLS_SHORT)
     return [
-        f"{stage.stage.start / unit:,.6g}–{stage.stage.stop / unit:,.6g}"
-        if unit > 1
-        else f"{stage.stage.start:,}–{stage.stage.stop:,}",
+        f"{start / unit:,.6g}–{stop / unit:,.6g}" if unit > 1 else f"{start:,}–{stop:,}",
         f"{hp.lr:g}" if hp else "varies",
         f"{hp.weight_decay:g}" if hp else "",
-        _number(stage.equilibrium_angle),
-        _number(stage.angle_end),
-        _number(1.0 / stage.shortfall, ".2f"),
+        number_text(stage.equilibrium_angle),
+        number_text(stage.angle_end),
+        number_text(1.0 / stage.shortfall, ".2f"),
         f"{stage.stage.steps:,}",
         f"{stage.steps_needed:,.0f}" if settled else "–",
     ]
-
-
-def _outcome(stage: StageForecast) -> str:
-    return f"[{COLOURS.get(stage.outcome, 'default')}]{stage.outcome.value}[/]"
-
-
-def _number(value: float, spec: str = ".3g") -> str:
-    return format(value, spec) if math.isfinite(value) else "–"
 
 
 def _name(plan: Schedule) -> str:
@@ -157,27 +136,17 @@ def _name(plan: Schedule) -> str:
 
 
 def _plain(found: Forecast) -> dict[str, object]:
-    rows: list[dict[str, object]] = []
-    for number, stage in enumerate(found, start=1):
-        row = {
-            f.name: getattr(stage, f.name)
-            for f in dataclasses.fields(stage)
-            if f.name not in ("stage", "outcome", "remedy")
+    names = [field.name for field in dataclasses.fields(StageForecast)]
+    names = [name for name in names if name not in ("stage", "outcome", "remedy")]
+    rows = [
+        {
+            **printing.stage_to_plain(i, stage.stage),
+            "outcome": stage.outcome.value,
+            **{name: getattr(stage, name) for name in names},
+            "shortfall": stage.shortfall,
+            "remedy": dataclasses.asdict(stage.remedy) if stage.remedy else None,
+            "sentence": str(stage),
         }
-        hp = stage.stage.hp
-        rows.append(
-            {
-                "stage": number,
-                "start": stage.stage.start,
-                "stop": stage.stage.stop,
-                "lr": hp.lr if hp else None,
-                "weight_decay": hp.weight_decay if hp else None,
-                "momentum": hp.momentum if hp else None,
-                "outcome": stage.outcome.value,
-                **row,
-                "shortfall": stage.shortfall,
-                "remedy": dataclasses.asdict(stage.remedy) if stage.remedy else None,
-                "sentence": str(stage),
-            }
-        )
+        for i, stage in enumerate(found, start=1)
+    ]
     return {"start": found.start, "falls_short": bool(found.falling_short), "stages": rows}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
@@ -30,6 +29,9 @@ BETA2 = Annotated[
 NESTEROV = Annotated[bool, typer.Option("--nesterov", help="SGD with Nesterov momentum.")]
 DECOUPLED = Annotated[
     bool, typer.Option("--decoupled", help="Weight decay acts on the weights, not the gradient.")
+]
+CORRELATION = Annotated[
+    float | None, typer.Option(help="Muon: 1 + 2·sum of its steps' autocorrelations.")
 ]
 
 SCHEDULE = Annotated[
@@ -80,12 +82,10 @@ def plan_from(context: typer.Context, hp: HyperParameters) -> Schedule:
     Raises:
         InvalidArgument: options contradict each other, or one is missing.
     """
-    names = (field.name for field in dataclasses.fields(PlanOptions))
-    return PlanOptions(**{name: context.params[name] for name in names}).plan(hp)
+    return PlanOptions(**{name: context.params[name] for name in PlanOptions._fields}).plan(hp)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(NamedTuple):
     """The options that describe a run."""
 
     schedule: str | None
@@ -103,10 +103,9 @@ class PlanOptions:
     def plan(self, hp: HyperParameters) -> Schedule:
         """The planned run of `plan_from`."""
         if self.csv is not None:
-            steps = self._length() if self.steps or self.epochs else None
-            return Schedule.from_csv(
-                self.csv, hp, steps=steps, steps_per_epoch=self.steps_per_epoch
-            )
+            length = self._length() if self.steps or self.epochs else None
+            per_epoch = self.steps_per_epoch
+            return Schedule.from_csv(self.csv, hp, steps=length, steps_per_epoch=per_epoch)
         steps, warmup = self._length(), self._count("--warmup", self.warmup)
         if self.schedule == "wsd":
             decay = self._count("--decay", self.decay)
@@ -140,9 +139,7 @@ class PlanOptions:
             raise InvalidArgument(
                 "The run has no length. Pass either --steps, or --epochs with --steps-per-epoch."
             )
-        if self.steps is not None:
-            return self.steps
-        return self._count("--epochs", self.epochs or 0.0)
+        return self.steps or 0 if self.epochs is None else self._count("--epochs", self.epochs)
 
     def _milestones(self) -> list[int]:
         try:
@@ -155,11 +152,9 @@ class PlanOptions:
 
     def _count(self, option: str, value: float) -> int:
         """Steps for a value in steps, or in epochs if the run's length is in epochs."""
-        scale = 1
-        if self.epochs is not None:
-            if self.steps_per_epoch is None:
-                raise InvalidArgument("--epochs needs --steps-per-epoch.")
-            scale = self.steps_per_epoch
+        scale = 1 if self.epochs is None else self.steps_per_epoch
+        if scale is None:
+            raise InvalidArgument("--epochs needs --steps-per-epoch.")
         if not 0 <= value * scale < 2**40:
             raise InvalidArgument(f"{option} must be finite and >= 0, got {value:g}.")
         return round(value * scale)

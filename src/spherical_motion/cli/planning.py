@@ -29,8 +29,7 @@ def plan_command(
     optimizer: options.OPTIMIZER = "sgd",
     angle: Annotated[float | None, typer.Option(help="Wanted angle a step, rad.")] = None,
     time_constant: Annotated[
-        float | None,
-        typer.Option(help="Wanted steps in which the norm relaxes by a factor e."),
+        float | None, typer.Option(help="Wanted steps in which the norm relaxes by a factor e.")
     ] = None,
     batch_factor: Annotated[
         float | None, typer.Option(help="Compare scaling rules for a batch larger by this factor.")
@@ -39,9 +38,7 @@ def plan_command(
     beta2: options.BETA2 = None,
     nesterov: options.NESTEROV = False,
     decoupled: options.DECOUPLED = False,
-    correlation: Annotated[
-        float | None, typer.Option(help="Muon: 1 + 2·sum of its steps' autocorrelations.")
-    ] = None,
+    correlation: options.CORRELATION = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Plan settings for an angle or a pace, or show the effect of a larger batch on both.
@@ -53,8 +50,7 @@ def plan_command(
     Example: smd plan --lr 0.1 --wd 1e-4 --momentum 0.9 --batch-factor 4 --steps-per-epoch 5004
     """
     hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
-    wishes = [x is not None for x in (angle, time_constant, batch_factor)]
-    if sum(wishes) != 1:
+    if [angle, time_constant, batch_factor].count(None) != 2:
         raise InvalidArgument(
             "smd plan needs exactly one of --angle, --time-constant and --batch-factor."
         )
@@ -79,7 +75,7 @@ def plan_command(
         console.print(
             "\nAll of these give the same motion on the sphere: angle and time constant depend "
             "only on lr × weight decay.\nAt the same time constant, more momentum gives a smaller "
-            "angle.",
+            "angle."
         )
     else:
         console.print(

@@ -55,10 +55,7 @@ def line_chart(
 def _draw(cells: Cells, colours: Colours, dots: Array, line: Line) -> None:
     before = math.nan
     for column, dot in enumerate(dots.tolist()):
-        if math.isnan(dot):
-            before = dot
-            continue
-        if not (line.dashed and column % 4 > 1):
+        if not math.isnan(dot) and not (line.dashed and column % 4 > 1):
             # Join to the column before, so that a steep curve stays one curve.
             start = dot if math.isnan(before) or line.dashed else before
             for row in range(int(min(start, dot)), int(max(start, dot)) + 1):
@@ -104,9 +101,7 @@ def _scaled(values: ArrayLike, log: bool) -> Array:
 
 def _range(series: Sequence[Array]) -> tuple[float, float]:
     finite = np.concatenate([values[np.isfinite(values)] for values in series])
-    if not finite.size:
-        return 0.0, 1.0
-    return float(finite.min()), float(finite.max())
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

@@ -12,8 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from spherical_motion.comparison import Comparison, Row
+from spherical_motion.vocabulary import Stage
 
 WIDTH_WITHOUT_TERMINAL = 160
+NUMBERS = ("measured", "predicted", "ratio", "interval", "equilibrium", "samples")
+"""Attributes of a row that JSON takes as they are."""
 
 
 def stdout() -> Console:
@@ -28,9 +31,11 @@ def working(what: str) -> AbstractContextManager[object]:
     return console.status(what) if console.is_terminal else nullcontext()
 
 
-def number_table(*names: str) -> Table:
-    """A table without lines whose columns are aligned to the right."""
+def number_table(*names: str, label: str = "") -> Table:
+    """A table without lines: a left-aligned column if `label` names one, then aligned right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    if label:
+        table.add_column(label, no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -51,26 +56,30 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("group", no_wrap=True)
-    for name in ("measured", "predicted", "ratio", "of equil."):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = number_table("measured", "predicted", "ratio", "of equil.", label="group")
     table.add_column("verdict")
     for row in rows:
         colour = row.verdict.tone.colour
         table.add_row(
             escape(row.group),
-            _number(row.measured, ".3g"),
-            _number(row.predicted, ".3g"),
-            _number(row.ratio, ".2f"),
-            _number(row.measured / row.equilibrium, ".2f"),
+            number_text(row.measured),
+            number_text(row.predicted),
+            number_text(row.ratio, ".2f"),
+            number_text(row.measured / row.equilibrium, ".2f"),
             f"[{colour}]{row.verdict.kind.value}[/]: {escape(row.verdict.reason)}",
         )
     return table
 
 
-def _number(value: float, spec: str) -> str:
-    return "–" if math.isnan(value) else format(value, spec)
+def number_text(value: float, spec: str = ".3g") -> str:
+    """A number, or a dash for one that is not finite."""
+    return format(value, spec) if math.isfinite(value) else "–"
+
+
+def stage_to_plain(number: int, stage: Stage) -> dict[str, float | None]:
+    """Number, range and settings of a stage, ready for JSON; settings are null where they vary."""
+    settings = {name: getattr(stage.hp, name, None) for name in ("lr", "weight_decay", "momentum")}
+    return {"stage": number, "start": stage.start, "stop": stage.stop, **settings}
 
 
 def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
@@ -81,18 +90,8 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
         "rows": [
             {
                 "group": row.group,
-                "stage": row.number,
-                "start": row.stage.start,
-                "stop": row.stage.stop,
-                "lr": row.stage.hp.lr if row.stage.hp else None,
-                "weight_decay": row.stage.hp.weight_decay if row.stage.hp else None,
-                "momentum": row.stage.hp.momentum if row.stage.hp else None,
-                "measured": row.measured,
-                "predicted": row.predicted,
-                "ratio": row.ratio,
-                "interval": list(row.interval),
-                "equilibrium": row.equilibrium,
-                "samples": row.samples,
+                **stage_to_plain(row.number, row.stage),
+                **{name: getattr(row, name) for name in NUMBERS},
                 "verdict": row.verdict.kind.value,
                 "alarm": row.alarm,
                 "suspect": row.verdict.suspect.value if row.verdict.suspect else None,

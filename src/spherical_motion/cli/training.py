@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,8 +81,5 @@ def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) 
 
 def free_directory(name: str) -> Path:
     """`runs/NAME`, or `runs/NAME-2` and so on if that is taken."""
-    path, number = Path("runs") / name, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
-    return path
+    names = (Path("runs") / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    return next(path for path in names if not path.exists())

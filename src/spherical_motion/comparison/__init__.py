@@ -1,7 +1,7 @@
-"""Records × forecast: what was measured, what was to be expected, and what to conclude.
+"""Records × forecast: measured motion, predicted motion, and a verdict on each group and stage.
 
-In come `Records`; out comes a `Comparison` of `Row`s, each with a `Verdict`. Read `gather` for what
-is computed, the variants of `Evidence` for what it may be, `RULES` for what it is taken to mean.
+In come `Records`; out comes a `Comparison` of `Row`s, each with a `Verdict`. `gather` computes one
+of the variants of `Evidence`; `RULES` judge it.
 """
 
 from spherical_motion.comparison.curves import Curves
@@ -14,9 +14,9 @@ from spherical_motion.comparison.evidence import (
     Rest,
     Settled,
 )
+from spherical_motion.comparison.findings import Row
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.reasons import Because
-from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.table import Comparison, compare
 from spherical_motion.comparison.verdicts import ALARMS, RULES, Rule, judge
 

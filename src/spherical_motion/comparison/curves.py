@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -39,28 +40,20 @@ class Curves:
 def curves_of(motion: Motion | None, stages: Sequence[Stage]) -> Curves:
     """The curves of a group, stage by stage; empty arrays where nothing was recorded."""
     if motion is None:
-        empty = np.empty(0)
-        return Curves(np.empty(0, np.int64), empty, empty, empty, empty, empty, empty)
+        return Curves(np.empty(0, np.int64), *[np.empty(0)] * 6)
     angles, rests, norms = (np.full(len(motion), np.nan) for _ in range(3))
     for stage in stages:
-        first, last = np.searchsorted(motion.steps, [stage.start, stage.stop])
-        here = motion[int(first) : int(last)]
+        part = slice(*np.searchsorted(motion.steps, [stage.start, stage.stop]).tolist())
+        here = motion[part]
         if not here.predictable:
             continue
-        norm = here.driven_norm()
-        norms[first:last] = norm
+        norms[part] = norm = here.driven_norm()
         squares = _smoothed(here.driven_step_ratio_sq(norm), max(len(here) // SMOOTHING, 5))
-        angles[first:last] = np.sqrt(np.where(squares > 0, squares, np.nan))
-        rests[first:last] = _equilibrium(stage, here.facts)
+        angles[part] = np.sqrt(np.where(squares > 0, squares, np.nan))
+        if stage.hp is not None:
+            with contextlib.suppress(OutOfDomain):
+                rests[part] = theory.family_of(stage.hp).angle(stage.hp, here.facts)
     return Curves(motion.steps, motion.angle, angles, rests, motion.norm, norms, motion.lr)
-
-
-def _equilibrium(stage: Stage, facts: theory.GroupFacts) -> float:
-    hp = stage.hp
-    try:
-        return theory.family_of(hp).angle(hp, facts) if hp is not None else np.nan
-    except OutOfDomain:
-        return np.nan
 
 
 def _smoothed(values: Array, width: int) -> Array:

@@ -1,6 +1,6 @@
-"""What a verdict rests on: one class for each state in which a group can be found.
+"""The evidence for a verdict: one class for each state of a group.
 
-A rule asks with `isinstance` for the variant whose numbers it needs. So a number that does not
+A rule asks with `isinstance` for the variant whose numbers it needs, so a number that does not
 apply does not exist; NaN means that the records do not determine it.
 """
 
@@ -15,17 +15,16 @@ from spherical_motion.vocabulary import InvariantGroup, Stage
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of any group in any stage.
+    """The numbers that exist for any group in any stage.
 
     Attributes:
-        group, stage: what is judged.
         samples: finite samples in the stage.
         non_finite: steps of the stage at which weights or gradient were NaN or infinite.
         non_finite_from: the first of them, or None.
         moved: whether any sampled step changed the weights.
-        lr_is_zero, no_decay: settings under which there is nothing to balance.
+        lr_is_zero, no_decay: settings that leave nothing to balance.
         illegal: the first step whose settings no theory covers, or None.
-        driven: samples at which the gradient, or whatever drives the norm, is known.
+        driven: samples at which the drive of the norm is known, most often the gradient.
         no_theory: why this optimizer has no prediction, or None.
         mixed: the different settings inside the group, if its members do not share one.
         judged: number of samples judged.
@@ -57,19 +56,19 @@ class NotJudged(Evidence):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Measured(Evidence):
-    """The weights moved; by itself: without weight decay or theory, so nothing is predicted.
+    """The weights moved; nothing is predicted if it is no subclass: no weight decay or no theory.
 
     Attributes:
         norm_change: norm at the last sample over norm at the first.
         residual: median residual of the law of motion.
         drift: relative change of the norm over the judged samples.
         measured: √(mean Δ²) over them, rad.
-        radial_share: what the loss adds to the pull of weight decay, as a share of it: mean <w, g>
-            / (λ·mean |w|²) for L2; for AdamW, whose steps do not depend on the gradient's size,
+        radial_share: the loss's radial pull over that of weight decay: mean <w, g> / (λ·mean |w|²)
+            for L2; for AdamW, whose steps do not depend on the gradient's size,
             mean <w, g>/|g| · √numel / (λ·mean |w|²).
         defect: √(mean <w, g>² / mean |w|²|g|²) over the judged samples.
-        expected_defect: what the norm layer's ε makes of the certified defect at the smallest
-            norm judged: it grows as 1/|w|².
+        expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
+            it grow as 1/|w|².
     """
 
     norm_change: float

@@ -1,20 +1,55 @@
-"""The rows of a comparison summed up in a few sentences."""
+"""The rows of a comparison, one a group and stage, and the few sentences that sum them up."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
 from spherical_motion.comparison.reasons import Because
-from spherical_motion.comparison.row import Row
-from spherical_motion.vocabulary import Stage, VerdictKind
+from spherical_motion.vocabulary import Stage, Verdict, VerdictKind
 
 NAMED = 3
 """Only this many groups are named; the rest is counted."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One group in one stage. Angles are RMS over the judged samples, in radians.
+
+    Attributes:
+        group: name of the group.
+        number: stage number, from 1.
+        stage: its steps and settings.
+        measured: the angle found.
+        predicted: the angle expected of the same samples: that of the transient, and Δ* once the
+            transient has died out.
+        ratio: measured / predicted.
+        interval: 95% interval of the ratio, from batch means.
+        equilibrium: Δ*.
+        samples: how many samples were judged.
+        verdict: the conclusion and its reason.
+    """
+
+    group: str
+    number: int
+    stage: Stage
+    measured: float
+    predicted: float
+    ratio: float
+    interval: tuple[float, float]
+    equilibrium: float
+    samples: int
+    verdict: Verdict
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the verdict asks for action."""
+        return self.verdict.alarm
+
+
 def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
-    """Sentences: alarms first, then each stage in turn, then what was never measured."""
+    """Sentences: alarms first, then each stage in turn, then groups that were never measured."""
     if not rows:
         return ("No steps are recorded yet.",)
     alarms: list[str] = []
@@ -29,8 +64,7 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
                 sentence = f"{label}: {_sentence(kind, found, len(here))}"
                 (alarms if alarm else course).append(sentence)
     seen = {row.group for row in rows}
-    missing = [name for name in groups if name not in seen]
-    if missing:
+    if missing := [name for name in groups if name not in seen]:
         course.append(f"Never measured: {_names(missing)}.")
     return (*alarms, *course)
 
@@ -41,10 +75,11 @@ def stage_label(number: int, stage: Stage) -> str:
 
 
 def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
-    who = f"all {total} groups" if len(rows) == total else f"{len(rows)} of {total} groups"
     if len(rows) == 1:
-        who = rows[0].group
-    are, they, their = ("is", "it turns", "It") if len(rows) == 1 else ("are", "they turn", "They")
+        who, are, turns, they = rows[0].group, "is", "it turns", "It"
+    else:
+        who = f"all {total} groups" if len(rows) == total else f"{len(rows)} of {total} groups"
+        are, turns, they = "are", "they turn", "They"
     if kind is VerdictKind.IN_EQUILIBRIUM:
         return (
             f"{who} {are} in equilibrium: {_span([r.measured for r in rows], '.3g')} rad a step, "
@@ -54,18 +89,19 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
         shares = [row.measured / row.equilibrium for row in rows]
         waiting = [row.verdict for row in rows if row.verdict.says(Because.STEPS_LEFT)]
         known = [verdict.evidence["steps_more"] for verdict in waiting]
-        until = f" {their} would need about {_span(known, ',.0f')} more steps." if known else ""
+        until = f" {they} would need about {_span(known, ',.0f')} more steps." if known else ""
         return (
-            f"{who} {are} not yet in equilibrium: {they} at {_span(shares, '.2f')} of it, "
+            f"{who} {are} not yet in equilibrium: {turns} at {_span(shares, '.2f')} of it, "
             f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
         )
     named = f" ({_names([r.group for r in rows])})" if 1 < len(rows) < total else ""
     reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
-    return f"{who} {are} {kind.meaning.state or kind.value}{named}: {reason}."
+    state = kind.meaning.state or kind.value
+    return f"{who} {are} {state}{named}: {reason}.".replace("?.", "?")
 
 
 def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
-    """What several rows of one verdict have in common, as the range of a number."""
+    """The range of a number that several rows of one verdict share."""
     if kind.meaning.shared:
         name, spec, words = kind.meaning.shared
         known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]

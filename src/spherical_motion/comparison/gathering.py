@@ -1,11 +1,11 @@
 """The numbers a verdict rests on: one group in one stage, measured against the theory.
 
-Which steps are judged. From the norm at the start of the stage and the mean drive of its second
+The judged steps. From the norm at the start of the stage and the mean drive of its second
 half, the transient says when the angle will be within 5% of equilibrium. If enough samples follow
 that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
 the transient, and the verdict cannot be better than "approaching".
 
-What the transient predicts. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
+The transient's prediction. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
 relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
 moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
 that fades during the stage is accounted for.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from spherical_motion.comparison.evidence import (
     Rest,
     Settled,
 )
-from spherical_motion.comparison.motion import Motion, settling_memory
+from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.forecasting import WITHIN, rest_excess
@@ -41,10 +41,11 @@ Array = NDArray[np.float64]
 FEWEST_SAMPLES = 20
 """Fewer samples than this are not judged."""
 
+MOMENTUM_MEMORIES = 3
+"""After a change of settings the momentum buffer needs this many times 1/(1 - α) steps."""
+
 FEWEST_MEMORIES = 10
 """A settled stretch shorter than this many times 1/(1 - α) steps is not judged either."""
-
-UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 def gather(
@@ -76,14 +77,20 @@ def gather(
     if len(here) < 2 or not seen.moved:
         return seen
     variant, judged, found = _judged(here, stage, seen)
-    fields: dict[str, Any] = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen)}
-    fields |= {"judged": len(judged)}
-    fields |= _movement(here, judged) | _invariance(judged, start_norm=float(motion.norm[0]))
-    return variant(**(fields | found))
+    known: dict[str, Any] = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen)}
+    known |= {
+        "judged": len(judged),
+        "norm_change": float(here.norm[-1] / here.norm[0]),
+        "residual": _mean(here.residual, np.median),
+        "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
+        "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
+    }
+    known |= _invariance(judged, start_norm=float(motion.norm[0]))
+    return variant(**(known | found))
 
 
 Found = tuple[type[Measured], Motion, dict[str, Any]]
-"""A variant of evidence, the samples to judge, and what the theory says of them."""
+"""A variant of evidence, the samples to judge, and the theory's numbers for them."""
 
 
 def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
@@ -99,16 +106,6 @@ def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     return _constant(here, tail, stage, stage.hp)
 
 
-def _movement(here: Motion, judged: Motion) -> dict[str, float]:
-    """How the group moved."""
-    return {
-        "norm_change": float(here.norm[-1] / here.norm[0]),
-        "residual": _median(here.residual),
-        "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
-        "measured": _rms(judged.angle),
-    }
-
-
 def _invariance(judged: Motion, start_norm: float) -> dict[str, float]:
     """How invariant the group was at the judged samples."""
     gradient = np.isfinite(judged.gram.wg) & np.isfinite(judged.gram.gg) & (judged.gram.gg > 0)
@@ -118,7 +115,7 @@ def _invariance(judged: Motion, start_norm: float) -> dict[str, float]:
     if len(known):
         pull = float((known.weight_decay * gram.ww).mean())
         toward = gram.wg
-        if known.hp.decoupled:  # what an adaptive step makes of the gradient: entries of size one
+        if known.hp.decoupled:  # an adaptive step scales the gradient's entries to size one
             toward = gram.wg / np.sqrt(gram.gg) * math.sqrt(known.group.numel)
         radial = float(toward.mean())
         defect = math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean()))
@@ -139,20 +136,23 @@ def _varying(here: Motion) -> Found:
 
 
 def _constant(here: Motion, tail: Motion, stage: Stage, hp: HyperParameters) -> Found:
-    """A stage with an equilibrium: when it is reached, and what the judged samples show."""
+    """A stage with an equilibrium: the time to it, and the numbers of the judged samples."""
     family, facts = theory.family_of(hp), here.facts
     angle = family.angle(hp, facts)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
     needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
-    needed = max(needed, settling_memory(hp))
+    needed = max(needed, MOMENTUM_MEMORIES / (1.0 - hp.momentum))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
     long_enough = stage.stop - stage.start - needed >= FEWEST_MEMORIES / (1.0 - hp.momentum)
     enough = len(late) >= FEWEST_SAMPLES and long_enough
     judged = late if enough else tail
 
-    norms = here.driven_norm()
-    transient = angle * _transient_share(hp, judged.steps, norms[-len(judged) :], facts)
+    norms, lasted = here.driven_norm()[-len(judged) :], float(judged.steps[-1] - judged.steps[0])
+    transient = math.nan
+    if lasted > 0 and norms[-1] > 0:
+        # RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last.
+        transient = angle * math.sqrt(family.window_ratio_sq(hp, norms, lasted, facts))
     settled = enough and abs(transient / angle - 1.0) < WITHIN
     more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
     if more == 0.0 and not settled:
@@ -167,19 +167,16 @@ def _constant(here: Motion, tail: Motion, stage: Stage, hp: HyperParameters) -> 
         drive_change=_mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
         step_law=root_mean_ratio(*family.balance(hp, judged.gram, facts)),
     )
-    variant = Settled if settled else Approaching
     found = {"transient": transient, "rest": rest}
-    return variant, judged, found | _ratios(judged, angle if settled else transient)
+    found |= _ratios(judged, angle if settled else transient)
+    return Settled if settled else Approaching, judged, found
 
 
 def _ratios(judged: Motion, predicted: float) -> dict[str, Any]:
     if not predicted > 0:
-        return {"ratio": UNKNOWN, "mean_ratio": math.nan}
-    angle = judged.angle
-    return {
-        "ratio": rms_ratio(angle, predicted),
-        "mean_ratio": float(angle.mean()) / predicted,
-    }
+        return {"ratio": Estimate(), "mean_ratio": math.nan}
+    mean_ratio = float(judged.angle.mean()) / predicted
+    return {"ratio": rms_ratio(judged.angle, predicted), "mean_ratio": mean_ratio}
 
 
 def _steps_to_rest(
@@ -192,25 +189,7 @@ def _steps_to_rest(
     return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
 
 
-def _transient_share(
-    hp: HyperParameters, steps: NDArray[np.int64], norms: Array, facts: theory.GroupFacts
-) -> float:
-    """RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last."""
-    lasted = float(steps[-1] - steps[0])
-    if lasted <= 0 or norms[-1] <= 0:
-        return math.nan
-    return math.sqrt(theory.family_of(hp).window_ratio_sq(hp, norms, lasted, facts))
-
-
-def _rms(values: Array) -> float:
-    return math.sqrt(float((values * values).mean()))
-
-
-def _mean(values: Array) -> float:
+def _mean(values: Array, average: Callable[[Array], Any] = np.mean) -> float:
+    """The mean, or another average, of the finite values."""
     known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else math.nan
-
-
-def _median(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else math.nan
+    return float(average(known)) if known.size else math.nan

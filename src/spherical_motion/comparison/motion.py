@@ -1,4 +1,4 @@
-"""One group's recorded motion as plain arrays, with what the theory needs beside it."""
+"""One group's recorded motion as plain arrays, with the quantities that the theory needs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, Invari
 
 Array = NDArray[np.float64]
 
-MOMENTUM_MEMORIES = 3
-"""After a change of settings the momentum buffer needs this many times 1/(1 - α) steps."""
-
-
 RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
@@ -28,20 +24,16 @@ class Motion:
     """The finite samples of one group in step order; every array has shape (samples,).
 
     Attributes:
-        group: which group.
-        hp: its optimizer and fixed settings; lr, weight decay and momentum vary below.
-        steps: step numbers.
-        gram: the six inner products.
+        hp: the optimizer and its fixed settings; lr, weight decay and momentum vary below.
         angle: measured angles, rad.
         norm: measured norms before the step.
         drive: what pushes the norm out at each sample, as `theory.driven_norm` takes it: h̃ for SGD,
             |g̃|² for Nesterov, numel for AdamW and Lion, the RMS of g̃'s entries for Adam with L2;
             NaN without theory or gradient.
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
-        lr, weight_decay, momentum: settings at each sample.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
-        illegal: for each sample, whether its settings are outside what any theory covers.
+        illegal: for each sample, whether no theory covers its settings.
         no_theory: why nothing can be predicted, or None.
     """
 
@@ -113,10 +105,9 @@ class Motion:
 
     @property
     def facts(self) -> theory.GroupFacts:
-        """What the formulas must know of the group beside settings and drive.
+        """The facts of the group that the formulas need beside settings and drive.
 
-        The overlap is read off the steps, so it means something only if they obey the law of
-        motion.
+        The overlap comes from the steps, so it is valid only if they obey the law of motion.
         """
         facts = theory.GroupFacts(numel=self.group.numel)
         known = np.isfinite(self.drive)
@@ -151,12 +142,11 @@ def motion_of(records: Records, index: int) -> Motion:
     kept = measured & finite & (gram.ww > 0)  # weights of norm zero have no direction
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
-    illegal = ~((lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1))
+    legal = (lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1)
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
     no_theory = _why_no_theory(records, group, main_slice, hp)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
-    legal = ~illegal
     if no_theory is None and legal.any():
         family, lrs, momenta = theory.family_of(hp), lr[legal], momentum[legal]
         s = Steps(theory.damped_lr(hp, lrs, momenta), weight_decay[legal], momenta, hp.beta2)
@@ -187,14 +177,9 @@ def motion_of(records: Records, index: int) -> Motion:
         momentum=momentum,
         residual=residual,
         non_finite=non_finite,
-        illegal=illegal,
+        illegal=~legal,
         no_theory=no_theory,
     )
-
-
-def settling_memory(hp: HyperParameters) -> float:
-    """Steps that the momentum buffer takes to forget the settings before a stage."""
-    return MOMENTUM_MEMORIES / (1.0 - hp.momentum)
 
 
 def _why_no_theory(
@@ -211,9 +196,9 @@ def _why_no_theory(
         return f"{name}: {reason}"
     if family.unrecorded:
         return f"{name}: no prediction from records alone. {family.unrecorded}"
-    changes = (e for e in records.events if e["kind"] == EventKind.SETTINGS_CHANGED)
-    for event in changes:
-        if records.info.param_group_of(event) == number:
+    for event in records.events:
+        ours = event["kind"] == EventKind.SETTINGS_CHANGED
+        if ours and records.info.param_group_of(event) == number:
             changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
             return f"settings outside the schedule were changed at step {event['step']}: {changed}"
     return None

@@ -81,7 +81,7 @@ class Because(ReasonKind):
     EPSILON = ": its norm layer's ε changes decay's pull by {share:+.0%}", Suspect.NORM_EPSILON
     UNEVEN_ENTRIES = (
         ": the prediction takes the entries of the gradient to be alike, since the records hold "
-        "only their sum of squares; where they differ the angle is larger",
+        "only their sum of squares; where they differ the angle does too",
         Suspect.UNEVEN_ENTRIES,
     )
     FADED = ": the gradient faded (its square × {change:.2g} in this stage)", Suspect.FADING

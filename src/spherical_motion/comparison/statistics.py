@@ -17,22 +17,13 @@ FEWEST_BATCHES = 5
 class Estimate:
     """A value and its 95% interval; NaN where the samples do not determine it."""
 
-    value: float
-    low: float
-    high: float
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
     def meets(self, low: float, high: float) -> bool:
         """Whether the interval shares a point with [low, high]; False if anything is NaN."""
         return self.low <= high and self.high >= low
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """(low, high)."""
-        return self.low, self.high
-
-    def scaled(self, factor: float) -> Estimate:
-        """The same estimate in other units."""
-        return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
 def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Estimate:
@@ -40,7 +31,7 @@ def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.floa
 
     The series is cut into 5 to 20 batches in a row; batches are nearly independent where single
     steps are not. The variance of the ratio is the usual linearised one, the quantile Student's
-    with one degree of freedom less than batches. Needs at least 10 samples for an interval.
+    with one degree of freedom less than batches. An interval needs at least 10 samples.
 
     >>> rng = np.random.default_rng(0)
     >>> e = root_mean_ratio(rng.exponential(4.0, 10_000), np.ones(10_000))
@@ -49,12 +40,12 @@ def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.floa
     """
     n = numerator.size
     if n == 0 or denominator.mean() <= 0:
-        return Estimate(math.nan, math.nan, math.nan)
+        return Estimate()
     ratio = float(numerator.mean() / denominator.mean())
     value = math.sqrt(max(ratio, 0.0))
     batches = min(MOST_BATCHES, max(FEWEST_BATCHES, n // 20))
     if n < 2 * batches:
-        return Estimate(value, math.nan, math.nan)
+        return Estimate(value)
     length = n // batches
     # Leave the remainder out at the front: the latest samples matter most.
     last = slice(n - batches * length, n)

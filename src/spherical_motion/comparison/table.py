@@ -13,10 +13,9 @@ import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
 from spherical_motion.comparison.evidence import Evidence, Settled
-from spherical_motion.comparison.findings import findings_of
+from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.row import Row
 from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
@@ -37,11 +36,9 @@ class Comparison:
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
-        self._stages = {name: records.schedule(name).stages() for name in self._recorded()}
-
-    def _recorded(self) -> tuple[str, ...]:
-        measured = np.isfinite(self.records.lr)
-        return tuple(n for i, n in enumerate(self.groups) if measured[:, i].any())
+        measured = np.flatnonzero(np.isfinite(records.lr).any(axis=0))
+        recorded = (self.groups[i] for i in measured)
+        self._stages = {name: records.schedule(name).stages() for name in recorded}
 
     @functools.cached_property
     def _motions(self) -> dict[str, Motion]:
@@ -50,13 +47,12 @@ class Comparison:
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
         """One row a group and stage, group by group."""
-        rows: list[Row] = []
-        for name, stages in self._stages.items():
-            mixed = self.records.mixed.get(name, ())
-            for number, stage in enumerate(stages, start=1):
-                found = gather(self._motions[name], stage, mixed)
-                rows.append(_row(found, number, self._rules))
-        return tuple(rows)
+        mixed = self.records.mixed
+        return tuple(
+            _row(gather(self._motions[name], stage, mixed.get(name, ())), number, self._rules)
+            for name, stages in self._stages.items()
+            for number, stage in enumerate(stages, start=1)
+        )
 
     def stages(self, group: str) -> tuple[Stage, ...]:
         """The stages of a group's run; empty if nothing was recorded of it."""
@@ -70,12 +66,12 @@ class Comparison:
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:
-        """What the rows add up to, in sentences, the most important first."""
+        """The rows summed up in sentences, the most important first."""
         return findings_of(self.rows, self.groups)
 
     @property
     def alarms(self) -> tuple[Row, ...]:
-        """Rows that somebody has to look at."""
+        """Rows whose verdict asks for action."""
         return tuple(row for row in self.rows if row.alarm)
 
     def __iter__(self) -> Iterator[Row]:
@@ -88,10 +84,8 @@ class Comparison:
         group, number = key if isinstance(key, tuple) else (key, None)
         self.records.index(group)
         found = [row for row in self.rows if row.group == group]
-        if number is None and found:
-            return found[-1]
-        for row in found:
-            if row.number == number:
+        for row in reversed(found):
+            if number in (None, row.number):
                 return row
         raise InvalidArgument(
             f"Comparison: group {group!r} has {len(found)} recorded stages, numbered from 1; "
@@ -102,9 +96,7 @@ class Comparison:
         if not self.rows:
             return f"{self.directory}: no steps recorded yet."
         width = max(len(name) for name in (*self._stages, "group"))
-        lines = [
-            f"{'group':<{width}}  stage  measured  predicted  ratio  of equil.  verdict",
-        ]
+        lines = [f"{'group':<{width}}  stage  measured  predicted  ratio  of equil.  verdict"]
         for row in self.rows:
             share = row.measured / row.equilibrium
             lines.append(

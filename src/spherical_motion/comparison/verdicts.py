@@ -1,7 +1,7 @@
 """From evidence to a verdict: one rule a kind, tried in the order of `VerdictKind`.
 
 Nothing else in the library judges. A rule yields its reasons, none if it does not apply; the first
-that applies decides.
+rule that applies decides.
 """
 
 from __future__ import annotations
@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import (
-    Approaching,
-    Evidence,
-    Measured,
-    Predicted,
-    Settled,
-)
+from spherical_motion.comparison.evidence import Approaching, Evidence, Measured, Predicted, Settled
 from spherical_motion.comparison.gathering import FEWEST_SAMPLES
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.comparison.reasons import Because, differing_settings
@@ -41,7 +35,7 @@ WORTH_SAYING = 0.2
 """While the gradient fades, fewer remaining steps than this share of the stage mean nothing."""
 
 VAGUE = 0.30
-"""An interval wider than this says little, and the reason admits it."""
+"""The reason warns of an interval that is wider than this."""
 
 RADIAL_LIMIT = 0.10
 """A radial gradient of this share of weight decay's pull shifts the angle by 5%."""
@@ -61,7 +55,6 @@ FADED = 0.5
 UNEVEN = 0.90
 """Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
-
 Rule = Callable[[Evidence], Iterable[Reason]]
 
 
@@ -76,8 +69,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
         InvalidArgument: no rule applies.
     """
     for kind, rule in RULES.items() if rules is None else rules:
-        reasons = tuple(rule(evidence))
-        if reasons:
+        if reasons := tuple(rule(evidence)):
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
@@ -142,8 +134,7 @@ def _approaching(e: Evidence) -> Iterator[Reason]:
     near = e.ratio.meets(FAR_LOW, FAR_HIGH) and FARTHEST_LOW <= e.ratio.value <= FARTHEST_HIGH
     if not near or e.residual > RESIDUAL_LIMIT:
         return
-    rest = e.rest
-    if rest is None:
+    if (rest := e.rest) is None:
         yield Because.FOLLOWS_FORECAST(ratio=e.ratio.value)
         return
     yield Because.ON_THE_WAY(

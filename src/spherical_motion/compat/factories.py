@@ -18,7 +18,7 @@ from spherical_motion.errors import InvalidArgument
 def load_factory(module: str, path: str, settings: Settings) -> nn.Module:
     """Call the function or class `path` of `module` with the settings and return the model.
 
-    Modules are also searched in the working directory. A dotted path names an attribute of an
+    Modules may also be in the working directory. A dotted path names an attribute of an
     attribute; an `nn.Module` class is a factory as well, and a model is returned as it is.
 
     Raises:
@@ -67,11 +67,9 @@ def load_factory(module: str, path: str, settings: Settings) -> nn.Module:
 def _require_settings(spec: str, target: Callable[..., object], settings: Settings) -> None:
     """Refuse missing and unknown settings, if the signature can be read."""
     try:
-        signature = inspect.signature(target)
+        inspect.signature(target).bind(**settings)
     except ValueError:  # written in C
         return
-    try:
-        signature.bind(**settings)
     except TypeError as error:
         raise InvalidArgument(
             f"MODEL {spec!r} cannot be called with the settings {settings}: {error}. Pass its "

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from spherical_motion.compat.factories import load_factory
+from spherical_motion.compat.registries import load_timm, load_torchvision
 from spherical_motion.compat.settings import Settings, split_settings
-from spherical_motion.compat.timm_models import load_timm
-from spherical_motion.compat.torchvision_models import load_torchvision
 from spherical_motion.compat.transformers_models import load_transformers
 from spherical_motion.errors import InvalidArgument
 

@@ -1,11 +1,9 @@
-"""Shared by the loaders: settings after a model's name, and imports of optional libraries."""
+"""What the loaders share: settings after a model's name, and imports of optional libraries."""
 
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
-from collections.abc import Iterable
 from types import ModuleType
 from typing import TypeAlias
 
@@ -56,13 +54,3 @@ def library(name: str) -> ModuleType:
             f"{name}:NAME needs {name}, which is not installed. "
             "Run: pip install 'spherical-motion[models]'"
         ) from error
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """A hint for a misspelt name, or an empty string.
-
-    >>> near("resnet81", ["resnet18", "vgg11"])
-    " Did you mean 'resnet18'?"
-    """
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""

@@ -3,8 +3,7 @@
 torchvision's wheels on PyPI hold an extension built against CUDA, which does not load with a CPU
 build of torch. `import torchvision` then fails with "operator torchvision::nms does not exist",
 and so does every package that imports it (timm, transformers, lightning). This module defines in
-Python the two operators that detection models need: non-maximum suppression, and RoIAlign through
-`grid_sample`.
+Python the two operators that detection models need: non-maximum suppression and RoIAlign.
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _installed: list[torch.library.Library] = []
-"""Operators exist as long as the library object that registered them."""
+"""Keeps the library objects alive, whose operators would vanish with them."""
 
 
 def ensure_torchvision() -> bool:
-    """Install the Python operators if torchvision cannot be imported without them.
+    """Install the Python operators if torchvision needs them to be imported, and say whether.
 
     Does nothing if torchvision is absent or already imported, or if its extension loads.
-
-    Returns:
-        Whether anything was installed.
 
     >>> ensure_torchvision() and ensure_torchvision()  # once at most
     False
@@ -107,16 +103,12 @@ def roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """RoIAlign (He et al. 2017), differentiable in `input`, with `torchvision.ops`' conventions.
+    """RoIAlign (He et al. 2017), differentiable in `input`; arguments as in `torchvision.ops`.
 
     Args:
         input: (images, channels, height, width).
         rois: (k, 5): index of the image, then x1, y1, x2, y2 before `spatial_scale`.
-        spatial_scale: from the boxes' coordinates to those of `input`.
-        pooled_height: rows of bins.
-        pooled_width: columns of bins.
         sampling_ratio: points per bin and axis; 0 or less means the bin's size rounded up.
-        aligned: shift the boxes by half a pixel.
 
     Returns:
         (k, channels, pooled_height, pooled_width).

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from spherical_motion.compat.settings import Settings, library, near
+from spherical_motion.compat.settings import Settings, library
 from spherical_motion.compat.torchvision_on_cpu import ensure_torchvision
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import near
 
 
 def load_transformers(name: str, settings: Settings) -> nn.Module:
@@ -54,7 +55,9 @@ def load_transformers(name: str, settings: Settings) -> nn.Module:
 def _builder(transformers: ModuleType, name: str, settings: Settings) -> Callable[[], nn.Module]:
     if (Path(name) / "config.json").is_file():
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
-        return partial(transformers.AutoModel.from_config, _changed(config, settings))
+        _check_known(config, settings)
+        changed = type(config)(**config.to_dict() | settings)
+        return partial(transformers.AutoModel.from_config, changed)
     found = getattr(transformers, name, None) if name.isidentifier() else None
     if isinstance(found, type) and issubclass(found, transformers.PreTrainedConfig):
         return partial(transformers.AutoModel.from_config, _configured(found, settings))
@@ -75,18 +78,14 @@ class _Configuration(Protocol):
 
 
 def _configured(kind: type[_Configuration], settings: Settings) -> _Configuration:
-    """A configuration of this class, whose constructor would ignore unknown settings."""
-    _check_known(kind().to_dict(), settings)
+    """A configuration of this class."""
+    _check_known(kind(), settings)
     return kind(**settings)
 
 
-def _changed(config: _Configuration, settings: Settings) -> _Configuration:
-    """The configuration with some entries replaced."""
-    _check_known(config.to_dict(), settings)
-    return type(config)(**config.to_dict() | settings)
-
-
-def _check_known(known: Settings, settings: Settings) -> None:
+def _check_known(config: _Configuration, settings: Settings) -> None:
+    """Raise for a setting that the constructor of a configuration would ignore."""
+    known = config.to_dict()
     for key in settings:
         if key not in known:
             raise ValueError(f"it has no setting {key!r}.{near(key, known)}")

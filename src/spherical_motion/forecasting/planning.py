@@ -22,6 +22,8 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 SPREAD = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Learning rates offered, as shares of the one given."""
 
+Measure = Callable[[HyperParameters], float]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
@@ -83,11 +85,8 @@ def settings_for_angle(
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     number("settings_for_angle", "angle", angle, above=0.0, below=math.pi, error=OutOfDomain)
-
-    def angle_of(candidate: HyperParameters) -> float:
-        return family_of(candidate).angle(candidate, facts)
-
-    return _settings(hp, lrs, facts, angle_of, angle, f"an angle of {angle:g} rad")
+    what = f"an angle of {angle:g} rad"
+    return _settings(hp, lrs, facts, lambda hp: family_of(hp).angle(hp, facts), angle, what)
 
 
 def settings_for_time_constant(
@@ -114,12 +113,10 @@ def settings_for_time_constant(
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     where = "settings_for_time_constant"
     number(where, "time_constant", time_constant, above=0.0, error=OutOfDomain)
-
-    def rate_of(candidate: HyperParameters) -> float:
-        return family_of(candidate).relaxation_rate(candidate, facts)
-
-    what = f"a time constant of {time_constant:g} steps"
-    return _settings(hp, lrs, facts, rate_of, 1.0 / time_constant, what)
+    what, rate = f"a time constant of {time_constant:g} steps", 1.0 / time_constant
+    return _settings(
+        hp, lrs, facts, lambda hp: family_of(hp).relaxation_rate(hp, facts), rate, what
+    )
 
 
 def scale_batch(
@@ -159,7 +156,7 @@ def scale_batch(
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     for name, value in (("factor", factor), ("steps_per_epoch", steps_per_epoch)):
         number("scale_batch", name, value, above=0.0, error=OutOfDomain)
-    rules = (
+    rules = (  # factors of lr, weight decay and batch size
         ("unchanged", 1.0, 1.0, 1.0),
         ("linear", factor, 1.0, factor),
         ("square root", math.sqrt(factor), 1.0, factor),
@@ -179,7 +176,7 @@ def _settings(
     hp: HyperParameters,
     lrs: Sequence[float] | None,
     facts: GroupFacts,
-    measure: Callable[[HyperParameters], float],
+    measure: Measure,
     target: float,
     what: str,
 ) -> tuple[Setting, ...]:
@@ -191,11 +188,7 @@ def _settings(
 
 
 def _solve(
-    hp: HyperParameters,
-    lr: float,
-    measure: Callable[[HyperParameters], float],
-    target: float,
-    what: str,
+    hp: HyperParameters, lr: float, measure: Measure, target: float, what: str
 ) -> HyperParameters:
     """The settings at which `measure`, which grows with the weight decay, meets `target`."""
     low = high = 1e-12 / lr  # far inside every optimizer's domain

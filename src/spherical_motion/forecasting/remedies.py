@@ -11,7 +11,7 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 LARGEST_FACTOR = 1e6
-"""More weight decay than this many times is no advice."""
+"""The largest factor of the weight decay that is tried."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,19 +43,14 @@ def find_remedy(
     The angle and the time to reach it both depend on ηλ, so a larger weight decay shortens the
     stage and also raises its equilibrium angle.
     """
-    excess = excess_under(hp, norm, drive, facts)
-    factor = angle = math.nan
-    if excess > 1.0:
-        factor = _least_factor(hp, norm, drive, facts, steps)
+    excess, family = excess_under(hp, norm, drive, facts), family_of(hp)
+    factor = _least_factor(hp, norm, drive, facts, steps) if excess > 1.0 else math.nan
+    angle = math.nan
     if math.isfinite(factor):
-        filled, family = with_drive(hp, drive, facts), family_of(hp)
+        filled = with_drive(hp, drive, facts)
         angle = family.angle(_decayed(hp, factor), filled) / family.angle(hp, filled)
-    return Remedy(
-        excess ** (-1.0 / family_of(hp).power),
-        _steps_needed(hp, norm, drive, facts),
-        factor,
-        angle,
-    )
+    needed = _steps_needed(hp, norm, drive, facts)
+    return Remedy(excess ** (-1.0 / family.power), needed, factor, angle)
 
 
 def _decayed(hp: HyperParameters, factor: float) -> HyperParameters:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spherical_motion import theory
 from spherical_motion.checks import number
@@ -25,8 +24,6 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.group import Fact
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Schedule, Stage
-
-Array = NDArray[np.float64]
 
 SAMPLES = 256
 """Number of steps of a varying stage at which its moving equilibrium is computed."""
@@ -77,11 +74,9 @@ def forecast(
         norm0: norm of the group before the first step. Left out: it starts at rest under the
             settings of the first stage that has an equilibrium, or if none has, of the step with
             the highest learning rate.
-        unit_grad_sq ... update_sq: what drives the norm, and what some optimizers need beside it:
-            `unit_grad_sq` = L = E[h̃] for SGD, `numel` for AdamW and Lion, `numel` and
-            `unit_grad_rms` for Adam with L2, `correlation` and `update_sq` for Muon and others.
-            Without the drive, norms are not forecast and `norm0` cannot be used; the angles do
-            not depend on it once the start is at rest.
+        unit_grad_sq ... update_sq: facts of the group, as in `theory.equilibrium_norm`. Without
+            the drive, norms are not forecast and `norm0` cannot be used; the angles do not depend
+            on it once the start is at rest.
 
     Raises:
         InvalidArgument: a norm without the drive that gives it a meaning, or a value <= 0.
@@ -115,7 +110,7 @@ def forecast(
 
 
 class _Run:
-    """One schedule, the norm before each of its steps, and the group it is forecast for."""
+    """One schedule, the norm before each of its steps, and what is known of the group."""
 
     def __init__(
         self, schedule: Schedule, norm0: float | None, drive: float | None, known: GroupFacts
@@ -157,23 +152,24 @@ class _Run:
 
     def _of_stage(self, stage: Stage) -> StageForecast:
         first, last = stage.start - self.schedule.start, stage.stop - self.schedule.start
-        angles = self._angles(slice(first, last))
+        squares = theory.driven_step_ratio_sq(
+            self.schedule.hp,
+            self.norms[first:last],
+            lr=self.schedule.lr[first:last],
+            momentum=self.schedule.momentum[first:last],
+            drive=self.drive,
+            **dataclasses.asdict(self.known),
+        )
+        angles = np.arctan(np.sqrt(squares))
         norms = float(self.norms[first]), float(self.norms[last])
         common = StageForecast(
             stage=stage,
             outcome=Outcome.NO_EQUILIBRIUM if stage.hp is not None else Outcome.VARIES,
-            equilibrium_angle=math.nan,
             angle_start=float(angles[0]),
             angle_end=float(angles[-1]),
             angle_peak=float(angles.max()),
             norm_start=norms[0] if self.absolute else math.nan,
             norm_end=norms[1] if self.absolute else math.nan,
-            excess_start=math.nan,
-            excess_end=math.nan,
-            steps_at_least=math.inf,
-            steps_needed=math.inf,
-            share_settled=math.nan,
-            settled_until=math.nan,
         )
         if stage.hp is None:
             return self._varying(common)
@@ -190,13 +186,10 @@ class _Run:
         needed = math.ceil(family.steps_to_within(hp, excess[0], WITHIN, self.known))
         pulled = family.unopposed_time(excess[0]) / family.relaxation_rate(hp, self.known)
         settles = needed <= common.stage.steps
-        remedy = None
-        if not settles:
-            remedy = find_remedy(hp, norms[0], self.drive, self.known, common.stage.steps)
         return dataclasses.replace(
             common,
             outcome=Outcome.SETTLES if settles else Outcome.FALLS_SHORT,
-            equilibrium_angle=family_of(hp).angle(hp, self.known),
+            equilibrium_angle=family.angle(hp, self.known),
             angle_start=float(angles[0]),
             angle_end=float(angles[1]),
             angle_peak=float(max(angles)),
@@ -206,7 +199,9 @@ class _Run:
             steps_needed=needed,
             share_settled=max(0.0, 1.0 - needed / common.stage.steps),
             settled_until=common.stage.stop if settles else math.nan,
-            remedy=remedy,
+            remedy=None
+            if settles
+            else find_remedy(hp, norms[0], self.drive, self.known, common.stage.steps),
         )
 
     def _varying(self, common: StageForecast) -> StageForecast:
@@ -233,14 +228,3 @@ class _Run:
             share_settled=len(settled) / len(sampled) if known else math.nan,
             settled_until=settled[-1] + 1.0 if settled else math.nan,
         )
-
-    def _angles(self, part: slice) -> Array:
-        squares = theory.driven_step_ratio_sq(
-            self.schedule.hp,
-            self.norms[:-1][part],
-            lr=self.schedule.lr[part],
-            momentum=self.schedule.momentum[part],
-            drive=self.drive,
-            **dataclasses.asdict(self.known),
-        )
-        return np.arctan(np.sqrt(squares))

@@ -11,7 +11,7 @@ from spherical_motion.forecasting.state import WITHIN
 from spherical_motion.vocabulary.schedule import Stage
 
 SENSIBLE_FACTOR = 100.0
-"""More weight decay than this many times is computed, and not advised."""
+"""The largest factor of the weight decay that the sentence recommends."""
 
 
 class Outcome(enum.Enum):
@@ -30,11 +30,11 @@ class StageForecast:
     Attributes:
         stage: the steps it covers and its settings.
         outcome: whether it reaches its equilibrium, and if not, whether it has one.
-        equilibrium_angle: Δ*, which the angle tends to; where settings vary, Δ* at the last step.
         angle_start, angle_end: the angle at its first and last step.
         angle_peak: the largest angle in between.
         norm_start, norm_end: the weights' norm before and after; NaN unless `forecast` was given
             the group's drive.
+        equilibrium_angle: Δ*, which the angle tends to; where settings vary, Δ* at the last step.
         excess_start, excess_end: y/y*, above 1 for weights that are too heavy to turn at Δ*.
         steps_at_least: steps the norm needs to its rest if nothing opposes it: no gradient for
             heavy weights (the papers' lower bound, ln(y/y*)/r), no decay for light ones.
@@ -47,18 +47,18 @@ class StageForecast:
 
     stage: Stage
     outcome: Outcome
-    equilibrium_angle: float
     angle_start: float
     angle_end: float
     angle_peak: float
     norm_start: float
     norm_end: float
-    excess_start: float
-    excess_end: float
-    steps_at_least: float
-    steps_needed: float
-    share_settled: float
-    settled_until: float
+    equilibrium_angle: float = math.nan
+    excess_start: float = math.nan
+    excess_end: float = math.nan
+    steps_at_least: float = math.inf
+    steps_needed: float = math.inf
+    share_settled: float = math.nan
+    settled_until: float = math.nan
     remedy: Remedy | None = None
 
     @property
@@ -75,10 +75,11 @@ class StageForecast:
         return f"steps {self.stage.start:,}-{self.stage.stop:,}: {self._sentence()}"
 
     def _sentence(self) -> str:
+        course = f"the angle goes from {self.angle_start:.3g} to {self.angle_end:.3g} rad a step"
         if self.outcome is Outcome.NO_EQUILIBRIUM:
-            return f"{self._obstacle()}; {self._course()}."
+            return f"{self._obstacle()}; {course}."
         if self.outcome is Outcome.VARIES:
-            text = f"the settings vary; {self._course()}, {self._peak()}"
+            text = f"the settings vary; {course}, at most {self.angle_peak:.3g}"
             if math.isnan(self.share_settled):
                 return f"{text}; without weight decay there is no equilibrium."
             text += f"; within {WITHIN:.0%} of the equilibrium of the moment for "
@@ -88,16 +89,9 @@ class StageForecast:
             return text + "."
         head = f"equilibrium {self.equilibrium_angle:.3g} rad a step; "
         if self.settles:
-            if self.steps_needed == 0:
-                return head + f"within {WITHIN:.0%} of it throughout."
-            return head + f"within {WITHIN:.0%} of it after {self.steps_needed:,.0f} steps."
+            when = f"after {self.steps_needed:,.0f} steps" if self.steps_needed else "throughout"
+            return head + f"within {WITHIN:.0%} of it {when}."
         return f"{head}{self._shortage()} {self._ways_out()}"
-
-    def _course(self) -> str:
-        return f"the angle goes from {self.angle_start:.3g} to {self.angle_end:.3g} rad a step"
-
-    def _peak(self) -> str:
-        return f"at most {self.angle_peak:.3g}"
 
     def _obstacle(self) -> str:
         hp = self.stage.hp
@@ -108,12 +102,10 @@ class StageForecast:
         return f"lr × weight decay = {hp.intrinsic_lr:g} is too large for an equilibrium"
 
     def _shortage(self) -> str:
-        needs = f"needs {self.steps_needed:,.0f} steps to come within {WITHIN:.0%}"
+        least, needed = f"{self.steps_at_least:,.0f}", f"{self.steps_needed:,.0f}"
+        needs = f"needs {needed} steps to come within {WITHIN:.0%}"
         if self.steps_at_least < self.steps_needed:
-            needs = (
-                f"needs at least {self.steps_at_least:,.0f} steps, {self.steps_needed:,.0f} to "
-                f"come within {WITHIN:.0%},"
-            )
+            needs = f"needs at least {least} steps, {needed} to come within {WITHIN:.0%},"
         times = max(self.shortfall, 1.0 / self.shortfall)
         side = "below" if self.shortfall > 1.0 else "above"
         return f"{needs} and has {self.stage.steps:,}: its angle ends {times:.2f} × {side}."
@@ -123,8 +115,6 @@ class StageForecast:
             return ""
         text = f"Rescale its weights by {self.remedy.rescale:.3g} at its start"
         if self.remedy.weight_decay <= SENSIBLE_FACTOR:
-            return text + (
-                f", or raise its weight decay × {self.remedy.weight_decay:.3g}, which raises the "
-                f"equilibrium × {self.remedy.angle:.2g} too."
-            )
+            text += f", or raise its weight decay × {self.remedy.weight_decay:.3g}, which raises "
+            text += f"the equilibrium × {self.remedy.angle:.2g} too"
         return text + "."

@@ -38,12 +38,12 @@ def rest_excess(
 
 
 def excess_under(hp: HyperParameters, norm: float, drive: float, facts: GroupFacts) -> float:
-    """`rest_excess`, for facts that are one object already."""
+    """`rest_excess` with the facts as one object."""
     return (norm / norm_at_rest(hp, drive, facts)) ** family_of(hp).power
 
 
 def norm_at_rest(hp: HyperParameters, drive: float, facts: GroupFacts) -> float:
-    """The norm at which outward and inward pull balance under this drive."""
+    """The norm at rest under this drive."""
     return family_of(hp).norm(hp, with_drive(hp, drive, facts))
 
 

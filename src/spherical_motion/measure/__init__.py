@@ -1,4 +1,8 @@
-"""Measuring the six inner products of a step, which is all that is ever measured."""
+"""Measure the six inner products of a step; nothing else is ever measured.
+
+In come weights before and after a step and its gradient; out goes a `Gram` of arrays, one number
+a row or slice.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +32,8 @@ def gram(
     Made for occasional use; `CpuGram` measures the same tensors step after step.
 
     Args:
-        before: weights before the step, shape (rows, ...), float32 or float64; whatever follows
-            the first axis belongs to the row.
+        before: weights before the step, shape (rows, ...), float32 or float64; all axes after the
+            first belong to the row.
         after: weights after the step, same shape and dtype.
         grad: loss gradient at `before`, without weight decay, same shape and dtype. None: the
             three products with it are NaN.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import TileTable, cut_shares
 from spherical_motion.vocabulary.gram import FIELDS
 
-__all__ = ["CpuGram"]
-
 WITH_GRADIENT = slice(FIELDS.index("wg"), None)
 
 # Given the weights after and before the step and the gradient: ww, wd, dd, wg, gg, dg.
@@ -29,12 +27,12 @@ sum_gram = sum_loop(3, difference=True)
 class CpuGram:
     """Measures the six inner products of many slices at once, again and again.
 
-    All that can be prepared is prepared here: tiles, buffers, compiled code. A call reads where
-    the tensors lie at that moment, so weights and gradients may move between calls, and allocates
-    only where a tensor must be re-laid. The number of threads does not change a bit of a result.
+    Construction prepares tiles, buffers and compiled code. A call looks up where the tensors lie,
+    so weights and gradients may move between calls; it allocates only where a tensor must be
+    re-laid. The number of threads does not change a bit of a result.
 
-    May be called from several threads, and in a forked child: its threads are started by the
-    first call that needs them, and again after a fork or after `close`.
+    May be called from several threads, and in a forked child: the first call that needs threads
+    starts them, also after a fork or after `close`.
 
     Args:
         tensors: the weights, float32 or float64, as they lie in memory. Contiguous, channels_last
@@ -68,11 +66,19 @@ class CpuGram:
         self._table = TileTable.cut(self._layouts, slices)
         self._shares = cut_shares(self._table.entries)
         self._addresses = np.zeros((3, len(tensors)), dtype=np.int64)
-        self._sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
-        self._scales = np.ones(len(tensors))
+        sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
         self._sums = np.zeros((len(self._table.tiles), len(FIELDS)))
         self._team = Team("spherical-motion-gram")
         compile_loops(sum_gram)
+        self._sum_tiles = functools.partial(
+            sum_gram,
+            self._addresses,
+            sizes,
+            np.ones(len(tensors)),
+            self._table.tiles,
+            self._table.rows,
+            self._sums,
+        )
 
     def __call__(
         self,
@@ -84,18 +90,18 @@ class CpuGram:
         """Measure one step.
 
         Args:
-            after: the weights after the step, one for each tensor given at construction and of
-                its dtype and shape. What has other strides is re-laid, here and below.
+            after: the weights after the step, one for each tensor given at construction, of its
+                dtype and shape. Tensors with other strides are re-laid, here and below.
             before: the weights before the step.
-            grads: loss gradients at `before`. Where None, the products with it become NaN.
+            grads: loss gradients at `before`; None makes its products NaN.
             out: (slices, 6), float64 and C-contiguous; overwritten, in the order of
                 `vocabulary.gram.FIELDS`.
 
         Raises:
             InvalidArgument: something has another length, shape, dtype or device.
         """
-        self._check(after, before, grads, out)
-        # For a missing gradient the weights are read; what comes of that is erased below.
+        self._check(out, after=len(after), before=len(before), grads=len(grads))
+        # For a missing gradient the weights are read; NaN replaces their products below.
         stand_ins = [a if g is None else g for a, g in zip(after, grads, strict=True)]
         placed = (
             self._place("after", after),
@@ -119,26 +125,15 @@ class CpuGram:
     def __enter__(self) -> CpuGram:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(
-        self,
-        after: Sequence[torch.Tensor],
-        before: Sequence[torch.Tensor],
-        grads: Sequence[torch.Tensor | None],
-        out: NDArray[np.float64],
-    ) -> None:
-        for name, given in (("after", after), ("before", before), ("grads", grads)):
-            if len(given) != len(self._layouts):
+    def _check(self, out: NDArray[np.float64], **lengths: int) -> None:
+        for name, length in lengths.items():
+            if length != len(self._layouts):
                 raise InvalidArgument(
                     f"CpuGram: {name} must hold one entry for each of the {len(self._layouts)} "
-                    f"tensors given at construction, got {len(given)}."
+                    f"tensors given at construction, got {length}."
                 )
         shape = (len(self._table.tensor), len(FIELDS))
         if out.shape != shape or out.dtype != np.float64 or not out.flags.carray:
@@ -154,21 +149,13 @@ class CpuGram:
         ]
 
     def _sum(self, shares: deque[tuple[int, int]], placed: object) -> None:
-        """Sum shares until none is left. `placed` is what they are read from: while a thread is
-        in here it must not be freed, even if the calling thread was interrupted.
+        """Sum shares until none is left.
+
+        Holding `placed` keeps the tensors alive, even if the calling thread was interrupted.
         """
         while True:
             try:
                 start, stop = shares.popleft()
             except IndexError:
                 return
-            sum_gram(
-                self._addresses,
-                self._sizes,
-                self._scales,
-                self._table.tiles,
-                self._table.rows,
-                self._sums,
-                start,
-                stop,
-            )
+            self._sum_tiles(start, stop)

@@ -8,8 +8,6 @@ import torch
 
 from spherical_motion.errors import InvalidArgument
 
-__all__ = ["DTYPES", "StridedLayout", "check_measurable"]
-
 DTYPES = (torch.float32, torch.float64)
 """What can be measured."""
 
@@ -32,8 +30,8 @@ def check_measurable(name: str, tensor: torch.Tensor) -> None:
 class StridedLayout:
     """Type, shape and strides (in entries) of a tensor that fills one block of memory.
 
-    Contiguous, channels_last and permuted tensors do. A tensor with gaps or repeated entries
-    does not, and is measured through a contiguous copy. 0-dim tensors count as shape (1,).
+    Contiguous, channels_last and permuted tensors do. Tensors with gaps or repeated entries are
+    measured through a contiguous copy. 0-dim tensors count as shape (1,).
     """
 
     dtype: torch.dtype
@@ -56,10 +54,10 @@ class StridedLayout:
         return cls(tensor.dtype, shape, strides)
 
     def place(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """`tensor` itself where it lies like this already, else a copy that does.
+        """`tensor` itself if it has this layout already, else a copy that has.
 
         Raises:
-            InvalidArgument: another dtype, shape or device; `name` says whose.
+            InvalidArgument: another dtype, shape or device; the message begins with `name`.
         """
         if tensor.ndim == 0:
             tensor = tensor.reshape(1)
@@ -86,9 +84,7 @@ def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether the strides are those of a contiguous tensor with its axes in some order."""
     expected = 1
     for stride, length in sorted(zip(strides, shape, strict=True)):
-        if length == 1:
-            continue
-        if stride != expected:
+        if length != 1 and stride != expected:
             return False
         expected *= length
     return True

@@ -4,7 +4,7 @@ The loops are serial and release the GIL; a `Team` runs them on several threads.
 
 Why sums of sums. The tangential part of a mostly radial step is the small difference of two of
 these sums: when the radial part is 10⁴ times larger, it magnifies their rounding errors by 10⁸.
-One running sum over n entries may gather n of those errors; blocks, tiles and a pairwise fold
+One running sum over n entries may gather n of those errors. Blocks, tiles and a pairwise fold
 gather about a hundred, 10⁻¹⁴, for any values and any n.
 """
 
@@ -17,8 +17,6 @@ import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
-
-__all__ = ["FIELDS", "compile_loops", "fold_tiles", "pointer_to", "sum_loop", "tile_loop"]
 
 FIELDS = 6
 """Columns of what a loop writes or reads: the products of three vectors, or six factors."""

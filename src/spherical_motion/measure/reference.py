@@ -8,15 +8,13 @@ import torch
 
 from spherical_motion.vocabulary.gram import Gram
 
-__all__ = ["gram"]
-
 
 def gram(before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None) -> Gram:
     """Inner products of weights, step and gradient, row by row, in float64.
 
     Args:
-        before: weights before the step, shape (rows, ...); whatever follows the first axis
-            belongs to the row.
+        before: weights before the step, shape (rows, ...); all axes after the first belong to
+            the row.
         after: weights after the step, the same shape.
         grad: loss gradient at `before`, the same shape. None: its three products are NaN.
 

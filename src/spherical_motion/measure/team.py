@@ -7,17 +7,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["Team"]
-
 
 class Team:
-    """Threads started by the first call that needs them, and again after a fork or after `close`.
+    """Threads with a common name; the first call that needs them starts them.
 
-    Numba's own threads (`parallel=True`) are no choice here: its OpenMP layer kills forked data
-    loader workers, its workqueue layer aborts when two threads call at once.
-
-    Args:
-        name: of the threads, to recognise them by.
+    A call after a fork or after `close` starts them again. Numba's own threads (`parallel=True`)
+    are no choice: its OpenMP layer kills forked data loader workers, its workqueue layer aborts
+    when two threads call at once.
     """
 
     def __init__(self, name: str) -> None:
@@ -26,18 +22,15 @@ class Team:
 
     @property
     def lock(self) -> threading.Lock:
-        """Held by whoever uses what only one caller may use at a time."""
+        """Hold it to use what only one caller may use at a time."""
         self._begin_again_after_fork()
         return self._lock
 
     def run(self, work: Callable[[], object], threads: int) -> None:
-        """Call `work` on as many threads, the calling one included, and wait for all of them.
+        """Call `work` on up to `threads` threads, the calling one included; wait; raise errors.
 
-        Args:
-            work: takes what there is to do from a place that all calls share, until nothing is
-                left. Errors are raised here.
-            threads: how many calls at most; one that has not begun when the calling thread is done
-                has nothing left to do and is dropped.
+        Each call of `work` takes shares from one place until nothing is left. So a call that has
+        not begun when the calling thread is done has nothing to do and is dropped.
         """
         self._begin_again_after_fork()
         helping = []

@@ -1,8 +1,7 @@
-"""Cutting slices into tiles: the pieces that are summed one by one and then folded.
+"""Cut slices into tiles, which are summed one by one and then folded.
 
-Where a tile ends depends on its slice alone, never on the number of threads, and the tiles of a
-slice are folded in a fixed order. So the sums are the same to the last bit on any number of
-threads.
+A tile's end depends on its slice alone, and the tiles of a slice are folded in a fixed order. So
+the sums are the same to the last bit on any number of threads.
 """
 
 from __future__ import annotations
@@ -18,28 +17,26 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import StridedLayout
 
-__all__ = ["MOST_RUNS", "SHARE", "TILE", "TileTable", "cut_shares"]
-
 TILE = 16_384
 """Most entries of a tile."""
 
 MOST_RUNS = 128
-"""Most runs of a tile. Each may lie on a memory page of its own: with more of them, the pages and
-cache lines that neighbouring slices share are gone again before the neighbour is summed."""
+"""Most runs of a tile. Each may lie on its own memory page. With more of them, the cache would lose
+the pages and lines that neighbouring slices share before it comes to the neighbour."""
 
 SHARE = 262_144
-"""Entries a thread takes at a time: some 0.1 ms of work. Threads take the next share when they are
-done with one, because cores are rarely free alike: after each of torch's parallel operations, its
-own threads keep spinning on theirs for milliseconds."""
+"""Entries a thread takes at a time: some 0.1 ms of work. A thread that is done takes another share,
+because cores are rarely free alike: torch's own threads spin for milliseconds after each of its
+parallel operations."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TileTable:
     """All tiles of all slices, in the order in which they lie in memory.
 
-    A slice of a tensor without gaps is `outer` runs of `inner` neighbouring entries, one every
-    `stride` entries; so is a tile. A whole tensor and a filter of a convolution are one long run,
-    a filter of a transposed convolution is one short run for each input channel.
+    A slice of a tensor without gaps consists of `outer` runs of `inner` neighbouring entries, one
+    every `stride` entries; so does a tile. A whole tensor and a filter of a convolution are one
+    long run, a filter of a transposed convolution has one short run for each input channel.
 
     Attributes:
         tiles: (tiles, 5): tensor, offset of its first entry, outer, stride, inner. In entries.
@@ -102,11 +99,9 @@ class TileTable:
 
 
 def cut_shares(entries: NDArray[np.int64], start: int = 0) -> list[tuple[int, int]]:
-    """Consecutive tiles (from, to) of about `SHARE` entries each, nearly equally many.
+    """Consecutive tiles (from, to) with about `SHARE` entries each, counted from `start` on.
 
-    Args:
-        entries: of each tile.
-        start: number of the first tile.
+    `entries` holds the number of entries of each tile.
 
     >>> cut_shares(np.full(5, 150_000), start=7)
     [(7, 9), (9, 12)]

@@ -1,4 +1,4 @@
-"""Watching a training loop: hooks on the optimizer, a copy of the weights, and a writer.
+"""Watch a training loop: hooks on the optimizer, a copy of the weights, and a writer.
 
 In come a model, its groups and optimizers; out goes a run directory that `records` reads.
 """

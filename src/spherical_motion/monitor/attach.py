@@ -38,12 +38,9 @@ def watch(
     that are left out because the optimizer steps none of their members (fine-tuning a part).
 
     Args:
-        model: in the mode it trains in; comes back bit-identical.
-        optimizer: the optimizer, or several.
-        example_inputs: one batch: tensor → model(x), tuple → model(*x), mapping → model(**x).
-        directory: where to record; left out, `runs/<date and time>`.
-        granularity: "layer" or "filter".
-        every, burst, cells_every, resume, first_step, steps: see `Monitor`.
+        model, example_inputs, granularity: as for `find_groups`.
+        optimizer, directory, every, burst, cells_every, resume, first_step, steps: as for
+            `Monitor`.
         quiet: print and log nothing about what is watched.
 
     Returns:
@@ -55,14 +52,13 @@ def watch(
     """
     optimizers = as_optimizers(optimizer, "watch", "optimizer")
     if resume and directory is not None:
-        # Rows that died since would not be certified again: go on with what the run began with.
+        # Rows that died since could not be certified again: use the groups the run began with.
         groups = read_info(directory).groups
     else:
         found = find_groups(model, example_inputs, granularity)
         # If the optimizers step no group at all, Monitor raises and says so.
         groups = stepped_groups(model, optimizers, found) or found
-        left = [group.name for group in found if group not in groups]
-        if left:
+        if left := [group.name for group in found if group not in groups]:
             notify(
                 f"{len(left)} of {len(found)} groups are not stepped by the optimizer and left "
                 f"out: {listed(left, most=5)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +15,12 @@ from numpy.typing import NDArray
 
 from spherical_motion.binding import Role, as_groups, as_optimizers, refuse_second
 from spherical_motion.checks import whole
-from spherical_motion.monitor.announcement import greeting
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
-from spherical_motion.monitor.station import build_stations
+from spherical_motion.monitor.station import Station
 from spherical_motion.monitor.targets import find_targets
 from spherical_motion.notices import announce, warn_recording_stopped
-from spherical_motion.records import RunWriter, steps_at_close
+from spherical_motion.records import BYTES_PER_ROW, RunInfo, RunWriter, steps_at_close
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -99,10 +99,13 @@ class Monitor:
         targets = find_targets(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else _timestamped()
         info = run_facts(self.groups, self.optimizers, targets, sampling)
-        # Memory is taken and code compiled here; hooks come last, when nothing can fail any more.
-        stations = build_stations(
-            self.optimizers, info, targets, sampling, guarded=self._guarded, sink=self
-        )
+        # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
+        hooked = {target.optimizer for target in targets.values()}
+        stations = {
+            number: Station(optimizer, number, info, targets, sampling, self._guarded, sink=self)
+            for number, optimizer in enumerate(self.optimizers)
+            if number in hooked
+        }
         starts = self._starts(resume, first_step)
         self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
         self._pid = os.getpid()
@@ -112,7 +115,7 @@ class Monitor:
             station.attach(next_step, str(self.directory))
         self._closed = False
         memory = sum(station.nbytes for station in self._stations)
-        announce(greeting(model, info, self.directory, planned, memory), quiet=quiet)
+        announce(_announcement(model, info, self.directory, planned, memory), quiet=quiet)
 
     @property
     def step(self) -> int:
@@ -155,7 +158,7 @@ class Monitor:
             self._writer.flush()
 
     def close(self) -> None:
-        """Detach, write what is left, and let go of the directory. Repeating it does nothing."""
+        """Detach, write what is left and release the directory; may be repeated."""
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
@@ -191,10 +194,10 @@ class Monitor:
             return
         try:
             hook()
-        except Exception as error:  # training is never harmed: measuring stops, with one warning
-            self._give_up(error)
+        except Exception as error:  # measuring stops with one warning, and training goes on
+            self._stop(error)
 
-    def _give_up(self, error: Exception) -> None:
+    def _stop(self, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
         self._writer.event(EventKind.STOPPED, step=self.step, why=why)
         text = (
@@ -205,7 +208,7 @@ class Monitor:
         warn_recording_stopped(text)
 
     def _starts(self, resume: bool, first_step: int | None) -> list[int] | None:
-        """The next step of each optimizer as it was when the run was closed; None if not known."""
+        """The next step of each optimizer when the run was closed; None if not known."""
         if not resume or first_step is not None:
             return None
         closed = steps_at_close(self.directory)
@@ -214,18 +217,38 @@ class Monitor:
 
 def _timestamped() -> Path:
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path, again = Path("runs") / now, 1
-    while path.exists():
-        again += 1
-        path = Path("runs") / f"{now}_{again}"
-    return path
+    names = (now if again == 1 else f"{now}_{again}" for again in itertools.count(1))
+    return next(path for name in names if not (path := Path("runs") / name).exists())
 
 
 def _detached(value: object) -> object:
-    """A number where that costs nothing; a detached copy where reading would wait for a device."""
+    """A number if it can be read at once, else a detached copy, to be read later."""
     if not isinstance(value, torch.Tensor):
         return value
     value = value.detach()
     if value.numel() == 1 and value.is_cpu:
         return value.item()
     return value.clone()
+
+
+def _announcement(
+    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, memory: int
+) -> str:
+    """How much of `model` is watched, how often, and the bytes on disk for `steps` steps."""
+    share = sum(group.numel for group in info.groups) / sum(
+        parameter.numel() for parameter in model.parameters()
+    )
+    size = steps * info.burst / info.every * len(info.slices) * BYTES_PER_ROW
+    often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
+    return (
+        f"watching {len(info.groups)} groups ({min(share, 1.0):.0%} of all parameters) at {often} "
+        f"→ {directory} (about {_bytes(size)} for {steps:,} steps; {_bytes(memory)} of memory)"
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

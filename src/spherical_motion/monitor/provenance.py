@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import shlex
@@ -27,7 +28,7 @@ def run_facts(
     targets: Mapping[str, Target],
     sampling: Sampling,
 ) -> RunInfo:
-    """What is recorded of a run before its first step."""
+    """The facts of a run, recorded before its first step."""
     before = np.cumsum([0, *(len(optimizer.param_groups) for optimizer in optimizers)])
     slices = dict.fromkeys(s for group in groups for s in group.slices)
     found = [targets[s.parameter] for s in slices]
@@ -37,29 +38,22 @@ def run_facts(
         slice_param_group=tuple(int(before[t.optimizer]) + t.param_group for t in found),
         every=sampling.every,
         burst=sampling.burst,
-        versions=versions(),
-        command=command_line(),
-        commit=commit_of_caller(),
+        versions=_versions(),
+        command=shlex.join(sys.argv),
+        commit=_commit(),
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that shape the recorded numbers."""
+def _versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that the recorded numbers depend on."""
     found = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
-def command_line() -> str:
-    """The command that started this process."""
-    return shlex.join(sys.argv)
-
-
-def commit_of_caller() -> str | None:
+def _commit() -> str | None:
     """The git commit of the working directory, "-dirty" if it has changes; None outside a repo."""
     try:
         commit = _git("rev-parse", "HEAD")
@@ -70,6 +64,5 @@ def commit_of_caller() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], capture_output=True, check=True, text=True, timeout=5
-    ).stdout.strip()
+    command = ["git", *arguments]
+    return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=5).strip()

@@ -10,9 +10,7 @@ from spherical_motion.errors import InvalidArgument
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which steps are measured: `burst` consecutive ones out of every `every`.
-
-    Of these one in `cells_every` measures the cells too. `Sampling.of` checks what users give.
+    """Measure `burst` consecutive steps out of every `every`, and cells once in `cells_every`.
 
     >>> [step for step in range(12) if Sampling(every=5, burst=2).takes(step)]
     [0, 1, 5, 6, 10, 11]
@@ -24,7 +22,7 @@ class Sampling:
 
     @classmethod
     def of(cls, every: object, burst: object, cells_every: object) -> Sampling:
-        """From the arguments of `Monitor`, with its defaults.
+        """From the arguments of `Monitor`, checked and with its defaults.
 
         Raises:
             InvalidArgument: one is no positive integer, or `burst` exceeds `every`.
@@ -45,5 +43,5 @@ class Sampling:
         return step % self.every < self.burst or self.takes_cells(step)
 
     def takes_cells(self, step: int) -> bool:
-        """Whether its cells are."""
+        """Whether the cells of step number `step` are measured."""
         return self.cells_every is not None and step % self.cells_every == 0

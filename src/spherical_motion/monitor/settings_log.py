@@ -1,4 +1,4 @@
-"""Following the settings of an optimizer's param groups from step to step."""
+"""Follow the settings of an optimizer's param groups from step to step."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ from spherical_motion.vocabulary.hyperparameters import settings_of
 Settings = tuple[float, float, float, float | None]
 
 STEADY = 20
-"""A change of a param group's settings is an event only after so many steps without one: schedules
-that change them at every step would write one a step, and each sample records the settings."""
+"""Steps without a change before a change of a param group's settings counts as an event. Schedules
+may change them at every step, and each sample records them anyway."""
 
 FIXED = ("nesterov", "dampening", "maximize", "amsgrad", "eps", "decoupled_weight_decay")
-"""Settings that schedules leave alone; a change of them puts the theory in doubt."""
+"""Settings that schedules do not change; if one changes, the theory may not apply."""
 
 
 class SettingsLog:
-    """What schedulers and users do to the param groups; lasting changes become events.
+    """The settings of the param groups; lasting changes become events.
 
     Args:
-        optimizer: whose param groups to follow.
-        number: of the optimizer in the run.
+        optimizer, number, sink: as for `Station`.
         param_group: per slice, index into `optimizer.param_groups`.
-        sink: takes the events.
 
     Attributes:
-        rows: (slices, 4), lr, weight decay, momentum and β2 by which each slice is stepped.
-        maximize: for each param group whether it steps along the gradient instead of against it.
+        rows: (slices, 4): lr, weight decay, momentum and β2 of each slice.
+        maximize: for each param group whether it steps along the gradient and not against it.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class SettingsLog:
         )
 
     def _record_fixed(self, step: int, fixed: list[dict[str, object]]) -> None:
-        """Settings that no schedule touches: once attached, a change of them is an event."""
+        """Store settings that no schedule touches; each change after attaching is an event."""
         for index, (old, new) in enumerate(zip(self._fixed, fixed, strict=False)):
             changed = {name: value for name, value in new.items() if value != old.get(name)}
             if changed:

@@ -7,24 +7,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+
 
 class Sink(Protocol):
-    """Where a station's results go; the monitor is one."""
+    """Where a station's results go; `Monitor` is one and documents the methods."""
 
-    def rows(
-        self,
-        step: int,
-        gram: NDArray[np.float64],
-        settings: NDArray[np.float64],
-        slices: NDArray[np.int32],
-    ) -> None:
-        """Take the sums of one step."""
-        ...
+    def rows(self, step: int, gram: Array, settings: Array, slices: NDArray[np.int32]) -> None: ...
 
-    def cells(self, step: int, group: int, gram: NDArray[np.float64]) -> None:
-        """Take the sums of one group's cells."""
-        ...
+    def cells(self, step: int, group: int, gram: Array) -> None: ...
 
-    def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
-        """Record that something happened."""
-        ...
+    def event(self, kind: str, /, step: int | None = None, **data: object) -> None: ...

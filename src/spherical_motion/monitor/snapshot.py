@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import torch
 
 ALIGNMENT = 16
-"""Each tensor starts at a multiple of this many entries, so that copies stay aligned."""
+"""Each tensor starts at a multiple of this many entries, which keeps copies aligned."""
 
 
 class Snapshot:
     """Copies of some tensors in one block of memory per dtype, laid out like the originals.
 
-    The memory is allocated and written here, so that a lack of it shows when a monitor is attached
-    and not in the middle of training.
+    The constructor allocates and writes all of it: memory may run out then, but not in training.
 
     >>> w = torch.ones(2, 3)
     >>> snapshot = Snapshot([w])
@@ -30,8 +29,7 @@ class Snapshot:
         for tensor in tensors:
             start = sizes.get(tensor.dtype, 0)
             places.append((tensor.dtype, start))
-            room = -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
-            sizes[tensor.dtype] = start + room
+            sizes[tensor.dtype] = start + -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
         blocks = {dtype: torch.zeros(size, dtype=dtype) for dtype, size in sizes.items()}
         self.nbytes = sum(block.nbytes for block in blocks.values())
         self.tensors = [

@@ -11,7 +11,6 @@ from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, hold, release
 from spherical_motion.measure.cpu import CpuGram
-from spherical_motion.monitor.cells import CellMeter
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
@@ -20,19 +19,17 @@ from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.groups import InvariantGroup
 
 
 class Station:
-    """Hooks on one optimizer that measure the slices it owns.
+    """Hooks on one optimizer that measure the slices it steps.
 
     Args:
         optimizer: hooked through `register_step_pre_hook` and `register_step_post_hook`.
-        parameters: what is measured; weights and gradients are read at each step.
-        slices: shape (slices, 4), rows (index into parameters, axis, start, stop).
-        numbers: the slices' numbers in the run, shape (slices,).
-        param_group: per slice, index into `optimizer.param_groups`.
-        cells: measures the cells of the groups that lie here.
         number: of the optimizer in the run.
+        info: the groups and slices of the run.
+        targets: the parameters of these slices, by name.
         sampling: which steps to measure.
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
@@ -41,27 +38,30 @@ class Station:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        parameters: Sequence[torch.nn.Parameter],
-        slices: NDArray[np.int64],
-        numbers: NDArray[np.int32],
-        param_group: NDArray[np.int64],
-        cells: CellMeter,
-        *,
         number: int,
+        info: RunInfo,
+        targets: Mapping[str, Target],
         sampling: Sampling,
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
-        self._parameters = list(parameters)
-        self._numbers = numbers
-        groups = dict(zip(slices[:, 0].tolist(), param_group.tolist(), strict=True))
-        self._param_groups = [groups[i] for i in range(len(parameters))]
-        self._sampling, self._sink, self._guarded = sampling, sink, guarded
-        self._settings = SettingsLog(optimizer, number, param_group, sink)
+        self._sampling, self._guarded, self._sink = sampling, guarded, sink
+        own = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
+        slices = [info.slices[i] for i in own]
+        place = {name: i for i, name in enumerate(dict.fromkeys(s.parameter for s in slices))}
+        groups = {i: group for i, group in enumerate(info.groups) if group.parameters[0] in place}
+        self._numbers = np.array(own, dtype=np.int32)
+        self._parameters = [targets[name].parameter for name in place]
+        self._param_groups = [targets[name].param_group for name in place]
+        of_slices = np.array([targets[s.parameter].param_group for s in slices])
+        self._settings = SettingsLog(optimizer, number, of_slices, sink)
         self._snapshot = Snapshot(self._parameters)
-        self._kernel, self._cells = CpuGram(self._parameters, slices), cells
+        self._kernel = CpuGram(
+            self._parameters, [(place[s.parameter], s.axis, s.start, s.stop) for s in slices]
+        )
+        self._cells = CellMeter(self._parameters, place, groups if sampling.cells_every else {})
         self._out = np.empty((len(slices), len(FIELDS)))
         self._armed = False
         self._bad = np.zeros(len(slices), dtype=bool)
@@ -82,7 +82,7 @@ class Station:
         ]
 
     def detach(self) -> None:
-        """Take the hooks off and end the threads; may be repeated."""
+        """Remove the hooks and end the threads; may be repeated."""
         for hook in self._hooks:
             hook.remove()
         if self._hooks:
@@ -133,35 +133,46 @@ class Station:
         return isinstance(found, torch.Tensor) and bool(found.item())
 
 
-def build_stations(
-    optimizers: Sequence[torch.optim.Optimizer],
-    info: RunInfo,
-    targets: Mapping[str, Target],
-    sampling: Sampling,
-    guarded: Callable[[Callable[[], None]], None],
-    sink: Sink,
-) -> dict[int, Station]:
-    """Stations by the number of their optimizer, not attached yet; the rest is as for `Station`."""
-    stations: dict[int, Station] = {}
-    for number, optimizer in enumerate(optimizers):
-        mine = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
-        if not mine:
-            continue
-        slices = [info.slices[i] for i in mine]
-        names = list(dict.fromkeys(s.parameter for s in slices))
-        place = {name: i for i, name in enumerate(names)}
-        parameters = [targets[name].parameter for name in names]
-        groups = {i: group for i, group in enumerate(info.groups) if group.parameters[0] in place}
-        stations[number] = Station(
-            optimizer,
-            parameters,
-            np.array([(place[s.parameter], s.axis, s.start, s.stop) for s in slices]),
-            np.array(mine, dtype=np.int32),
-            np.array([targets[s.parameter].param_group for s in slices]),
-            CellMeter(parameters, place, groups if sampling.cells_every else {}),
-            number=number,
-            sampling=sampling,
-            guarded=guarded,
-            sink=sink,
-        )
-    return stations
+class CellMeter:
+    """The six products of every cell of some groups, by one kernel over all their slices.
+
+    Args:
+        parameters: the tensors that hold the slices.
+        place: index into `parameters` by name.
+        groups: the groups by their number in the run.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.Tensor],
+        place: Mapping[str, int],
+        groups: Mapping[int, InvariantGroup],
+    ) -> None:
+        cells = [cell for group in groups.values() for cell in group.cells]
+        slices = [(place[s.parameter], s.axis, s.start, s.stop) for cell in cells for s in cell]
+        self._kernel = CpuGram(parameters, slices)
+        self._out = np.empty((len(slices), len(FIELDS)))
+        self._first = np.cumsum([0, *(len(cell) for cell in cells)])[:-1]
+        ends = np.cumsum([0, *(len(group.cells) for group in groups.values())])
+        self._spans = {
+            number: slice(ends[i], ends[i + 1])
+            for i, (number, group) in enumerate(groups.items())
+            if group.cells
+        }
+
+    def __call__(
+        self,
+        after: Sequence[torch.Tensor],
+        before: Sequence[torch.Tensor],
+        grads: Sequence[torch.Tensor | None],
+    ) -> dict[int, NDArray[np.float64]]:
+        """Products (cells, 6) of each group, by its number."""
+        if not self._spans:
+            return {}
+        self._kernel(after, before, grads, self._out)
+        summed = np.add.reduceat(self._out, self._first, axis=0)
+        return {number: summed[span] for number, span in self._spans.items()}
+
+    def close(self) -> None:
+        """End the kernel's threads."""
+        self._kernel.close()

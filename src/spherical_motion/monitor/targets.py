@@ -1,4 +1,4 @@
-"""What is measured: the tensors behind the groups, and the optimizers that step them."""
+"""Find the tensors that a monitor measures, and the optimizers that step them."""
 
 from __future__ import annotations
 
@@ -60,6 +60,4 @@ def stepped_groups(
 ) -> tuple[InvariantGroup, ...]:
     """The groups of which the optimizers step a member."""
     named, steppers = NamedParameters(model), Steppers(optimizers)
-    return tuple(
-        group for group in groups if any(steppers.of(named[name]) for name in group.parameters)
-    )
+    return tuple(g for g in groups if any(steppers.of(named[name]) for name in g.parameters))

@@ -1,7 +1,7 @@
 """Steering: optimizers, schedules and rescalings that use how invariant weights move.
 
-In come a model, its invariant groups and an optimizer; each tool has a file of its own, named like
-it. The folders hold what tools share.
+In come a model, its invariant groups and an optimizer; out go weights that move as the theory says.
+Each tool has a file with its name; the folders hold code that tools share.
 """
 
 from spherical_motion.binding import Members, Piece, bind, disjoint_groups, split_param_groups

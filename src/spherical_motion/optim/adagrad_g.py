@@ -1,8 +1,8 @@
-"""AdaGradG: what SGD with weight decay does to invariant weights, as a step on the sphere.
+"""AdaGradG: the motion of invariant weights under SGD with weight decay, as steps on the sphere.
 
 Under SGD the norm r of an invariant group grows with every gradient and shrinks with the decay,
 and it divides the steps: the angle of a step is ηr^-2/(1 - ηλ) times the unit gradient g̃. So the
-norm is an adaptive learning rate in disguise, and r⁴ is a decaying sum of squares:
+norm acts as an adaptive learning rate, and r⁴ is a decaying sum of squares:
 
     r⁴ ← (1 - ηλ)⁴·r⁴·(1 + τ)²,    τ = tan²Δ = (η|g̃|/(r²(1 - ηλ)))².
 
@@ -26,17 +26,14 @@ from spherical_motion.optim.on_sphere import (
     Flags,
     NormedOptimizer,
     State,
-    check_radius,
     common_settings,
     other_settings,
-    split_off,
+    two_param_groups,
 )
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["AdaGradG", "SgdOnSphere"]
-
-
+_FROM_SGD = "AdaGradG.from_sgd"
 Number = TypeVar("Number", float, Tensor)
 
 
@@ -59,26 +56,24 @@ class AdaGradG(NormedOptimizer):
 
         x̂ ← x̂ - lr·g̃/√v,  back to length 1;    v ← beta·v + |g̃|².
 
-    The radius changes nothing of the motion: weights three times as large draw the same path. In
-    a steady state v = |g̃|²/(1 - beta), and each step turns the group by lr·√(1 - beta) radians.
+    The radius does not change the motion: weights three times as large take the same path. In a
+    steady state v = |g̃|²/(1 - beta), and each step turns the group by lr·√(1 - beta) radians.
 
     `param_groups[0]` holds the invariant parameters with `lr` and `beta`, `param_groups[1]` the
-    others with the settings of torch's class, so schedulers work as with any optimizer. Rows of a
-    parameter that belong to no group are stepped with the latter. State is made at the first step:
-    load weights before it.
+    others with the settings of torch's class, so schedulers work as with any optimizer. Rows that
+    belong to no group take the latter. The first step makes the state: load weights before it.
 
     Args:
         model: the model that `groups` were found on.
         groups: invariant groups, of layers or of filters.
         lr: step in units of √v, > 0.
-        beta: how much of v is kept a step, in (0, 1].
-        moment: v before the first step, > 0. None: a group's first |g̃|²/(1 - beta), as if it had
-            been there for ever; its first |g̃|² if beta is 1.
+        beta: share of v that a step keeps, in (0, 1].
+        moment: v before the first step, > 0. None: a group's first |g̃|²/(1 - beta), its steady
+            state; its first |g̃|² if beta is 1.
         radius: norm to keep every group at. None: each at the norm it has at its first step.
         other: "sgd", "adamw", or settings like {"rule": "adamw", "lr": 1e-3}.
         maximize, foreach: as in torch.
-        fused: compiled loops for weights on the CPU. None: where they fit, unless `foreach` is
-            given.
+        fused: compiled loops for weights on the CPU. None: where they fit, without `foreach`.
         max_defect: largest defect allowed of a group; see `bind`.
 
     Raises:
@@ -120,20 +115,12 @@ class AdaGradG(NormedOptimizer):
         if moment is not None:
             remedy = "The first step divides by its root; leave it out to start from the gradient."
             number("AdaGradG", "moment", moment, above=0.0, remedy=remedy)
-        check_radius("AdaGradG", radius)
-        common = common_settings("AdaGradG", maximize, foreach, fused)
+        common = common_settings("AdaGradG", radius, maximize, foreach, fused)
         members = bind(model, groups, where="AdaGradG", max_defect=max_defect)
-        steered, rest = split_off(model, members)
-        settings = {**other_settings("AdaGradG", other), **common}
+        rest = {**other_settings("AdaGradG", other), **common}
         own = {"rule": self.rule, "follows": None, "lr": lr, "beta": beta, "moment": moment}
-        super().__init__(
-            [
-                {"params": steered, **own, "radius": radius, "others": 1, **common},
-                {"params": rest, **settings},
-            ],
-            {0: members},
-            settings,
-        )
+        own |= {"radius": radius, **common}
+        super().__init__(two_param_groups(model, members, own, rest), {0: members}, rest)
 
     @classmethod
     def from_sgd(
@@ -152,20 +139,20 @@ class AdaGradG(NormedOptimizer):
         """An optimizer that moves the groups as SGD would, and steps the rest by that SGD.
 
         Theorem 4 of Roburin et al.: β = (1 - ηλ)⁴, η_k = (2β)^-½ and v_0 = r_0⁴/(2η²√β), with r_0
-        the norm each group has at its first step. The two differ by what the theorem drops, a
-        share τ² = tan⁴Δ of v a step: over a fixed stretch of η·steps the paths part as η³, and in
-        equilibrium the angles by a share of about ηλ/2.
+        the norm of each group at its first step. The theorem drops a share τ² = tan⁴Δ of v a step:
+        over a fixed stretch of η·steps the two paths part as η³, and in equilibrium their angles
+        differ by a share of about ηλ/2.
 
-        In param groups of invariant parameters, `lr` and `weight_decay` are SGD's, so whatever
-        scheduler drove it drives this; `eta` and `beta` show what follows from them. The theorem
-        is about constant settings, but v = r⁴/(2η²√β) holds at every step: what is kept is SGD's
-        r⁴, which a change of settings does not touch, and the order of the error stays.
+        In param groups of invariant parameters, `lr` and `weight_decay` are SGD's, so its scheduler
+        can drive them; `eta` and `beta` show what follows from them. The theorem is about constant
+        settings, but v = r⁴/(2η²√β) holds at every step: the state keeps SGD's r⁴, which a change
+        of settings does not touch, and the order of the error stays.
 
         Args:
             model: the model that `groups` were found on.
             groups: invariant groups, of layers or of filters.
-            sgd: the optimizer to replace: its settings, param groups and, for what is not
-                invariant, momentum are taken over, frozen parameters left out.
+            sgd: the optimizer to replace; gives its settings, its param groups without frozen
+                parameters and the momentum of parameters that are not invariant.
             lr, weight_decay: its settings instead, for all parameters.
             radius, foreach, fused, max_defect: as for the class.
 
@@ -178,55 +165,29 @@ class AdaGradG(NormedOptimizer):
         >>> round(plain.lr, 3), round(plain.beta, 5)
         (0.707, 0.99996)
         """
-        if (sgd is None) == (lr is None):
-            raise InvalidArgument(
-                "AdaGradG.from_sgd expects an SGD optimizer or lr=..., one of the two."
-            )
-        if sgd is None:
-            for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-                number("AdaGradG.from_sgd", name, value, least=0.0, remedy="Pass SGD's.")
-            trained = [p for p in model.parameters() if p.requires_grad]
-            sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
-        if not isinstance(sgd, torch.optim.SGD):
-            raise InvalidArgument(
-                f"AdaGradG.from_sgd(sgd=...) must be a torch.optim.SGD, got {type(sgd).__name__}: "
-                "theorem 4 of Roburin et al. is about SGD."
-            )
-        check_radius("AdaGradG.from_sgd", radius)
-        where = "AdaGradG.from_sgd"
-        members = bind(model, groups, sgd, where, max_defect=max_defect)
-        numbers = [_stepper(own[0].stepped_by) for own in members.pieces]
+        sgd = _checked_sgd(model, sgd, lr, weight_decay)
+        members = bind(model, groups, sgd, _FROM_SGD, max_defect=max_defect)
+        rest = other_settings(_FROM_SGD, "sgd")
         param_groups: list[ParamGroup] = []
-        settings = other_settings(where, "sgd")
         owned: dict[int, Members] = {}
-        for index, given in enumerate(sgd.param_groups):
-            common = common_settings("AdaGradG", given["maximize"], foreach, fused)
-            mine = [g for g, n in zip(members.groups, numbers, strict=True) if n == index]
-            steered: set[int] = set()
+        for given in sgd.param_groups:
+            common = common_settings(_FROM_SGD, radius, given["maximize"], foreach, fused)
+            rest = {"rule": "sgd", **{key: given[key] for key in rest if key != "rule"}, **common}
+            params = given["params"]
+            mine = [g for i, g in enumerate(members.groups) if members.owner(i) is given]
             if mine:
                 _check_covered(given, mine)
-                part = bind(model, mine, where=where, max_defect=max_defect)
+                part = bind(model, mine, where=_FROM_SGD, max_defect=max_defect)
+                own = {"rule": cls.rule, "follows": "sgd", "lr": given["lr"], "radius": radius}
+                own |= {"weight_decay": given["weight_decay"], **_shown(given), **common}
+                own |= {"params": list(part.parameters), "others": len(param_groups) + 1}
                 steered = {id(p) for p in part.parameters}
+                params = [p for p in params if id(p) not in steered]
                 owned[len(param_groups)] = part
-                param_groups.append(
-                    {
-                        "params": list(part.parameters),
-                        "rule": cls.rule,
-                        "follows": "sgd",
-                        "lr": given["lr"],
-                        "weight_decay": given["weight_decay"],
-                        **_shown(given),
-                        "radius": radius,
-                        "others": len(param_groups) + 1,
-                        **common,
-                    }
-                )
-            keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-            settings = {"rule": "sgd", **{key: given[key] for key in keys}, **common}
-            rest = [p for p in given["params"] if id(p) not in steered]
-            param_groups.append({"params": rest, **settings})
+                param_groups.append(own)
+            param_groups.append({"params": params, **rest})
         made = cls.__new__(cls)
-        NormedOptimizer.__init__(made, param_groups, owned, settings)
+        NormedOptimizer.__init__(made, param_groups, owned, rest)
         for parameter, state in sgd.state.items():
             if state.get("momentum_buffer") is not None:
                 made.state[parameter]["momentum_buffer"] = state["momentum_buffer"].clone()
@@ -269,7 +230,7 @@ class AdaGradG(NormedOptimizer):
         moment = state["group_moment"]
         lr = group["lr"]
         if group["follows"] == "sgd":
-            # What is kept is SGD's r⁴ = 2η²√β·v: it outlives a change of settings, and η = 0.
+            # The state holds SGD's r⁴ = 2η²√β·v, which survives a change of settings and η = 0.
             shrink = 1.0 - _decay(lr, group["weight_decay"])
             group.update(_shown(group))
             moment = torch.where(moment > 0, moment, xx * xx)
@@ -323,6 +284,25 @@ class AdaGradG(NormedOptimizer):
         return functools.partial(turn_adagrad_g, numbers, *vectors, can_turn, active)
 
 
+def _checked_sgd(
+    model: nn.Module, sgd: torch.optim.SGD | None, lr: float | None, weight_decay: float
+) -> torch.optim.SGD:
+    """The SGD to replace, or one made of the given settings."""
+    if (sgd is None) == (lr is None):
+        raise InvalidArgument(f"{_FROM_SGD} expects an SGD optimizer or lr=..., one of the two.")
+    if sgd is None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            number(_FROM_SGD, name, value, least=0.0, remedy="Pass SGD's.")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        sgd = torch.optim.SGD(trained, lr=lr or 0.0, weight_decay=weight_decay)
+    if not isinstance(sgd, torch.optim.SGD):
+        raise InvalidArgument(
+            f"{_FROM_SGD}(sgd=...) must be a torch.optim.SGD, got {type(sgd).__name__}: "
+            "theorem 4 of Roburin et al. is about SGD."
+        )
+    return sgd
+
+
 def _inverse_root(moment: Tensor) -> Tensor:
     """1/√v, and 0 for a group that has had no gradient yet."""
     return torch.where(moment > 0, moment, torch.inf).rsqrt()
@@ -344,22 +324,16 @@ def _shown(settings: ParamGroup) -> ParamGroup:
     return {"eta": (2.0 * beta) ** -0.5, "beta": beta}
 
 
-def _stepper(stepped_by: tuple[torch.optim.Optimizer, int] | None) -> int:
-    assert stepped_by is not None
-    return stepped_by[1]
-
-
 def _check_covered(settings: ParamGroup, groups: Sequence[InvariantGroup]) -> None:
     for name in ("momentum", "dampening", "nesterov"):
         if settings[name]:
             raise InvalidArgument(
-                f"AdaGradG.from_sgd: group {groups[0].name!r} is stepped with {name}="
-                f"{settings[name]}; theorem 4 of Roburin et al. covers SGD without it, as the norm "
-                "is then no sum over single gradients. Use momentum=0 for invariant parameters, or "
-                "AdamG."
+                f"{_FROM_SGD}: group {groups[0].name!r} is stepped with {name}={settings[name]}; "
+                "theorem 4 of Roburin et al. covers SGD without it, as the norm is then no sum "
+                "over single gradients. Use momentum=0 for invariant parameters, or AdamG."
             )
     if not settings["lr"] > 0.0:
         raise InvalidArgument(
-            f"AdaGradG.from_sgd: lr must be > 0, got {settings['lr']!r}. Make it before a "
+            f"{_FROM_SGD}: lr must be > 0, got {settings['lr']!r}. Make it before a "
             "scheduler sets the rate to 0; afterwards 0 is a pause."
         )

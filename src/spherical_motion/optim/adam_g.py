@@ -17,15 +17,12 @@ from spherical_motion.optim.on_sphere import (
     NormedOptimizer,
     State,
     check_betas,
-    check_radius,
     common_settings,
     other_settings,
-    split_off,
+    two_param_groups,
 )
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
-
-__all__ = ["AdamG"]
 
 
 class AdamG(NormedOptimizer):
@@ -38,14 +35,12 @@ class AdamG(NormedOptimizer):
         m ← β1·m + (1 - β1)·g̃;    v ← β2·v + (1 - β2)·|g̃|²
         x̂ ← x̂ - lr·m/(1 - β1^k) / (√(v/(1 - β2^k)) + eps),  back to length 1
 
-    v starts at 0. The momentum is a tangent of the sphere. As the step goes along m itself, m is
-    carried to the new point by the rotation that turns the weights (parallel transport along a
-    great circle), which keeps its length and costs nothing; Adam, which leaves m where it was,
-    gives it a radial part. `lr` is about the angle of a step in radians while gradients agree,
-    and eps is outside the root, as in `torch.optim.Adam`.
-
-    Everything else is as in `AdaGradG`: param groups, rows that belong to no group, when state is
-    made.
+    v starts at 0. The momentum is a tangent of the sphere. As the step goes along m itself, the
+    rotation that turns the weights carries m to the new point (parallel transport along a great
+    circle); this keeps its length and costs nothing. Adam leaves m where it was and so gives it a
+    radial part. `lr` is about the angle of a step in radians while gradients agree, and eps is
+    outside the root, as in `torch.optim.Adam`. Param groups, rows that belong to no group and
+    state are as in `AdaGradG`.
 
     Args:
         model: the model that `groups` were found on.
@@ -91,17 +86,11 @@ class AdamG(NormedOptimizer):
         check_betas("AdamG(betas=...)", betas)
         remedy = "It keeps a group without gradient from dividing by 0."
         number("AdamG", "eps", eps, above=0.0, remedy=remedy)
-        check_radius("AdamG", radius)
-        common = common_settings("AdamG", maximize, foreach, fused)
+        common = common_settings("AdamG", radius, maximize, foreach, fused)
         members = bind(model, groups, where="AdamG", max_defect=max_defect)
-        steered, rest = split_off(model, members)
-        settings = {**other_settings("AdamG", other), **common}
-        own = {"rule": self.rule, "lr": lr, "betas": betas, "eps": eps, "radius": radius}
-        super().__init__(
-            [{"params": steered, **own, "others": 1, **common}, {"params": rest, **settings}],
-            {0: members},
-            settings,
-        )
+        rest = {**other_settings("AdamG", other), **common}
+        own = {"rule": self.rule, "lr": lr, "betas": betas, "eps": eps, "radius": radius, **common}
+        super().__init__(two_param_groups(model, members, own, rest), {0: members}, rest)
 
     def second_moments(self) -> dict[str, Tensor]:
         """v of each group by name, not bias-corrected; empty before the first step."""
@@ -117,8 +106,8 @@ class AdamG(NormedOptimizer):
         square = torch.where(somewhere, xx, 1.0)
         norm = root(square)
 
-        # The new momentum as a mix of x, g and m; each part is made tangential, which rounding
-        # and whoever else moves the weights undo.
+        # The new momentum as a mix of x, g and m. Each part is made tangential again, because
+        # rounding and changes of the weights from outside give it a radial part.
         u_g = sign * (1.0 - beta1) * norm
         u_x = -beta1 * xm / square - u_g * xg / square
         m_sq = (mm - xm * xm / square).clamp(min=0.0)

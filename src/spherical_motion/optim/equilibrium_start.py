@@ -1,10 +1,10 @@
-"""Weights that start where weight decay would have taken them.
+"""Start the weights at the norms that weight decay would lead to.
 
-At the default initialisation the norm of a group has little to do with the settings, and it takes
-(1 - α)/(4ηλ) steps, times a logarithm, until it does: until then each step turns a group by another
-angle than the settings say, and layers by different ones. What the network computes does not depend
-on the norms, so they may be set. Where they come to rest follows from the settings and, for SGD,
-from the size of the gradient, which a few batches tell.
+At the default initialisation the norm of a group has little to do with the settings. It approaches
+equilibrium in (1 - α)/(4ηλ) steps, times a logarithm; until then each step turns a group by another
+angle than the settings imply, and each layer by a different one. The network's function does not
+depend on the norms, so they may be set: they follow from the settings and, for SGD, from the size
+of the gradient, which a few batches show.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 from spherical_motion.vocabulary.events import EventKind
 
-__all__ = ["EquilibriumStart", "scale_to_equilibrium"]
-
 _WHERE = "scale_to_equilibrium"
 
 Batch = TypeVar("Batch")
@@ -39,12 +37,11 @@ Batch = TypeVar("Batch")
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class EquilibriumStart:
-    """What `scale_to_equilibrium` measured and did; prints as a table.
+    """The measurements and results of `scale_to_equilibrium`; prints as a table.
 
     Attributes:
         names: of the groups; all arrays have their order, shape (groups,), float64.
-        before: norms as they were.
-        after: norms as they are now.
+        before, after: norms before and after the call.
         unit_grad_sq: mean of |g̃|² = |w|²|g|² over the batches.
         defect: |<w, g>|/(|w||g|) over the batches, of sums.
         left: name → why a group was left as it was.
@@ -59,7 +56,7 @@ class EquilibriumStart:
 
     @property
     def factors(self) -> NDArray[np.float64]:
-        """What each group was multiplied by; 1 where it was left as it was."""
+        """The factor of each group; 1 where it was left as it was."""
         return np.divide(
             self.after, self.before, out=np.ones_like(self.after), where=self.before > 0
         )
@@ -91,41 +88,33 @@ def scale_to_equilibrium(
     correlation: float | None = None,
     update_sq: float | None = None,
 ) -> EquilibriumStart:
-    """Put every group at its equilibrium norm, without changing the function and before training.
+    """Put every group at its equilibrium norm before training, without changing the function.
 
-    The norm is `theory.equilibrium_norm` for the optimizer's family at the settings of the param
-    group, with what it needs to know of the gradient measured on `batches`: for SGD the mean of
-    |g̃|², noise between batches included and gradients of different steps taken for uncorrelated;
-    for Adam with L2 the RMS of each entry; for AdamW and Lion nothing but the number of entries.
-    The gradient will not stay what it is at the start; a factor 2 in its square is 19% of SGD's
-    norm.
+    The norm is `theory.equilibrium_norm` at the param group's settings, with the gradient measured
+    on `batches`: for SGD the mean of |g̃|², noise between batches included and correlation between
+    steps neglected; for Adam with L2 the RMS of each entry; for AdamW and Lion only the number of
+    entries. The gradient will change; a factor 2 in its square is 19% of SGD's norm.
 
-    A group without weight decay has no equilibrium and is left as it is, as is one whose norm or
-    gradient is zero; both are in `EquilibriumStart.left` and in a notice.
-
-    Nothing is trained. Buffers, random generators and modes are as before. Gradients and state
-    that are there already are scaled along, as gradients at the new weights would be. Whatever is
-    refused is refused before any weight has changed.
+    A group without weight decay, norm or gradient is left as it is; `EquilibriumStart.left` and a
+    notice name it. Nothing is trained. Buffers, random generators and modes are as before. Existing
+    gradients and state are scaled to fit. An error leaves all weights unchanged.
 
     Args:
         model: in the mode it trains in.
         optimizer: its param groups hold the settings to aim for.
-        groups: as `find_groups` returns them. Of those that share entries the largest is taken,
-            and the others are left out, with a notice.
+        groups: as `find_groups` returns them. Of groups that share entries the largest is taken;
+            a notice names the others.
         batches: what `loss` takes, one at a time; 10 are plenty, each is one forward and backward.
         loss: `loss(batch)` gives the scalar that training minimises, at the model's weights.
-        lr: the learning rate to aim for instead of the current one: the highest of a schedule that
-            warms up.
+        lr: the learning rate to aim for instead of the current one: a schedule's highest.
         example_inputs: one batch as for `find_groups`; if given, running statistics of norm layers
             follow, so that eval mode computes the same. At the very start they mean nothing yet.
-        powers: by name of the state tensor, for optimizers whose state is not known, should there
-            be any already; see `optim.state.state_powers`.
+        powers: for existing state of unknown optimizers; see `optim.scaling.state_powers`.
         max_defect: groups with a larger one, by their certificate or on these batches, are
             refused; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factors=...)`; say `monitor.event`.
         unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq: as for
-            `theory.equilibrium_norm`, known from elsewhere and used instead of what would be
-            measured; Muon needs `correlation` and `update_sq`.
+            `theory.equilibrium_norm`, used instead of measurements; Muon needs the last two.
 
     Raises:
         InvalidArgument: a group that is not invariant or not stepped by this optimizer, no batch,
@@ -133,28 +122,44 @@ def scale_to_equilibrium(
         ModelError: a gradient that is not finite, or a defect on these batches.
         OutOfDomain: no equilibrium: no group has weight decay, or lr × weight_decay is too large.
         NoTheory: an optimizer without a formula, or state that is not known how to scale.
-        AlreadyAttached: something steers this optimizer already.
+        AlreadyAttached: another tool steers this optimizer.
 
     >>> from spherical_motion import find_groups
     >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 2))
     >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
     >>> groups = find_groups(model, torch.randn(16, 4))
-    >>> data = [torch.randn(16, 4) for _ in range(3)]
-    >>> start = scale_to_equilibrium(
-    ...     model, optimizer, groups, data, lambda x: model(x).square().mean())
+    >>> loss = lambda x: model(x).square().mean()
+    >>> start = scale_to_equilibrium(model, optimizer, groups, [torch.randn(16, 4)], loss)
     >>> round(float(start.after[0]), 3)              # √(32·1e-3/(2·0.1))
     0.4
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     StepHooks.refuse_second(optimizer, _WHERE)
     callable_or_none(_WHERE, "on_event", on_event, "on_event(kind, **data)")
-    if lr is not None:
-        lr = number(_WHERE, "lr", lr, above=0.0)
+    lr = None if lr is None else number(_WHERE, "lr", lr, above=0.0)
     members = bind(model, groups, optimizer, where=_WHERE, max_defect=max_defect)
-    # By 1: a state that is refused is refused now, and nothing changes.
-    ones = torch.ones(len(members), dtype=torch.float64, device=members.device)
-    scale_members_(optimizer, members, ones, powers)
+    # By 1, so that unknown state raises before anything changes.
+    scale_members_(optimizer, members, torch.ones(len(members), device=members.device), powers)
     settings = _settings(optimizer, members, lr)
+    start = _measure(model, members, settings, batches, loss, facts, max_defect)
+    _apply(model, optimizer, members, start.factors, example_inputs, powers)
+    if start.left:
+        notify(f"{_WHERE}: {listed([f'{name!r} ({why})' for name, why in start.left.items()])}")
+    if on_event is not None:
+        on_event(EventKind.RESCALED, groups=list(members.names), factors=start.factors.tolist())
+    return start
+
+
+def _measure(
+    model: nn.Module,
+    members: Members,
+    settings: Sequence[HyperParameters],
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Tensor],
+    facts: GroupFacts,
+    max_defect: float | None,
+) -> EquilibriumStart:
+    """Measure the gradients and compute the norms to aim for."""
     left = {
         group.name: "left as it is: its weight decay is 0, so it has no equilibrium"
         for group, hp in zip(members.groups, settings, strict=True)
@@ -167,12 +172,12 @@ def scale_to_equilibrium(
             "them."
         )
     roots = any(_needs_roots(hp) for hp in settings)
-    seen = gradient_sizes(_WHERE, model, members, batches, loss, roots)
+    sizes = gradient_sizes(_WHERE, model, members, batches, loss, roots)
     before = members.norms().cpu().numpy()
-    check_finite(_WHERE, members, before, seen)
-    measured_sq = seen.square * before**2
-    lengths = before * np.sqrt(seen.square)
-    defect = np.divide(np.abs(seen.along), lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    check_finite(_WHERE, members, before, sizes)
+    unit_grad_sq = sizes.square * before**2
+    lengths = before * np.sqrt(sizes.square)
+    defect = np.divide(np.abs(sizes.along), lengths, out=np.zeros_like(lengths), where=lengths > 0)
     if max_defect is not None:
         check_defect(_WHERE, members, defect, max_defect, model)
     after = before.copy()
@@ -180,28 +185,21 @@ def scale_to_equilibrium(
         if group.name in left:
             continue
         if not lengths[i] > 0.0:
-            left[group.name] = "left as it is: its " + ("norm" if not before[i] else "gradient")
-            left[group.name] += " is zero"
+            what = "gradient" if before[i] else "norm"
+            left[group.name] = f"left as it is: its {what} is zero"
             continue
-        measured = {"unit_grad_sq": measured_sq[i], "numel": group.numel}
+        measured = {"unit_grad_sq": unit_grad_sq[i], "numel": group.numel}
         if roots:
-            measured["unit_grad_rms"] = before[i] * seen.root[i] / group.numel
+            measured["unit_grad_rms"] = before[i] * sizes.root[i] / group.numel
         unknown = {name: x for name, x in measured.items() if getattr(facts, name) is None}
         after[i] = _norm(group, settings[i], dataclasses.replace(facts, **unknown))
-    result = EquilibriumStart(members.names, before, after, measured_sq, defect, left)
-    _apply(model, optimizer, members, result.factors, example_inputs, powers)
-    if left:
-        said = [f"{name!r} ({why})" for name, why in left.items()]
-        notify(f"{_WHERE}: {listed(said)}")
-    if on_event is not None:
-        on_event(EventKind.RESCALED, groups=list(members.names), factors=result.factors.tolist())
-    return result
+    return EquilibriumStart(members.names, before, after, unit_grad_sq, defect, left)
 
 
 def _settings(
     optimizer: torch.optim.Optimizer, members: Members, lr: float | None
 ) -> list[HyperParameters]:
-    """What each group is aimed for; read once a param group, of which there are few."""
+    """The settings to aim for, by group; read once a param group."""
     read: dict[int, HyperParameters] = {}
     for i, name in enumerate(members.names):
         param_group = members.owner(i)
@@ -209,7 +207,7 @@ def _settings(
             continue
         hp = HyperParameters.from_param_group(class_name(optimizer), param_group)
         rate, decay = float(param_group["lr"]), param_group.get("weight_decay")
-        if hp.lr != rate:  # `HyperParameters` leaves out what is outside its range
+        if hp.lr != rate:  # `HyperParameters` leaves out settings outside their range
             raise InvalidArgument(
                 f"{_WHERE}: group {name!r} is stepped with a setting outside its range: "
                 f"lr={rate:g}, weight_decay={decay}, momentum={param_group.get('momentum')}, "
@@ -232,7 +230,7 @@ def _needs_roots(hp: HyperParameters) -> bool:
 
 
 def _norm(group: InvariantGroup, hp: HyperParameters, facts: GroupFacts) -> float:
-    """`theory.equilibrium_norm`; where it refuses, the message names the group."""
+    """`theory.equilibrium_norm`; the message of an error names the group."""
     try:
         return family_of(hp).norm(hp, facts)
     except (InvalidArgument, NoTheory) as error:
@@ -254,7 +252,7 @@ def _apply(
         raise InvalidArgument(f"{_WHERE}: a factor is not finite and > 0: {factors.tolist()}.")
     statistics: Mapping[str, Tensor] = {}
     if example_inputs is not None:
-        # Before the weights move: it compares the model with itself, rescaled.
+        # Before the weights change, because it compares the model with itself, rescaled.
         statistics = statistics_factors(model, members.groups, factors.tolist(), example_inputs)
     scale_members_(optimizer, members, torch.from_numpy(factors).to(members.device), powers)
     scale_buffers_(model, statistics)

@@ -1,4 +1,4 @@
-"""An ordinary schedule with weight decay, run as a growing learning rate without it."""
+"""Run an ordinary schedule with weight decay as a growing learning rate without it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from spherical_motion.optim.steering import Closing, StepHooks
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["ExponentialSchedule"]
-
 _WHERE = "ExponentialSchedule"
 
 
@@ -32,43 +30,42 @@ class ExponentialSchedule(Closing, LRScheduler):
     """Train without weight decay at a growing rate: the same networks as with it, at every step.
 
     Theorem 2.5 of Li & Arora (2020), for any learning rates, weight decays and heavy-ball momenta
-    (see `growth`), exact up to rounding if the network has no norm-layer epsilon. It wraps an
-    ordinary scheduler, any of torch's, which goes on in the rates of the decayed run; `step()`
-    passes its arguments on. The growth itself follows the optimizer's steps, so the
-    scheduler may be stepped every epoch, and steps that a GradScaler skips do not count.
+    (see `growth`), exact up to rounding if the network has no norm-layer epsilon. It wraps any of
+    torch's schedulers, which works in the rates of the decayed run; `step()` passes its arguments
+    on. The growth follows the optimizer's steps, so the scheduler may step every epoch, and steps
+    that a GradScaler skips do not count.
 
-    Param groups whose parameters are all scale-invariant are steered; the others keep their rate
-    and decay. Make both with `split_param_groups`. Every so often the weights of a steered group
-    are divided by a power of two, their momentum multiplied by it and the running statistics of
-    batch norms adapted: nothing overflows, and as nothing is rounded the run stays the same.
+    Param groups with only scale-invariant parameters are steered; the others keep their rate and
+    decay. Make both with `split_param_groups`. From time to time the weights of a steered group are
+    divided by a power of two, their momentum multiplied by it and the running statistics of batch
+    norms adapted (re-centring): nothing overflows or is rounded.
 
-    It ends in one of two ways. `return_to_weight_decay()` makes the decayed run out of it, and
-    `step()` goes on as the wrapped scheduler's. `close()` (or leaving a `with` block) leaves the
-    grown rates and the absent decay where they are: `step()` raises from then on, and another
-    ExponentialSchedule on them is refused. Only `return_to_weight_decay()` leads on from there.
+    `return_to_weight_decay()` turns it into the decayed run; `step()` then steps the wrapped
+    scheduler. `close()` (or leaving a `with` block) keeps the grown rates and the absent decay:
+    `step()` raises from then on, another ExponentialSchedule on them is refused, and only
+    `return_to_weight_decay()` is left.
 
-    To resume, make optimizer and schedule as at the start, then load the model's, the optimizer's
-    and this one's state, in any order.
+    To resume, make optimizer and schedule as at the start, then load the states of model, optimizer
+    and schedule, in any order.
 
-    What the equivalence does not survive: gradients clipped by norm or value (they are smaller
-    here, by P), and the epsilon of norm layers, which counts less for longer weights.
+    The two runs differ if gradients are clipped by norm or value (they are smaller here, by P), and
+    by the epsilon of norm layers, which counts less for longer weights.
 
-    Not `spherical_motion.theory.ExponentialSchedule`, which holds the rates of a whole run as
-    arrays; this is the object that applies them.
+    `spherical_motion.theory.ExponentialSchedule` holds the rates of a whole run as arrays; this
+    class applies them.
 
     Args:
         model: its weights are re-centred.
         optimizer: `torch.optim.SGD` without nesterov and dampening.
         groups: as `find_groups` returns them.
         scheduler: attached to `optimizer`; None for constant settings.
-        example_inputs: needed if the model has running statistics (batch norm); one batch, as for
-            `find_groups`.
+        example_inputs: one batch as for `find_groups`; needed for running statistics (batch norm).
         largest: >= 2; weights are re-centred when they are this many times longer than those of
-            the decayed run. Small enough by default for float16 activations. `math.inf` never
-            does it, and raises when the rate leaves the weights' floating-point range.
+            the decayed run. The default suits float16 activations. With `math.inf` they never are,
+            and a rate outside the weights' floating-point range raises.
         max_defect: groups with a larger defect count as not invariant; None takes all.
         on_event: called as `on_event("rescaled", groups=..., factor=...)` when weights are
-            re-centred, say with `monitor.event`.
+            re-centred, for example `monitor.event`.
 
     Raises:
         InvalidArgument: a scheduler of another optimizer; no param group to steer, or one that
@@ -109,19 +106,17 @@ class ExponentialSchedule(Closing, LRScheduler):
     ) -> None:
         StepHooks.refuse_second(optimizer, _WHERE)
         sgd = _checked_sgd(optimizer, scheduler)
-        self.largest = (
-            math.inf if largest == math.inf else number(_WHERE, "largest", largest, least=2.0)
-        )
+        if largest != math.inf:
+            largest = number(_WHERE, "largest", largest, least=2.0)
+        self.largest = largest
         callable_or_none(_WHERE, "on_event", on_event, "on_event(kind, **data)")
         self.model, self.scheduler, self.on_event = model, scheduler, on_event
         self._closed = self._returned = False
         moved = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
-        self._steered = [
-            SteeredGroup(sgd, index, [group.name for group in own]) for index, own in moved.items()
-        ]
+        self._steered = [SteeredGroup(sgd, index, own) for index, own in moved.items()]
         self._statistics = self._statistic_powers(moved, example_inputs)
         for steered in self._steered:
-            # What is refused is refused before any setting has changed.
+            # Raise before any setting changes.
             steered.rate(self.largest)
         super().__init__(optimizer)
         self._record_rates()
@@ -129,7 +124,7 @@ class ExponentialSchedule(Closing, LRScheduler):
 
     @property
     def log_scales(self) -> list[float]:
-        """log P of each steered param group: its weights over those of the decayed run, in logs."""
+        """log P of each steered param group: log of its norm over that of the decayed run."""
         return [steered.growth.log_scale for steered in self._steered]
 
     def step(  # type: ignore[override]
@@ -139,14 +134,13 @@ class ExponentialSchedule(Closing, LRScheduler):
         *,
         metrics: float | None = None,
     ) -> None:
-        """Step the wrapped scheduler in the rates of the decayed run, then translate.
+        """Step the wrapped scheduler in the rates of the decayed run, then translate them.
 
-        After `return_to_weight_decay` the rates are those of the decayed run, and it only steps
-        the wrapped scheduler.
+        After `return_to_weight_decay` it only steps the wrapped scheduler.
 
         Args:
-            value: passed on as the scheduler's only positional argument: what ReduceLROnPlateau
-                watches, or an epoch.
+            value: the scheduler's positional argument: the metric of ReduceLROnPlateau, or an
+                epoch.
             epoch: passed on by its name.
             metrics: the same as `value`.
 
@@ -159,7 +153,7 @@ class ExponentialSchedule(Closing, LRScheduler):
                 "next rate is not known. Call return_to_weight_decay() to go on with weight "
                 "decay, or do not close before the end."
             )
-        # The first step of any LRScheduler is taken by its __init__: the wrapped one's is done.
+        # LRScheduler.__init__ takes the first step; the wrapped scheduler has taken its own.
         if self.scheduler is not None and self._step_count > 0:
             self._step_wrapped(value if metrics is None else metrics, epoch)
         super().step()
@@ -177,18 +171,18 @@ class ExponentialSchedule(Closing, LRScheduler):
         return rates
 
     def return_to_weight_decay(self) -> None:
-        """Turn weights, gradients, momentum and settings into those of the decayed run; let go.
+        """Turn weights, gradients, momentum and settings into those of the decayed run; detach.
 
-        The exact way back, w = w̃/P, g = Pg̃ and v = Pṽ + cw, at any place between two steps: what
-        follows is the decayed run. Go on stepping this schedule or the wrapped scheduler, as you
-        like. Repeating it does nothing. Steps taken since a `close` count as steps without decay.
+        Exact: w = w̃/P, g = Pg̃ and v = Pṽ + cw, at any place between two steps; the decayed run
+        follows. Continue to step this schedule or the wrapped scheduler. Repeating it does nothing.
+        Steps taken since a `close` count as steps without decay.
 
         Raises:
             NoTheory: state beside the momentum, whose scale is not known; nothing was changed.
         """
         if self._returned:
             return
-        # By 1 first: what would be refused in one of them is refused before any has changed.
+        # First by 1: raise before any of them has changed.
         for steered in self._steered:
             steered.scale(1.0)
         for steered in self._steered:
@@ -197,15 +191,15 @@ class ExponentialSchedule(Closing, LRScheduler):
         self._let_go()
 
     def close(self) -> None:
-        """Let go: the hooks come off, and weights, rates and the absent decay stay as they are.
+        """Detach; weights, rates and the absent decay stay, and `step` raises from then on.
 
-        `step` raises from then on; see the class. Repeating it does nothing.
+        Repeating it does nothing.
         """
         self._closed = True
         self._hooks.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run needs to go on, the wrapped scheduler's state included; plain numbers."""
+        """Plain numbers to resume from, the wrapped scheduler's state included."""
         return {
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "steered": [steered.state() for steered in self._steered],
@@ -214,11 +208,11 @@ class ExponentialSchedule(Closing, LRScheduler):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken; load the model's and the optimizer's state too.
+        """Resume from `state_dict`; load the model's and the optimizer's state too.
 
         Raises:
-            InvalidArgument: it comes from an optimizer with other param groups, or from a run with
-                a scheduler where this has none (or the reverse); or this one has let go.
+            InvalidArgument: the state of an optimizer with other param groups, or of a run with a
+                scheduler where this has none (or the reverse); or this schedule is detached.
         """
         self._check_loadable(state_dict)
         if self.scheduler is not None:
@@ -226,11 +220,10 @@ class ExponentialSchedule(Closing, LRScheduler):
         for steered, stored in zip(self._steered, state_dict["steered"], strict=True):
             steered.load(stored)
         self.last_epoch = state_dict.get("last_epoch", self.last_epoch)
-        # Steps before the checkpoint count, so that torch does not ask for one before the next.
+        # Count the steps before the checkpoint, so that torch does not warn about a missing one.
         self._step_count = self.last_epoch + 1
         if state_dict.get("returned", False):
-            # Its rates are the optimizer's own again, which the optimizer's state brings; if that
-            # is loaded already they are there.
+            # The rates are the optimizer's own; loading its state brings them, before or after.
             self._let_go()
             return
         for steered in self._steered:
@@ -248,11 +241,10 @@ class ExponentialSchedule(Closing, LRScheduler):
                 "split_param_groups."
             )
         if (state_dict["scheduler"] is None) != (self.scheduler is None):
+            mine, its = ("without", "with") if self.scheduler is None else ("with", "without")
             raise InvalidArgument(
-                f"{_WHERE}.load_state_dict expects the state of a run "
-                f"{'without' if self.scheduler is None else 'with'} a scheduler, got one "
-                f"{'without' if self.scheduler is not None else 'with'}. Make it with the same "
-                "kind of scheduler."
+                f"{_WHERE}.load_state_dict expects the state of a run {mine} a scheduler, got one "
+                f"{its}. Make it with the same kind of scheduler."
             )
         if self._closed or self._returned:
             raise InvalidArgument(
@@ -261,7 +253,7 @@ class ExponentialSchedule(Closing, LRScheduler):
             )
 
     def _let_go(self) -> None:
-        """Hooks off, and the settings of the decayed run in the param groups."""
+        """Remove the hooks; write the settings of the decayed run into the param groups."""
         self._hooks.remove()
         self._returned = True
         for steered in self._steered:
@@ -284,14 +276,14 @@ class ExponentialSchedule(Closing, LRScheduler):
                 steered.read_decayed()
 
     def _record_rates(self) -> None:
-        """`get_last_lr` is what the param groups hold; epochs are the wrapped scheduler's."""
+        """Let `get_last_lr` show the current rates, and `last_epoch` the wrapped scheduler's."""
         self.last_epoch = getattr(self.scheduler, "last_epoch", self.last_epoch)
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _statistic_powers(
         self, moved: Mapping[int, Sequence[InvariantGroup]], example_inputs: object
     ) -> dict[int, dict[str, torch.Tensor]]:
-        """By param group, buffer name → the power of the weights' scale that it goes with."""
+        """By param group, buffer name → the power of the weights' scale by which it scales."""
         if math.isinf(self.largest) or not has_running_statistics(self.model):
             return {}
         if example_inputs is None:
@@ -316,29 +308,25 @@ class ExponentialSchedule(Closing, LRScheduler):
                 )
             bits = steered.growth.excess_bits(self.largest) if self.largest < math.inf else 0
             if bits:
-                self._recentre(steered, bits)
+                self._scale(steered, 2.0**-bits)
+                steered.growth = steered.growth.recentred(bits)
+                if self.on_event is not None:
+                    self.on_event(EventKind.RESCALED, groups=steered.names, factor=2.0**-bits)
             steered.write(steered.rate(self.largest))
 
     def _after(self) -> None:
         for steered in self._steered:
             steered.follow_step()
 
-    def _recentre(self, steered: SteeredGroup, bits: int) -> None:
-        factor = 2.0**-bits
-        self._scale(steered, factor)
-        steered.growth = steered.growth.recentred(bits)
-        if self.on_event is not None:
-            self.on_event(EventKind.RESCALED, groups=steered.names, factor=factor)
-
     def _scale(self, steered: SteeredGroup, factor: float) -> None:
-        """Weights × factor, and everything that was gathered at them."""
+        """Multiply weights by `factor`, and everything that was gathered at them to fit."""
         steered.scale(factor)
         powers = self._statistics.get(steered.index, {})
         scale_buffers_(self.model, {name: factor**power for name, power in powers.items()})
 
 
 def _checked_sgd(optimizer: torch.optim.Optimizer, scheduler: object) -> torch.optim.SGD:
-    """Raise unless the optimizer is an SGD and the scheduler one of its own."""
+    """Raise unless the optimizer is an SGD and the scheduler is attached to it."""
     if not isinstance(optimizer, torch.optim.SGD):
         raise NoTheory(
             f"{_WHERE}: the equivalence is a theorem about SGD with momentum and L2 weight "

@@ -1,16 +1,14 @@
-"""Weight decay in proportion to the learning rate, so that the resting norm stays put.
+"""Weight decay in proportion to the learning rate, which keeps the equilibrium norm constant.
 
-The decay of the weights within a step is lr × weight_decay, and the norm at which an invariant
-group rests depends on lr/weight_decay alone: (Lη/(2λ(1 - α)))^¼ for SGD, √(ηd/(2λ)) for AdamW, and
-likewise in every other family (theory.equilibrium_norm_approx). A schedule that lowers η at a
-fixed λ therefore moves the target of the norm, which follows (1 - α)/(4ηλ) steps late, more slowly
-the smaller η gets: norms end up too long for their rate, gradients, which go as one over the norm,
-too large. With λ_t = λ·η_t/η_max the target stays where it is and the angle a step turns by follows
-the rate at once, Δ* ∝ η_t.
+A step shrinks the weights by lr × weight_decay, and the equilibrium norm of an invariant group
+depends on lr/weight_decay alone: (Lη/(2λ(1 - α)))^¼ for SGD, √(ηd/(2λ)) for AdamW, and likewise in
+every other family (theory.equilibrium_norm_approx). A schedule that lowers η at a fixed λ moves
+this norm, and the weights follow (1 - α)/(4ηλ) steps late, more slowly the smaller η gets: norms
+end too long for their rate, and gradients, which scale as one over the norm, too large. With
+λ_t = λ·η_t/η_max the equilibrium norm is constant, and the angle follows the rate at once, as η_t.
 
 Defazio (2025), "Why gradients rapidly increase near the end of training", proposes this for AdamW
-and calls it AdamC; there as here the correction is for layers in front of a norm only, and the
-others keep the decay they had.
+and calls it AdamC, also for layers in front of a norm only.
 """
 
 from __future__ import annotations
@@ -29,21 +27,19 @@ from spherical_motion.notices import notify
 from spherical_motion.optim.steering import Closing, ParamGroup, StepHooks
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["ProportionalDecay"]
-
 _WHERE = "ProportionalDecay"
 
 DECAY, PEAK = "initial_weight_decay", "decay_lr_max"
-"""In a steered param group: the decay at the highest rate, and that rate. As `initial_lr` is for a
-scheduler: the group's own decay is that of the moment, and a checkpoint has no other."""
+"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints need them
+because the group's own decay changes at each step."""
 
 PATIENCE = 100
-"""Steps after which a rate that has been nowhere near the assumed peak is spoken of."""
+"""Steps before a notice about a rate that has not come near the assumed peak."""
 
 
 @dataclasses.dataclass
 class _Base:
-    """What one param group was set to.
+    """The settings of one param group at the highest rate.
 
     Attributes:
         weight_decay: at the highest rate.
@@ -51,9 +47,9 @@ class _Base:
         given: whether the caller gave it.
         watched: whether it was read off the param group and no notice was given about it yet.
         steps: taken so far.
-        seen: the highest rate among them.
-        last: the step at which that was reached.
-        group: the param group that is marked with it; loading puts another in its place.
+        seen: the highest rate in these steps.
+        last: the step that reached it.
+        group: the param group that holds its keys; loading puts another in its place.
     """
 
     weight_decay: float
@@ -65,8 +61,21 @@ class _Base:
     last: int = 0
     group: ParamGroup | None = None
 
+    def write(self, group: ParamGroup) -> None:
+        """Write both keys into the param group."""
+        group[DECAY], group[PEAK] = self.weight_decay, self.peak
+        self.group = group
+
+    def read_loaded(self, group: ParamGroup) -> None:
+        """Take the values of a param group that was loaded from a checkpoint."""
+        self.weight_decay = float(group.get(DECAY, self.weight_decay))
+        if not self.given:
+            self.peak = float(group.get(PEAK, self.peak))
+        self.watched = False
+        self.write(group)
+
     def doubt(self, lr: float) -> str | None:
-        """Why the assumed peak cannot be right, in view of the rate of this step; or None."""
+        """Why the assumed peak cannot be right, given the rate of this step; or None."""
         self.steps += 1
         if lr > self.seen:
             self.seen, self.last = lr, self.steps
@@ -74,7 +83,7 @@ class _Base:
             return f"the rate is {lr:.3g} at step {self.steps}"
         if self.steps < PATIENCE:
             return None
-        # A warm-up is on its way; one that starts this low would take 100,000 steps.
+        # This may be a warm-up; but one that starts this low would take 100,000 steps.
         if self.seen < 1e-3 * self.peak:
             return f"in {self.steps} steps the rate never was above {self.seen:.3g}"
         if self.seen >= 0.5 * self.peak:
@@ -89,30 +98,26 @@ class _Base:
 class ProportionalDecay(Closing):
     """Set weight_decay × lr/lr_max before every step, for scale-invariant param groups only.
 
-    Works beside any learning-rate scheduler and any optimizer whose decay goes with the rate
-    (torch's SGD, Adam, AdamW, NAdam, ...; Lion, Muon). Nothing is changed but
-    `param_group["weight_decay"]`. It removes the drift of the norm that a schedule causes, not the
-    approach from the start: `scale_to_equilibrium` does that.
+    Works with any learning-rate scheduler and any optimizer whose decay is multiplied by the rate
+    (torch's SGD, Adam, AdamW, NAdam, ...; Lion, Muon). It changes `param_group["weight_decay"]`
+    only. It removes the drift of the norm under a schedule; for the approach from the start use
+    `scale_to_equilibrium`. Param groups without weight decay stay as they are, with a notice.
 
-    Param groups without weight decay are left as they are, with a notice.
+    The highest rate must be known. Pass `lr_max` for rates that are written by hand or by LambdaLR:
+    at a base rate of 1.0, as with Noam's formula, there would be almost no decay. Without it, one
+    notice is given if the rate exceeds the assumed one, falls or stays without coming near it, or
+    is less than a thousandth of it after 100 steps.
 
-    The highest rate has to be known, and a rate written by hand or by LambdaLR does not tell it:
-    at a base rate of 1.0, as with Noam's formula, the decay would be next to nothing. Pass
-    `lr_max` then. Where it was left out and the rate goes past the one that was read off, falls
-    or stays without having been near it, or is less than a thousandth of it after 100 steps, that
-    a notice says so, once.
-
-    To resume, load the optimizer's state; what is needed lies in its param groups
-    ("initial_weight_decay", "decay_lr_max"), and this object may be made before or after.
+    To resume, load the optimizer's state, before or after making this object: the param groups hold
+    what it needs ("initial_weight_decay", "decay_lr_max").
 
     Args:
-        model: whose parameters `groups` names.
+        model: names the parameters.
         optimizer: with invariant parameters in param groups of their own (`split_param_groups`).
         groups: as `find_groups` returns them.
         lr_max: the highest rate of the schedule, at which the decay is the one that was set. Left
-            out, it is read off each param group: "decay_lr_max" of an earlier one, "max_lr" if
-            OneCycleLR or CyclicLR wrote it, else the larger of "initial_lr" and "lr". A scheduler
-            made after this object, before the first step, is seen too.
+            out, it is read off each param group: "decay_lr_max" of an earlier one, "max_lr" of
+            OneCycleLR or CyclicLR, else the larger of "initial_lr" and "lr", up to the first step.
         max_defect: groups with a larger defect count as not invariant; None takes all.
 
     Raises:
@@ -146,32 +151,24 @@ class ProportionalDecay(Closing):
         if lr_max is not None:
             lr_max = number(_WHERE, "lr_max", lr_max, above=0.0)
         self._optimizer = optimizer
-        self._base: dict[int, _Base] = {}
-        without = {}
-        for index in invariant_param_groups(model, optimizer, groups, max_defect, _WHERE):
-            group = optimizer.param_groups[index]
-            weight_decay = float(group.get(DECAY, group.get("weight_decay")) or 0.0)
-            if weight_decay > 0.0:
-                self._base[index] = _base(group, index, weight_decay, lr_max)
-            else:
-                without[index] = weight_decay
+        chosen = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
+        owners = {i: optimizer.param_groups[i] for i in chosen}
+        decays = {i: float(g.get(DECAY, g.get("weight_decay")) or 0.0) for i, g in owners.items()}
+        self._base = {i: _base(owners[i], i, x, lr_max) for i, x in decays.items() if x > 0.0}
+        without = [i for i in owners if i not in self._base]
         if not self._base:
-            index, weight_decay = next(iter(without.items()))
             raise InvalidArgument(
-                f"{_WHERE}: param_groups[{index}]['weight_decay'] must be > 0, got "
-                f"{weight_decay:g}: there is no decay to vary, nor in any other invariant param "
-                "group. Set the decay that is to hold at the highest learning rate."
+                f"{_WHERE}: param_groups[{without[0]}]['weight_decay'] must be > 0, got "
+                f"{decays[without[0]]:g}: there is no decay to vary, nor in any other invariant "
+                "param group. Set the decay that is to hold at the highest learning rate."
             )
         if without:
-            notify(
-                f"{_WHERE}: no weight decay to vary in param_groups {[*without]}, which stay as "
-                "they are"
-            )
+            notify(f"{_WHERE}: no weight decay to vary in param_groups {without}; they stay so")
         self._mark()
         self._hooks = StepHooks(optimizer, _WHERE, self._before)
 
     def close(self) -> None:
-        """Put the weight decays back as they were, and take the hook off; may be repeated."""
+        """Restore the weight decays and remove the hook; may be repeated."""
         for index, base in self._base.items():
             group = self._optimizer.param_groups[index]
             group["weight_decay"] = base.weight_decay
@@ -181,17 +178,14 @@ class ProportionalDecay(Closing):
         self._hooks.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """The decays and highest rates, by param group; plain numbers.
-
-        The optimizer's state has them too, unless this object is made with other settings.
-        """
+        """The decays and highest rates, by param group; the optimizer's state has them too."""
         return {"base": {i: [base.weight_decay, base.peak] for i, base in self._base.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the decays and highest rates of an earlier run.
+        """Resume with the decays and highest rates of an earlier run.
 
         Raises:
-            InvalidArgument: it comes from an optimizer with other param groups; after `close`.
+            InvalidArgument: the state of an optimizer with other param groups; after `close`.
         """
         check_state(_WHERE, state_dict, ["base"])
         if not self._base:
@@ -211,24 +205,13 @@ class ProportionalDecay(Closing):
 
     def _mark(self) -> None:
         for index, base in self._base.items():
-            group = self._optimizer.param_groups[index]
-            group[DECAY], group[PEAK] = base.weight_decay, base.peak
-            base.group = group
-
-    def _follow(self, group: ParamGroup, base: _Base) -> None:
-        """Where an optimizer's state has been loaded, go on with what that brings."""
-        if group is base.group:
-            return
-        base.weight_decay = float(group.get(DECAY, base.weight_decay))
-        if not base.given:
-            base.peak = float(group.get(PEAK, base.peak))
-        base.group, base.watched = group, False
-        group[DECAY], group[PEAK] = base.weight_decay, base.peak
+            base.write(self._optimizer.param_groups[index])
 
     def _before(self) -> None:
         for index, base in self._base.items():
             group = self._optimizer.param_groups[index]
-            self._follow(group, base)
+            if group is not base.group:
+                base.read_loaded(group)
             if base.watched and base.steps == 0:
                 group[PEAK] = base.peak = _peak(group, base.peak)
             lr = group["lr"]
@@ -236,16 +219,14 @@ class ProportionalDecay(Closing):
             group["weight_decay"] = base.weight_decay * (lr / base.peak)
             if isinstance(lr, torch.Tensor) and not lr.is_cpu:
                 base.watched = False
-            if base.watched:
-                why = base.doubt(float(lr))
-                if why is not None:
-                    base.watched = False
-                    notify(
-                        f"{_WHERE} takes {base.peak:g} for the highest rate of "
-                        f"param_groups[{index}], but {why}, so the decay is "
-                        f"{float(group['weight_decay']):.3g} where {base.weight_decay:g} was set. "
-                        "Pass lr_max=..., the highest rate of the schedule."
-                    )
+            if base.watched and (why := base.doubt(float(lr))):
+                base.watched = False
+                notify(
+                    f"{_WHERE} takes {base.peak:g} for the highest rate of param_groups[{index}], "
+                    f"but {why}, so the decay is {float(group['weight_decay']):.3g} where "
+                    f"{base.weight_decay:g} was set. Pass lr_max=..., the highest rate of the "
+                    "schedule."
+                )
 
 
 def _base(group: ParamGroup, index: int, weight_decay: float, lr_max: float | None) -> _Base:
@@ -263,7 +244,7 @@ def _base(group: ParamGroup, index: int, weight_decay: float, lr_max: float | No
 
 
 def _peak(group: ParamGroup, lr: float) -> float:
-    """The highest rate, as far as the param group shows; `lr` is one that it has had."""
+    """The highest rate that the param group shows; `lr` is one that it has had."""
     if "max_lr" in group:
         return float(group["max_lr"])
     return max(float(group.get("initial_lr", 0.0)), lr)

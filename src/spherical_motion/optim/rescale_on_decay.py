@@ -1,9 +1,9 @@
-"""Weights put where they will come to rest, the moment the settings change.
+"""Rescale weights to their new equilibrium norm as soon as the settings change.
 
-After a drop of the learning rate the weights are too long for it: each step turns them by less
-than the equilibrium angle until weight decay has shrunk them, which takes (1 - α)·ln k/(4ηλ)
-steps and often longer than the training that is left. What a network with normalization layers
-computes does not depend on those norms, so they can be set at once (wan2020, section 4.1).
+After a drop of the learning rate by k the weights are too long: each step turns them by less than
+the equilibrium angle until weight decay has shrunk them, which takes (1 - α)·ln k/(4ηλ) steps,
+often more than the training has left. The network's function does not depend on these norms, so
+they can be set at once (wan2020, section 4.1).
 """
 
 from __future__ import annotations
@@ -19,27 +19,30 @@ from spherical_motion.binding import MAX_DEFECT, Members, bind, check_state
 from spherical_motion.checks import callable_or_none, number
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.notices import notify
-from spherical_motion.optim.rescaling import MARK, Rescaler, ScaledFor, limited, lowest_products
-from spherical_motion.optim.rescaling.planning import as_numbers, as_settings
-from spherical_motion.optim.scaling import state_powers
+from spherical_motion.optim.scaling import (
+    MARK,
+    Rescaler,
+    ScaledFor,
+    limited,
+    lowest_products,
+    state_powers,
+)
 from spherical_motion.optim.steering import Closing, SettingsWatch, StepHooks
 from spherical_motion.theory import family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 from spherical_motion.vocabulary.events import EventKind
 
-__all__ = ["RescaleOnDecay", "equilibrium_norm_ratio"]
-
 THRESHOLD = 1.1
-"""Of the equilibrium norm: for SGD a learning rate that fell by 1.46, for AdamW by 1.21."""
+"""Factor of the equilibrium norm: for SGD a learning rate that fell by 1.46, for AdamW by 1.21."""
 
 MAX_DEFECT_AFTER = 0.01
-"""Outputs of a small network with two batch norms change by 3% when defects have grown to this."""
+"""At such defects the outputs of a small network with two batch norms change by 3%."""
 
 Factor = Callable[[HyperParameters, HyperParameters], float]
 
 
 def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
-    """‖w*‖ at the new settings over ‖w*‖ at the old ones; what the gradient is cancels.
+    """‖w*‖ at the new settings over ‖w*‖ at the old ones; the gradient cancels.
 
     For a learning rate divided by k: SGD k^(-1/4), with momentum, Nesterov, L2 or decoupled decay
     alike; AdamW and Lion k^(-1/2); Adam with L2 k^(-1/3), all up to O(ηλ).
@@ -53,60 +56,55 @@ def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
     >>> round(equilibrium_norm_ratio(hp, replace(hp, lr=1e-4)), 4)
     0.3164
     """
-    return family_of(new).unit_norm(new) / family_of(old).unit_norm(old)
+    return family_of(new).norm_ratio(new, old, family_of(old))
 
 
 class RescaleOnDecay(Closing):
     """Rescales invariant groups whenever lr, weight decay or momentum changes.
 
-    Watches the settings at each `optimizer.step()`, through an official pre hook, so any
-    scheduler may drive them. When they have changed, every group that the param group steps is
-    multiplied by c = ‖w*‖_new/‖w*‖_old (`equilibrium_norm_ratio`), all members alike, joint biases
-    too; the gradients about to be used and running sums of them by 1/c, running sums of squares by
-    1/c² (`STATE_POWERS`); running means and variances that follow the weights by c and c². The
-    network computes the same function, in training and in eval mode, and a group that was in
-    equilibrium is in equilibrium at the new settings, at once (wan2020, section 4.1).
+    Watches the settings at each `optimizer.step()`, so any scheduler may drive them. When those of
+    a param group change, every group in it is multiplied by c = ‖w*‖_new/‖w*‖_old
+    (`equilibrium_norm_ratio`), joint biases too; pending gradients and running sums of gradients by
+    1/c, running sums of squares by 1/c² (`STATE_POWERS`); running means and variances that follow
+    the weights by c and c². The network computes the same function, in training and in eval mode,
+    and a group that was in equilibrium is so at the new settings, at once (wan2020, section 4.1).
 
     Rescaling is exact up to rounding and the norm layers' ε, whose share grows as weights shrink:
-    a group's defect goes as c^-2, and as c^-4 where a gain and the weights behind it are both
-    rescaled in front of one norm. So no group is shortened further than to where its defect, taken
-    to be its certificate's at the weights as they are now, would reach `max_defect_after`; a longer
-    group is no loss but turns more slowly. When the settings rise again it is lengthened by as much
-    less. A notice says so once, and an event "rescaling_limited" each time.
+    a group's defect scales as c^-2, or as c^-4 where a gain and the weights behind it are both
+    rescaled in front of one norm. So a group is not shortened beyond the point where its defect,
+    extrapolated from its certificate, would reach `max_defect_after`; it then turns more slowly.
+    When the settings rise again it is lengthened by as much less. This gives one notice, and an
+    event "rescaling_limited" each time.
 
-    Resuming: what the weights are scaled for is kept in the optimizer's param groups too, under
-    "rescaled_for", and is read when this is made or the optimizer is loaded. A checkpoint without
-    it was trained at the settings it holds.
+    Resuming: the optimizer's param groups hold the settings that the weights are scaled for, under
+    "rescaled_for"; a new tool and a loaded optimizer start from them. A checkpoint without them
+    counts as trained at the settings it holds.
 
-    Warm-up: no equilibrium was reached under the tiny rates it goes through, so with
-    `skip_warmup` settings that have only raised the norm so far are followed without rescaling;
-    everything from the first fall on is. While lr or weight decay is 0 there is no equilibrium
-    and nothing is done; what changed meanwhile is made up for at the first step with one.
+    Warm-up: tiny rates reach no equilibrium, so with `skip_warmup` nothing is rescaled before the
+    equilibrium norm falls for the first time. While lr or weight decay is 0 there is no equilibrium
+    and nothing is done; the first step with one makes up for all changes since.
 
-    What it is not: an improvement promised. Its authors report ImageNet accuracy unchanged (76.25
-    to 76.27) and COCO box AP worse (39.25 to 38.38). Averages of weights over steps (EMA, SWA)
-    mix scales across a rescaling: restart them there.
+    This promises no better result: its authors report ImageNet accuracy unchanged (76.25 to 76.27)
+    and COCO box AP worse (39.25 to 38.38). Averages of weights over steps (EMA, SWA) mix scales
+    across a rescaling: restart them there.
 
     Args:
         model: names the parameters.
         optimizer: steps them; its state is rescaled too.
-        groups: what to rescale, from `find_groups`; or an `Inspection`.
-        example_inputs: needed where the model has buffers of real numbers, to measure which of them
-            are running statistics that follow the weights; as for `find_groups`. They are kept,
-            and run through the model at a rescaling where a bias in front of a batch norm or a
-            limited group makes that necessary.
-        threshold: rescale only once ‖w*‖ has moved by more than this factor since the last
+        groups: the groups to rescale, from `find_groups`; or an `Inspection`.
+        example_inputs: as for `find_groups`; needed if the model has buffers of real numbers, to
+            measure which of them follow the weights. They are kept, and run through the model at
+            a rescaling with a limited group or a bias in front of a batch norm.
+        threshold: rescale only when ‖w*‖ has moved by more than this factor since the last
             rescaling, so that a cosine does not rescale at each step; 1 follows every change.
         skip_warmup: see above.
         factor: `factor(old, new)`, used instead of the closed form; for optimizers without one.
         powers: by name of the state tensor, for optimizers whose state is not known; see
             `optim.scaling.state_powers`.
         on_event: called as on_event("rescaled", groups=..., factor=..., lr=..., ...); pass
-            `monitor.event`. A monitor's copies are taken after a rescaling, whichever was
-            attached first.
+            `monitor.event`. Monitors copy the weights after a rescaling.
         max_defect: largest |<w, g>|/(‖w‖‖g‖) of a group that is accepted; None for any.
-        max_defect_after: largest that a rescaling may bring about, extrapolated as said above;
-            None for any.
+        max_defect_after: largest extrapolated defect that a rescaling may cause; None for any.
 
     Raises:
         InvalidArgument: see the message; nothing was attached.
@@ -183,18 +181,14 @@ class RescaleOnDecay(Closing):
         self._hooks.remove()
 
     def __repr__(self) -> str:
-        return (
-            f"<RescaleOnDecay of {len(self.members.groups)} groups, threshold {self.threshold:g}>"
-        )
+        return f"<RescaleOnDecay of {len(self.members)} groups, threshold {self.threshold:g}>"
 
     def state_dict(self) -> dict[str, Any]:
         """The settings that each param group's weights are scaled for; plain numbers."""
-        return {
-            "reference": [as_numbers(own.settings) for own in self._scaled_for],
-            "fallen": [own.fallen for own in self._scaled_for],
-            "scaled": [own.product for own in self._scaled_for],
-            "floors": [list(own) for own in self._floors],
-        }
+        marks = [own.mark() for own in self._scaled_for]
+        keys = {"reference": "settings", "fallen": "fallen", "scaled": "scaled"}
+        kept = {name: [mark[key] for mark in marks] for name, key in keys.items()}
+        return {**kept, "floors": [list(own) for own in self._floors]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; model and optimizer are loaded by themselves.
@@ -217,19 +211,20 @@ class RescaleOnDecay(Closing):
                 f"{sum(map(len, floors))}. Rebuild it with the groups it was saved with."
             )
         products = state.get("scaled", [1.0] * len(reference))
-        kept = zip(map(as_settings, reference), fallen, products, strict=True)
-        self._scaled_for, self._floors = [ScaledFor(*own) for own in kept], floors
+        kept = zip(reference, fallen, products, strict=True)
+        marks = [{"settings": own[0], "fallen": own[1], "scaled": own[2]} for own in kept]
+        self._scaled_for, self._floors = [ScaledFor.from_mark(mark) for mark in marks], floors
         self._loaded = True
         self._watch.forget()
         for index in range(len(reference)):
             self._write_mark(index)
 
     def _write_mark(self, index: int) -> None:
-        """Write into the param group what its weights are scaled for: checkpoints take it along."""
+        """Write the mark into the param group, so that checkpoints hold it."""
         self._watch.param_groups()[index][MARK] = self._scaled_for[index].mark()
 
     def _read_marks(self) -> None:
-        """Start where the optimizer that was given or loaded left off, whoever rescaled there."""
+        """Start from the marks in the optimizer's param groups."""
         settings = self._watch.settings()
         for index, group in enumerate(self._watch.param_groups()):
             if MARK in group:
@@ -242,7 +237,7 @@ class RescaleOnDecay(Closing):
         self._watch.forget()
 
     def _follow(self) -> None:
-        """Compare the settings with those the weights are scaled for; rescale where needed."""
+        """Rescale the weights of param groups whose settings changed enough."""
         for index, new in self._watch.changed():
             own = self._scaled_for[index]
             factor = own.due(new, self._ratio, self.threshold, self.skip_warmup)
@@ -283,34 +278,24 @@ class RescaleOnDecay(Closing):
             left = [names[i] for i in short]
             some = [factors[i] for i in short]
             self._record(EventKind.RESCALING_LIMITED, old, new, groups=left, factors=some, **limits)
-            self._warn_limited(left, factor)
-
-    def _warn_limited(self, names: list[str], factor: float) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        notify(
-            f"RescaleOnDecay leaves group {names[0]!r}{more} longer than a "
-            f"factor of {factor:.3g} would make it: its defect would grow above "
-            f"max_defect_after={self.max_defect_after:g}, where the epsilon of its norm layer "
-            "changes what the network computes. Lower that eps, or start from longer weights."
-        )
+            if not self._warned:
+                self._warned = True
+                more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+                notify(
+                    f"RescaleOnDecay leaves group {left[0]!r}{more} longer than a factor of "
+                    f"{factor:.3g} would make it: its defect would grow above max_defect_after="
+                    f"{self.max_defect_after:g}, where the epsilon of its norm layer changes what "
+                    "the network computes. Lower that eps, or start from longer weights."
+                )
 
     def _record(
         self, kind: EventKind, old: HyperParameters, new: HyperParameters, **data: object
     ) -> None:
         if self._on_event is not None:
-            self._on_event(
-                kind,
-                **data,
-                lr=new.lr,
-                weight_decay=new.weight_decay,
-                momentum=new.momentum,
-                lr_before=old.lr,
-                weight_decay_before=old.weight_decay,
-                momentum_before=old.momentum,
-            )
+            keys = ("lr", "weight_decay", "momentum")
+            data |= {key: getattr(new, key) for key in keys}
+            data |= {f"{key}_before": getattr(old, key) for key in keys}
+            self._on_event(kind, **data)
 
 
 def _check_theory(
@@ -318,10 +303,9 @@ def _check_theory(
 ) -> None:
     """Raise NoTheory where neither the theory nor the user knows a factor."""
     for hp in settings:
-        if factor is not None or hp.lr == 0.0 or hp.weight_decay == 0.0:
-            continue
         try:
-            equilibrium_norm_ratio(hp, hp)
+            if factor is None and hp.lr != 0.0 and hp.weight_decay != 0.0:
+                equilibrium_norm_ratio(hp, hp)
         except NoTheory as error:
             raise NoTheory(
                 f"RescaleOnDecay, {type(optimizer).__name__}: {error} Pass "
@@ -332,7 +316,7 @@ def _check_theory(
 def _check_decay(
     settings: Sequence[HyperParameters], members: Members, groups_of: Sequence[Sequence[int]]
 ) -> None:
-    """Refuse what could only do nothing; give notice of groups that stay as they are."""
+    """Refuse an optimizer without decay; give notice of groups that stay as they are."""
     idle = [i for i, hp in enumerate(settings) if hp.weight_decay == 0.0]
     names = [members.names[number] for i in idle for number in groups_of[i]]
     if not names:

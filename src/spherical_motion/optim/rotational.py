@@ -1,8 +1,8 @@
-"""An optimizer's steps, each turned into a rotation by exactly the equilibrium angle.
+"""Turn each step of an optimizer into a rotation by exactly the equilibrium angle.
 
 Under weight decay the norm of an invariant group settles where each step turns it by Δ*, whatever
-the gradient's size; until then some layers turn too fast and others too slowly. Holding the norm
-and prescribing the angle skips the transient: every layer is in equilibrium from the first step.
+the gradient's size; until then some layers turn too fast and others too slowly. A fixed norm and a
+prescribed angle skip the transient: every layer is in equilibrium from the first step.
 """
 
 from __future__ import annotations
@@ -22,43 +22,40 @@ from spherical_motion.optim.steering import Closing, SettingsWatch, SgdStep, Ste
 from spherical_motion.theory import equilibrium_angle, family_of
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
-__all__ = ["Rotational"]
-
 
 class Rotational(Closing):
     """Keeps every group's norm and lets each step turn it by the equilibrium angle.
 
-    The wrapped optimizer steps as always. Afterwards, for each group, the tangential part of its
-    step is taken as the direction, and the weights are those at angle Δ* from where they were, on
-    the radius they had at the start. Δ* is `theory.equilibrium_angle` at the param group's lr,
-    weight decay and momentum of that very step, so schedulers work on it as on the optimizer.
-    Everything that is in no group is the optimizer's alone.
+    The wrapped optimizer steps as always. Then each group is turned by Δ* from its earlier weights,
+    in the direction of the tangential part of the step, on the radius it had at the start. Δ* is
+    `theory.equilibrium_angle` at the param group's lr, weight decay and momentum of that step, so
+    schedulers work as usual. Parameters in no group keep the optimizer's step.
 
-    The angle is met to 1e-6 rad in float32 always, and closer in large groups: storing n rounded
-    weights shifts it by about 1e-7/√n rad, which at 3e-3 rad is 1e-6 of the angle from a thousand
-    entries on. In float64 to 1e-9 of the angle.
+    The angle is exact to 1e-6 rad in float32, and closer in large groups: storing n rounded weights
+    shifts it by about 1e-7/√n rad, which at 3e-3 rad is 1e-6 of the angle from a thousand entries
+    on. In float64 it is exact to 1e-9 of the angle.
 
-    What happens at the edges:
+    At the edges:
 
-    * lr or weight decay 0 (a warm-up's first step): Δ* is 0, the group stands still;
-    * no gradient, a step the GradScaler skipped: the group is not touched;
-    * a zero gradient, a group of one entry: no direction to turn to, the group stays where it was,
-      undecayed;
-    * a group of norm 0: left to the optimizer until it has one, and from then on held there;
-    * a step that is not finite: left as it is, so that it is seen.
+    * lr or weight decay 0 (a warm-up's first step): Δ* is 0, the group does not move;
+    * no gradient, or a step that the GradScaler skipped: the group does not change;
+    * a zero gradient, or a group of one entry: no direction to turn to, the group does not move or
+      decay;
+    * a group of norm 0: the optimizer moves it until it has a norm, which then stays;
+    * a step that is not finite: stays as it is, so that it is seen.
 
-    `step(closure)` works. The pull of weight decay is radial and falls away; with momentum and L2
-    decay the buffer holds the pulls of earlier steps too, which the weights have since turned away
-    from, as in ordinary training. Running statistics of norm layers have nothing to follow. A
-    monitor records the rotated weights, whichever was attached first.
+    `step(closure)` works. The pull of weight decay is radial and has no effect; with momentum and
+    L2 decay the buffer also holds earlier pulls, in directions the weights have since left, as in
+    ordinary training. Running statistics need no change. A monitor records the rotated weights,
+    whichever was attached first.
 
-    Memory: one copy of the weights, taken here. For `torch.optim.SGD` with momentum on the CPU the
-    step is read off its buffer instead, and nothing is copied.
+    Memory: one copy of the weights, allocated here. With `torch.optim.SGD` with momentum on the CPU
+    the step is read off its buffer, and nothing is copied.
 
     Args:
         model: names the parameters.
-        optimizer: whose steps are turned.
-        groups: what to turn, from `find_groups`, by layer or by filter; or an `Inspection`.
+        optimizer: its steps are turned.
+        groups: the groups to turn, from `find_groups`, by layer or by filter; or an `Inspection`.
         correlation: c = 1 + 2Σρ_k of its steps, for Muon and other optimizers with decoupled decay.
         angle: `angle(settings, group)` in radians, in [0, π), used instead of the closed form.
         max_defect: largest |<w, g>|/(‖w‖‖g‖) of a group that is accepted; None for any.
@@ -123,10 +120,7 @@ class Rotational(Closing):
         self._hooks = StepHooks(optimizer, name, self._before_step, self._turn, self._was_loaded)
 
     def angles(self) -> dict[str, float]:
-        """The angle that each group was last given to turn by, radians, by its name.
-
-        Reads them off the device; meant for occasional use.
-        """
+        """The last prescribed angle of each group by name, radians; waits for the device."""
         return dict(zip(self.members.names, self._angles.tolist(), strict=True))
 
     def close(self) -> None:
@@ -138,10 +132,9 @@ class Rotational(Closing):
         return f"<Rotational of {len(self.members)} groups>"
 
     def state_dict(self) -> dict[str, Any]:
-        """The radii; model and optimizer are saved by themselves.
+        """The radii; save model and optimizer besides.
 
-        Without it, after `optimizer.load_state_dict` the radii are those of the weights at the
-        next step.
+        If only the optimizer is loaded, the radii become the norms of the weights at the next step.
         """
         return {"names": list(self.members.names), "radius": self._radius.clone()}
 
@@ -152,21 +145,21 @@ class Rotational(Closing):
             InvalidArgument: it was taken with other groups.
         """
         check_state("Rotational", state, ("names", "radius"))
-        if list(state["names"]) != list(self.members.names):
+        saved, own = list(state["names"]), list(self.members.names)
+        if saved != own:
             raise InvalidArgument(
-                f"Rotational.load_state_dict: expected the radii of {len(self.members)} groups "
-                f"{list(self.members.names)[:3]}..., got those of {len(state['names'])}: "
-                f"{list(state['names'])[:3]}... Use the groups it was saved with."
+                f"Rotational.load_state_dict: expected the radii of {len(own)} groups {own[:3]}..."
+                f", got those of {len(saved)}: {saved[:3]}... Use the groups it was saved with."
             )
         self._radius.copy_(state["radius"])
         self._own_radii, self._stale = True, False
 
     def _was_loaded(self) -> None:
-        """The optimizer was loaded, so the weights are, or will be before the next step."""
+        """Renew the radii before the next step, by which the weights are loaded too."""
         self._stale = not self._own_radii
 
     def _check(self, index: int, hp: HyperParameters) -> None:
-        """Raise unless Δ* is known for every group; a learning rate of 0 is a warm-up's."""
+        """Raise unless Δ* is known for every group; a learning rate may be 0, as in a warm-up."""
         own = [self.members.groups[i] for i in self._watch.groups_of[index]]
         if self._angle is None and hp.weight_decay == 0.0:
             names = ", ".join(repr(group.name) for group in own[:3])
@@ -196,15 +189,14 @@ class Rotational(Closing):
         except OutOfDomain:
             raise
         except NoTheory as error:
-            raise NoTheory(
-                f"Rotational, {self._name}: {error} Or pass angle=callable(settings, group)."
-            ) from None
+            why = f"{error} Or"
         except InvalidArgument:
-            raise NoTheory(
-                f"Rotational, {self._name}: its equilibrium angle follows from more than the "
-                f"settings ({family_of(hp).name}: it takes the size of each group's gradient). "
-                "Use torch.optim.AdamW, or pass angle=callable(settings, group)."
-            ) from None
+            why = (
+                "its equilibrium angle follows from more than the settings "
+                f"({family_of(hp).name}: it takes the size of each group's gradient). Use "
+                "torch.optim.AdamW, or"
+            )
+        raise NoTheory(f"Rotational, {self._name}: {why} pass angle=callable(settings, group).")
 
     def _own_angle(self, hp: HyperParameters, group: InvariantGroup) -> float:
         assert self._angle is not None
@@ -221,15 +213,14 @@ class Rotational(Closing):
         return angle
 
     def _lay_out(self, radius: Tensor) -> None:
-        """Take the memory, for weights that lie as they do now; again after they were moved."""
+        """Allocate memory for the weights in their current layout."""
         members = self.members
         device = members.device
-        lost = [LOST[own[0].parameter.dtype] for own in members.pieces]
+        losses = [LOST[own[0].parameter.dtype] for own in members.pieces]
+        lost = torch.tensor(losses, dtype=torch.float64, device=device)
         turns = torch.tensor([group.numel > 1 for group in members.groups], device=device)
         backend = CpuRotation if CpuRotation.fits(members) else TorchRotation
-        self._rotate = backend(
-            members, turns, torch.tensor(lost, dtype=torch.float64, device=device)
-        )
+        self._rotate = backend(members, turns, lost)
         self._before = [torch.empty_like(p.detach()) for p in members.parameters]
         self._places = self._where()
         self._radius = radius.to(device)
@@ -249,15 +240,12 @@ class Rotational(Closing):
             self._radius.copy_(self.members.norms())
             self._stale = False
         self._armed = True
-        self._reading = isinstance(self._rotate, CpuRotation) and self._step.can_be_read(
-            self._hooks.has_closure
-        )
-        if self._reading:
-            return
-        # One call for all tensors; torch has no public name for it.
-        torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
-            self._before, [p.detach() for p in self.members.parameters]
-        )
+        on_cpu = isinstance(self._rotate, CpuRotation)
+        self._reading = on_cpu and self._step.can_be_read(self._hooks.has_closure)
+        if not self._reading:
+            # One call for all tensors; torch has no public name for it.
+            weights = [p.detach() for p in self.members.parameters]
+            torch._foreach_copy_(self._before, weights)  # pyright: ignore[reportPrivateImportUsage]
 
     def _turn(self) -> None:
         if not self._armed:

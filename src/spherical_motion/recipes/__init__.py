@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import near
 from spherical_motion.recipes.digits import DigitsRecipe
 
 __all__ = ["RECIPES", "DigitsRecipe", "recipe"]
@@ -23,9 +22,7 @@ def recipe(name: str) -> DigitsRecipe:
     2800
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InvalidArgument(
-            f"Unknown recipe {name!r}; expected one of: {', '.join(RECIPES)}.{hint}"
+            f"Unknown recipe {name!r}; expected one of: {', '.join(RECIPES)}.{near(name, RECIPES)}"
         )
     return RECIPES[name]()

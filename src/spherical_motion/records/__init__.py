@@ -7,8 +7,7 @@
     events.jsonl              the events: rate changed, rescaled, resumed, ...
     run.lock                  held by the process that writes
 
-Plain Parquet and JSON, nothing derived, nothing pickled. Start with `RunInfo` (schema),
-`RunWriter` and `read`.
+Files are plain Parquet and JSON. Start with `RunInfo` (schema), `RunWriter` and `read`.
 """
 
 from spherical_motion.records.reader import read, read_info, steps_at_close

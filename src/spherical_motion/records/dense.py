@@ -17,27 +17,27 @@ class Layout:
     Attributes:
         steps: the distinct steps, increasing, shape (steps,).
         width: number of columns.
-        rows: the rows that count; None if row `i` has place `i`.
-        cells: their places in the flattened array, or None.
+        places: the rows that count, and their places in the flattened array; None if row `i` has
+            place `i`.
     """
 
     steps: NDArray[np.int64]
     width: int
-    rows: NDArray[np.intp] | None = None
-    cells: NDArray[np.int64] | None = None
+    places: tuple[NDArray[np.intp], NDArray[np.int64]] | None = None
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """One value a row, shape (rows,), as an array (steps, width): NaN where there is none."""
+        """Turn one value a row, shape (rows,), into (steps, width), with NaN where none is."""
         shape = (len(self.steps), self.width)
-        if self.rows is None:
+        if self.places is None:
             return values.reshape(shape)
+        rows, cells = self.places
         dense = np.full(shape, np.nan)
-        dense.reshape(-1)[self.cells] = values[self.rows]
+        dense.reshape(-1)[cells] = values[rows]
         return dense
 
 
 def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
-    """The layout of rows with these steps and columns; of equal pairs the later row counts.
+    """The layout of rows with these steps and columns; the last row of equal pairs counts.
 
     >>> layout = arrange(np.array([7, 7, 8, 7]), np.array([0, 1, 0, 1]), width=2)
     >>> layout.spread(np.array([1.0, 2.0, 3.0, 4.0]))
@@ -45,7 +45,7 @@ def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
            [ 3., nan]])
     """
     if len(step) % width == 0:
-        # Nearly every run has whole steps in order; then nothing needs sorting or copying.
+        # Most runs have whole steps in order, and their rows need no sorting or copying.
         step_blocks, column_blocks = step.reshape(-1, width), column.reshape(-1, width)
         steps = step_blocks[:, 0]
         if (
@@ -57,7 +57,7 @@ def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
     steps, which = np.unique(step, return_inverse=True)
     cells = which.reshape(step.shape) * width + column
     rows = latest(cells)
-    return Layout(steps, width, rows, cells[rows])
+    return Layout(steps, width, (rows, cells[rows]))
 
 
 def latest(keys: Ints) -> NDArray[np.intp]:

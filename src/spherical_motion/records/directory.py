@@ -6,36 +6,21 @@ import dataclasses
 from pathlib import Path
 
 from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
-from spherical_motion.records.durable import (
-    TEMPORARY_SUFFIX,
-    publish,
-    remove_leftovers,
-    sync_directory,
-)
+from spherical_motion.records.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
 from spherical_motion.records.events import drop_torn_line
 from spherical_motion.records.lock import RunLock
 from spherical_motion.records.schema import RunInfo
 
 
 class RunDirectory:
-    """The paths of a run directory, whether they exist or not.
-
-    Attributes:
-        path: the directory.
-        info: the facts of the run. It is written last: if it exists, there is a run.
-        records: segments of one row per step and slice.
-        scalars: segments of the numbers that the training loop logged.
-        cells: segments of one row per step and group, with lists; made when first needed.
-        events: the events, one JSON object a line.
-        lock: held by the process that writes.
-    """
+    """The paths of a run directory, whether they exist or not."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.info = path / "run.json"
+        self.info = path / "run.json"  # written last: if it exists, there is a run
         self.records = path / "records"
         self.scalars = path / "scalars"
-        self.cells = path / "cells"
+        self.cells = path / "cells"  # made when first needed
         self.events = path / "events.jsonl"
         self.lock = path / "run.lock"
 
@@ -58,7 +43,7 @@ class RunDirectory:
         return RunInfo.from_json(text, where=str(self.info))
 
     def foreign(self) -> list[str]:
-        """Names in it that an interrupted start of a run would not leave, sorted."""
+        """Sorted names in it, without those that an interrupted start of a run leaves."""
         ours = {p.name for p in (self.records, self.scalars, self.cells, self.events, self.lock)}
         ours.add(self.info.name + TEMPORARY_SUFFIX)
         return sorted(p.name for p in self.path.iterdir() if p.name not in ours)
@@ -69,7 +54,7 @@ class RunDirectory:
         if not self.path.is_dir():
             return "a file"
         names = self.foreign()
-        return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
+        return ", ".join(names[:5] + ["..."] * (len(names) > 5)) or "nothing"
 
 
 def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
@@ -82,9 +67,17 @@ def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
         RunDirectoryError: it holds other files or another model's run, or cannot be written.
     """
     try:
-        if resume:
-            return _resume(directory, info)
-        return _begin(directory, info)
+        recorded = directory.read_info() if resume else _make(directory)
+        lock = RunLock(directory.lock)
+        try:
+            if recorded:
+                _resume(directory, recorded, info)
+            else:
+                _begin(directory, info)
+        except BaseException:
+            lock.release()
+            raise
+        return lock
     except RunDirectoryError:
         raise
     except OSError as error:
@@ -94,47 +87,38 @@ def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
         ) from error
 
 
-def _begin(directory: RunDirectory, info: RunInfo) -> RunLock:
+def _make(directory: RunDirectory) -> None:
+    """Make the directory, and raise if it holds files that are not of a run."""
     directory.path.mkdir(parents=True, exist_ok=True)
     if not directory.info.exists() and (foreign := directory.foreign()):
         raise RunDirectoryError(
             f"{directory.path} must be new or empty, or hold a run; found "
             f"{', '.join(foreign[:5])}. Use another directory."
         )
-    lock = RunLock(directory.lock)
-    try:
-        if directory.info.exists():
-            raise RunExists(
-                f"{directory.path} already holds a run. Pass resume=True to append to it, or use "
-                "another directory."
-            )
-        directory.records.mkdir(exist_ok=True)
-        directory.scalars.mkdir(exist_ok=True)
-        directory.events.touch()
-        text = info.to_json()
-        publish(directory.info, lambda path: path.write_text(text, encoding="utf-8"))
-        sync_directory(directory.path.parent)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
 
 
-def _resume(directory: RunDirectory, info: RunInfo) -> RunLock:
-    recorded = directory.read_info()
-    lock = RunLock(directory.lock)
-    try:
-        if difference := _difference(recorded, info):
-            raise RunDirectoryError(
-                f"{directory.path} cannot be resumed: {difference}. Resume with the model and "
-                "optimizer it began with, or begin a new run in another directory."
-            )
-        remove_leftovers(directory.path)
-        drop_torn_line(directory.events)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
+def _begin(directory: RunDirectory, info: RunInfo) -> None:
+    if directory.info.exists():
+        raise RunExists(
+            f"{directory.path} already holds a run. Pass resume=True to append to it, or use "
+            "another directory."
+        )
+    directory.records.mkdir(exist_ok=True)
+    directory.scalars.mkdir(exist_ok=True)
+    directory.events.touch()
+    text = info.to_json()
+    publish(directory.info, lambda path: path.write_text(text, encoding="utf-8"))
+    sync(directory.path.parent)
+
+
+def _resume(directory: RunDirectory, recorded: RunInfo, info: RunInfo) -> None:
+    if difference := _difference(recorded, info):
+        raise RunDirectoryError(
+            f"{directory.path} cannot be resumed: {difference}. Resume with the model and "
+            "optimizer it began with, or begin a new run in another directory."
+        )
+    remove_leftovers(directory.path)
+    drop_torn_line(directory.events)
 
 
 def _difference(recorded: RunInfo, given: RunInfo) -> str | None:
@@ -150,13 +134,11 @@ def _difference(recorded: RunInfo, given: RunInfo) -> str | None:
             return f"group {name!r} recorded other slices, cells or kind"
     if recorded.slices != given.slices:
         return "it recorded the same groups in another order"
+    # The settings that each row records may change.
+    fixed = {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.0, "beta2": None}
     for i, piece in enumerate(recorded.slices):
-        # Settings that each row records may change: rate, weight decay, momentum and β2.
         before, now = (
-            dataclasses.replace(
-                x.hyperparameters(i), lr=0.0, weight_decay=0.0, momentum=0.0, beta2=None
-            )
-            for x in (recorded, given)
+            dataclasses.replace(x.hyperparameters(i), **fixed) for x in (recorded, given)
         )
         if before != now:
             return f"the optimizer of {piece} was {before}, and is now {now}"

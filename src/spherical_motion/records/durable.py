@@ -1,4 +1,4 @@
-"""Files that are complete or absent, whatever kills the process."""
+"""Write files that are complete or absent, whatever kills the process."""
 
 from __future__ import annotations
 
@@ -18,27 +18,22 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         write(temporary)
-        sync_file(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
-def sync_file(path: Path) -> None:
-    """Wait until the contents of a file are on the disk."""
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, or the names in a directory, which a rename leaves out."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on the disk, which a rename does not do."""
-    sync_file(directory)
 
 
 def remove_leftovers(directory: Path) -> None:

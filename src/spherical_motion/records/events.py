@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.durable import sync_file
+from spherical_motion.records.durable import sync
 
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
@@ -31,19 +31,17 @@ def make_event(kind: str, /, step: int | None = None, **data: object) -> Event:
 
 def append_events(path: Path, events: Iterable[Event]) -> None:
     """Append to an existing file; when it returns, the lines survive a power cut."""
-    text = "".join(_line(event) for event in events)
+    lines = (json.dumps(_plain(e), allow_nan=False, ensure_ascii=False) for e in events)
+    text = "".join(f"{line}\n" for line in lines)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND)  # no O_CREAT: a deleted run stays deleted
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
-    sync_file(path)
+    sync(path)
 
 
 def drop_torn_line(path: Path) -> None:
     """Cut off the incomplete last line of a killed writer."""
-    raw = path.read_bytes()
-    whole = raw.rfind(b"\n") + 1
-    if whole < len(raw):
-        os.truncate(path, whole)
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def read_events(path: Path) -> tuple[Event, ...]:
@@ -62,10 +60,6 @@ def read_events(path: Path) -> tuple[Event, ...]:
             f"{path} is damaged ({error}). Restore it from a copy, or move it away to read the "
             "rest of the run."
         ) from error
-
-
-def _line(event: Event) -> str:
-    return json.dumps(_plain(event), allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _plain(value: object) -> object:

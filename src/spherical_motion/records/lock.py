@@ -1,4 +1,4 @@
-"""A lock for one writer per run, which the kernel releases when its holder dies."""
+"""A lock for one writer per run, which the kernel releases when its holder ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from spherical_motion.errors import RunDirectoryError, RunInUse
 class RunLock:
     """An exclusive `flock` on a file, held from construction to `release`.
 
-    The file names its holder, for the error that a second writer gets. Only the kernel's lock
-    counts, so the file of a killed process blocks nobody.
+    The file names its holder for the error of a second writer. Only the kernel's lock counts, so
+    the file of a killed process blocks no writer.
 
     Raises:
         RunInUse: another writer, in this process or another, holds it.
@@ -25,7 +25,7 @@ class RunLock:
     """
 
     def __init__(self, path: Path) -> None:
-        # Programs started from here do not inherit it; forked children close it below.
+        # Started programs do not inherit it; forked children close it below.
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +56,7 @@ _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
 def _release_after_fork() -> None:
-    """Release the lock in a forked child: one that outlives the parent would block resuming."""
+    """Release locks in a forked child: it may outlive its parent and would block resuming."""
     for lock in list(_held):
         with contextlib.suppress(OSError):
             lock.release()

@@ -1,4 +1,4 @@
-"""Data from the training loop that wait for the disk."""
+"""Data from the training loop that wait to be stored."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records.events import Event
-from spherical_motion.records.schema import SETTINGS
-from spherical_motion.vocabulary.gram import FIELDS
 
 
 class RowBlock(NamedTuple):
@@ -23,25 +21,6 @@ class RowBlock(NamedTuple):
     settings: NDArray[np.float64]  # (rows, 4)
     slices: NDArray[np.int32]  # (rows,)
 
-    @classmethod
-    def copied(
-        cls, step: int, gram: ArrayLike, settings: ArrayLike, slices: NDArray[np.int32]
-    ) -> RowBlock:
-        """A copy of rows whose shapes fit `slices`, else InvalidArgument."""
-        block = cls(int(step), np.array(gram, np.float64), np.array(settings, np.float64), slices)
-        expected = (len(slices), len(FIELDS)), (len(slices), len(SETTINGS))
-        if (block.gram.shape, block.settings.shape) != expected:
-            raise InvalidArgument(
-                f"gram and settings of shapes {block.gram.shape} and {block.settings.shape}; "
-                f"expected {expected[0]} and {expected[1]}"
-            )
-        return block
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of its products and settings."""
-        return self.gram.nbytes + self.settings.nbytes
-
 
 class CellBlock(NamedTuple):
     """The cells of one group at one step."""
@@ -50,20 +29,13 @@ class CellBlock(NamedTuple):
     group: int
     gram: NDArray[np.float64]  # (cells, 6)
 
-    @classmethod
-    def copied(cls, step: int, group: int, gram: ArrayLike, cells: int) -> CellBlock:
-        """A copy of the products of `cells` cells; InvalidArgument for another number."""
-        block = cls(int(step), int(group), np.array(gram, np.float64))
-        if block.gram.shape != (cells, len(FIELDS)):
-            raise InvalidArgument(
-                f"gram of shape {block.gram.shape}; expected {(cells, len(FIELDS))}"
-            )
-        return block
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of its products."""
-        return self.gram.nbytes
+def copied(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """A copy of `values` in float64; InvalidArgument if they do not have this shape."""
+    array = np.array(values, np.float64)
+    if array.shape != shape:
+        raise InvalidArgument(f"{name} of shape {array.shape}; expected {shape}")
+    return array
 
 
 @dataclasses.dataclass(slots=True)

@@ -14,7 +14,7 @@ from spherical_motion.vocabulary import EventKind
 
 
 def lasting_changes(events: Iterable[Event]) -> tuple[Event, ...]:
-    """The "rate_changed" events, without those undone by resuming from an earlier step."""
+    """The "rate_changed" events, without those that resuming from an earlier step undid."""
     lasting: list[Event] = []
     for event in events:
         if event["kind"] == EventKind.RATE_CHANGED:
@@ -39,7 +39,7 @@ def held_values(
     """A setting at each step from the first sampled one to the last; each value holds on."""
     first, last = sampled[0], sampled[-1]
     between = [(step, value) for step, value in changes if first < step <= last]
-    # Samples come last, and `latest` takes the last value of a step: the setting then in force.
+    # `latest` takes the last value of a step, which is the sampled one if there is one.
     steps = np.concatenate([[step for step, _ in between], sampled]).astype(np.int64)
     found = np.concatenate([[value for _, value in between], values])
     chosen = latest(steps)

@@ -23,14 +23,14 @@ from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, Gram
 
 LISTINGS = 100
-"""Listings of a directory before its vanishing files count as an error."""
+"""Listings of a directory whose files vanish, before that counts as an error."""
 
 
 def read(directory: str | os.PathLike[str]) -> Records:
     """Everything a run has recorded so far.
 
-    It works while the run is being written, and after its process was killed: only what had not
-    been stored is missing. It needs no torch.
+    It works while the run is being written, and after its process was killed: only data that were
+    not stored yet are missing. It needs no torch.
 
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
@@ -39,12 +39,11 @@ def read(directory: str | os.PathLike[str]) -> Records:
     run = RunDirectory(Path(directory))
     info = run.read_info()
     rows = _load(run.records, ROW_SCHEMA)
-    scalars = _load(run.scalars, SCALAR_SCHEMA)
     return Records(
         directory=run.path,
         info=info,
+        scalars=_series(_load(run.scalars, SCALAR_SCHEMA)),
         events=read_events(run.events),
-        scalars=_series(scalars),
         rows=MappingProxyType({name: rows[name].to_numpy() for name in ROW_SCHEMA.names}),
         load_cells=functools.partial(_cells_of_group, run.cells),
     )
@@ -60,7 +59,7 @@ def read_info(directory: str | os.PathLike[str]) -> RunInfo:
 
 
 def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
-    """The next step of each optimizer when a run was last closed; None if it was cut off."""
+    """The next step of each optimizer when a run was last closed; None if it was killed."""
     events = read_events(RunDirectory(Path(directory)).events)
     ends = [e for e in events if e["kind"] in (EventKind.CLOSED, EventKind.RESUMED)]
     return ends[-1]["steps"] if ends and ends[-1]["kind"] == EventKind.CLOSED else None

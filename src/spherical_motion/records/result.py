@@ -66,8 +66,6 @@ class Records:
     rows: Mapping[str, NDArray[Any]]
     load_cells: Callable[[int], CellSeries]
 
-    # Recorded.
-
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups, in the order of the columns."""
@@ -125,7 +123,7 @@ class Records:
             at = differs.any(axis=(0, 2))
             if at.any():
                 values = ours[:, int(np.argmax(at))].T.tolist()
-                found[name] = tuple(dict.fromkeys((v[0], v[1], v[2]) for v in values))
+                found[name] = tuple(dict.fromkeys((lr, wd, mu) for lr, wd, mu in values))
         return MappingProxyType(found)
 
     def cells(self, group: str) -> CellSeries:
@@ -150,8 +148,6 @@ class Records:
                 f"No group {group!r} among the {len(self.groups)} in {self.directory}. "
                 f"{'Close to it' if close else 'There are'}: {', '.join(names)}."
             ) from None
-
-    # Derived.
 
     def angle(self) -> Array:
         """Angle between the weights before and after each step, in radians."""
@@ -182,8 +178,8 @@ class Records:
 
         A recorded value holds until the next one; a "rate_changed" event between two of them
         (with "step", "optimizer", "param_group" and the new values) sets the exact step of a
-        change. For a group with `mixed` settings they are those of its largest slice. Values are
-        as recorded, even if no optimizer accepts them.
+        change. A group with `mixed` settings has those of its largest slice. Values are as
+        recorded, even if no optimizer accepts them.
 
         Raises:
             InvalidArgument: no such group, or nothing is recorded of it yet.
@@ -212,13 +208,10 @@ class Records:
         names = pa.DictionaryArray.from_arrays(
             np.tile(np.arange(groups, dtype=np.int32), steps), pa.array(self.groups)
         )
-        columns: dict[str, NDArray[Any] | pa.Array] = {
-            "step": np.repeat(self.steps, groups),
-            "group": names,
-        }
-        columns |= {name: getattr(self.gram, name).reshape(-1) for name in FIELDS}
-        columns |= {name: getattr(self, name).reshape(-1) for name in SETTINGS}
-        return pa.table(columns)
+        step = np.repeat(self.steps, groups)
+        products = {name: getattr(self.gram, name).reshape(-1) for name in FIELDS}
+        settings = {name: getattr(self, name).reshape(-1) for name in SETTINGS}
+        return pa.table({"step": step, "group": names, **products, **settings})
 
     def to_pandas(self) -> pd.DataFrame:
         """`to_arrow` as a DataFrame.
@@ -236,15 +229,11 @@ class Records:
 
     def __repr__(self) -> str:
         steps = self.steps
-        span = f"{len(steps):,} steps"
-        if len(steps):
-            span += f" from {steps[0]:,} to {steps[-1]:,}"
+        span = f" from {steps[0]:,} to {steps[-1]:,}" if len(steps) else ""
         return (
-            f"Records({str(self.directory)!r}: {len(self.groups)} groups, {span}, "
-            f"{len(self.events)} events)"
+            f"Records({str(self.directory)!r}: {len(self.groups)} groups, {len(steps):,} steps"
+            f"{span}, {len(self.events)} events)"
         )
-
-    # Making the arrays.
 
     @functools.cached_property
     def _layout(self) -> Layout:
@@ -271,8 +260,7 @@ class Records:
             per_slice = per_slice[:, order]
         if max(counts) == 1:
             return per_slice
-        starts = np.cumsum([0, *counts[:-1]])
-        return np.add.reduceat(per_slice, starts, axis=1)
+        return np.add.reduceat(per_slice, np.cumsum([0, *counts[:-1]]), axis=1)
 
     def _of_main_slice(self, name: str) -> Array:
         per_slice = self._per_slice(name)

@@ -23,13 +23,13 @@ SCHEMA_VERSION = 1
 """Goes up whenever an older reader could misread a run."""
 
 SETTINGS = ("lr", "weight_decay", "momentum", "beta2")
-"""What an optimizer may change at each step; momentum holds β1, NaN means there is none."""
+"""Settings that may change at each step; momentum holds β1, and NaN means there is none."""
 
 BYTES_PER_ROW = 42
 """Disk space of one (step, slice) row, to predict the size of a run.
 
-Measured: 41.6 bytes on 2,120,000 rows of 53 slices, 46 on a segment of 1,060. Nearly all of it are
-the six products, whose lower halves are noise; step, slice and settings take about 0.2.
+Measured: 41.6 bytes on 2,120,000 rows of 53 slices, 46 on a segment of 1,060. The six products take
+nearly all, since their lower halves are noise; step, slice and settings take about 0.2.
 """
 
 ROW_SCHEMA = pa.schema(
@@ -54,6 +54,10 @@ CELL_SCHEMA = pa.schema(
 """`cells/`, only if asked for: one row per step and group, a list entry per certified cell."""
 
 
+PLAIN = ("created", "command", "commit", "versions", "every", "burst")
+"""Facts of a run that `run.json` holds as they are."""
+
+
 def union_of_slices(groups: tuple[InvariantGroup, ...]) -> tuple[Slice, ...]:
     """The slices of all groups in order, each once: the meaning of a row's `slice`."""
     return tuple(dict.fromkeys(s for group in groups for s in group.slices))
@@ -69,13 +73,12 @@ class RunInfo:
 
     Attributes:
         groups: the measured groups.
-        param_groups: the settings of every optimizer's parameter groups when recording began:
+        param_groups: the settings of all param groups of all optimizers when recording began:
             plain scalars under the optimizer's names, "class" (the optimizer's class name) and
             "optimizer" (its index).
-        slice_param_group: per slice, the index of its parameter group in `param_groups`.
+        slice_param_group: per slice, the index of its param group in `param_groups`.
         slices: the union over `groups` in order; follows from them when left out.
-        every: a measurement begins every `every` steps ...
-        burst: ... and takes `burst` consecutive steps.
+        every, burst: `burst` consecutive steps out of every `every` are measured.
         versions: versions of the libraries.
         command: the command line.
         commit: the revision of the caller's code, if known.
@@ -107,13 +110,12 @@ class RunInfo:
 
     def __post_init__(self) -> None:
         union = union_of_slices(self.groups)
-        settings = tuple(
-            MappingProxyType({k: packing.frozen_setting(k, v) for k, v in group.items()})
-            for group in self.param_groups
-        )
         for name, value in {
             "groups": tuple(self.groups),
-            "param_groups": settings,
+            "param_groups": tuple(
+                MappingProxyType({k: packing.frozen_setting(k, v) for k, v in group.items()})
+                for group in self.param_groups
+            ),
             "slice_param_group": tuple(int(i) for i in self.slice_param_group),
             "slices": tuple(self.slices) or union,
             "versions": MappingProxyType(dict(self.versions)),
@@ -155,7 +157,7 @@ class RunInfo:
         return HyperParameters.from_param_group(group["class"], group)
 
     def param_group_of(self, event: Event) -> int | None:
-        """Index in `param_groups` of the "param_group" of the "optimizer" that an event names."""
+        """Index in `param_groups` of the param group of the optimizer that an event names."""
         optimizer, local = event.get("optimizer", 0), event.get("param_group")
         own = [i for i, g in enumerate(self.param_groups) if g.get("optimizer", 0) == optimizer]
         return own[local] if isinstance(local, int) and 0 <= local < len(own) else None
@@ -170,12 +172,7 @@ class RunInfo:
         """The text of `run.json`: strict JSON, cells packed as runs."""
         document = {
             "schema_version": SCHEMA_VERSION,
-            "created": self.created,
-            "command": self.command,
-            "commit": self.commit,
-            "versions": dict(self.versions),
-            "every": self.every,
-            "burst": self.burst,
+            **{name: getattr(self, name) for name in PLAIN},
             "param_groups": [
                 {key: packing.pack_setting(value) for key, value in group.items()}
                 for group in self.param_groups
@@ -184,7 +181,7 @@ class RunInfo:
             "slice_param_group": list(self.slice_param_group),
             "groups": [packing.pack_group(group) for group in self.groups],
         }
-        return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(document, allow_nan=False, ensure_ascii=False, default=dict) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "run.json") -> RunInfo:
@@ -215,12 +212,7 @@ class RunInfo:
                 ),
                 slice_param_group=tuple(document["slice_param_group"]),
                 slices=tuple(s for (s,) in packing.unpack_cells(document["slices"])),
-                every=document["every"],
-                burst=document["burst"],
-                versions=document["versions"],
-                command=document["command"],
-                commit=document["commit"],
-                created=document["created"],
+                **{name: document[name] for name in PLAIN},
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise NotARun(

@@ -17,13 +17,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spherical_motion.records.durable import publish, remove_leftovers, sync_directory
+from spherical_motion.records.durable import publish, remove_leftovers, sync
 
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
 
 LARGEST_MERGE = 1 << 30
-"""Bytes; parts that add up to more are not merged, since there are only a few of them."""
+"""Bytes; parts that add up to more stay as they are, since there are only a few of them."""
 
 MERGE_ROWS = 1 << 20
 """Rows in memory during a merge, and the length of its row groups."""
@@ -46,7 +46,7 @@ class Segment:
 
     @property
     def level(self) -> int:
-        """How often it was merged, derived from the number of segments it holds."""
+        """How often it was merged, from the number of segments it holds."""
         level, holds = 0, self.last - self.first + 1
         while holds >= FAN_IN:
             level, holds = level + 1, holds // FAN_IN
@@ -72,12 +72,8 @@ def current_segments(directory: Path) -> list[Segment]:
 class SegmentStore:
     """Writes one table in one directory; the caller holds the lock of the run.
 
-    Opening it removes the unfinished work of a killed writer.
-
-    Args:
-        directory: of the files.
-        schema: the table's columns.
-        noise: columns, or lists, of floats that never repeat.
+    Opening it removes the unfinished work of a killed writer. Columns, or lists, named in `noise`
+    hold floats that never repeat.
     """
 
     def __init__(self, directory: Path, schema: pa.Schema, noise: Sequence[str]) -> None:
@@ -124,7 +120,7 @@ class SegmentStore:
         self._segments[-FAN_IN:] = [merged]
         for part in parts:
             part.path.unlink()
-        sync_directory(self._directory)
+        sync(self._directory)
         return True
 
     def _concatenate(self, parts: Sequence[Segment], path: Path) -> None:

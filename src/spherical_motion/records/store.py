@@ -110,8 +110,8 @@ def _cell_table(blocks: Sequence[CellBlock]) -> pa.Table:
     ends = np.cumsum([0, *(len(block.gram) for block in blocks)], dtype=np.int32)
     values = np.ascontiguousarray(np.concatenate([block.gram for block in blocks]).T)
     columns = [
-        pa.array(np.array([block.step for block in blocks], np.int64)),
-        pa.array(np.array([block.group for block in blocks], np.int32)),
+        pa.array([block.step for block in blocks], pa.int64()),
+        pa.array([block.group for block in blocks], pa.int32()),
         *(pa.ListArray.from_arrays(pa.array(ends), pa.array(column)) for column in values),
     ]
     return pa.table(columns, schema=CELL_SCHEMA)

@@ -15,10 +15,11 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.events import make_event
-from spherical_motion.records.pending import CellBlock, Pending, RowBlock
-from spherical_motion.records.schema import RunInfo
+from spherical_motion.records.pending import CellBlock, Pending, RowBlock, copied
+from spherical_motion.records.schema import SETTINGS, RunInfo
 from spherical_motion.records.store import RunStore
 from spherical_motion.vocabulary import EventKind
+from spherical_motion.vocabulary.gram import FIELDS
 
 PENDING_LIMIT = 1 << 30
 """Bytes that may wait for the disk; more than this counts as a failure of the disk."""
@@ -36,9 +37,9 @@ class RunWriter:
     `rows`, `scalars` and `event` copy their input and return; a daemon thread stores it every
     `flush_seconds`, or as soon as `flush_bytes` have gathered. After `flush` returns, all earlier
     input survives a kill or a power cut. If the disk fails or falls behind by a gigabyte,
-    recording stops: the next call warns once with `RecordingStopped`, on the caller's thread, and
-    all further calls do nothing. Where warnings are errors, it prints instead. In a forked child
-    every method does nothing.
+    recording stops: the next call warns once with `RecordingStopped` on the caller's thread, or
+    prints where warnings are errors, and all further calls do nothing. In a forked child every
+    method does nothing.
 
     Args:
         directory: a new or empty one, or with `resume` one that holds a run.
@@ -51,8 +52,6 @@ class RunWriter:
         flush_bytes: memory that rows may take before they are stored early.
 
     Attributes:
-        directory: the path.
-        info: as given.
         next_step: 0; on resume `first_step`, or one past the largest recorded step. Of two rows
             with the same step and slice the later is read.
 
@@ -132,11 +131,15 @@ class RunWriter:
             settings: shape (rows, 4): lr, weight decay, momentum (β1) and β2, NaN for none.
             slices: shape (rows,), their numbers; left out, all of `info.slices` in order.
         """
+
+        def copy() -> RowBlock:
+            which = self._slices(slices)
+            products = copied("gram", gram, (len(which), len(FIELDS)))
+            rates = copied("settings", settings, (len(which), len(SETTINGS)))
+            return RowBlock(int(step), products, rates, which)
+
         if self._is_recording():
-            self._queue(
-                f"rows(step={step})",
-                lambda: RowBlock.copied(step, gram, settings, self._slices(slices)),
-            )
+            self._queue(f"rows(step={step})", copy)
 
     def cells(self, step: int, group: int, gram: ArrayLike) -> None:
         """Record the cells of one group at one step; copies and never raises, like `rows`.
@@ -146,30 +149,30 @@ class RunWriter:
             group: its number in `info.groups`.
             gram: shape (cells, 6), in the order of the group's `cells`.
         """
+
+        def copy() -> CellBlock:
+            cells = len(self.info.groups[group].cells)
+            return CellBlock(int(step), int(group), copied("gram", gram, (cells, len(FIELDS))))
+
         if self._is_recording():
-            self._queue(
-                f"cells(step={step}, group={group})",
-                lambda: CellBlock.copied(step, group, gram, len(self.info.groups[group].cells)),
-            )
+            self._queue(f"cells(step={step}, group={group})", copy)
 
     def scalars(self, step: int, values: Mapping[str, object]) -> None:
         """Record named numbers; the writer's thread reads those with an `item()` later.
 
         Values that are not numbers are left out, with one "skipped" event for each name.
         """
-        if not self._is_recording():
-            return
-        with self._changed:
-            self._pending.scalars.append((int(step), dict(values)))
-            self._add_size(SMALL_ITEM * len(values))
+        if self._is_recording():
+            with self._changed:
+                self._pending.scalars.append((int(step), dict(values)))
+                self._add_size(SMALL_ITEM * len(values))
 
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
         """Record an event that happens now. `data` is stored as JSON, NaN as null."""
-        if not self._is_recording():
-            return
-        with self._changed:
-            self._pending.events.append(make_event(kind, step, **data))
-            self._add_size(SMALL_ITEM)
+        if self._is_recording():
+            with self._changed:
+                self._pending.events.append(make_event(kind, step, **data))
+                self._add_size(SMALL_ITEM)
 
     def flush(self) -> None:
         """Wait until all input so far is on the disk, or recording has stopped."""
@@ -183,7 +186,7 @@ class RunWriter:
         self._warn_if_stopped()
 
     def close(self) -> None:
-        """Store all pending input and release the directory; also runs at exit, and only once."""
+        """Store all pending input and release the directory, once; it also runs at exit."""
         if os.getpid() != self._pid:
             return
         with self._changed:
@@ -219,9 +222,10 @@ class RunWriter:
         with self._changed:
             if isinstance(block, RowBlock):
                 self._pending.rows.append(block)
+                self._add_size(block.gram.nbytes + block.settings.nbytes)
             else:
                 self._pending.cells.append(block)
-            self._add_size(block.nbytes)
+                self._add_size(block.gram.nbytes)
 
     def _slices(self, slices: ArrayLike | None) -> NDArray[np.int32]:
         if slices is None:
@@ -265,7 +269,7 @@ class RunWriter:
                 self._changed.notify_all()
 
     def _cycle(self) -> bool:
-        """Wait for work, store it, wake the threads that wait; False if it was the last time."""
+        """Wait for work, store it and wake the waiting threads; False if it was the last time."""
         self._store.merge()
         with self._changed:
             self._changed.wait_for(self._due, timeout=self._pause)

@@ -23,8 +23,7 @@ def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, Tone, int]]:
     counts = Counter((row.verdict.kind, row.verdict.tone) for row in rows)
     found = []
     for kind in VerdictKind:
-        tones = [tone for tone in Tone if counts[kind, tone]]
-        if tones:
+        if tones := [tone for tone in Tone if counts[kind, tone]]:
             found.append((kind, tones[-1], sum(counts[kind, tone] for tone in tones)))
     return found
 
@@ -34,45 +33,40 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
     colors = first_colors(len(comparison.groups), shown)
     depth = depth_colors(len(comparison.groups))
     latest = {row.group: row.verdict for row in comparison.rows}
-    entries: list[dict[str, str | bool]] = []
-    for i, name in enumerate(comparison.groups):
-        verdict = latest.get(name)
-        entries.append(
-            {
-                "name": name,
-                "color": colors[i],
-                "depth_color": depth[i],
-                "shown": i in shown,
-                "verdict": verdict.kind.value if verdict else "",
-                "tone": verdict.tone.value if verdict else "",
-            }
-        )
-    return entries
+    return [
+        {
+            "name": name,
+            "color": colors[i],
+            "depth_color": depth[i],
+            "shown": i in shown,
+            "verdict": latest[name].kind.value if name in latest else "",
+            "tone": latest[name].tone.value if name in latest else "",
+        }
+        for i, name in enumerate(comparison.groups)
+    ]
 
 
 def events_by_kind(
     events: Iterable[Mapping[str, object]],
 ) -> list[tuple[str, list[dict[str, str]], int]]:
     """(kind, the first of them as text, how many there are), in order of appearance."""
-    listed: dict[str, list[dict[str, str]]] = {}
-    totals: Counter[str] = Counter()
+    found: dict[str, list[Mapping[str, object]]] = {}
     for event in events:
-        kind = str(event.get("kind", "event"))
-        totals[kind] += 1
-        if totals[kind] > EVENTS_LISTED:
-            continue
-        step = event.get("step")
-        rest = ", ".join(
-            f"{k} = {v}" for k, v in event.items() if k not in ("kind", "step", "time")
-        )
-        listed.setdefault(kind, []).append(
-            {
-                "step": f"{step:,}" if isinstance(step, int) else "",
-                "rest": shortened(rest, _EVENT_TEXT_LENGTH),
-                "time": str(event.get("time", "")),
-            }
-        )
-    return [(kind, shown, totals[kind]) for kind, shown in listed.items()]
+        found.setdefault(str(event.get("kind", "event")), []).append(event)
+    return [
+        (kind, [_event_text(event) for event in same[:EVENTS_LISTED]], len(same))
+        for kind, same in found.items()
+    ]
+
+
+def _event_text(event: Mapping[str, object]) -> dict[str, str]:
+    step = event.get("step")
+    rest = ", ".join(f"{k} = {v}" for k, v in event.items() if k not in _OWN_COLUMNS)
+    return {
+        "step": f"{step:,}" if isinstance(step, int) else "",
+        "rest": shortened(rest, _EVENT_TEXT_LENGTH),
+        "time": str(event.get("time", "")),
+    }
 
 
 def provenance_of(info: RunInfo) -> list[tuple[str, str]]:

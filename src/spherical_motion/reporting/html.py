@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING
 
 from spherical_motion.comparison import Comparison, compare
 from spherical_motion.records import Records
-from spherical_motion.reporting import facts, wording
+from spherical_motion.reporting import facts, selection, wording, writing
 from spherical_motion.reporting.lines import collect_lines, common_stages, scalar_lines
-from spherical_motion.reporting.safety import content_policy, json_for_script
-from spherical_motion.reporting.selection import (
-    DISTINCT_COLORS,
-    first_colors,
-    representative_groups,
-)
-from spherical_motion.reporting.writing import missing_extra, page_file, write_page
 from spherical_motion.vocabulary import Tone, VerdictKind
 
 if TYPE_CHECKING:
@@ -37,8 +30,8 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
     >>> write_report(comparison, "report.html")                             # doctest: +SKIP
     PosixPath('report.html')
     """
-    target = page_file("write_report", path, "report.html")
-    return write_page(target, render(comparison))
+    target = writing.page_file("write_report", path, "report.html")
+    return writing.write_page(target, render(comparison))
 
 
 def report(
@@ -73,7 +66,7 @@ def render(comparison: Comparison) -> str:
     templates = _environment()
     lines = collect_lines(comparison)
     stages = common_stages(comparison)
-    shown = representative_groups(comparison)
+    shown = selection.representative_groups(comparison)
     losses, accuracies = scalar_lines(comparison, "loss"), scalar_lines(comparison, "acc")
     charts = bokeh_script = ""
     if lines.recorded or losses or accuracies:
@@ -83,34 +76,31 @@ def render(comparison: Comparison) -> str:
 
             from spherical_motion.reporting.charts import draw_charts
         except ImportError as error:
-            raise missing_extra("The HTML report", "bokeh") from error
-        colors = first_colors(len(comparison.groups), shown)
+            raise writing.missing_extra("The HTML report", "bokeh") from error
+        colors = selection.first_colors(len(comparison.groups), shown)
         drawing = draw_charts(lines, comparison.groups, colors, shown, stages, losses, accuracies)
-        charts = json_for_script(json_item(drawing))
+        charts = writing.json_for_script(json_item(drawing))
         bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
 
     page_script = _template_text("page.js")
-    markup = templates.filters["markup"]
-    rows = comparison.rows
+    markup, rows = templates.filters["markup"], comparison.rows
+    titles = {row.number: wording.stage_title(row.number, row.stage) for row in rows}
+    scalars = (line.name for line in (*losses, *accuracies))
     return templates.get_template("page.html.j2").render(
         comparison=comparison,
         title=Path(comparison.directory).absolute().name or str(comparison.directory),
         lines=lines,
         stages=stages,
-        stage_titles=sorted(
-            {row.number: wording.stage_title(row.number, row.stage) for row in rows}.items()
-        ),
+        stage_titles=sorted(titles.items()),
         rows=rows,
         tally=facts.tally_of(rows),
         kinds=list(VerdictKind),
         picker=facts.groups_to_pick(comparison, shown),
-        palette=DISTINCT_COLORS,
-        scalars=list(
-            zip((s.name for s in (*losses, *accuracies)), cycle(DISTINCT_COLORS), strict=False)
-        ),
+        palette=selection.DISTINCT_COLORS,
+        scalars=list(zip(scalars, cycle(selection.DISTINCT_COLORS), strict=False)),
         events=facts.events_by_kind(comparison.records.events),
         provenance=facts.provenance_of(comparison.records.info),
-        policy=content_policy([bokeh_script, page_script]),
+        policy=writing.content_policy([bokeh_script, page_script]),
         styles=markup(_table_style() + _template_text("page.css")),
         charts=markup(charts),
         bokeh_script=markup(bokeh_script),
@@ -144,7 +134,7 @@ def _environment() -> jinja2.Environment:
         import jinja2
         import markupsafe
     except ImportError as error:
-        raise missing_extra("The HTML report", "jinja2") from error
+        raise writing.missing_extra("The HTML report", "jinja2") from error
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template_text),
         autoescape=True,

@@ -12,11 +12,11 @@ from spherical_motion.comparison import Comparison
 from spherical_motion.reporting.thinning import is_lone, points_to_keep
 from spherical_motion.vocabulary import Stage
 
+_MEASURED = ("angle", "norm")
+"""Curves that may jitter and have gaps."""
+
 _QUANTITIES = ("angle", "predicted_angle", "equilibrium_angle", "norm", "predicted_norm")
 """The curves drawn for each group. All are positive, so a logarithmic axis can show them."""
-
-_MEASURED = ("angle", "norm")
-"""The measured ones: they may jitter and have gaps."""
 
 COLUMNS = (*_QUANTITIES, *(f"lone_{name}" for name in _MEASURED))
 """The curves, and for the measured ones the points that stand alone."""
@@ -28,7 +28,6 @@ _BUCKETS_OF_ALL_GROUPS = 64_000
 _FEWEST_BUCKETS = 100
 _SMOOTHER = 4
 """Predictions hardly jitter: a quarter of the buckets draws the same line."""
-_INT32_END = 2**31
 _DOT = np.array([0.999, 1.001, np.nan], dtype=np.float32)
 """Times a value: the ends of a line around it, and a gap. Bokeh draws no line of length 0."""
 
@@ -47,7 +46,7 @@ class ScalarLine:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupLines:
-    """What the group charts draw.
+    """The lines of the group charts.
 
     Attributes:
         columns: for each of `COLUMNS`, {"xs": steps, "ys": values}, one array a group. A point
@@ -83,14 +82,12 @@ def collect_lines(comparison: Comparison) -> GroupLines:
             positive = np.where(values > 0, values, np.nan)
             detail = buckets if name in _MEASURED else buckets // _SMOOTHER
             x, y = _drawable(steps, positive, detail, breaks)
-            _append(columns[name], x, y)
+            columns[name]["xs"].append(x)
+            columns[name]["ys"].append(y)
             if name in _MEASURED:
-                lone = is_lone(y)
-                _append(
-                    columns[f"lone_{name}"],
-                    np.repeat(x[lone], len(_DOT)),
-                    np.outer(y[lone], _DOT).ravel(),
-                )
+                lone, dots = is_lone(y), columns[f"lone_{name}"]
+                dots["xs"].append(np.repeat(x[lone], len(_DOT)))
+                dots["ys"].append(np.outer(y[lone], _DOT).ravel())
         if len(steps):
             ends += [int(steps[0]), int(steps[-1])]
             recorded = max(recorded, len(steps))
@@ -98,12 +95,10 @@ def collect_lines(comparison: Comparison) -> GroupLines:
             line = ScalarLine(group, *_drawable(steps, lr, buckets, breaks))
             rates.setdefault(steps.tobytes() + lr.tobytes(), []).append(line)
 
+    named = [(same[0], f"{len(same)} of {count} groups") for same in rates.values()]
     return GroupLines(
         columns=columns,
-        rates=tuple(
-            dataclasses.replace(same[0], name=f"{len(same)} of {count} groups")
-            for same in rates.values()
-        ),
+        rates=tuple(dataclasses.replace(line, name=name) for line, name in named),
         first=min(ends, default=0),
         last=max(ends, default=1),
         recorded=recorded,
@@ -126,26 +121,17 @@ def common_stages(comparison: Comparison) -> tuple[Stage, ...]:
     """The stages that most groups go through, settings of the first such group."""
     alike: dict[tuple[tuple[int, int], ...], list[tuple[Stage, ...]]] = {}
     for group in comparison.groups:
-        stages = comparison.stages(group)
-        if stages:
+        if stages := comparison.stages(group):
             alike.setdefault(tuple((s.start, s.stop) for s in stages), []).append(stages)
     return max(alike.values(), key=len)[0] if alike else ()
 
 
-def _append(columns: Columns, x: Numbers, y: Numbers) -> None:
-    columns["xs"].append(x)
-    columns["ys"].append(y)
-
-
 def _drawable(
-    steps: NDArray[np.integer],
-    values: NDArray[np.float64],
-    buckets: int,
-    breaks: Iterable[int] = (),
+    steps: NDArray[np.integer], values: Numbers, buckets: int, breaks: Iterable[int] = ()
 ) -> tuple[Numbers, NDArray[np.floating]]:
-    """The points that can be told apart, as 4-byte numbers wherever these hold them."""
+    """The points that a screen can tell apart, as 4-byte numbers wherever these hold them."""
     kept = points_to_keep(steps, values, buckets, breaks)
     x, y = steps[kept], values[kept]
-    small = len(x) == 0 or x[-1] < _INT32_END
+    small = len(x) == 0 or x[-1] < 2**31
     with np.errstate(over="ignore", under="ignore"):
         return x.astype(np.int32 if small else np.float64), y.astype(np.float32)

@@ -21,7 +21,7 @@ SIMULATED, AT_REST, DRIVE = "#1f5fbf", "#1c2530", "#e08a1e"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NormPanel:
-    """One chart: |w|² as simulated and at rest, and what drives it; arrays of shape (points,).
+    """One chart: |w|² as simulated and at rest, and its drive; arrays of shape (points,).
 
     Attributes:
         title: above the chart.
@@ -77,33 +77,17 @@ def _chart(panel: NormPanel, size: tuple[int, int]) -> figure:
         tools="box_zoom,xpan,xwheel_zoom,reset,save,hover",
     )
     chart.xaxis.formatter = NumeralTickFormatter(format="0 a")
-    lines: list[Any] = []
     if panel.drive is not None:
-        lines.append(
-            chart.line(
-                panel.step,
-                panel.drive,
-                color=DRIVE,
-                alpha=0.5,
-                y_range_name="drive",
-                legend_label="drive L (right)",
-            )
-        )
-        scale = DataRange1d(start=0.0, renderers=lines[:1])
+        look = {"color": DRIVE, "alpha": 0.5, "legend_label": "drive L (right)"}
+        drawn: list[Any] = [chart.line(panel.step, panel.drive, y_range_name="drive", **look)]
+        scale = DataRange1d(start=0.0, renderers=drawn)
         chart.extra_y_ranges = {"drive": scale}
         chart.add_layout(LinearAxis(y_range_name="drive", axis_label="L"), "right")
+    solid = {"color": SIMULATED, "line_width": 2, "legend_label": "simulated"}
+    dashed = {"color": AT_REST, "line_width": 1.5, "legend_label": "at rest (theory)"}
     left: list[Any] = [
-        chart.line(
-            panel.step, panel.simulated, color=SIMULATED, line_width=2, legend_label="simulated"
-        ),
-        chart.line(
-            panel.step,
-            panel.at_rest,
-            color=AT_REST,
-            line_width=1.5,
-            line_dash="dashed",
-            legend_label="at rest (theory)",
-        ),
+        chart.line(panel.step, panel.simulated, **solid),
+        chart.line(panel.step, panel.at_rest, line_dash="dashed", **dashed),
     ]
     chart.y_range = DataRange1d(start=0.0, renderers=left)
     chart.legend.location = "bottom_right"

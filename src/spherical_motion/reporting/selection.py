@@ -36,8 +36,8 @@ def depth_colors(count: int) -> list[str]:
     ('#2d1e5f', '#d9702b')
     """
     anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _DEPTH], float)
-    at = np.linspace(0, len(_DEPTH) - 1, count)
-    channels = [np.interp(at, np.arange(len(_DEPTH)), anchors[:, k]).round() for k in range(3)]
+    at, places = np.linspace(0, len(_DEPTH) - 1, count), range(len(_DEPTH))
+    channels = [np.interp(at, places, channel).round() for channel in anchors.T]
     return [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b in zip(*channels, strict=True)]
 
 
@@ -67,13 +67,8 @@ def representative_groups(comparison: Comparison) -> list[int]:
     for row in comparison.rows:
         if row.verdict.tone in (Tone.ALARM, Tone.CAUTION):
             i = position[row.group]
-            urgency[i] = max(urgency.get(i, 0.0), _distance(row.ratio))
+            known = 0 < row.ratio < math.inf  # a missing ratio counts as infinitely far from 1
+            urgency[i] = max(urgency.get(i, 0.0), abs(math.log(row.ratio)) if known else math.inf)
     chosen = set(sorted(urgency, key=lambda i: (-urgency[i], i))[: MOST_SHOWN // 2])
-    for i in np.linspace(0, count - 1, MOST_SHOWN - len(chosen)).round().astype(int).tolist():
-        chosen.add(i)
-    return sorted(chosen)
-
-
-def _distance(ratio: float) -> float:
-    """How far a ratio is from 1; a missing one counts as infinitely far."""
-    return abs(math.log(ratio)) if 0 < ratio < math.inf else math.inf
+    spread = np.linspace(0, count - 1, MOST_SHOWN - len(chosen)).round().astype(int)
+    return sorted(chosen | set(spread.tolist()))

@@ -5,22 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from bokeh.models import (
-    Axis,
-    BasicTicker,
-    CDSView,
-    ColumnDataSource,
-    CrosshairTool,
-    FixedTicker,
-    GlyphRenderer,
-    IndexFilter,
-    LinearAxis,
-    NoOverlap,
-    NumeralTickFormatter,
-    Range1d,
-    Span,
-    Title,
-)
+from bokeh import models
 from bokeh.plotting import figure
 
 from spherical_motion.reporting.wording import stage_title
@@ -45,18 +30,18 @@ class Sheet:
         self, first: int, last: int, stages: Sequence[Stage], shown: Sequence[int]
     ) -> None:
         margin = max((last - first) * 0.01, 0.5)
-        self._steps = Range1d(start=first - margin, end=last + margin)
+        self._steps = models.Range1d(start=first - margin, end=last + margin)
         self._last = last
         self._stages = stages
-        self._crosshair = Span(dimension="height", line_color=_MUTED, line_width=1)
-        self._shown = IndexFilter(indices=list(shown), name="shown")
+        self._crosshair = models.Span(dimension="height", line_color=_MUTED, line_width=1)
+        self._shown = models.IndexFilter(indices=list(shown), name="shown")
 
     def chart(
         self, title: str, y_label: str, height: int, y_axis_type: Literal["linear", "log"]
     ) -> figure:
         """An empty chart; `height` in pixels."""
         chart = figure(
-            title=Title(text=title, text_font=_FONT, text_font_size="14px", text_color=INK),
+            title=models.Title(text=title, text_font=_FONT, text_font_size="14px", text_color=INK),
             height=height,
             sizing_mode="stretch_width",
             x_range=self._steps,
@@ -70,19 +55,18 @@ class Sheet:
             min_border_right=64,
             outline_line_color=None,
         )
-        chart.add_tools(CrosshairTool(overlay=self._crosshair))
+        chart.add_tools(models.CrosshairTool(overlay=self._crosshair))
         chart.grid.grid_line_color = _HAIRLINE
-        chart.xaxis.ticker = chart.xgrid.ticker = BasicTicker(min_interval=1)
-        chart.xaxis.formatter = NumeralTickFormatter(format="0,0")
+        chart.xaxis.ticker = chart.xgrid.ticker = models.BasicTicker(min_interval=1)
+        chart.xaxis.formatter = models.NumeralTickFormatter(format="0,0")
         for axis in chart.axis:
             self.style(axis)
         for stage in self._stages[1:]:
-            chart.add_layout(
-                Span(location=stage.start, dimension="height", line_color=_BOUNDARY, line_width=1)
-            )
+            look = {"line_color": _BOUNDARY, "line_width": 1}
+            chart.add_layout(models.Span(location=stage.start, dimension="height", **look))
         return chart
 
-    def style(self, axis: Axis) -> None:
+    def style(self, axis: models.Axis) -> None:
         """Give an axis the look of the page."""
         axis.update(
             axis_line_color=_HAIRLINE,
@@ -103,21 +87,14 @@ class Sheet:
             (stage.start + min(stage.stop, self._last + 1)) / 2: stage_title(number, stage)
             for number, stage in enumerate(self._stages, start=1)
         }
-        axis = LinearAxis(
-            major_label_overrides=middles, major_label_policy=NoOverlap(min_distance=12)
-        )
+        policy = models.NoOverlap(min_distance=12)
+        axis = models.LinearAxis(major_label_overrides=middles, major_label_policy=policy)
         self.style(axis)
-        axis.update(ticker=FixedTicker(ticks=list(middles)), axis_line_color=None)
+        axis.update(ticker=models.FixedTicker(ticks=list(middles)), axis_line_color=None)
         chart.add_layout(axis, "above")
 
-    def group_lines(self, chart: figure, source: ColumnDataSource) -> GlyphRenderer:
-        """One line a group, of which those in the shared filter are drawn."""
-        return chart.multi_line(
-            "xs",
-            "ys",
-            source=source,
-            view=CDSView(filter=self._shown),
-            line_color="color",
-            line_cap="round",
-            line_join="round",
-        )
+    def group_lines(self, chart: figure, source: models.ColumnDataSource) -> models.GlyphRenderer:
+        """One line a group; only those in the shared filter are drawn."""
+        view = models.CDSView(filter=self._shown)
+        look: dict[str, Any] = {"line_color": "color", "line_cap": "round", "line_join": "round"}
+        return chart.multi_line("xs", "ys", source=source, view=view, **look)

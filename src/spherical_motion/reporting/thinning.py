@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 
 def points_to_keep(
-    steps: NDArray[np.integer],
-    values: NDArray[np.floating],
-    buckets: int,
-    breaks: Iterable[int] = (),
+    steps: NDArray[np.integer], values: NDArray[np.number], buckets: int, breaks: Iterable[int] = ()
 ) -> NDArray[np.intp]:
     """Indices of the points that draw the same line in `buckets` columns of pixels.
 

@@ -45,10 +45,7 @@ def interval_text(interval: tuple[float, float]) -> str:
     >>> interval_text((0.951, 1.02))
     '0.95 … 1.02'
     """
-    low, high = interval
-    if math.isnan(low) and math.isnan(high):
-        return ""
-    return f"{ratio_text(low)} … {ratio_text(high)}"
+    return "" if all(map(math.isnan, interval)) else " … ".join(map(ratio_text, interval))
 
 
 def percent_text(value: float) -> str:
@@ -70,10 +67,9 @@ def shortened(name: str, longest: int = 40) -> str:
     >>> shortened("model.encoder.layer.11.attention.self.query.weight", 24)
     'model.enc…f.query.weight'
     """
-    if len(name) <= longest:
-        return name
     head = (longest - 1) * 2 // 5
-    return f"{name[:head]}…{name[-(longest - 1 - head) :]}"
+    tail = longest - 1 - head
+    return name if len(name) <= longest else f"{name[:head]}…{name[-tail:]}"
 
 
 def stage_settings(stage: Stage) -> str:
@@ -83,9 +79,8 @@ def stage_settings(stage: Stage) -> str:
     >>> stage_settings(Stage(0, 100, HyperParameters("sgd", lr=0.1, weight_decay=0.01)))
     'lr 0.1 · wd 0.01'
     """
-    if stage.hp is None:
-        return "settings vary"
-    return f"lr {stage.hp.lr:g} · wd {stage.hp.weight_decay:g}"
+    hp = stage.hp
+    return f"lr {hp.lr:g} · wd {hp.weight_decay:g}" if hp else "settings vary"
 
 
 def stage_title(number: int, stage: Stage) -> str:
@@ -126,6 +121,4 @@ def on_ratio_scale(ratio: float) -> float:
     >>> on_ratio_scale(0.5), on_ratio_scale(1.0), on_ratio_scale(1.05)
     (0.0, 50.0, 60.9)
     """
-    if not ratio > 0:
-        return 0.0
-    return round(50 + 50 * min(max(math.log(ratio, 1.25), -1.0), 1.0), 1)
+    return round(50 + 50 * min(max(math.log(ratio, 1.25), -1.0), 1.0), 1) if ratio > 0 else 0.0

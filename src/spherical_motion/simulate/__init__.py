@@ -8,12 +8,7 @@ papers. Nothing here imports `theory`, so agreement between the two is evidence.
 
 from spherical_motion.simulate.drive import WAN2021_DRIVES, Drive
 from spherical_motion.simulate.norms import NormRun, norm_sgd, norm_sgdm, norm_through
-from spherical_motion.simulate.toy import (
-    ToyRun,
-    WellRun,
-    narrow_well,
-    toy_classifier,
-)
+from spherical_motion.simulate.toy import ToyRun, WellRun, narrow_well, toy_classifier
 from spherical_motion.simulate.walk import RandomWalk, random_walk
 
 __all__ = [

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 Source = Callable[[int, int], Array]
 """(start, stop) → L at these steps, shape (stop - start, settings), or (stop - start, 1) if all
@@ -63,11 +62,8 @@ class Drive:
         """Shape of the settings it has parts for; () if all settings share it."""
         return np.broadcast_shapes(*(part.shape for part in self._parts()))
 
-    def _parts(self) -> tuple[Array, Array, Array]:
-        mean, noise, sway = (
-            np.asarray(part, np.float64) for part in (self.mean, self.noise, self.sway)
-        )
-        return mean, noise, sway
+    def _parts(self) -> list[Array]:
+        return [np.asarray(part, np.float64) for part in (self.mean, self.noise, self.sway)]
 
     def source(self, shape: tuple[int, ...], rng: np.random.Generator) -> Source:
         """Its values for settings of this shape, flattened."""
@@ -75,17 +71,17 @@ class Drive:
             np.broadcast_to(part, shape).ravel() if part.ndim else part.reshape(1)
             for part in self._parts()
         )
-        columns = math.prod(shape) if np.any(noise) else max(mean.size, sway.size)
-        still = not np.any(sway)
+        noisy, swaying = bool(np.any(noise)), bool(np.any(sway))
+        columns = math.prod(shape) if noisy else max(mean.size, sway.size)
 
         def piece(start: int, stop: int) -> Array:
-            if np.any(noise):
+            if noisy:
                 values = rng.random((stop - start, columns))
                 values *= 2.0 * noise
                 values += mean - noise
             else:
                 values = np.tile(mean, (stop - start, columns // mean.size))
-            if not still:
+            if swaying:
                 values += np.multiply.outer(_sines(start, stop, self.period), sway)
             return values
 
@@ -122,13 +118,7 @@ def source_of(
 ) -> Source:
     """The values of a `Drive`, a number, or an array of shape (steps,) or (steps, *settings).
 
-    Args:
-        drive: as the user gave it.
-        shape: of the settings.
-        steps: number of steps of the run.
-        rng: draws the noise.
-        negative: whether values of an array may be negative, as those of h̃ may.
-        where: the function that errors name.
+    `shape` is that of the settings; `negative` allows negative values in an array, as of h̃.
     """
     if isinstance(drive, Drive):
         return drive.source(shape, rng)

@@ -1,9 +1,8 @@
 """The recursion of |w|² under a given drive: wan2021's eq. 185 and 186, for many settings.
 
-The three functions share these conventions. Settings (lr, weight_decay, ..., norm0, and the parts
-of a `Drive`) broadcast to one shape, () for plain numbers. The drive is a number, a `Drive`, or an
-array with one value a step. Every `every`-th step is kept, by default 1,000 to 2,000 of them, so
-memory does not grow with the number of steps.
+Settings (lr, weight_decay, ..., norm0, and the parts of a `Drive`) broadcast to one shape, () for
+plain numbers. The drive is a number, a `Drive`, or an array with one value a step. Every `every`-th
+step is kept, by default 1,000 to 2,000 of them, so memory does not grow with the steps.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.simulate import kernels
 from spherical_motion.simulate.drive import Drive, source_of
 from spherical_motion.vocabulary.schedule import Schedule
-
-Array = NDArray[np.float64]
 
 PIECE = 1 << 15
 """Number of drive values made at a time; they fit the second-level cache."""
@@ -89,9 +87,7 @@ def norm_sgd(
     500.0
     """
     where = "norm_sgd"
-    lr, weight_decay, norm0 = _settings(where, lr=lr, weight_decay=weight_decay, norm0=norm0)
-    shape = _shape(where, drive, lr, weight_decay, norm0)
-    eta, lam, x = _flat(shape, lr, weight_decay, norm0**2)
+    shape, x, (eta, lam) = _settings(where, drive, norm0=norm0, lr=lr, weight_decay=weight_decay)
     _check_intrinsic(where, eta * lam, 0.5 if printed else 2.0)
     keep = 1.0 - 2.0 * eta * lam if printed else (1.0 - eta * lam) ** 2
     state = (x, keep, eta**2, eta, 1.0 - eta * lam)
@@ -130,11 +126,9 @@ def norm_sgdm(
     [5000.1, 500.0]
     """
     where = "norm_sgdm"
-    lr, weight_decay, momentum, norm0 = _settings(
-        where, lr=lr, weight_decay=weight_decay, momentum=momentum, norm0=norm0
+    shape, x, (eta, lam, alpha) = _settings(
+        where, drive, norm0=norm0, lr=lr, weight_decay=weight_decay, momentum=momentum
     )
-    shape = _shape(where, drive, lr, weight_decay, momentum, norm0)
-    eta, lam, alpha, x = _flat(shape, lr, weight_decay, momentum, norm0**2)
     _check_intrinsic(where, eta * lam, 2.0 * (1.0 + alpha))
     state = (x, np.zeros_like(x), np.zeros_like(x), eta, lam, alpha)
     return _run(where, kernels.step_momentum, state, shape, drive, steps, every, seed)
@@ -176,9 +170,7 @@ def norm_through(
             f"{where} covers SGD with heavy-ball momentum and L2 weight decay, got {hp}. Use "
             "random_walk for the other optimizers."
         )
-    (norm0,) = _settings(where, norm0=norm0)
-    shape = _shape(where, drive, norm0)
-    (x,) = _flat(shape, norm0**2)
+    shape, x, _ = _settings(where, drive, norm0=norm0)
     eta, lam, alpha = schedule.lr, schedule.weight_decay, schedule.momentum
     _check_intrinsic(where, eta * lam, 2.0 * (1.0 + alpha))
     state = (x, np.zeros_like(x), np.zeros_like(x), eta, lam, alpha)
@@ -206,41 +198,40 @@ def _run(
     source = source_of(drive, shape, steps, rng, negative=negative, where=where)
     x = state[0]
     kept = np.arange(0, steps, every)
-    norms, drives, angles = (np.empty((kept.size, x.size)) for _ in range(3))
+    rows = (kept.size, *shape)
+    stored = [np.empty((kept.size, x.size)) for _ in range(3)]
     alive = np.ones_like(x)
     piece = max(1, PIECE // x.size)
     for start in range(0, steps, piece):
         stop = min(steps, start + piece)
-        kernel(*state, source(start, stop), start, every, alive, norms, drives, angles)
+        kernel(*state, source(start, stop), start, every, alive, *stored)
         if not alive.all():
             raise OutOfDomain(
                 f"{where}: |w|² left (0, ∞) between steps {start} and {stop} in setting number "
                 f"{int(np.argmin(alive))}. The drive was negative for too long, or one step "
                 "overflowed. Lower lr, or raise norm0."
             )
-    rows = (kept.size, *shape)
-    return NormRun(
-        step=kept,
-        norm_sq=norms.reshape(rows),
-        drive=drives.reshape(rows),
-        angle=angles.reshape(rows),
-        final_norm_sq=x.reshape(shape)[()],
-    )
+    norm_sq, drives, angle = (values.reshape(rows) for values in stored)
+    return NormRun(kept, norm_sq, drives, angle, final_norm_sq=x.reshape(shape)[()])
 
 
-def _settings(where: str, **values: ArrayLike) -> tuple[Array, ...]:
-    return tuple(_setting(where, name, value) for name, value in values.items())
-
-
-def _setting(where: str, name: str, value: ArrayLike) -> Array:
-    if name == "norm0":
-        return checks.above_zero(where, name, value)
-    below = 1.0 if name == "momentum" else math.inf
-    return checks.numbers_in(where, name, value, least=0.0, below=below, error=OutOfDomain)
-
-
-def _shape(where: str, drive: Drive | ArrayLike, *settings: Array) -> tuple[int, ...]:
-    shapes = [array.shape for array in settings]
+def _settings(
+    where: str, drive: Drive | ArrayLike, *, norm0: ArrayLike, **rates: ArrayLike
+) -> tuple[tuple[int, ...], Array, list[Array]]:
+    """(shape of the settings, |w|² before the first step, rates), the arrays flat and checked."""
+    x = checks.above_zero(where, "norm0", norm0) ** 2
+    arrays = [
+        checks.numbers_in(
+            where,
+            name,
+            value,
+            least=0.0,
+            error=OutOfDomain,
+            below=1.0 if name == "momentum" else math.inf,
+        )
+        for name, value in rates.items()
+    ]
+    shapes = [array.shape for array in (*arrays, x)]
     if isinstance(drive, Drive):
         shapes.append(drive.shape)
     try:
@@ -252,11 +243,8 @@ def _shape(where: str, drive: Drive | ArrayLike, *settings: Array) -> tuple[int,
             f"{where}: the settings must broadcast to one shape that is not empty, got shapes "
             f"{', '.join(map(str, shapes))}."
         )
-    return shape
-
-
-def _flat(shape: tuple[int, ...], *settings: Array) -> tuple[Array, ...]:
-    return tuple(np.broadcast_to(array, shape).ravel().copy() for array in settings)
+    x, *flat = (np.broadcast_to(array, shape).ravel().copy() for array in (x, *arrays))
+    return shape, x, flat
 
 
 def _check_intrinsic(where: str, intrinsic: Array, limit: float | Array) -> None:

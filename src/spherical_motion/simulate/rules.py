@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 Rule = Callable[[Array], Array]
 """Pull → update u. The pull is the gradient, plus λw unless decay is decoupled."""
@@ -28,21 +26,16 @@ def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
         NoTheory: an optimizer that is not simulated.
         InvalidArgument: the rule does not allow these settings or this shape.
     """
-    if hp.optimizer == "sgd":
-        return _sgd(hp)
-    if hp.optimizer in ("adam", "adamw"):
-        return _adam(hp, _beta2(hp))
-    if hp.optimizer == "lion":
-        return _lion(hp, _beta2(hp))
-    if hp.optimizer == "muon":
-        if len(shape) != 3:
-            raise InvalidArgument(
-                f"random_walk: muon steps matrices; pass shape=(rows, columns), got {shape[1:]}."
-            )
-        return _muon(hp)
-    raise NoTheory(
-        f"random_walk: {hp.optimizer!r} is not simulated. Known: sgd, adam, adamw, lion, muon."
-    )
+    rules = {"sgd": _sgd, "adam": _adam, "adamw": _adam, "lion": _lion, "muon": _muon}
+    if hp.optimizer not in rules:
+        raise NoTheory(
+            f"random_walk: {hp.optimizer!r} is not simulated. Known: {', '.join(rules)}."
+        )
+    if hp.optimizer == "muon" and len(shape) != 3:
+        raise InvalidArgument(
+            f"random_walk: muon steps matrices; pass shape=(rows, columns), got {shape[1:]}."
+        )
+    return rules[hp.optimizer](hp)
 
 
 def _sgd(hp: HyperParameters) -> Rule:
@@ -59,8 +52,8 @@ def _sgd(hp: HyperParameters) -> Rule:
     return update if hp.momentum else lambda pull: pull
 
 
-def _adam(hp: HyperParameters, beta2: float) -> Rule:
-    beta1, eps = hp.momentum, hp.eps or 0.0
+def _adam(hp: HyperParameters) -> Rule:
+    beta1, beta2, eps = hp.momentum, _beta2(hp), hp.eps or 0.0
     first: Array | float = 0.0
     second: Array | float = 0.0
     step = 0
@@ -76,8 +69,8 @@ def _adam(hp: HyperParameters, beta2: float) -> Rule:
     return update
 
 
-def _lion(hp: HyperParameters, beta2: float) -> Rule:
-    beta1 = hp.momentum
+def _lion(hp: HyperParameters) -> Rule:
+    beta1, beta2 = hp.momentum, _beta2(hp)
     buffer: Array | float = 0.0
 
     def update(pull: Array) -> Array:

@@ -1,9 +1,4 @@
-"""Two small problems from the papers, stepped exactly.
-
-`toy_classifier`: the last layer of a network under weight decay, normalization, or both (Li &
-Arora, 2020, section 3). `narrow_well`: a minimum on the circle that may lose the iterate
-(wan2020, corollary 2.2).
-"""
+"""Two small problems from the papers, stepped exactly: a small classifier and a narrow well."""
 
 from __future__ import annotations
 
@@ -14,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,12 +77,18 @@ def toy_classifier(
     >>> float(run.error[0, 0]), bool(run.error[-1, 0] < 0.05)
     (0.5, True)
     """
-    _check_counts(dimension=dimension, steps=steps, batch=batch, every=every, replicas=replicas)
+    where = "toy_classifier"
+    checks.whole(where, "dimension", dimension, least=2)
+    counts = {"steps": steps, "batch": batch, "every": every, "replicas": replicas}
+    for name, value in counts.items():
+        checks.whole(where, name, value, least=1)
     rates = _rates(lr, steps)
-    checks.number("toy_classifier", "weight_decay", weight_decay, least=0.0, error=OutOfDomain)
+    checks.number(where, "weight_decay", weight_decay, least=0.0, error=OutOfDomain)
+    checks.number(where, "norm0", norm0, above=0.0, error=OutOfDomain)
+    checks.number(where, "angle0", angle0, least=0.0, most=math.pi, error=OutOfDomain)
     rng = np.random.default_rng(seed)
     weights = np.zeros((replicas, dimension))
-    weights[:, :2] = _start(norm0, angle0)
+    weights[:, :2] = norm0 * math.cos(angle0), norm0 * math.sin(angle0)
     escape = np.full(replicas, math.inf)
     angles, norms, kept = [], [], []
     for step in range(steps + 1):
@@ -104,20 +104,6 @@ def toy_classifier(
             gradient = _logistic_gradient(inputs, weights, normalized)
             weights = weights - rates[step] * (gradient + weight_decay * weights)
     return ToyRun(np.array(kept), np.array(angles), np.array(norms), escape)
-
-
-def _check_counts(*, dimension: int, **counts: int) -> None:
-    checks.whole("toy_classifier", "dimension", dimension, least=2)
-    for name, value in counts.items():
-        checks.whole("toy_classifier", name, value, least=1)
-
-
-def _start(norm0: float, angle0: float) -> tuple[float, float]:
-    """The two coordinates of the weights that are not 0 at the start."""
-    where = "toy_classifier"
-    checks.number(where, "norm0", norm0, above=0.0, error=OutOfDomain)
-    checks.number(where, "angle0", angle0, least=0.0, most=math.pi, error=OutOfDomain)
-    return norm0 * math.cos(angle0), norm0 * math.sin(angle0)
 
 
 def _rates(lr: ArrayLike, steps: int) -> Array:

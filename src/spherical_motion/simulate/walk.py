@@ -10,15 +10,14 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion import checks
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.simulate.rules import Rule, rule_for
+from spherical_motion.simulate.rules import rule_for
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +81,9 @@ def random_walk(
     0.0447
     """
     _check_counts(hp, shape, steps, replicas, burn_in, lags)
-    _check_sizes(norm0, unit_grad_norm, variation)
+    for name, value in {"norm0": norm0, "unit_grad_norm": unit_grad_norm}.items():
+        checks.number("random_walk", name, value, above=0.0, error=OutOfDomain)
+    checks.number("random_walk", "variation", variation, least=0.0, error=OutOfDomain)
     rng = np.random.default_rng(seed)
     full = (replicas, *shape)
     axes = tuple(range(1, len(full)))
@@ -96,7 +97,11 @@ def random_walk(
 
     for step in range(-burn_in, steps):
         gradient = _random_gradient(rng, weights, scale, unit_grad_norm, variation, axes)
-        after = _stepped(hp, rule, weights, gradient)
+        decay = hp.weight_decay * weights
+        if hp.decoupled:
+            after = weights - hp.lr * decay - hp.lr * rule(gradient)
+        else:
+            after = weights - hp.lr * rule(gradient + decay)
         past = np.roll(past, 1, axis=0)
         past[0] = ((1.0 - hp.lr * hp.weight_decay) * weights - after) / hp.lr
         if step >= 0:
@@ -104,14 +109,6 @@ def random_walk(
             products += (past * past[0]).reshape(lags + 1, -1).sum(axis=1)
         weights = after
     return RandomWalk(Gram.from_array(grams), products / (steps * replicas))
-
-
-def _stepped(hp: HyperParameters, rule: Rule, weights: Array, gradient: Array) -> Array:
-    """The weights after one step."""
-    decay = hp.weight_decay * weights
-    if hp.decoupled:
-        return weights - hp.lr * decay - hp.lr * rule(gradient)
-    return weights - hp.lr * rule(gradient + decay)
 
 
 def _random_gradient(
@@ -163,18 +160,11 @@ def _check_counts(
         raise InvalidArgument(
             f"random_walk(shape=...) needs at least 2 entries to turn in, got {shape}."
         )
-    for name, value in {"steps": steps, "replicas": replicas}.items():
-        checks.whole("random_walk", name, value, least=1)
-    for name, value in {"burn_in": burn_in, "lags": lags}.items():
-        checks.whole("random_walk", name, value, least=0)
+    counts = {"steps": steps, "replicas": replicas, "burn_in": burn_in, "lags": lags}
+    for name, value in counts.items():
+        checks.whole("random_walk", name, value, least=int(name in ("steps", "replicas")))
     if lags > burn_in:
         raise InvalidArgument(
             f"random_walk(lags={lags}) needs as many steps before the first recorded one, got "
             f"burn_in={burn_in}. Pass burn_in={lags} or more."
         )
-
-
-def _check_sizes(norm0: float, unit_grad_norm: float, variation: float) -> None:
-    for name, value in {"norm0": norm0, "unit_grad_norm": unit_grad_norm}.items():
-        checks.number("random_walk", name, value, above=0.0, error=OutOfDomain)
-    checks.number("random_walk", "variation", variation, least=0.0, error=OutOfDomain)

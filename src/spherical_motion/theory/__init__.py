@@ -1,4 +1,4 @@
-"""Closed forms: what the settings alone say about the motion. Pure functions of numbers."""
+"""Closed forms of the motion: in go settings and `GroupFacts`, out come numbers; no torch."""
 
 from spherical_motion.theory.adaptive import (
     autocorrelation,
@@ -74,6 +74,7 @@ from spherical_motion.theory.published.radius import (
     radius_sq_after,
     radius_sq_by_taylor,
     taylor_variables,
+    undecayed_norm_sq,
 )
 from spherical_motion.theory.published.toy import (
     escape_bound,
@@ -83,7 +84,6 @@ from spherical_motion.theory.published.toy import (
     toy_resting_angle,
     toy_unit_grad_sq,
 )
-from spherical_motion.theory.published.undecayed import undecayed_norm_sq
 from spherical_motion.theory.settings import damped_lr
 from spherical_motion.theory.transient import (
     angle_at_excess,

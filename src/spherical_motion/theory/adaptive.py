@@ -1,17 +1,16 @@
 """Steps of known size: how their correlation sets the balance of decoupled weight decay.
 
 With w_{t+1} = (1 - ηλ)w_t - ηu_t the weights are a sum of past updates that fades over 1/(ηλ)
-steps. If the updates forget each other much sooner, |w|² = η·mean |u|²·c/(2λ), where
+steps. If the updates forget each other much sooner, |w|² = η·mean |u|²·c/(2λ) and Δ*² = 2ηλ/c with
 
-    c = 1 + 2·Σ_{k≥1} ρ_k,    ρ_k = mean <u_t, u_{t+k}> / mean |u|²,
+    c = 1 + 2·Σ_{k≥1} ρ_k,    ρ_k = mean <u_t, u_{t+k}> / mean |u|².
 
-and Δ*² = η²·mean |u|²/|w|² = 2ηλ/c. AdamW has c = (1 + β1)/(1 - β1). For an optimizer without a
-formula (Muon, ...) c is measured here, from a series of updates.
+AdamW has c = (1 + β1)/(1 - β1). Where no formula is known (Muon, ...), measure c from updates.
 
 Lion's update is the sign of x_t = h_0g_t + h_1g_{t-1} + ..., with h_0 = 1 - β1 and h_j =
 β1(1 - β2)β2^{j-1}. Independent gradients make x a Gaussian process with autocorrelation r_k =
-r_1β2^{k-1}, and two signs agree as (2/π)·asin r_k, the arcsine law. Hence c = 1 + (4/π)Σ asin r_k.
-Putting r_k for asin r_k, and leaving out 1 - 2/π, gives the shorter 2/(πK).
+r_1β2^{k-1}, and two signs agree as (2/π)·asin r_k, the arcsine law. Hence c = 1 + (4/π)Σ asin r_k,
+or 2/(πK) with r_k for asin r_k and without 1 - 2/π.
 """
 
 from __future__ import annotations
@@ -19,12 +18,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, above_zero, plain
+from spherical_motion.checks import Array, Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
 
 
 def updates_between(
@@ -65,8 +62,7 @@ def autocorrelation(updates: ArrayLike, lags: int) -> Array:
         lags: how many, fewer than there are steps. Take enough for the optimizer to forget, and
             far fewer than 1/(ηλ).
 
-    Raises:
-        InvalidArgument: wrong shape, non-finite entries, or not 1 <= lags < steps.
+    Raises InvalidArgument: wrong shape, non-finite entries, or not 1 <= lags < steps.
 
     >>> rng = np.random.default_rng(0)
     >>> noise = rng.standard_normal((2001, 50))
@@ -90,8 +86,7 @@ def autocorrelation(updates: ArrayLike, lags: int) -> Array:
 def correlation_sum(autocorrelations: ArrayLike) -> float:
     """c = 1 + 2·Σρ_k, the `correlation` that `equilibrium_angle` and the others take.
 
-    Raises:
-        OutOfDomain: c <= 0: the updates undo each other, or ρ_k is that of the steps d.
+    Raises OutOfDomain: c <= 0: the updates undo each other, or ρ_k is that of the steps d.
 
     >>> correlation_sum([0.5, 0.25])
     2.5
@@ -121,8 +116,7 @@ def lion_correlation(momentum: Number, beta2: float, intrinsic_lr: float = 0.0) 
     0.99) it is 1.5% above 2/(πK), at (0.95, 0.98) 6%, at (0.5, 0.9) 15%. With
     `intrinsic_lr` = ηλ the decay between two updates is counted too.
 
-    Raises:
-        OutOfDomain: momentum or beta2 outside [0, 1), or intrinsic_lr outside [0, 2).
+    Raises OutOfDomain: momentum or beta2 outside [0, 1), or intrinsic_lr outside [0, 2).
 
     >>> round(lion_correlation(0.9, 0.99), 2), round(2 / (math.pi * lion_factor(0.9, 0.99)), 2)
     (45.93, 45.25)

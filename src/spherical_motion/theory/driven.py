@@ -23,10 +23,10 @@ def driven_norm(
 ) -> Array:  # fmt: skip
     """Norm before each step under a given drive and any schedule: the linear law, integrated.
 
-    y ← y·e^{-r} + s over each step, with s = gain·drive·(1 - e^{-r})/r: for SGD with L2 y = |w|⁴
-    and gain 2η²/(1 - α)², for AdamW y = |w|² and gain η². Leading order in ηλ; the start-up of the
-    momentum buffer and its memory across a change of settings, about 1/(1 - α) steps each, are
-    left out. Adam with L2 is stepped with the pull 2ηλ|w|/σ that each norm gives.
+    y ← y·e^{-r} + gain·drive·(1 - e^{-r})/r over each step: for SGD with L2 y = |w|⁴ and gain
+    2η²/(1 - α)², for AdamW y = |w|² and gain η². Leading order in ηλ, without the memory of the
+    momentum buffer at the start and across a change of settings, about 1/(1 - α) steps each. Adam
+    with L2 is stepped with the pull 2ηλ|w|/σ that each norm gives.
 
     Args:
         hp: names the family; its rates are not used.
@@ -35,8 +35,7 @@ def driven_norm(
         drive: SGD: h̃ per step (`sphere.unit_gradient_drive`), Nesterov |g̃|²; AdamW, Lion: numel;
             Adam with L2: σ (and `numel=`); any decoupled: mean |u|². Shape (steps,) or
             (steps, groups), or broadcastable to it.
-        span: how many steps each entry stands for, scalar or (steps,): recorded samples may lie
-            apart.
+        span: steps that each entry stands for, scalar or (steps,): samples may lie apart.
         overlap: for Nesterov; numel: for Adam with L2; correlation: for any decoupled.
 
     Returns:
@@ -84,9 +83,8 @@ def driven_step_ratio_sq(
     η²·numel·(1 - β1)/((1 + β1)|w|²). Negative where a single h̃ is; average before a root.
 
     Args:
-        hp: names the family; its rates are not used.
         norm: |w| before the step, any shape; the others broadcast against it.
-        lr, momentum, drive, unit_grad_sq ... update_sq: as in `driven_norm`.
+        hp, lr, momentum, drive, unit_grad_sq ... update_sq: as in `driven_norm`.
 
     >>> hp = HyperParameters("sgd", lr=0.1)
     >>> round(float(driven_step_ratio_sq(hp, 2.0, lr=0.1, momentum=0.0, drive=16.0)), 6)
@@ -101,8 +99,7 @@ def driven_step_ratio_sq(
 
 
 def _family(hp: HyperParameters, facts: GroupFacts, where: str) -> Family:
-    """The family, with all that it needs but the drive, which comes step by step."""
+    """The family, once `facts` are checked for all it needs but the drive."""
     family = family_of(hp)
-    needs = tuple(name for name in family.needs if name != family.drive)
-    family.check_facts(hp, facts, where, needs)
+    family.check_facts(hp, facts, where, tuple(n for n in family.needs if n != family.drive))
     return family

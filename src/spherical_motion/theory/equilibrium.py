@@ -17,8 +17,7 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
 def equilibrium_angle(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Angle Δ* by which each step turns a group in equilibrium, in radians.
@@ -48,8 +47,7 @@ def equilibrium_angle(
 
 
 def equilibrium_angle_approx(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Δ* to leading order in ηλ, radians: the form the papers print (wan2020, eq. 16).
@@ -63,8 +61,7 @@ def equilibrium_angle_approx(
     Adam, L2         √((1 - β1)/(1 + β1))·(2η²λ√numel/σ)^⅓
     ===============  ==============================================
 
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    Raises what `equilibrium_angle` raises.
 
     >>> hp = HyperParameters("adamw", lr=1e-3, weight_decay=0.1, momentum=0.9)
     >>> round(equilibrium_angle_approx(hp), 6)
@@ -75,8 +72,7 @@ def equilibrium_angle_approx(
 
 
 def equilibrium_step_ratio(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """√(mean |d|² / mean |w|²) at stationarity, dimensionless: the RMS law.
@@ -84,9 +80,7 @@ def equilibrium_step_ratio(
     For SGD with L2 it is an identity, √(2ηλ/(1 + α)), whatever the gradient noise (Li & Arora,
     2020, appendix B.2); also for decoupled decay, and for Nesterov with the group's own `overlap`.
     A fit shows only that the steps are what the settings say and that the norm does not drift.
-
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    Raises what `equilibrium_angle` raises.
 
     >>> hp = HyperParameters("sgd", lr=0.02, weight_decay=0.01)
     >>> round(equilibrium_step_ratio(hp), 6)
@@ -97,8 +91,7 @@ def equilibrium_step_ratio(
 
 
 def equilibrium_norm(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Norm |w*| at which the group rests.
@@ -135,18 +128,14 @@ def equilibrium_norm(
 
 
 def equilibrium_norm_approx(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """|w*| to leading order in ηλ.
 
     Heavy ball and Nesterov with L2: (Lη/(2λ(1 - α)))^¼, for Nesterov times (1 + 2α²q)^¼;
     decoupled: (Lη/(2λ(1 - α)²))^¼; AdamW √(η·numel/(2λ)); Lion √(η·numel/(πλK)); the others as
-    in `equilibrium_norm`.
-
-    Raises:
-        InvalidArgument, OutOfDomain, NoTheory: as `equilibrium_norm`.
+    in `equilibrium_norm`. Raises what `equilibrium_norm` raises.
 
     >>> hp = HyperParameters("lion", lr=1e-4, weight_decay=1.0, betas=(0.9, 0.99))
     >>> round(equilibrium_norm_approx(hp, numel=10_000), 3)
@@ -170,8 +159,7 @@ def balance_terms(
     Returns:
         Two arrays of the Gram's shape, in units of |w|².
 
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    Raises what `equilibrium_angle` raises.
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     return family_of(hp).balance(hp, gram, facts)

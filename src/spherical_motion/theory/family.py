@@ -27,15 +27,22 @@ import numpy as np
 
 from spherical_motion.checks import number
 from spherical_motion.errors import NoTheory, OutOfDomain
-from spherical_motion.theory.drive import MEASURED
-from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.group import MEASURED, GroupFacts
 from spherical_motion.theory.relaxation import mean_decay, relaxed
-from spherical_motion.theory.settings import Array, Settings, Steps, Value, without_dampening
+from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value, without_dampening
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-UNIT = GroupFacts(unit_grad_sq=1.0, numel=1.0, unit_grad_rms=1.0, correlation=1.0, update_sq=1.0)
-"""The group of `Family.unit_norm`."""
+_ONES = GroupFacts(unit_grad_sq=1.0, numel=1.0, unit_grad_rms=1.0, correlation=1.0, update_sq=1.0)
+
+
+def settled_excess(excess0: float, within: float) -> float:
+    """Excess at which the angle comes within a share `within` of Δ*; `excess0` if it is there."""
+    where = "steps_to_within"
+    within = number(where, "within", within, above=0.0, below=1.0, error=OutOfDomain)
+    excess0 = number(where, "excess0", excess0, above=0.0, error=OutOfDomain)
+    target = (1.0 - within if excess0 > 1.0 else 1.0 + within) ** -2
+    return target if (excess0 - 1.0) / (target - 1.0) > 1.0 else excess0
 
 
 class Family(abc.ABC):
@@ -86,11 +93,11 @@ class Family(abc.ABC):
         """|d|²/|w|² of a step, for one unit of drive and y = 1."""
 
     def rate(self, s: Settings, facts: GroupFacts) -> Value:
-        """The share of y that weight decay takes in a step; here of decoupled decay."""
+        """The share of y that weight decay removes in a step; by default decoupled decay."""
         return self.power * s.lr * s.weight_decay
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
-        """The ηλ below which an equilibrium exists: there each step just reverses the weights."""
+        """The ηλ below which an equilibrium exists; at it each step reverses the weights."""
         return 2.0
 
     # At rest.
@@ -104,9 +111,7 @@ class Family(abc.ABC):
         drive = facts.need(self.drive)
         return float(self.gain(hp, facts) * drive / self.rate(hp, facts)) ** (1.0 / self.power)
 
-    def balance_terms(
-        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
-    ) -> tuple[Array, Array]:
+    def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         """(outward, inward): two series whose means agree at rest."""
         return gram.dd, self.step_ratio(hp, facts) ** 2 * gram.ww
 
@@ -125,7 +130,7 @@ class Family(abc.ABC):
         return math.log((start - 1.0) / (target - 1.0))
 
     def unopposed_time(self, excess: float) -> float:
-        """Time to y* by the pull inward alone, or for a light group by the push outward alone."""
+        """Time to y* by decay alone, or for a light group by the gradients alone."""
         return math.log(excess) if excess > 1.0 else 1.0 - excess
 
     def window_ratio_sq(
@@ -154,12 +159,7 @@ class Family(abc.ABC):
         return self.turn(s, facts) * drive
 
     def memory(self, hp: HyperParameters, lost: float) -> tuple[float, float]:
-        """(2 - φ₁, 1 - φ₁ - φ₂) of c_n = φ₁c_{n-1} + φ₂c_{n-2}, the mean cosine over n steps.
-
-        Args:
-            hp: settings.
-            lost: 1 - c_1.
-        """
+        """(2 - φ₁, 1 - φ₁ - φ₂) of mean cosines c_n = φ₁c_{n-1} + φ₂c_{n-2}; `lost` = 1 - c_1."""
         raise NoTheory(
             f"accumulated_angle: the correlation of {self.name} steps over few lags has no closed "
             "form here. Over many steps: accumulated_angle_approx."
@@ -251,15 +251,15 @@ class Family(abc.ABC):
         felt = self._checked(hp, facts, "equilibrium_norm_approx", self.drive)
         return Family.rest_norm(self, felt, facts)
 
-    def unit_norm(self, hp: HyperParameters) -> float:
-        """|w*| of a group whose facts are all 1, overlap 0.
+    def norm_ratio(self, new: HyperParameters, old: HyperParameters, before: Family) -> float:
+        """|w*| under `new` over |w*| under `old`, settings of the family `before`; for any group.
 
-        Its ratio between two settings holds for every group, because |w*| is a product of powers
-        of the facts and a function of the settings.
+        |w*| is powers of the facts times a function of the settings, so the facts cancel.
         """
-        return self.norm(hp, UNIT)
+        # With every fact 1 that function is left; Nesterov's overlap is taken as 0.
+        return self.norm(new, _ONES) / before.norm(old, _ONES)
 
-    def balance(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> tuple[Array, Array]:
+    def balance(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         """`theory.balance_terms`."""
         self.intrinsic_lr(hp, "balance_terms")
         return self.balance_terms(without_dampening(hp), gram, facts)
@@ -276,14 +276,10 @@ class Family(abc.ABC):
         self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts
     ) -> float:
         """`theory.steps_to_within`."""
-        where = "steps_to_within"
-        within = number(where, "within", within, above=0.0, below=1.0, error=OutOfDomain)
-        excess0 = number(where, "excess0", excess0, above=0.0, error=OutOfDomain)
-        target = (1.0 - within if excess0 > 1.0 else 1.0 + within) ** -2
-        if (excess0 - 1.0) / (target - 1.0) <= 1.0:
+        target = settled_excess(excess0, within)
+        if target == excess0:
             return 0.0
-        rate = self.relaxation_rate(hp, facts)
-        return self.time_between(excess0, target) / rate
+        return self.time_between(excess0, target) / self.relaxation_rate(hp, facts)
 
     def angle_at_excess(self, hp: HyperParameters, excess: Value, facts: GroupFacts) -> Array:
         """`theory.angle_at_excess`."""

@@ -1,13 +1,19 @@
-"""What a formula may have to know of a group beside the optimizer's settings."""
+"""What a formula may have to know of a group beside the settings, and how records measure it."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from types import MappingProxyType
 
 import numpy as np
 
+from spherical_motion import sphere
+from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.theory.settings import Steps
+from spherical_motion.vocabulary.gram import Gram
 
 Fact = float | None
 """A field of `GroupFacts`: a number, or None where it is unknown."""
@@ -46,8 +52,7 @@ class GroupFacts:
     ) -> float:
         """The fact `name`.
 
-        Raises:
-            InvalidArgument: it is unknown, or not finite and > 0.
+        Raises InvalidArgument: it is unknown, or not finite and > 0.
         """
         value = getattr(self, name)
         if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
@@ -55,3 +60,35 @@ class GroupFacts:
                 f"{where}({name}=...) must be finite and > 0 for {optimizer}, got {value}."
             )
         return float(value)
+
+
+def update_sq(gram: Gram, s: Steps, numel: int) -> Array:
+    """|u|² of the update u in d = -η(u + λw), decoupled weight decay."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = gram.dd / s.lr**2 + 2.0 * s.weight_decay * gram.wd / s.lr
+        return size + s.weight_decay**2 * gram.ww
+
+
+def _unit_grad_sq(gram: Gram, s: Steps, numel: int) -> Array:
+    return sphere.unit_gradient_drive(gram, s.lr, s.weight_decay, s.momentum)
+
+
+def _numel(gram: Gram, s: Steps, numel: int) -> Array:
+    return np.full(s.lr.shape, float(numel))
+
+
+def _unit_grad_rms(gram: Gram, s: Steps, numel: int) -> Array:
+    # σ is the *mean* RMS over the entries. The six products hold their root mean square only,
+    # which is σ where all entries are alike and more where not.
+    return sphere.unit_gradient_norm(gram) / np.sqrt(numel)
+
+
+MEASURED = MappingProxyType[str, Callable[[Gram, Steps, int], Array]](
+    {
+        "unit_grad_sq": _unit_grad_sq,
+        "numel": _numel,
+        "unit_grad_rms": _unit_grad_rms,
+        "update_sq": update_sq,
+    }
+)
+"""Field of `GroupFacts` that drives the norm → its value at each sample."""

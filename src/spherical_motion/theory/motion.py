@@ -58,7 +58,7 @@ def law_of_motion_residual(
     where the law links a step to one that was not recorded.
 
     Args:
-        hp: names the family; its nesterov, dampening and decoupled are used.
+        hp: names the family; of its settings only nesterov, dampening and decoupled count.
         gram: Grams of shape (steps,) or (steps, groups).
         steps: step numbers, shape (steps,), increasing.
         lr, weight_decay, momentum: settings per step, of the Grams' shape.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from spherical_motion.checks import Array
 
 LARGEST_EXPONENT = 300.0
 """Total decay handled in one go: e^±300 stays well inside float64."""
@@ -18,13 +17,7 @@ def mean_decay(rate: Array) -> Array:
 
 
 def relaxed(rate: Array, source: Array, start: Array) -> Array:
-    """y before each step and after the last, shape (steps + 1, ...).
-
-    Args:
-        rate: r_t, shape (steps,).
-        source: s_t, shape (steps, ...).
-        start: y_0, shape (...).
-    """
+    """y, (steps + 1, ...), from r_t of shape (steps,), s_t (steps, ...) and y_0 (...)."""
     y = np.empty((rate.size + 1, *start.shape))
     y[0] = start
     column = (slice(None), *([None] * start.ndim))

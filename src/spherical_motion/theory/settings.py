@@ -6,14 +6,16 @@ import dataclasses
 from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from spherical_motion.checks import Array
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-Array = NDArray[np.float64]
 Value = float | Array
 """A number, or one value a step."""
+
+Pair = tuple[Array, Array]
 
 Rate = TypeVar("Rate", bound=ArrayLike)
 
@@ -60,8 +62,7 @@ def without_dampening(hp: HyperParameters) -> HyperParameters:
     plain buffer, so that only lr × (1 - τ) acts. The one exception is the first step, where the
     buffer starts as the undamped gradient; it is forgotten after about 1/(1 - α) steps.
 
-    Raises:
-        OutOfDomain: dampening >= 1 leaves no step, or one up the gradient.
+    Raises OutOfDomain: dampening >= 1 leaves no step, or one up the gradient.
     """
     if hp.optimizer != "sgd" or not (hp.dampening and hp.momentum):
         return hp

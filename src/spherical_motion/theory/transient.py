@@ -1,13 +1,10 @@
 """How fast the balance is reached: the norm relaxes, and the angle follows it.
 
-One power y of the norm obeys, to leading order in ηλ, dy/dt = r(y* - y): |w|⁴ at r = 4ηλ/(1 - α)
-for SGD with L2 and 4ηλ with decoupled decay, |w|² at r = 2ηλ for AdamW, Lion and all whose steps
-have a size of their own (wan2021, appendix D.1, at α = 0; with momentum the same after a start-up
-of about 1/(1 - α) steps). In all of them tan Δ = tan Δ*·√(y*/y): how far the angle is from Δ* and
-how far the norm is from rest are one number, the excess y/y*. Dividing the learning rate by k
-multiplies the excess by k.
-
-Adam with L2 is the exception (`families.adam_l2`).
+One power y of the norm obeys dy/dt = r(y* - y) to leading order in ηλ (`family` has the table;
+wan2021, appendix D.1, at α = 0; with momentum the same after a start-up of about 1/(1 - α) steps).
+Since tan Δ = tan Δ*·√(y*/y), one number says how far both angle and norm are from rest: the excess
+y/y*. Dividing the learning rate by k multiplies the excess by k. Adam with L2 is the exception
+(`families.adam_l2`).
 """
 
 from __future__ import annotations
@@ -19,33 +16,26 @@ import numpy as np
 from spherical_motion.checks import Number, above_zero, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.families import family_of
+from spherical_motion.theory.family import settled_excess
 from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import is_heavy_ball, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
 def relaxing_power(hp: HyperParameters) -> int:
-    """The power y of the norm in which excess is measured: 4 for the SGD families, 2 for others.
-
-    Raises:
-        NoTheory: no closed form for this optimizer.
-    """
+    """The power of the norm in which excess is measured: 4 for the SGD families, 2 for others."""
     return family_of(hp).power
 
 
 def relaxation_rate(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Rate r per step at which the excess y/y* decays to 1; its inverse is the time constant.
 
     SGD with L2: 4ηλ/(1 - α) (wan2021, appendix D.1, with momentum); with decoupled decay 4ηλ;
     AdamW, Lion and any decoupled: 2ηλ; Adam with L2: 3ηλ|w*|/σ, for small deviations. Leading
-    order in ηλ.
-
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_angle`.
+    order in ηλ. Raises what `equilibrium_angle` raises.
 
     >>> round(relaxation_rate(HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)), 6)
     0.002
@@ -61,8 +51,7 @@ def excess_of(
 ) -> Number:  # fmt: skip
     """Excess y/y* of a group of this norm: 1 at rest, above 1 where the norm is too large.
 
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `equilibrium_norm`.
+    Raises what `equilibrium_norm` raises.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3)
     >>> round(excess_of(hp, 10.0, unit_grad_sq=10.0), 2)
@@ -122,8 +111,11 @@ def steps_to_within(
 ) -> float:  # fmt: skip
     """Steps until the angle is within a share `within` of Δ*, from excess y/y* = `excess0`.
 
-    (1/r)·ln[(excess0 - 1)/((1 ∓ within)^{-2} - 1)]; 0 if it is there already. Not rounded.
+    (1/r)·ln[(excess0 - 1)/((1 ∓ within)^{-2} - 1)], not rounded; 0 if it is there already, also
+    for an optimizer without a closed form.
     """
+    if settled_excess(excess0, within) == excess0:
+        return 0.0
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     return family_of(hp).steps_to_within(hp, excess0, within, facts)
 
@@ -177,10 +169,9 @@ def norm_fourth(
     """|w_t|⁴ after `steps` steps of SGD under a constant drive; arrays broadcast.
 
     |w_t|⁴ = e^{-rt}|w_0|⁴ + (1 - e^{-rt})·y*, with r and y* of the family: 4ηλ and Lη/(2λ) for
-    SGD without momentum (wan2021, eq. 181), which `sde_gamma` has from the stochastic
-    differential equation. There the limit holds σ² = Tr Σ, the variance of the unit gradient; in
-    discrete time the mean gradient pushes outward too, and L = |E g̃|² + Tr Σ stands in its place
-    (eq. 182). The two agree where noise dominates.
+    SGD without momentum (wan2021, eq. 181). The stochastic differential equation (`sde_gamma`)
+    has Tr Σ, the variance of the unit gradient, in place of L = |E g̃|² + Tr Σ: in discrete time
+    the mean gradient pushes outward too (eq. 182). The two agree where noise dominates.
 
     Raises:
         OutOfDomain: no equilibrium at `hp`, or norm0, steps or unit_grad_sq out of range.
@@ -221,11 +212,10 @@ def sde_gamma(
     >>> round(float(sde_gamma(hp, 0.0, 1_000_000, noise_trace=10.0)))
     50000
     """
-    where = "sde_gamma"
+    where, family = "sde_gamma", family_of(hp)
     if hp.momentum or not is_heavy_ball(hp):
-        name = family_of(hp).name
-        raise NoTheory(f"{where} holds for SGD with L2 and without momentum, got {name}.")
-    a = family_of(hp).intrinsic_lr(hp, where)
+        raise NoTheory(f"{where} holds for SGD with L2 and without momentum, got {family.name}.")
+    a = family.intrinsic_lr(hp, where)
     time = 4.0 * a * not_negative(where, "steps", steps)
     noise = not_negative(where, "noise_trace", noise_trace)
     start = not_negative(where, "gamma0", gamma0)

@@ -2,15 +2,15 @@
 
 If each gradient is orthogonal to all weights before it on average (gradients of random batches
 are, but for their common part), the weights forget their direction by the optimizer's own
-homogeneous recursion. With c_n = E<w_{t+n}, w_t>/|w|² and z¹, z⁰, ... for its lags,
+homogeneous recursion. The mean cosine c_n = E<w_{t+n}, w_t>/|w|² obeys (`Family.memory`)
 
     c_n = φ₁c_{n-1} + φ₂c_{n-2},    c_0 = 1,  c_1 = cos Δ*,
 
 with φ₁ and -φ₂ 1 + α - ηλ and α for SGD with L2, (1 + α)(1 - ηλ) and α(1 - ηλ) for Nesterov,
-(1 - ηλ) + α and α(1 - ηλ) for momentum with decoupled decay (`Family.memory`),
-so c_n is a sum of two geometric sequences. Momentum makes successive steps agree: n steps go
-further than √n times one, up to √((1 + α)/(1 - α)) times that. A drift that all gradients share
-adds to it; on the papers' tasks equilibrium is dominated by the random part.
+(1 - ηλ) + α and α(1 - ηλ) for momentum with decoupled decay. So c_n is a sum of two geometric
+sequences. Momentum makes successive steps agree: n steps go further than √n times one, up to
+√((1 + α)/(1 - α)) times that. A drift that all gradients share adds to it; on the papers' tasks
+the random part dominates.
 """
 
 from __future__ import annotations
@@ -38,12 +38,8 @@ def accumulated_angle(
     second moment. wan2020, figure 5, measures it over 4 and 16 steps.
 
     Args:
-        hp: settings.
+        hp, unit_grad_sq ... update_sq: as in `equilibrium_angle`.
         steps: n >= 0, a number or an array.
-        unit_grad_sq ... update_sq: as in `equilibrium_angle`.
-
-    Returns:
-        A float for a number, else an array of its shape.
 
     Raises:
         OutOfDomain: negative or non-finite `steps`, or no equilibrium at `hp`.
@@ -93,17 +89,13 @@ def accumulated_angle_approx(
 
 
 def forgetting_rate(
-    hp: HyperParameters, *,
-    unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
+    hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
     """Rate per step at which the mean cosine with past weights decays; leading order in ηλ.
 
     What is left of a past direction shrinks as the norm would without a gradient: SGD with L2
-    ηλ/(1 - α), decoupled decay ηλ, Adam with L2 ηλ|w*|/σ.
-
-    Raises:
-        OutOfDomain, NoTheory, InvalidArgument: as `relaxation_rate`.
+    ηλ/(1 - α), decoupled decay ηλ, Adam with L2 ηλ|w*|/σ. Raises what `relaxation_rate` raises.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
     >>> round(forgetting_rate(hp) * 10_000, 6)

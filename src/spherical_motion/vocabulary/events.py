@@ -1,4 +1,4 @@
-"""What can happen during a run: the kinds of events and what each carries beside time and step."""
+"""The kinds of events in a run, and the data of each beside time and step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moves: slices of parameters, and groups of slices that share one symmetry."""
+"""Slices of parameters, and groups of slices that share one symmetry."""
 
 from __future__ import annotations
 
@@ -102,8 +102,7 @@ class InvariantGroup:
                 f"each slice if kind='rescale', got kind={self.kind!r}, {len(self.powers)} powers "
                 f"and {len(self.slices)} slices."
             )
-        ordered = sorted(self.slices)
-        for a, b in itertools.pairwise(ordered):
+        for a, b in itertools.pairwise(sorted(self.slices)):
             if a.overlaps(b):
                 raise InvalidArgument(
                     f"InvariantGroup {self.name!r}: slices {a} and {b} overlap, so their inner "
@@ -124,7 +123,7 @@ class InvariantGroup:
 def bare_names(names: Iterable[str]) -> dict[str, str]:
     """Full names by bare name, without the prefixes of `torch.compile`, DDP and DataParallel.
 
-    Nothing is stripped where two names would become one: then a child is called `module`.
+    If two names would become one, a child is called `module`, and no name changes.
 
     >>> bare_names(["module.0.weight", "module.0.bias"])
     {'0.weight': 'module.0.weight', '0.bias': 'module.0.bias'}

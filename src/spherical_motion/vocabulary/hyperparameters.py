@@ -121,19 +121,12 @@ class HyperParameters:
         if group.get("amsgrad") or cautious:
             optimizer = "other"
         lr, weight_decay, momentum, beta2 = settings_of(group)
+        eps = float(group["eps"]) if group.get("eps") is not None else None
+        nesterov, maximize = bool(group.get("nesterov")), bool(group.get("maximize"))
+        dampening = float(group.get("dampening") or 0.0)
+        fixed = (eps, nesterov, dampening, decoupled, maximize)
         try:
-            return cls(
-                optimizer,
-                lr=lr,
-                weight_decay=weight_decay,
-                momentum=momentum,
-                beta2=beta2,
-                eps=float(group["eps"]) if group.get("eps") is not None else None,
-                nesterov=bool(group.get("nesterov", False)),
-                dampening=float(group.get("dampening") or 0.0),
-                decoupled=decoupled,
-                maximize=bool(group.get("maximize", False)),
-            )
+            return cls(optimizer, lr, weight_decay, momentum, beta2, *fixed)
         except InvalidArgument:
             return cls("other", lr=0.0)
 
@@ -147,11 +140,9 @@ def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:
     (0.001, 0.1, 0.9, 0.999)
     """
     betas = group.get("betas")
-    if betas is not None:
-        momentum, beta2 = float(betas[0]), float(betas[1])
-    else:
-        momentum, beta2 = float(group.get("momentum") or 0.0), None
-    return float(group["lr"]), float(group.get("weight_decay") or 0.0), momentum, beta2
+    momentum = (group.get("momentum") or 0.0) if betas is None else betas[0]
+    beta2 = None if betas is None else float(betas[1])
+    return float(group["lr"]), float(group.get("weight_decay") or 0.0), float(momentum), beta2
 
 
 def register_optimizer(
@@ -171,18 +162,17 @@ def register_optimizer(
         InvalidArgument: one of the names is known already.
     """
     for what, names, known in (("optimizer", (name,), OPTIMIZERS), ("class", classes, CLASSES)):
-        for taken in names:
-            if taken in known:
-                raise InvalidArgument(
-                    f"register_optimizer: the {what} {taken!r} is known already. Choose another "
-                    "name, or undo the earlier registration."
-                )
+        for taken in known.keys() & names:
+            raise InvalidArgument(
+                f"register_optimizer: the {what} {taken!r} is known already. Choose another "
+                "name, or undo the earlier registration."
+            )
     OPTIMIZERS[name] = decoupled
     CLASSES.update(dict.fromkeys(classes, name))
 
     def forget() -> None:
-        for known, names in ((OPTIMIZERS, (name,)), (CLASSES, classes)):
-            for taken in names:
-                known.pop(taken, None)
+        OPTIMIZERS.pop(name, None)
+        for taken in classes:
+            CLASSES.pop(taken, None)
 
     return forget

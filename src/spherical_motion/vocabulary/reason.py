@@ -1,4 +1,4 @@
-"""Why a verdict was given, as data: kinds of reasons, their numbers, and what they make suspect."""
+"""The reasons of a verdict as data: their kinds, their numbers and the causes they suspect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 class Suspect(enum.Enum):
-    """What a verdict suspects as the cause."""
+    """The suspected cause of a verdict."""
 
     RATE_ZERO = "the learning rate is 0"
     NO_GRADIENT = "the weights have no gradient or do not belong to this optimizer"
@@ -26,7 +26,7 @@ class Suspect(enum.Enum):
 
     @property
     def harmless(self) -> bool:
-        """Whether it explains the verdict so well that nobody has to act."""
+        """Whether it explains the verdict so well that no action is needed."""
         return self is Suspect.RATE_ZERO
 
 

@@ -1,8 +1,15 @@
-"""Learning rate, weight decay and momentum over a run."""
+"""Learning rate, weight decay and momentum over a run.
+
+Each docstring of a curve names a class of `torch.optim.lr_scheduler`. Entry t is its rate after t
+calls of `scheduler.step()`, so a curve of n entries starts at its first value and reaches its last
+*at* entry n, one past the end.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
 from collections.abc import Sequence
 
@@ -11,12 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.vocabulary import shapes
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule_file import read_table
 from spherical_motion.vocabulary.stages import Stage, constant_runs
 
-__all__ = ["Schedule", "Stage"]
+Array = NDArray[np.float64]
 
 
 class Schedule:
@@ -63,7 +69,7 @@ class Schedule:
             checks.numbers_in("Schedule", "weight_decay", self.weight_decay, least=0.0)
             checks.numbers_in("Schedule", "momentum", self.momentum, least=0.0, below=1.0)
 
-    def _per_step(self, name: str, values: ArrayLike | None, default: float) -> NDArray[np.float64]:
+    def _per_step(self, name: str, values: ArrayLike | None, default: float) -> Array:
         if values is None:
             return np.full(self.lr.shape, default)
         array = np.array(values, dtype=np.float64)
@@ -73,6 +79,10 @@ class Schedule:
                 f"got shape {array.shape}."
             )
         return array
+
+    @property
+    def _settings(self) -> tuple[Array, Array, Array]:
+        return self.lr, self.weight_decay, self.momentum
 
     @property
     def steps(self) -> int:
@@ -100,16 +110,12 @@ class Schedule:
         Settings keep changing in consecutive runs of fewer than 20 steps, and in staircases: five
         or more runs of one length with small changes between them (a cosine stepped every epoch).
         """
-        settings = np.stack([self.lr, self.weight_decay, self.momentum])
         stages: list[Stage] = []
-        for a, b, varies in constant_runs(settings):
+        for a, b, varies in constant_runs(np.stack(self._settings)):
             first, last = self.start + a, self.start + b
-            if not varies:
-                stages.append(Stage(first, last, self._known(first)))
-            elif stages and stages[-1].hp is None:
-                stages[-1] = Stage(stages[-1].start, last, None)
-            else:
-                stages.append(Stage(first, last, None))
+            if varies and stages and stages[-1].hp is None:
+                first = stages.pop().start
+            stages.append(Stage(first, last, None if varies else self._known(first)))
         return tuple(stages)
 
     def _known(self, step: int) -> HyperParameters | None:
@@ -135,11 +141,7 @@ class Schedule:
                 "Schedule.then: both must be for one optimizer with one beta2, eps, nesterov, "
                 f"dampening, got {self.hp} and {after.hp}."
             )
-        pairs = [
-            (self.lr, after.lr),
-            (self.weight_decay, after.weight_decay),
-            (self.momentum, after.momentum),
-        ]
+        pairs = zip(self._settings, after._settings, strict=True)
         return Schedule(self.hp, *map(np.concatenate, pairs), start=self.start)
 
     def in_epochs(self, steps_per_epoch: int) -> Schedule:
@@ -153,8 +155,7 @@ class Schedule:
         [150150, 150150, 100100, 50050]
         """
         n = checks.whole("Schedule", "steps_per_epoch", steps_per_epoch, least=1)
-        values = (self.lr, self.weight_decay, self.momentum)
-        return Schedule(self.hp, *(np.repeat(x, n) for x in values), start=self.start * n)
+        return Schedule(self.hp, *(np.repeat(x, n) for x in self._settings), start=self.start * n)
 
     @classmethod
     def constant(cls, hp: HyperParameters, steps: int) -> Schedule:
@@ -165,30 +166,46 @@ class Schedule:
     def step_decay(
         cls, hp: HyperParameters, steps: int, milestones: Sequence[int], factor: float = 10.0
     ) -> Schedule:
-        """Divide the learning rate by `factor` at each milestone (a step number)."""
-        return cls(hp, shapes.staircase(hp.lr, steps, milestones, factor))
+        """Divide lr by `factor` at each milestone, a step (`MultiStepLR`, gamma = 1/factor)."""
+        checks.whole("Schedule", "steps", steps, least=1)
+        checks.number("Schedule", "factor", factor, above=0.0)
+        edges = [0, *milestones, steps]
+        if any(b <= a for a, b in itertools.pairwise(edges)):
+            raise InvalidArgument(
+                "Schedule.step_decay(milestones=...) must increase strictly between 0 and "
+                f"steps={steps}, got {list(milestones)}."
+            )
+        levels = [hp.lr / factor**drops for drops in range(len(milestones) + 1)]
+        return cls(hp, np.repeat(levels, np.diff(edges)))
 
     @classmethod
     def linear_warmup(cls, hp: HyperParameters, steps: int, start_factor: float = 0.0) -> Schedule:
-        """From `start_factor`·lr to lr, which is reached one step after the last."""
-        return cls(hp, shapes.ramp(hp.lr, steps, start_factor))
+        """A line from `start_factor`·lr to lr, reached one step after the last (`LinearLR`)."""
+        checks.number("Schedule", "start_factor", start_factor, least=0.0, most=1.0)
+        return cls(hp, hp.lr * (start_factor + (1.0 - start_factor) * _elapsed(steps)))
 
     @classmethod
     def cosine(cls, hp: HyperParameters, steps: int, final_lr: float = 0.0) -> Schedule:
-        """Half a cosine wave from lr to `final_lr`."""
-        return cls(hp, shapes.cosine_curve(hp.lr, steps, final_lr))
+        """Half a cosine wave from lr to `final_lr` (`CosineAnnealingLR`)."""
+        checks.number("Schedule", "final_lr", final_lr, least=0.0)
+        wave = 1.0 + np.cos(np.pi * _elapsed(steps))
+        return cls(hp, final_lr + (hp.lr - final_lr) * wave / 2.0)
 
     @classmethod
     def polynomial(
         cls, hp: HyperParameters, steps: int, power: float = 1.0, final_lr: float = 0.0
     ) -> Schedule:
-        """From lr to `final_lr` as (1 - t/steps)^power; a straight line at power 1."""
-        return cls(hp, shapes.polynomial_curve(hp.lr, steps, power, final_lr))
+        """final_lr + (lr - final_lr)·(1 - t/steps)^power (`PolynomialLR`; a line at power 1)."""
+        checks.number("Schedule", "power", power, above=0.0)
+        checks.number("Schedule", "final_lr", final_lr, least=0.0)
+        return cls(hp, final_lr + (hp.lr - final_lr) * (1.0 - _elapsed(steps)) ** power)
 
     @classmethod
     def exponential(cls, hp: HyperParameters, steps: int, final_lr: float) -> Schedule:
-        """From lr to `final_lr` > 0 by the same factor at each step."""
-        return cls(hp, shapes.exponential_curve(hp.lr, steps, final_lr))
+        """From lr to `final_lr` > 0 by the same factor at each step (`ExponentialLR`)."""
+        checks.number("Schedule", "lr", hp.lr, above=0.0)
+        checks.number("Schedule", "final_lr", final_lr, above=0.0)
+        return cls(hp, hp.lr * np.exp(math.log(final_lr / hp.lr) * _elapsed(steps)))
 
     @classmethod
     def warmup_stable_decay(
@@ -208,9 +225,9 @@ class Schedule:
                 f"steps={steps}, got warmup={warmup}, decay={decay}."
             )
         parts = [
-            shapes.ramp(hp.lr, warmup, 0.0) if warmup else (),
+            cls.linear_warmup(hp, warmup).lr if warmup else (),
             np.full(stable, hp.lr),
-            shapes.polynomial_curve(hp.lr, decay, 1.0, final_lr) if decay else (),
+            cls.polynomial(hp, decay, final_lr=final_lr).lr if decay else (),
         ]
         return cls(hp, np.concatenate(parts))
 
@@ -239,3 +256,8 @@ class Schedule:
         """
         table = read_table(path, steps, steps_per_epoch)
         return cls(hp, table["lr"], table.get("weight_decay"), table.get("momentum"))
+
+
+def _elapsed(steps: int) -> Array:
+    """The fraction t/steps of the curve that has passed, shape (steps,)."""
+    return np.arange(checks.whole("Schedule", "steps", steps, least=1)) / steps

@@ -25,22 +25,19 @@ def read_table(
     Raises:
         InvalidArgument: the file cannot be read as such a table; the message names the line.
     """
-    rows = _rows(path)
-    header = [name.strip() for name in rows[0][1]]
+    (_, cells), *rows = _rows(path)
+    header = [name.strip() for name in cells]
     counter = _counter(path, header)
-    names = [name for name in SETTINGS if name in header]
-    if "lr" not in names:
-        raise InvalidArgument(f"{path}: no column lr, got {', '.join(header)}.")
-    if len(rows) < 2:
+    if not rows:
         raise InvalidArgument(f"{path}: a header and no rows below it.")
-    table = np.array([_numbers(path, line, row, header) for line, row in rows[1:]])
+    table = np.array([_numbers(path, line, row, header) for line, row in rows])
     scale = 1
     if counter == "epoch":
         if steps_per_epoch is None:
             raise InvalidArgument(f"{path} counts epochs: steps_per_epoch=... is needed.")
         scale = checks.whole("Schedule", "steps_per_epoch", steps_per_epoch, least=1)
     at = table[:, header.index(counter)]
-    _check_counter(path, counter, at, [line for line, _ in rows[1:]])
+    _check_counter(path, counter, at, [line for line, _ in rows])
     starts = np.round(at * scale).astype(np.int64)
     total = int(starts[-1]) + scale
     if steps is not None:
@@ -50,7 +47,8 @@ def read_table(
             f"{path}: its last row starts at step {starts[-1]:,}, but steps={total:,}."
         )
     lasts = np.diff([*starts, total])
-    return {name: np.repeat(table[:, header.index(name)], lasts) for name in names}
+    columns = {name: table[:, i] for i, name in enumerate(header) if name != counter}
+    return {name: np.repeat(column, lasts) for name, column in columns.items()}
 
 
 def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
@@ -79,6 +77,8 @@ def _counter(path: str | os.PathLike[str], header: Sequence[str]) -> str:
             f"{path}: unknown columns {', '.join(sorted(unknown))}; expected {counters[0]}, "
             f"{', '.join(SETTINGS)}."
         )
+    if "lr" not in header:
+        raise InvalidArgument(f"{path}: no column lr, got {', '.join(header)}.")
     return counters[0]
 
 
@@ -94,9 +94,8 @@ def _numbers(
             f"{path}, line {line}: {len(header)} cells expected, got {len(values)}."
         )
     for name, value in zip(header, values, strict=True):
-        upper = 1.0 if name == "momentum" else math.inf
+        upper, limit = (1.0, " and < 1") if name == "momentum" else (math.inf, "")
         if not 0.0 <= value < upper:
-            limit = " and < 1" if name == "momentum" else ""
             raise InvalidArgument(
                 f"{path}, line {line}: {name} must be finite, >= 0{limit}, got {value}."
             )
@@ -110,8 +109,7 @@ def _check_counter(
         raise InvalidArgument(
             f"{path}, line {lines[0]}: the first {counter} must be 0, got {at[0]:g}."
         )
-    falls = np.flatnonzero(np.diff(at) <= 0)
-    if falls.size:
+    if (falls := np.flatnonzero(np.diff(at) <= 0)).size:
         i = int(falls[0])
         raise InvalidArgument(
             f"{path}, line {lines[i + 1]}: {counter} must increase from row to row, got "

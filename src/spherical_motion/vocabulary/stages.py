@@ -1,4 +1,4 @@
-"""Stages: the stretches of a run with constant settings, and those in which settings vary."""
+"""Stages: stretches of a run in which the settings are constant, or vary throughout."""
 
 from __future__ import annotations
 

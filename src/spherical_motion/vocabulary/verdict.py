@@ -1,4 +1,4 @@
-"""What a comparison concludes about one group in one stage, and what each conclusion means.
+"""The conclusions of a comparison about one group in one stage, and their meanings.
 
 `MEANINGS` is the only table of verdicts: the terminal, the report, the findings and the README
 take words, tones and alarms from it.
@@ -57,15 +57,15 @@ class Tone(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Meaning:
-    """What one kind of verdict means.
+    """The meaning of one kind of verdict.
 
     Attributes:
-        tone: how urgent it is, unless its suspect is harmless; the tone `ALARM` asks for action.
-        sentence: what the verdict says.
+        tone: how urgent it is, unless its suspect is harmless; `ALARM` asks for action.
+        sentence: the conclusion.
         advice: what to do about it.
-        state: words that follow "is" or "are"; empty if the kind's own name does.
-        shared: what several groups of this verdict have in common: the name of a number in
-            `Verdict.evidence`, its format, and words around its range.
+        state: words that follow "is" or "are"; empty if the kind's own name fits there.
+        shared: the name of a number in `Verdict.evidence`, its format, and words around its range
+            over several groups of this verdict.
     """
 
     tone: Tone
@@ -166,7 +166,7 @@ class Verdict:
         reason: why, in words.
         evidence: the numbers behind it.
         suspect: the suspected cause, or None.
-        reasons: what `reason` says, as data.
+        reasons: the data of `reason`.
 
     >>> Verdict(VerdictKind.FROZEN, "the weights did not move", {"samples": 40})
     Verdict(kind=<VerdictKind.FROZEN: 'frozen'>, reason='the weights did not move', ...)
@@ -188,11 +188,12 @@ class Verdict:
         """A verdict whose words and suspect follow from its reasons; the first suspect counts."""
         given = tuple(reasons)
         suspects = (reason.kind.suspect for reason in given if reason.kind.suspect)
-        return cls(kind, "".join(map(str, given)), evidence, next(suspects, None), given)
+        words = "".join(map(str, given)).replace("?.", "?")
+        return cls(kind, words, evidence, next(suspects, None), given)
 
     @property
     def alarm(self) -> bool:
-        """Whether somebody has to look at it."""
+        """Whether it asks for action."""
         return self.tone is Tone.ALARM
 
     @property

@@ -74,7 +74,7 @@ def test_bad_input() -> None:
         theory.equivalent_weight_decay(1.001, 0.0, 0.9)
     with pytest.raises(OutOfDomain, match=r"momentum=.*got 1\.0"):
         theory.equivalent_weight_decay(1.001, 0.1, 1.0)
-    with pytest.raises(InvalidArgument, match=r"shape \(steps,\), got \(\)"):
+    with pytest.raises(InvalidArgument, match=r"shape \(steps,\), got shape \(\)"):
         theory.undo_exponential_schedule(0.0, 0.1, 0.9)
     with pytest.raises(InvalidArgument, match=r"shape \(2,\), got \(3,\)"):
         theory.undo_exponential_schedule([0.0, 0.0], [0.1] * 3, 0.9)

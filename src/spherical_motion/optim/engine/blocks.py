@@ -1,8 +1,8 @@
 """Steps on the CPU that go through memory once: a block of groups is summed, then moved from cache.
 
 A step first needs sums over each group, then writes each group. Done for all groups at once, both
-halves read everything from memory. Here groups are taken in blocks, the threads work on one block
-together, and what they summed last they move first.
+halves read everything from memory. Here the threads work on one block of groups together, and move
+first what they summed last.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import SHARE, TileTable, cut_shares
 from spherical_motion.optim.engine.passes import Vectors
 
-__all__ = ["CpuBlocks", "Work"]
-
 Work = Callable[[int, int], object]
-"""Something done to tiles or groups `start:stop`."""
+"""Work on tiles or groups `start:stop`."""
 
 
 class _Share(NamedTuple):
@@ -41,13 +39,13 @@ class _Share(NamedTuple):
 class CpuBlocks:
     """Groups in blocks, cut into tiles that compiled loops work on.
 
-    Each tile is summed into a row of its own and the rows are added in a fixed order, so the number
-    of threads changes no bit.
+    Each tile is summed into its own row and the rows are added in a fixed order, so the number of
+    threads changes no bit.
 
     Attributes:
-        tile_sums: (tiles, FIELDS), what the first half of a step fills.
+        tile_sums: (tiles, FIELDS), filled by the first half of a step.
         sums: (groups, FIELDS), the same by group.
-        factors: (groups, FIELDS), what the second half of a step reads.
+        factors: (groups, FIELDS), read by the second half of a step.
     """
 
     @staticmethod
@@ -95,7 +93,7 @@ class CpuBlocks:
         self._team = Team("spherical-motion-step")
 
     def place(self, tensors: Vectors) -> list[Tensor]:
-        """The tensors, one for each parameter, laid out like it: copies where they are not."""
+        """The tensors, one for each parameter, laid out like it; copied where they are not."""
         return [
             layout.place("gradient or state", tensor.detach())
             for layout, tensor in zip(self._layouts, tensors, strict=True)
@@ -109,14 +107,10 @@ class CpuBlocks:
         *,
         sums: bool,
     ) -> Work:
-        """A compiled loop over tiles, ready to run.
+        """A `tile_loop` with its arguments; it keeps `vectors` alive, as it knows their addresses.
 
-        Args:
-            loop: see `measure.loops.tile_loop`.
-            vectors: two or three, laid out like the parameters. They are kept as long as the work
-                is: it reads them at their addresses.
-            scales: a number for each parameter; ones where the loop needs none.
-            sums: whether it fills `tile_sums`; else it reads the `factors` of each tile's group.
+        `vectors` are laid out like the parameters; `scales` holds a number for each parameter, or
+        ones. With `sums` the loop fills `tile_sums`, else it reads the `factors` of groups.
         """
         addresses = np.array([[t.data_ptr() for t in each] for each in vectors], dtype=np.int64)
         scales = self._scales if scales is None else scales
@@ -125,17 +119,17 @@ class CpuBlocks:
         return functools.partial(_keeping, vectors, run)
 
     def sum(self, work: Work) -> None:
-        """Let `work` fill `tile_sums`; then `sums` are there."""
+        """Let `work` fill `tile_sums`, then fold them into `sums`."""
         self._run(work, self._fold, None)
 
     def move(self, work: Work) -> None:
-        """Let `work` move all tiles, by the `factors` that are there."""
+        """Let `work` move all tiles by the `factors`."""
         self._run(work, None, None)
 
     def step(self, sum_tiles: Work, turn: Work, move_tiles: Work) -> None:
         """Block by block: sum its tiles, let `turn` fill `factors` of its groups, move its tiles.
 
-        All three are called from several threads at a time, for different tiles and groups.
+        Several threads call all three at a time, for different tiles and groups.
         """
 
         def between(start: int, stop: int) -> None:
@@ -154,10 +148,8 @@ class CpuBlocks:
     def _run(self, first: Work, between: Work | None, second: Work | None) -> None:
         """Do the work of all blocks on as many threads as torch uses.
 
-        Args:
-            first: done to the tiles of each share.
-            between: done to the groups of a block when all of its shares are done.
-            second: done to the shares of the block then.
+        `first` works on the tiles of each share, `between` on the groups of a block when all of its
+        shares are done, then `second` on the shares of that block.
         """
         queue = deque((share, False) for own in self._shares for share in own)
         left = [len(own) for own in self._shares]
@@ -209,7 +201,7 @@ class CpuBlocks:
 
 
 def _keeping(vectors: object, work: Work, start: int, stop: int) -> None:
-    """Do the work while `vectors` are alive, even if the calling thread was interrupted."""
+    """Do the work and keep `vectors` alive, even if the calling thread was interrupted."""
     work(start, stop)
 
 
@@ -219,7 +211,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _bundled(entries: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The block of each group: neighbours, until they hold `SHARE` entries."""
+    """The block of each group: neighbours share one until they hold `SHARE` entries."""
     before = np.cumsum(entries) - entries
     _, block = np.unique(before // SHARE, return_inverse=True)
     return block

@@ -1,7 +1,7 @@
 """Both passes on the CPU in compiled loops, which cost what reading the memory costs.
 
-Torch has no operation that sums a product in float64 and none that mixes two tensors by a factor
-a row; made of what it has, a step reads everything many times. `TorchPasses` is the reference.
+Torch can neither sum a product in float64 nor mix two tensors by a factor a row in one operation;
+in several, a step reads everything many times. `TorchPasses` is the reference.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from spherical_motion.measure.loops import Compiled, compile_loops, pointer_to, 
 from spherical_motion.optim.engine.blocks import CpuBlocks, Work
 from spherical_motion.optim.engine.passes import Vectors
 
-__all__ = ["CpuPasses", "Turn", "sum_two"]
-
 Turn = Callable[[NDArray[np.float64], NDArray[np.float64], int, int], object]
 """`turn(sums, factors, start, stop)` writes the factors of groups `start:stop`."""
 
@@ -30,8 +28,8 @@ Turn = Callable[[NDArray[np.float64], NDArray[np.float64], int, int], object]
 def _mix(scalar: types.Float, three: bool) -> Compiled:
     """Work of a tile: x, and with momentum m, mixed by `Factors` in the arithmetic of `scalar`.
 
-    A step changes weights by little. So that only the last addition rounds them, what is added is
-    computed by itself, unless x_x is far from 1.
+    A step changes weights by little. Unless x_x is far from 1, the change is computed by itself,
+    so that only the last addition rounds the weights.
     """
     pointer, size = pointer_to(scalar), scalar.bitwidth // 8
     real = np.float32 if size == 4 else np.float64
@@ -80,32 +78,23 @@ class CpuPasses:
         return self._kinds == _kinds(members)
 
     def sums(self, x: Vectors, g: Vectors, m: Vectors | None) -> Tensor:
-        """As `Passes.sums`."""
         tensors = self._placed(x, g, m)
         self._blocks.sum(self._summing(tensors))
         return torch.from_numpy(self._blocks.sums[:, : 3 if m is None else 6].copy())
 
     def update(self, x: Vectors, g: Vectors, m: Vectors | None, factors: Tensor) -> None:
-        """As `Passes.update`."""
         tensors = self._placed(x, g, m)
         self._blocks.factors[:, : factors.shape[1]] = factors.numpy()
         self._blocks.move(self._mixing(tensors))
 
     def step(self, x: Vectors, g: Vectors, m: Vectors | None, turn: Turn) -> None:
-        """`sums` and `update` in one, block by block.
-
-        Args:
-            x, g, m: as for both.
-            turn: given the sums of all groups, (groups, 6); called from several threads.
-        """
+        """`sums` and `update` in one, block by block; several threads call `turn`."""
         tensors = self._placed(x, g, m)
-        sums, factors = self._blocks.sums, self._blocks.factors
-        self._blocks.step(
-            self._summing(tensors), functools.partial(turn, sums, factors), self._mixing(tensors)
-        )
+        turn_groups = functools.partial(turn, self._blocks.sums, self._blocks.factors)
+        self._blocks.step(self._summing(tensors), turn_groups, self._mixing(tensors))
 
     def _placed(self, x: Vectors, g: Vectors, m: Vectors | None) -> list[list[Tensor]]:
-        """The two or three lists; only the gradient, which others make, may have to be copied."""
+        """The two or three lists; only gradients may lie otherwise and need a copy."""
         lists = [[t.detach() for t in x], self._blocks.place(g)]
         return lists if m is None else [*lists, [t.detach() for t in m]]
 

@@ -1,7 +1,6 @@
-"""Turning groups on the CPU: compiled loops that read each group twice, the second time from cache.
+"""Turn groups on the CPU: compiled loops read each group twice, the second time from the cache.
 
-A block of groups is summed and, while it is still in the cache, combined; so memory is read once
-and written once, where separate torch operations would go over it ten times.
+Memory is read once and written once; separate torch operations would go over it ten times.
 """
 
 from __future__ import annotations
@@ -21,16 +20,13 @@ from spherical_motion.optim.engine.blocks import CpuBlocks
 from spherical_motion.optim.engine.cpu_passes import sum_two
 from spherical_motion.optim.engine.rotation import RADIAL
 
-__all__ = ["CpuRotation"]
-
 
 def _combine_tile(scalar: types.Float) -> Compiled:
     """Work of a tile: the new weights in place, A·w + B·d with w the weights before the step d.
 
-    `other` is where w is if `scale` is NaN; otherwise d is `scale` times what is there.
+    If `scale` is NaN, `other` holds w; otherwise it holds d/scale.
     """
-    pointer = pointer_to(scalar)
-    size = scalar.bitwidth // 8
+    pointer, size = pointer_to(scalar), scalar.bitwidth // 8
     real = np.float32 if size == 4 else np.float64
 
     @numba.njit(nogil=True, fastmath={"contract"})
@@ -39,9 +35,9 @@ def _combine_tile(scalar: types.Float) -> Compiled:
         if a == 1.0 and b == 1.0:
             return
         copied = math.isnan(scale)
-        # In the arithmetic in which the weights are kept; unless A is far from 1, the change is
-        # computed by itself, so that only the last addition rounds them. The factor of the step
-        # comes as a sum of two numbers: rounded to one, it would be off alike in all entries.
+        # In the dtype of the weights. Unless A is far from 1, the change is computed by itself, so
+        # that only the last addition rounds them. The factor of the step is a sum of two numbers:
+        # rounded to one, it would be wrong by the same share in all entries.
         keep = 1.0 if abs(a - 1.0) < 0.5 else 0.0
         base, of_w = real(keep), real(a - keep)
         # With w = after - d, A·w + B·d = A·after + (B - A)·d.
@@ -82,7 +78,7 @@ def _sum_read(addresses, sizes, scales, tiles, rows, sums, start, stop):
 
 @numba.njit(nogil=True)
 def _turn(ww, wd, dd, angle, radius, turns, lost):
-    """(A, B, radius) of one group, as `rotation.coefficients` has them."""
+    """(A, B, radius) of one group, as in `rotation.coefficients`."""
     if not (
         ww > 0.0 and dd != 0.0 and math.isfinite(ww) and math.isfinite(wd) and math.isfinite(dd)
     ):
@@ -106,23 +102,7 @@ def _turn_all(angle, radius, turns, lost, sums, factors, start, stop):
 
 
 class CpuRotation:
-    """Rotation by compiled loops; arguments and results as of `TorchRotation`.
-
-    >>> import torch
-    >>> from spherical_motion.binding import bind
-    >>> from spherical_motion.vocabulary import InvariantGroup, Slice
-    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.LayerNorm(1))
-    >>> row = Slice("0.weight", 0, 0, 1)
-    >>> members = bind(net, [InvariantGroup("0", "scale", (row,), (), 2, defect=0.0)])
-    >>> before = [torch.tensor([[2.0, 0.0]])]
-    >>> with torch.no_grad():
-    ...     _ = net[0].weight.copy_(torch.tensor([[1.0, 0.1]]))
-    >>> number = torch.ones(1, dtype=torch.float64)
-    >>> rotate = CpuRotation(members, number > 0, 1e-7 * number)
-    >>> rotate(before, number * torch.pi / 6, 2.0 * number)
-    >>> net[0].weight.data
-    tensor([[1.7321, 1.0000]])
-    """
+    """Rotation by compiled loops; arguments and results as of `TorchRotation`."""
 
     fits = staticmethod(CpuBlocks.fits)
 

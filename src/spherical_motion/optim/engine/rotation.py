@@ -1,4 +1,4 @@
-"""Turning groups by a given angle: which combination of two points of a path does it.
+"""Turn groups by a given angle, as a combination of the weights before a step and the step.
 
 With w the weights before a step, d the step, and t = d - (<w,d>/<w,w>)·w its tangential part, the
 weights on the sphere of radius r at angle Δ from w towards t are
@@ -6,11 +6,9 @@ weights on the sphere of radius r at angle Δ from w towards t are
     r·(cos Δ · w/|w| + sin Δ · t/|t|)  =  A·w + B·d,
     B = r·sin Δ/|t|,   A = r·cos Δ/|w| - B·<w,d>/<w,w>.
 
-A and B are the `of_weights` and the `of_step` of a `Rotated`.
-
-Three sums a group are all it takes. They are float64; combined with d and not with w + d, the
-small numbers are never the difference of large ones, and rounding of the result is that of storing
-the weights.
+A and B are `Rotated.of_weights` and `Rotated.of_step`. They need three float64 sums a group. As
+they combine w with d and not with w + d, no small number is the difference of large ones, and the
+result is rounded only when the weights are stored.
 """
 
 from __future__ import annotations
@@ -23,17 +21,15 @@ from torch import Tensor
 
 from spherical_motion.binding import Members
 
-__all__ = ["LOST", "RADIAL", "Rotated", "TorchRotation", "coefficients"]
-
 RADIAL = 1e-12
-"""|t|² below this share of |d|² is rounding of a radial step, as weight decay alone makes it."""
+"""|t|² below this share of |d|² is rounding of a radial step, such as weight decay alone makes."""
 
 LOST = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 """|t| below this share of |w| is rounding of the stored weights: no direction is left in it."""
 
 
 class Rotated(NamedTuple):
-    """Coefficients of the new weights, of_weights·w + of_step·d, shape (groups,), float64."""
+    """Coefficients of the new weights, of_weights·w + of_step·d; (groups,), float64."""
 
     of_weights: Tensor
     of_step: Tensor
@@ -44,10 +40,10 @@ def coefficients(
 ) -> Rotated:
     """How to turn each group; the reference for the compiled loops.
 
-    * a group of norm 0, one that was not stepped at all, or a step that is not finite is left as
-      it is, to the bit (A = B = 1);
-    * without a tangential part, or where there is nothing to turn (`turns` False: one entry), the
-      weights stay where they were (B = 0), on their radius.
+    * A group of norm 0, without a step, or with a step that is not finite is left as it is, to the
+      bit (A = B = 1).
+    * Without a tangential part, or with one entry (`turns` False), the weights stay where they were
+      (B = 0), on their radius.
 
     >>> one = torch.ones(1, dtype=torch.float64)
     >>> A, B = coefficients(one, -0.1 * one, 0.05 * one, 0.2 * one, one, one > 0, 1e-7 * one)
@@ -67,10 +63,7 @@ def coefficients(
 class TorchRotation:
     """Rotation in torch operations, on any device, without waiting for it.
 
-    Args:
-        members: what is turned.
-        turns: (groups,) bool, whether a group has a direction to turn to.
-        lost: (groups,), see `LOST`.
+    `turns` says which groups have a direction to turn to; for `lost` see `LOST`. Both are (groups,).
     """
 
     def __init__(self, members: Members, turns: Tensor, lost: Tensor) -> None:
@@ -78,28 +71,20 @@ class TorchRotation:
 
     @torch.no_grad()
     def __call__(self, before: Sequence[Tensor], angle: Tensor, radius: Tensor) -> None:
-        """Replace the members' weights by those turned from `before`.
+        """Replace the members' weights by `before`, turned towards them.
 
-        Args:
-            before: one tensor for each of `members.parameters`.
-            angle: (groups,), float64, radians.
-            radius: (groups,), float64. Where it is 0 it is set to the norm the group now has.
+        Angle (radians) and radius are (groups,), float64. Zero radii become the norms of `before`.
         """
         members = self._members
         weights = [p.detach() for p in members.parameters]
         steps = [w - old for w, old in zip(weights, before, strict=True)]
-        ww, wd, dd = (
-            members.sums(before, before),
-            members.sums(before, steps),
-            members.sums(steps, steps),
-        )
-        norm = ww.sqrt()
-        radius.copy_(torch.where(radius > 0, radius, norm))
+        pairs = ((before, before), (before, steps), (steps, steps))
+        ww, wd, dd = (members.sums(a, b) for a, b in pairs)
+        radius.copy_(torch.where(radius > 0, radius, ww.sqrt()))
         rotated = coefficients(ww, wd, dd, angle, radius, self._turns, self._lost)
-        for i, (rows, w, old, d) in enumerate(
-            zip(members.rows, weights, before, steps, strict=True)
-        ):
-            # Rows of no group keep, to the bit, what the optimizer gave them.
+        tensors = zip(members.rows, weights, before, steps, strict=True)
+        for i, (rows, w, old, d) in enumerate(tensors):
+            # Rows of no group keep the optimizer's values, to the bit.
             kept = [view.clone() for view in rows.free_views(w)]
             w.copy_(old).mul_(members.spread(rotated.of_weights, i, fill=1.0).to(w.dtype))
             w.addcmul_(d, members.spread(rotated.of_step, i, fill=1.0).to(w.dtype))
@@ -107,4 +92,4 @@ class TorchRotation:
                 view.copy_(value)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no threads."""

@@ -1,7 +1,7 @@
 """Compiled loops over groups: factors and next state from inner products, for AdaGradG and AdamG.
 
-The formulas are those of `AdaGradG._turn` and `AdamG._turn`, which are the reference, for one group
-at a time. Compiled, a group's factors are there while its weights are still in the cache.
+They compute `AdaGradG._turn` and `AdamG._turn`, the reference, one group at a time: so a group's
+factors are there while its weights are still in the cache.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from math import inf, sqrt
 from typing import NamedTuple
 
 import numba
-
-__all__ = ["AdaGradGNumbers", "AdamGNumbers", "turn_adagrad_g", "turn_adam_g"]
 
 X_X, X_G, X_M, M_X, M_G, M_M = range(6)
 """Columns of `factors`, in the order of `Factors`."""
@@ -51,14 +49,9 @@ class AdamGNumbers(NamedTuple):
 
 @numba.njit(nogil=True)
 def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, start, stop):
-    """The first two factors of groups `start:stop`, and their next moments and radii.
+    """Write the first two factors of groups `start:stop`, and their next moments and radii.
 
-    Args:
-        numbers: an `AdaGradGNumbers`.
-        moments, radii: (groups,), state.
-        can_turn, active: (groups,), bool.
-        sums, factors: (groups, 6).
-        start, stop: which groups.
+    `numbers` is an `AdaGradGNumbers`; state and flags are (groups,), sums and factors (groups, 6).
     """
     rate, keep, gain, of_norm, of_unit, fixed, radius, sign, plain = numbers
     for i in range(start, stop):
@@ -85,15 +78,7 @@ def turn_adagrad_g(numbers, moments, radii, can_turn, active, sums, factors, sta
 
 @numba.njit(nogil=True)
 def turn_adam_g(numbers, moments, radii, steps, can_turn, active, sums, factors, start, stop):
-    """All factors of groups `start:stop`, and their next state.
-
-    Args:
-        numbers: an `AdamGNumbers`.
-        moments, radii, steps: (groups,), state.
-        can_turn, active: (groups,), bool.
-        sums, factors: (groups, 6).
-        start, stop: which groups.
-    """
+    """Write all factors of groups `start:stop`, and their next state; see `turn_adagrad_g`."""
     lr, beta1, beta2, eps, radius, sign, plain = numbers
     for i in range(start, stop):
         factors[i] = 0.0

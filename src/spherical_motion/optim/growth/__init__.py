@@ -1,10 +1,8 @@
-"""A run without weight decay beside the run with it: how far ahead its weights are.
+"""A run without weight decay, compared with the run that has it (the decayed run).
 
-In come the settings of the decayed run, step by step; out go the rates of the run without decay
-(`Growth`), and its param groups with their weights (`SteeredGroup`).
+In come the settings of the decayed run at each step. Out go the rates and the relative scale of the
+run without decay (`Growth`), applied to a param group and its weights (`SteeredGroup`).
 """
 
 from spherical_motion.optim.growth.growth import Growth
 from spherical_motion.optim.growth.steered import SteeredGroup
-
-__all__ = ["Growth", "SteeredGroup"]

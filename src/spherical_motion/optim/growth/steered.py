@@ -1,7 +1,8 @@
-"""A param group that trains without decay in the place of one with it."""
+"""A param group that trains without decay in place of the decayed run."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,36 +15,32 @@ from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.optim.growth.growth import Growth
 from spherical_motion.optim.scaling import scale_pieces_
 from spherical_motion.optim.steering import ParamGroup
-from spherical_motion.vocabulary.groups import Slice
-
-__all__ = ["SteeredGroup"]
+from spherical_motion.vocabulary import InvariantGroup, Slice
 
 _WHERE = "ExponentialSchedule"
 
 MARK = "decayed_lr"
-"""In a steered param group: the rate of the decayed run. Says that the others are not its own."""
+"""Key of a steered param group: the rate of the decayed run; `lr` holds another one."""
 
 
 class SteeredGroup:
-    """One param group: the settings of the decayed run, and how far ahead its weights are.
-
-    Args:
-        optimizer: the one that steps it. The param group is looked up by its number each time:
-            `load_state_dict` replaces it.
-        index: its number.
-        names: of the invariant groups in it.
+    """Param group `index`: the settings of the decayed run, and the relative scale of its weights.
 
     Attributes:
+        names: of the invariant groups in it.
         lr, weight_decay: of the decayed run at the coming step.
-        growth: where its weights stand.
+        growth: the scale of its weights.
         written: the rate last written into the param group.
 
     Raises:
         InvalidArgument: rates that an earlier schedule left behind; a learning rate in a tensor.
     """
 
-    def __init__(self, optimizer: torch.optim.SGD, index: int, names: Sequence[str]) -> None:
-        self._optimizer, self.index, self.names = optimizer, index, list(names)
+    def __init__(
+        self, optimizer: torch.optim.SGD, index: int, groups: Sequence[InvariantGroup]
+    ) -> None:
+        self._optimizer, self.index = optimizer, index
+        self.names = [group.name for group in groups]
         group = self.param_group
         if MARK in group:
             raise InvalidArgument(
@@ -64,19 +61,15 @@ class SteeredGroup:
 
     @property
     def param_group(self) -> ParamGroup:
-        """The optimizer's own dict as it is now."""
+        """The optimizer's current dict; `load_state_dict` replaces it."""
         return self._optimizer.param_groups[self.index]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters in it."""
         return self.param_group["params"]
 
     def rate(self, largest: float) -> float:
-        """The rate of the coming step, checked to fit the dtype of the weights.
-
-        Args:
-            largest: the limit of P above which weights are re-centred, for the message.
+        """The rate of the coming step; the message of an error depends on `largest`.
 
         Raises:
             OutOfDomain: the weights or the rate would leave their range; or decay is too strong.
@@ -87,16 +80,16 @@ class SteeredGroup:
         finest = min((torch.finfo(p.dtype).max for p in self.parameters), default=math.inf)
         # A weight and its growth share the range; half of its exponents for each.
         if not (rate < finest and after.scale < math.sqrt(finest)):
-            raise OutOfDomain(
-                f"{_WHERE}: at log P = {after.log_scale:.1f} the rate {rate:.3g} or the weights "
-                f"leave the range of their dtype (up to {finest:.3g}). "
-                + (
-                    "Pass a finite largest=..., so that they are re-centred."
-                    if math.isinf(largest)
-                    else f"Re-centring cannot cure a single step that grows the weights "
+            remedy = "Pass a finite largest=..., so that they are re-centred."
+            if largest < math.inf:
+                remedy = (
+                    "Re-centring cannot cure a single step that grows the weights "
                     f"{after.scale / self.growth.scale:.3g} times: lower lr × weight_decay, or "
                     "keep the weights in float32."
                 )
+            raise OutOfDomain(
+                f"{_WHERE}: at log P = {after.log_scale:.1f} the rate {rate:.3g} or the weights "
+                f"leave the range of their dtype (up to {finest:.3g}). {remedy}"
             )
         return rate
 
@@ -107,7 +100,7 @@ class SteeredGroup:
         group[MARK] = self.lr
 
     def check_untouched(self) -> None:
-        """Raise InvalidArgument if the settings are not those that were written."""
+        """Raise InvalidArgument if someone else changed the settings."""
         group = self.param_group
         if group["lr"] != self.written or group["weight_decay"] != 0.0:
             raise InvalidArgument(
@@ -123,7 +116,7 @@ class SteeredGroup:
         group["lr"], group["weight_decay"] = self.lr, self.weight_decay
 
     def read_decayed(self) -> None:
-        """Take over what the scheduler made of them, and put the written settings back."""
+        """Read the settings that the scheduler wrote, and put those of the growing run back."""
         group = self.param_group
         self.lr, self.weight_decay = float(group["lr"]), float(group["weight_decay"])
         group["lr"], group["weight_decay"] = self.written, 0.0
@@ -134,28 +127,23 @@ class SteeredGroup:
             self.show_decayed()
 
     def scale(self, factor: float) -> None:
-        """Multiply the weights, their gradients by the inverse, their momentum to fit.
-
-        Raises:
-            NoTheory: state beside the momentum, whose scale is not known; nothing was changed.
-        """
-        pieces = [
-            Piece(p, Slice(name, 0, 0, len(torch.atleast_1d(p))), None, name)
-            for i, p in enumerate(self.parameters)
-            for name in [f"param_groups[{self.index}]['params'][{i}]"]
-        ]
+        """Multiply weights, gradients and momentum; see `scale_pieces_`."""
+        pieces = []
+        for i, p in enumerate(self.parameters):
+            name = f"param_groups[{self.index}]['params'][{i}]"
+            pieces.append(Piece(p, Slice(name, 0, 0, len(torch.atleast_1d(p))), None, name))
         scale_pieces_(self._optimizer, pieces, factor)
 
     @torch.no_grad()
     def restore_held_decay(self) -> None:
-        """Add to the momentum what the buffer of the decayed run holds of earlier decay."""
+        """Add the earlier decay that the buffer of the decayed run would hold."""
         for parameter in self.parameters:
             buffer = self._optimizer.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 buffer.add_(parameter, alpha=self.growth.held)
 
     def follow_step(self) -> None:
-        """Move on by the step that the optimizer has taken, if any parameter had a gradient."""
+        """Follow the optimizer's step, if any parameter had a gradient."""
         skipped = [p for p in self.parameters if p.grad is None]
         if len(skipped) == len(self.parameters):
             return
@@ -165,11 +153,9 @@ class SteeredGroup:
             self._catch_up(skipped, before)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs; plain numbers."""
-        growth = self.growth
-        kept = {name: getattr(growth, name) for name in ("relative", "lost", "held", "bits")}
+        """Plain numbers for a checkpoint."""
         settings = {"lr": self.lr, "weight_decay": self.weight_decay}
-        return {"index": self.index, **settings, "growth": kept}
+        return {"index": self.index, **settings, "growth": dataclasses.asdict(self.growth)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
@@ -192,9 +178,9 @@ class SteeredGroup:
 
     @torch.no_grad()
     def _catch_up(self, skipped: list[nn.Parameter], before: Growth) -> None:
-        """Parameters without a gradient took no step, so the decayed run's w and v stayed.
+        """Move parameters without a gradient to the group's new P and c.
 
-        Their P and c are the group's all the same: w̃ = Pw and ṽ = (v - cw)/P at the new ones.
+        The decayed run left their w and v as they were: w̃ = Pw and ṽ = (v - cw)/P follow.
         """
         growth = math.exp(self.growth.relative - before.relative)
         for parameter in skipped:

@@ -1,20 +1,9 @@
-"""Optimizers that step on the sphere of each group, and what `AdaGradG` and `AdamG` share of them.
+"""What `AdaGradG` and `AdamG` share: an optimizer that steps on the sphere of each group.
 
-In come param groups, of which some hold bound groups; out goes an optimizer that needs only its
-rule: factors of a group from its inner products. What is not invariant takes torch's own steps.
+In come param groups, some of which hold bound groups. Out goes an optimizer that lacks only its
+rule: factors of a group from its inner products. Other parameters take torch's own steps.
 """
 
-from spherical_motion.optim.on_sphere.checks import check_radius, common_settings, split_off
+from spherical_motion.optim.on_sphere.checks import common_settings, two_param_groups
 from spherical_motion.optim.on_sphere.optimizer import Flags, NormedOptimizer, State
 from spherical_motion.optim.on_sphere.others import check_betas, other_settings
-
-__all__ = [
-    "Flags",
-    "NormedOptimizer",
-    "State",
-    "check_betas",
-    "check_radius",
-    "common_settings",
-    "other_settings",
-    "split_off",
-]

@@ -1,4 +1,4 @@
-"""What an optimizer on the sphere accepts: parameters, settings, a checkpoint."""
+"""The parameters, settings and checkpoints that an optimizer on the sphere accepts."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.steering import ParamGroup
 
-__all__ = [
-    "VECTORS",
-    "check_loadable",
-    "check_radius",
-    "check_real",
-    "common_settings",
-    "split_off",
-]
-
 VECTORS = ("group_moment", "group_radius", "group_steps")
 """State of a whole param group, one number a group."""
 
 
-def split_off(model: nn.Module, members: Members) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The model's parameters that a group touches, and the others; each once."""
+def two_param_groups(
+    model: nn.Module, members: Members, own: ParamGroup, rest: ParamGroup
+) -> list[ParamGroup]:
+    """Param groups of the parameters that a group touches, stepped as `own`, and of the others."""
     steered = {id(p) for p in members.parameters}
-    return list(members.parameters), [p for p in model.parameters() if id(p) not in steered]
+    others = [p for p in model.parameters() if id(p) not in steered]
+    return [
+        {"params": list(members.parameters), **own, "others": 1},
+        {"params": others, **rest},
+    ]
 
 
 def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
-    """Raise InvalidArgument for parameters these optimizers have no step for."""
+    """Raise InvalidArgument for parameters that these optimizers cannot step."""
     for group in param_groups:
         for parameter in group["params"]:
             if parameter.is_complex():
@@ -41,10 +38,8 @@ def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
                     f"{where}: parameters must be real, got one of {parameter.dtype} and shape "
                     f"{tuple(parameter.shape)}. Step complex ones with torch.optim.SGD."
                 )
-            if group.get("others") is not None and parameter.dtype not in (
-                torch.float32,
-                torch.float64,
-            ):
+            precise = parameter.dtype in (torch.float32, torch.float64)
+            if group.get("others") is not None and not precise:
                 raise InvalidArgument(
                     f"{where}: invariant parameters must be float32 or float64, got "
                     f"{parameter.dtype}, whose spacing is wider than a step. Keep float32 weights "
@@ -53,23 +48,19 @@ def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
 
 
 def common_settings(
-    where: str, maximize: bool, foreach: bool | None, fused: bool | None
+    where: str, radius: float | None, maximize: bool, foreach: bool | None, fused: bool | None
 ) -> ParamGroup:
-    """What every param group has.
+    """The settings of every param group.
 
     Raises:
-        InvalidArgument: `foreach` and `fused` are both asked for.
+        InvalidArgument: a radius that is not > 0, or both `foreach` and `fused`.
     """
-    if foreach and fused:
-        raise InvalidArgument(f"{where}: foreach and fused cannot both be True. Leave one out.")
-    return {"maximize": maximize, "foreach": foreach, "fused": fused}
-
-
-def check_radius(where: str, radius: float | None) -> None:
-    """Raise InvalidArgument unless `radius` is None or > 0."""
     if radius is not None:
         remedy = "Leave it out to keep the norm each group has."
         number(where, "radius", radius, above=0.0, remedy=remedy)
+    if foreach and fused:
+        raise InvalidArgument(f"{where}: foreach and fused cannot both be True. Leave one out.")
+    return {"maximize": maximize, "foreach": foreach, "fused": fused}
 
 
 def check_loadable(
@@ -80,11 +71,7 @@ def check_loadable(
 ) -> None:
     """Raise InvalidArgument unless the state was saved from an optimizer like this one.
 
-    Args:
-        where: its class.
-        state_dict: what is to be loaded.
-        param_groups: its own.
-        members: by number of a param group, the groups in it.
+    `members` holds the groups of each param group, by its number.
     """
     check_state(where, state_dict, ("state", "param_groups"))
     rules = [(g.get("rule"), g.get("follows")) for g in state_dict["param_groups"]]
@@ -94,7 +81,7 @@ def check_loadable(
             f"{where}.load_state_dict: expected param groups with the rules {_words(mine)}, got "
             f"{_words(rules)}. Load what {where} itself saved; make it as it was made then."
         )
-    # Whoever repacks a checkpoint may have dropped the names, which torch's have not.
+    # A checkpoint that was repacked as torch's may have lost the names.
     names = state_dict.get("group_names", {})
     for index, own in members.items():
         # Through JSON keys become strings.
@@ -117,5 +104,4 @@ def check_loadable(
 
 
 def _words(rules: Sequence[tuple[object, object]]) -> str:
-    """Rules as a list in words, for messages."""
     return str([f"{rule} (from {follows})" if follows else str(rule) for rule, follows in rules])

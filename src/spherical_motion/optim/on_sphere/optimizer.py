@@ -1,13 +1,13 @@
-"""What AdaGradG and AdamG share: a step that turns each group and leaves its radius alone.
+"""A step that turns each group and leaves its radius alone: the base of AdaGradG and AdamG.
 
-A group steered has a radius r, the norm it began with or the one that was asked for, and every
-step ends at that norm. All its numbers (second moment, radius, steps taken) are (groups,) float64
-tensors on the weights' device, kept in the state of the param group's first parameter; nothing is
-read back to the host.
+Each group has a radius r, the norm it began with or the one that was asked for, and every step ends
+at that norm. A group's numbers (second moment, radius, steps taken) are (groups,) float64 tensors
+on the weights' device, in the state of the param group's first parameter; nothing is read back to
+the host.
 
-Steps do not depend on the norm the weights happen to have. With n = |x| the gradient on the unit
-sphere is g̃ = n·(g - (<x, g>/n²)·x), tangential: an exact invariance has <x, g> = 0, and what a
-norm layer's epsilon leaves of it would be undone by going back to the radius.
+Steps do not depend on the current norm of the weights. With n = |x| the gradient on the unit
+sphere is g̃ = n·(g - (<x, g>/n²)·x), tangential: an exact invariance has <x, g> = 0, and the return
+to the radius would undo what a norm layer's epsilon leaves of it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ from spherical_motion.optim.on_sphere.others import Part, step_others
 from spherical_motion.optim.steering import ParamGroup
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = ["Flags", "NormedOptimizer", "State"]
-
 State = dict[str, Tensor]
-"""What is kept of the groups of a param group, each (groups,)."""
+"""Vectors of a param group, each (groups,)."""
 
 Flags = NDArray[np.bool_]
 
@@ -41,14 +39,17 @@ Flags = NDArray[np.bool_]
 class NormedOptimizer(Optimizer):
     """Base of the optimizers that keep the radius of invariant groups.
 
-    Param groups whose `rule` is the class's own hold parameters of invariant groups, the others
-    are stepped by torch's SGD or AdamW. Rows of the former that belong to no group are stepped
-    with the settings of the param group whose number is in the key `others`.
+    Param groups with the class's own `rule` hold parameters of invariant groups; torch's SGD or
+    AdamW steps the others. Rows of the former that belong to no group take the settings of the
+    param group whose number is under the key `others`.
+
+    Args:
+        param_groups: each with all its settings.
+        members: the groups of each param group with the own rule, by its number.
+        defaults: settings of a param group that is added later.
     """
 
     rule = ""
-    """Name of the rule in the param groups of invariant parameters."""
-
     has_momentum = False
 
     def __init__(
@@ -57,20 +58,13 @@ class NormedOptimizer(Optimizer):
         members: Mapping[int, Members],
         defaults: ParamGroup,
     ) -> None:
-        """Take param groups that are complete.
-
-        Args:
-            param_groups: each with all its settings.
-            members: by number of a param group of the own rule: the groups it holds.
-            defaults: settings of a param group that is added later.
-        """
         self._members = dict(members)
         self._passes: dict[int, Passes] = {}
         self._patterns: dict[tuple[int, tuple[bool, ...]], Tensor] = {}
         self._can_turn: dict[int, Tensor] = {}
         self._beginning = True
         check_real(type(self).__name__, param_groups)
-        # Settings of the one rule are not filled into param groups of the other.
+        # torch fills defaults into every param group; remove those of the other rule.
         keys = [set(group) for group in param_groups]
         super().__init__(list(param_groups), defaults)
         for group, own in zip(self.param_groups, keys, strict=True):
@@ -80,7 +74,7 @@ class NormedOptimizer(Optimizer):
 
     @property
     def groups(self) -> tuple[InvariantGroup, ...]:
-        """The groups that are steered, in the order of `radii` and `second_moments`."""
+        """The steered groups, in the order of `radii` and `second_moments`."""
         return tuple(group for members in self._members.values() for group in members.groups)
 
     def radii(self) -> dict[str, Tensor]:
@@ -102,9 +96,8 @@ class NormedOptimizer(Optimizer):
             InvalidArgument: the param group is to hold invariant groups, which are given when the
                 optimizer is made.
         """
-        if not self._beginning and (
-            "groups" in param_group or param_group.get("rule") == self.rule
-        ):
+        invariant = "groups" in param_group or param_group.get("rule") == self.rule
+        if invariant and not self._beginning:
             raise InvalidArgument(
                 f"{type(self).__name__}.add_param_group takes parameters for SGD or AdamW. "
                 "Invariant groups are given when the optimizer is made: make a new one and carry "
@@ -121,9 +114,8 @@ class NormedOptimizer(Optimizer):
         self._passes, self._patterns, self._can_turn = {}, {}, {}
         self._beginning = False
         for group in self.param_groups:
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("fused", None)
+            for key, default in (("maximize", False), ("foreach", None), ("fused", None)):
+                group.setdefault(key, default)
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, with the names of the groups that its numbers belong to."""
@@ -134,7 +126,7 @@ class NormedOptimizer(Optimizer):
         """As torch's, but the groups' own numbers stay float64, so that a run goes on exactly.
 
         Raises:
-            InvalidArgument: it is another optimizer's, or that of other groups; nothing was loaded.
+            InvalidArgument: a state of another optimizer or other groups; nothing was loaded.
         """
         check_loadable(type(self).__name__, state_dict, self.param_groups, self._members)
         super().load_state_dict(state_dict)
@@ -152,10 +144,10 @@ class NormedOptimizer(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step.
 
-        A group none of whose members has a gradient is left as it is; where some have one, the
-        others' counts as zero, and they are scaled with the group. A group of norm zero has no
-        direction: it takes a plain step against its gradient at the `lr` of the other parameters,
-        and its radius is the norm which that gives it. A group of a single number cannot turn.
+        A group without any gradient is left as it is. If only some of its members have one, the
+        gradient of the others counts as zero. A group of norm zero has no direction: it takes a
+        plain step against its gradient at the `lr` of the other parameters, and its radius is the
+        norm after it. A group of a single number cannot turn.
 
         Args:
             closure: reevaluates the model and returns the loss.
@@ -173,14 +165,8 @@ class NormedOptimizer(Optimizer):
                 parts = self._free_parts(self._members[number])
                 step_others(self.param_groups[group["others"]], parts)
             else:
-                step_others(
-                    group,
-                    [
-                        Part(p, p.grad, self.state[p], "")
-                        for p in group["params"]
-                        if p.grad is not None
-                    ],
-                )
+                own = [p for p in group["params"] if p.grad is not None]
+                step_others(group, [Part(p, p.grad, self.state[p], "") for p in own])
         return loss
 
     def _step_groups(self, number: int, group: ParamGroup) -> None:
@@ -228,11 +214,11 @@ class NormedOptimizer(Optimizer):
     def _compiled_turn(
         self, group: ParamGroup, state: State, can_turn: Flags, active: Flags
     ) -> Turn:
-        """The same for `CpuPasses.step`; moves the state of groups that are `active` in place."""
+        """The same for `CpuPasses.step`; changes the state of `active` groups in place."""
         raise NotImplementedError
 
     def _group_state(self, members: Members) -> State:
-        """The vectors of this param group: made of zeros when first asked for."""
+        """The vectors of this param group, zeros at first."""
         state = self.state[members.parameters[0]]
         for key in VECTORS:
             if key not in state:
@@ -242,37 +228,32 @@ class NormedOptimizer(Optimizer):
     def _momentum(self, x: Sequence[nn.Parameter]) -> list[Tensor]:
         for p in x:
             kept = self.state[p].get("group_momentum")
-            # Loaded state may lie in memory otherwise than the weights do.
+            # Loaded state may have other strides than the weights.
             if kept is None or kept.stride() != p.stride():
                 laid = torch.zeros_like(p, memory_format=torch.preserve_format)
                 self.state[p]["group_momentum"] = laid if kept is None else laid.copy_(kept)
         return [self.state[p]["group_momentum"] for p in x]
 
     def _radius(self, group: ParamGroup, state: State, norm: Tensor) -> Tensor:
-        """The radius to end at: as given, as kept, or the norm of now; 0 for a norm of 0."""
+        """The radius to end at: given, kept, or the current norm; 0 for a norm of 0."""
         if group["radius"] is not None:
             return torch.full_like(norm, group["radius"])
         return torch.where(state["group_radius"] > 0, state["group_radius"], norm)
 
     def _free_parts(self, members: Members) -> list[Part]:
-        parts = []
-        for rows in members.rows:
-            p = rows.parameter
-            if p.grad is None:
-                continue
-            views = zip(rows.free, rows.free_views(p), rows.free_views(p.grad), strict=True)
-            parts += [
-                Part(view, grad, self.state[p], f"[{start}:{stop}]")
-                for (start, stop), view, grad in views
-            ]
-        return parts
+        return [
+            Part(view, grad, self.state[p], f"[{start}:{stop}]")
+            for rows in members.rows
+            if (p := rows.parameter).grad is not None
+            for (start, stop), view, grad in zip(
+                rows.free, rows.free_views(p), rows.free_views(p.grad), strict=True
+            )
+        ]
 
     def _passes_of(self, number: int, group: ParamGroup) -> Passes:
-        foreach, fused = group["foreach"], group["fused"]
-        if fused is None:
-            fused = foreach is None
-        passes = self._passes.get(number)
-        members = self._members[number]
+        foreach = group["foreach"]
+        fused = foreach is None if group["fused"] is None else group["fused"]
+        passes, members = self._passes.get(number), self._members[number]
         if fused and isinstance(passes, CpuPasses) and passes.matches(members):
             return passes
         if fused and CpuPasses.fits(members):

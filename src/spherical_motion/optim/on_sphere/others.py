@@ -1,4 +1,4 @@
-"""Steps for what is not invariant: torch's own SGD and AdamW, on parameters or on parts of them."""
+"""Steps for other parameters, or some of their rows: torch's own SGD and AdamW."""
 
 from __future__ import annotations
 
@@ -15,16 +15,8 @@ from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.steering import ParamGroup
 
-__all__ = ["OTHER_RULES", "Part", "check_betas", "other_settings", "step_others"]
-
 OTHER_RULES: dict[str, ParamGroup] = {
-    "sgd": {
-        "lr": 1e-3,
-        "momentum": 0.0,
-        "dampening": 0.0,
-        "weight_decay": 0.0,
-        "nesterov": False,
-    },
+    "sgd": {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False},
     "adamw": {
         "lr": 1e-3,
         "betas": (0.9, 0.999),
@@ -33,13 +25,13 @@ OTHER_RULES: dict[str, ParamGroup] = {
         "amsgrad": False,
     },
 }
-"""Settings of each rule, named as the class in `torch.optim` names them, with its defaults."""
+"""Settings of each rule, with the names and defaults of the class in `torch.optim`."""
 
 
 class Part(NamedTuple):
-    """A parameter, or some of its rows as a view, with where its state is kept.
+    """A parameter, or some of its rows as a view, with the parameter's state.
 
-    `suffix` is put behind the names of the state, to keep the parts of one parameter apart.
+    `suffix` ends the names in the state, to keep the parts of one parameter apart.
     """
 
     tensor: Tensor
@@ -49,7 +41,7 @@ class Part(NamedTuple):
 
 
 def other_settings(where: str, other: str | Mapping[str, Any]) -> ParamGroup:
-    """A param group's settings from what the user gave: the name of a rule, or a mapping.
+    """A param group's settings from the user's name of a rule or mapping.
 
     Raises:
         InvalidArgument: an unknown rule, setting or value.
@@ -107,7 +99,7 @@ def step_others(settings: ParamGroup, parts: Sequence[Part]) -> None:
     if in_line:
         rule(settings, in_line)
     if scattered:
-        # Torch's compiled steps run down the memory, into what lies between.
+        # Torch's compiled steps ignore strides: they would write into the entries between.
         rule({**settings, "fused": False}, scattered)
 
 
@@ -131,14 +123,8 @@ def _sgd(settings: ParamGroup, parts: Sequence[Part]) -> None:
         [part.grad for part in parts],
         buffers,
         has_sparse_grad=any(part.grad.is_sparse for part in parts),
-        foreach=settings["foreach"],
         fused=_fused(settings, parts),
-        weight_decay=settings["weight_decay"],
-        momentum=settings["momentum"],
-        lr=settings["lr"],
-        dampening=settings["dampening"],
-        nesterov=settings["nesterov"],
-        maximize=settings["maximize"],
+        **{key: settings[key] for key in (*OTHER_RULES["sgd"], "foreach", "maximize")},
     )
     if settings["momentum"] != 0:
         for part, buffer in zip(parts, buffers, strict=True):
@@ -159,6 +145,7 @@ def _adamw(settings: ParamGroup, parts: Sequence[Part]) -> None:
                 part.state[name + part.suffix] = torch.zeros_like(part.tensor)
     held = {name: [part.state[name + part.suffix] for part in parts] for name in (*names, "step")}
     beta1, beta2 = settings["betas"]
+    own = ("lr", "eps", "weight_decay", "amsgrad", "foreach", "maximize")
     adamw(
         [part.tensor for part in parts],
         [part.grad for part in parts],
@@ -166,20 +153,15 @@ def _adamw(settings: ParamGroup, parts: Sequence[Part]) -> None:
         held["exp_avg_sq"],
         held.get("max_exp_avg_sq", []),
         held["step"],
-        foreach=settings["foreach"],
         fused=_fused(settings, parts),
-        amsgrad=settings["amsgrad"],
         beta1=beta1,
         beta2=beta2,
-        lr=settings["lr"],
-        weight_decay=settings["weight_decay"],
-        eps=settings["eps"],
-        maximize=settings["maximize"],
+        **{key: settings[key] for key in own},
     )
 
 
 def _fused(settings: ParamGroup, parts: Sequence[Part]) -> bool | None:
-    """Torch's compiled step for what lies on the CPU, where nothing else was asked for."""
+    """Take torch's compiled step on the CPU, unless the user chose."""
     if settings["fused"] is not None or settings["foreach"] is not None:
         return settings["fused"]
     fits = all(

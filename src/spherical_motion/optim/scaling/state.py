@@ -1,10 +1,9 @@
-"""What an optimizer remembers, and how that scales when its weights are rescaled.
+"""How the state of an optimizer scales when its weights are rescaled.
 
-Multiply the weights of an invariant group by c and its gradients become 1/c times what they were
-(homogeneous of degree -1; wan2021, lemma 1). An optimizer that had always seen the new weights
-would therefore hold every running sum of gradients times 1/c and every running sum of their
-squares times 1/c². With the state left as it was, the first steps after a rescaling are wrong:
-Adam, which divides by the root of its second moment, would step 1/c times too far or too short.
+If the weights of an invariant group are multiplied by c, its gradients are multiplied by 1/c
+(homogeneous of degree -1; wan2021, lemma 1), running sums of gradients by 1/c, and running sums of
+their squares by 1/c². With the old state, the first steps after a rescaling would be wrong: Adam,
+which divides by the root of its second moment, would step 1/c times too far or too short.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ import torch
 
 from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import NoTheory
-from spherical_motion.vocabulary import Slice
-
-__all__ = ["STATE_POWERS", "merged_pieces", "scale_state_", "state_entries", "state_powers"]
 
 _ADAM = {"exp_avg": -1, "exp_avg_sq": -2, "max_exp_avg_sq": -2}
 
@@ -31,20 +27,23 @@ STATE_POWERS: Mapping[str, Mapping[str, int]] = {
     "RAdam": _ADAM,
     "Adamax": {"exp_avg": -1, "exp_inf": -1},
     "Adagrad": {"sum": -2},
-    # RMSprop's buffer sums g/√v and Adadelta's second one the squares of such steps: both are
-    # free of scale already.
+    # RMSprop's buffer sums g/√v, and acc_delta the squares of such steps: neither has a scale.
     "RMSprop": {"square_avg": -2, "grad_avg": -1, "momentum_buffer": 0},
     "Adadelta": {"square_avg": -2, "acc_delta": 0},
     "ASGD": {"ax": 1},
     "Rprop": {"prev": -1, "step_size": 0},
-    # One package names it exp_avg, another state1, which its 8-bit variant keeps in integers for
-    # all but small tensors.
+    # One package names it exp_avg, another state1. The 8-bit variant of the latter keeps integers
+    # for all but small tensors.
     "Lion": {"exp_avg": -1, "state1": -1},
     "Lion32bit": {"state1": -1},
     "Lion8bit": {"state1": -1},
     "SingleDeviceMuon": {"momentum_buffer": -1},
 }
 """Class name → name of a state tensor → the power of c by which it is multiplied."""
+
+_POWERS = (
+    "-1 for a running sum of gradients, -2 for one of their squares, 0 for what is free of scale"
+)
 
 
 def state_powers(
@@ -54,7 +53,7 @@ def state_powers(
 
     Args:
         optimizer: looked up in `STATE_POWERS` by the names of its class and its base classes.
-        powers: what to use instead, for an optimizer that is not listed; or to add to its row.
+        powers: added to the row of its class; needed for an optimizer that is not listed.
 
     Raises:
         NoTheory: the class is not known and `powers` is not given.
@@ -69,8 +68,7 @@ def state_powers(
         raise NoTheory(
             f"state_powers: how the state of {type(optimizer).__name__} scales with its weights is "
             f"not known here (known: {', '.join(STATE_POWERS)}). Pass powers={{name: power}}: "
-            "-1 for a running sum of gradients, -2 for one of their squares, 0 for what is free "
-            "of scale; {} if it keeps nothing of the parameters' shape."
+            f"{_POWERS}; {{}} if no state has the parameters' shape."
         )
     return {**(known[0] if known else {}), **(powers or {})}
 
@@ -82,20 +80,19 @@ def scale_state_(
     factor: float | torch.Tensor,
     powers: Mapping[str, int] | None = None,
 ) -> None:
-    """Bring an optimizer's state to where it would be had its weights always been `factor` times.
+    """Rescale an optimizer's state as if the weights had always been `factor` times as long.
 
-    Only the entries that belong to `pieces` are touched, so the other rows of a tensor keep what
-    they have. State that does not exist yet (before the first step) needs nothing.
+    Only the entries that belong to `pieces` change. State that does not exist yet (before the
+    first step) needs nothing.
 
     Args:
         optimizer: the one that steps the pieces.
         pieces: the parts of parameters that were rescaled.
-        factor: what the weights were multiplied by, > 0; a number or a 0-dim tensor.
+        factor: the factor of the weights, > 0; a number or a 0-dim tensor.
         powers: see `state_powers`.
 
     Raises:
-        NoTheory: a state tensor of a parameter's shape whose power is not known; nothing was
-            changed.
+        NoTheory: state of a parameter's shape whose power is not known; nothing was changed.
 
     >>> w = torch.nn.Parameter(torch.ones(2, 3))
     >>> optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
@@ -108,7 +105,6 @@ def scale_state_(
     tensor([0.5000, 1.0000])
     """
     state_powers(optimizer, powers)
-    pieces = list(pieces)
     found = [
         (piece.of(value), power)
         for piece in pieces
@@ -125,15 +121,9 @@ def state_entries(
     name: str,
     powers: Mapping[str, int] | None = None,
 ) -> list[tuple[torch.Tensor, int]]:
-    """What an optimizer keeps for each entry of a parameter, and the power of c it scales by.
+    """The state tensors of a parameter's shape, each with the power of c by which it scales.
 
-    An optimizer of which nothing is known is no obstacle before it keeps anything.
-
-    Args:
-        optimizer: whose state.
-        parameter: its parameter.
-        name: of the parameter, for messages.
-        powers: see `state_powers`.
+    An unknown optimizer is refused only once it has state. `name` is the parameter's, for messages.
 
     Raises:
         NoTheory: a state tensor whose power is not known, or that is kept in integers.
@@ -147,8 +137,7 @@ def state_entries(
             raise NoTheory(
                 f"scale_state_: {type(optimizer).__name__} keeps {key!r} for {name!r}, "
                 f"and how it scales with the weights is not known (known: {dict(known)}). Pass "
-                f"powers={{{key!r}: power}}: -1 for a running sum of gradients, -2 for "
-                "one of their squares, 0 for what is free of scale."
+                f"powers={{{key!r}: power}}: {_POWERS}."
             )
         if known[key] and not value.is_floating_point():
             raise NoTheory(
@@ -161,27 +150,17 @@ def state_entries(
 
 
 def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
-    """The pieces of some groups, neighbours joined: a thousand filters are one piece again.
-
-    Args:
-        members: bound groups.
-        groups: their numbers.
-    """
-    by_parameter: dict[int, list[Piece]] = {}
-    for i in groups:
-        for piece in members.pieces[i]:
-            by_parameter.setdefault(id(piece.parameter), []).append(piece)
+    """The pieces of the groups with these numbers; neighbours, such as filters, are joined."""
+    place = {id(parameter): i for i, parameter in enumerate(members.parameters)}
+    pieces = [piece for i in groups for piece in members.pieces[i]]
     merged: list[Piece] = []
-    for own in by_parameter.values():
-        run: list[Piece] = []
-        for piece in sorted(own, key=lambda piece: piece.slice.start):
-            if run and run[-1].slice.stop == piece.slice.start:
-                s = run[-1].slice
-                joined = Slice(s.parameter, s.axis, s.start, piece.slice.stop)
-                run[-1] = dataclasses.replace(run[-1], slice=joined)
-            else:
-                run.append(piece)
-        merged += run
+    for piece in sorted(pieces, key=lambda p: (place[id(p.parameter)], p.slice.start)):
+        last = merged.pop() if merged else piece
+        if last.parameter is piece.parameter and last.slice.stop == piece.slice.start:
+            joined = dataclasses.replace(last.slice, stop=piece.slice.stop)
+            merged.append(dataclasses.replace(last, slice=joined))
+        else:
+            merged += [last, piece] if last is not piece else [piece]
     return merged
 
 

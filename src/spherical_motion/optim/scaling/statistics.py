@@ -1,21 +1,21 @@
-"""What the running statistics of norm layers must become when weights in front are rescaled.
+"""Rescale the running statistics of norm layers behind rescaled weights.
 
-In training mode a batch norm divides by what it is fed, and rescaling that changes nothing. In
-eval mode it divides by averages gathered while the weights were at their old scale: with weights
-times c a running mean must become c times, a running variance c² times, for just those channels
-that the rescaled weights feed. A bias that is added in between has no gradient and belongs to no
-group, but it is in the running mean: only what is above it follows.
+In training mode a batch norm divides by the statistics of its input, so rescaling the input changes
+nothing. In eval mode it divides by averages from the old weights: with weights times c, running
+means must become c times and running variances c² times, for the channels that the rescaled weights
+feed. A bias in between has no gradient and belongs to no group, but the running mean contains it:
+only the rest of the mean follows.
 
-Which ones is measured, whatever buffers and layers are called or are made of: the model runs on
-example inputs, away from its own weights, with the factors f, with f² and without. Buffers that a
-training forward updates are started at zero each time, so that each ends as (momentum) × (a
-statistic of this batch). Of the three values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b follow
-p and b: the statistic becomes p·(s - b) + b.
+The affected buffers are measured, whatever their names and layers: the model runs on example
+inputs, away from its own weights, with the factors 1, f and f². Buffers that a training forward
+updates start at zero each time, so each ends as (momentum) × (a statistic of this batch). The
+values s(1) = m + b, s(f) = p·m + b, s(f²) = p²·m + b give p and b: s becomes p·(s - b) + b.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -27,36 +27,26 @@ from spherical_motion.errors import InvalidArgument, ModelError
 from spherical_motion.invariance import Subject, Symmetry, rescaled, run_at, unwrapped
 from spherical_motion.vocabulary.groups import InvariantGroup
 
-__all__ = [
-    "Following",
-    "PROBE",
-    "has_running_statistics",
-    "rescale_statistics_",
-    "scale_buffers_",
-    "statistics_factors",
-    "statistics_following",
-    "statistics_shifts",
-]
-
 DTYPE = torch.float64
-NORM_EPS = 1e-30
 UNCHANGED = 1e-6
 """Largest relative change of the outputs that counts as rounding."""
 
 ROUNDING = 1e-9
-"""A share below which a difference of two statistics is rounding."""
+"""Largest relative difference of two statistics that counts as rounding."""
 
 PROBE = 2.0
-"""The factor at which exponents are measured; a power of two rounds nothing."""
+"""The factor that exponents are measured with; a power of two rounds nothing."""
 
 SEED = 0
 
+# With a tiny ε in every norm, so that ε changes nothing beyond rounding.
+_run = functools.partial(run_at, seed=SEED, norm_eps=1e-30, eps_of_running=True)
+
 
 def has_running_statistics(model: nn.Module) -> bool:
-    """Whether the model may keep running statistics: whether it has any buffer of real numbers.
+    """Whether the model may keep running statistics: whether it has a buffer of real numbers.
 
-    A buffer may be called anything, so that which of them are statistics, if any, takes a forward
-    to tell (`statistics_following`).
+    Names do not show which buffers are statistics; `statistics_following` runs the model for that.
 
     >>> has_running_statistics(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     True
@@ -71,9 +61,9 @@ class Following:
     """How running statistics follow a rescaling.
 
     Attributes:
-        factors: buffer name (without wrappers) → p, a float64 tensor of its shape; buffers of
-            which nothing changes are left out.
-        shifted: those whose b is not 0 everywhere, so that it must be known at the time.
+        factors: buffer name (without wrappers) → p, a float64 tensor of its shape; only buffers
+            that change.
+        shifted: names of those with some b ≠ 0, which must be measured at each rescaling.
     """
 
     factors: dict[str, Tensor]
@@ -86,7 +76,7 @@ def statistics_factors(
     factors: Sequence[float],
     example_inputs: object,
 ) -> dict[str, Tensor]:
-    """`statistics_following(...).factors`, where that is all there is to know.
+    """`statistics_following(...).factors`, for models without shifted statistics.
 
     Raises:
         ModelError: as there; or a statistic is shifted.
@@ -107,25 +97,16 @@ def statistics_following(
     factors: Sequence[float],
     example_inputs: object,
 ) -> Following:
-    """What to multiply each running statistic by, when group i is multiplied by `factors[i]`.
+    """How each running statistic changes when group i is multiplied by `factors[i]`, each > 0.
 
-    The model comes back as it was, random generators and buffers included. Its layers run in the
-    mode they are in; a model that is in eval mode as a whole is put in training mode for it.
+    Model, buffers and random generators come back as they were. Layers run in their own modes; a
+    model that is in eval mode as a whole runs in training mode. A channel that is silent on the
+    inputs takes the factor that the other channels of its norm layer share, or 1.
 
-    Args:
-        model: the network; wrappers are looked through.
-        groups: the rescaled groups.
-        factors: one a group, > 0.
-        example_inputs: a tensor is passed as `model(x)`, a tuple as `model(*x)`, a mapping as
-            `model(**x)`. A few dozen samples.
-
-    Returns:
-        A `Following`. A channel that is silent on the inputs takes the factor its norm layer's
-        other channels share, or 1.
+    Example inputs are as for `find_groups`, a few dozen samples.
 
     Raises:
-        ModelError: the model fails on these inputs, or its outputs in eval mode would change all
-            the same.
+        ModelError: the model fails on them, or its outputs in eval mode would still change.
 
     >>> net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2))
     >>> from spherical_motion.invariance import find_groups
@@ -138,22 +119,17 @@ def statistics_following(
     start = subject.buffers()
     moved = {name: b.clone() for name, b in start.items()}
     noisy = subject.perturbed(SEED)
-    _run(subject, noisy, moved, training=True)
-    running = [
-        name
-        for name, before in start.items()
-        if before.is_floating_point() and not torch.equal(before, moved[name])
-    ]
-    cells = [Symmetry.scale(group.slices) for group in groups]
-    points = [{name: leaf.clone() for name, leaf in noisy.items()} for _ in range(3)]
-    for power, weights in enumerate(points):
-        rescaled(weights, cells, [factor**power for factor in factors])
-    taken = [_taken(subject, weights, running, start) for weights in points]
-    followed = {n: _follow(*(each[n] for each in taken)) for n in running}
+    _run(subject, noisy, buffers=moved, training=True)
+    real = [name for name, before in start.items() if before.is_floating_point()]
+    running = [name for name in real if not torch.equal(start[name], moved[name])]
+    points = [_scaled(noisy, groups, [f**power for f in factors]) for power in range(3)]
+    batches = [_batch_statistics(subject, weights, running) for weights in points]
+    followed = {n: _follow(*(each[n] for each in batches)) for n in running}
     followed = {n: (p, b) for n, (p, b) in followed.items() if bool((p != 1.0).any())}
     drawn = start | _drawn(start, running)
     ends = drawn | {n: p * (drawn[n] - b) + b for n, (p, b) in followed.items()}
-    _check_eval(subject, (points[0], drawn), (points[1], ends))
+    expected = _run(subject, points[0], buffers=drawn, training=False)
+    _check_same(expected, _run(subject, points[1], buffers=ends, training=False), subject.model)
     return Following(
         {n: p for n, (p, _) in followed.items()},
         tuple(n for n, (_, b) in followed.items() if bool((b != 0.0).any())),
@@ -163,13 +139,9 @@ def statistics_following(
 def statistics_shifts(
     model: nn.Module, groups: Sequence[InvariantGroup], found: Following, example_inputs: object
 ) -> dict[str, Tensor]:
-    """b of each shifted statistic at the model's weights as they are now; {} if none is shifted.
+    """b of each shifted statistic at the model's current weights; {} if none is shifted.
 
-    Args:
-        model: the network.
-        groups: those for which `found` was measured, with the factor 2 for each.
-        found: from `statistics_following`.
-        example_inputs: as for it.
+    `found` comes from `statistics_following`, called with the same arguments and all factors 2.
 
     Raises:
         ModelError: the model fails on these inputs.
@@ -177,20 +149,11 @@ def statistics_shifts(
     if not found.shifted:
         return {}
     subject = Subject(model, example_inputs, DTYPE)
-    start = subject.buffers()
-    cells = [Symmetry.scale(group.slices) for group in groups]
-    ends = []
-    for factor in (1.0, PROBE):
-        weights = rescaled(subject.real(), cells, [factor] * len(groups))
-        ends.append(_taken(subject, weights, found.shifted, start))
-    shifts = {}
-    for name in found.shifted:
-        above = found.factors[name] - 1.0
-        # Where the statistic does not follow, b does not matter.
-        above = torch.where(above == 0.0, torch.ones_like(above), above)
-        first, second = ends[0][name], ends[1][name]
-        shifts[name] = first - (second - first) / above
-    return shifts
+    points = [_scaled(subject.real(), groups, [f] * len(groups)) for f in (1.0, PROBE)]
+    first, second = (_batch_statistics(subject, point, found.shifted) for point in points)
+    # Where the statistic does not follow, b does not matter.
+    rises = {n: (found.factors[n] - 1.0).masked_fill(found.factors[n] == 1.0, 1.0) for n in first}
+    return {n: first[n] - (second[n] - first[n]) / rises[n] for n in found.shifted}
 
 
 @torch.no_grad()
@@ -200,12 +163,11 @@ def scale_buffers_(
     """Replace buffers s by p·(s - b) + b, in place, with p from `factors` and b from `shifts`."""
     buffers = dict(unwrapped(model).named_buffers())
     for name, factor in factors.items():
-        shift = (shifts or {}).get(name)
-        buffer, factor = buffers[name], factor.to(buffers[name])
+        buffer, shift = buffers[name], (shifts or {}).get(name)
         if shift is None:
-            buffer.mul_(factor)
+            buffer.mul_(factor.to(buffer))
         else:
-            buffer.sub_(shift.to(buffer)).mul_(factor).add_(shift.to(buffer))
+            buffer.sub_(shift.to(buffer)).mul_(factor.to(buffer)).add_(shift.to(buffer))
 
 
 def rescale_statistics_(
@@ -214,17 +176,25 @@ def rescale_statistics_(
     factors: Sequence[float],
     example_inputs: object,
 ) -> None:
-    """Let the running statistics follow, once, when group i is multiplied by `factors[i]`.
+    """Rescale the running statistics once, for groups that are multiplied by `factors`.
 
-    May be called before or after the weights are; see `statistics_following`.
+    Call it before or after the weights are; see `statistics_following`.
 
     Raises:
         InvalidArgument: not one factor > 0 for each group.
         ModelError: as `statistics_following`.
     """
     groups = as_groups(groups, "rescale_statistics_")
-    factors = _checked_factors(factors, len(groups))
-    found = statistics_following(model, groups, factors, example_inputs)
+    try:
+        numbers = [float(factor) for factor in factors]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(groups) or not all(0.0 < x < math.inf for x in numbers):
+        raise InvalidArgument(
+            f"rescale_statistics_(factors=...) expects {len(groups)} finite numbers > 0, one for "
+            f"each group, got {factors!r}."
+        )
+    found = statistics_following(model, groups, numbers, example_inputs)
     shifts = {}
     if found.shifted:
         twice = statistics_following(model, groups, [PROBE] * len(groups), example_inputs)
@@ -232,36 +202,26 @@ def rescale_statistics_(
     scale_buffers_(model, found.factors, shifts)
 
 
-def _checked_factors(factors: Sequence[float], count: int) -> list[float]:
-    try:
-        found = [float(factor) for factor in factors]
-    except (TypeError, ValueError):
-        found = []
-    if len(found) != count or not all(0.0 < factor < math.inf for factor in found):
-        raise InvalidArgument(
-            f"rescale_statistics_(factors=...) expects {count} finite numbers > 0, one for each "
-            f"group, got {factors!r}."
-        )
-    return found
+@torch.no_grad()
+def _scaled(
+    weights: Mapping[str, Tensor], groups: Sequence[InvariantGroup], factors: Sequence[float]
+) -> dict[str, Tensor]:
+    """Copies of the weights in which each group is multiplied by its factor."""
+    scaled = {name: leaf.clone() for name, leaf in weights.items()}
+    rescaled(scaled, [Symmetry.scale(group.slices) for group in groups], factors)
+    return scaled
 
 
-def _taken(
-    subject: Subject,
-    weights: dict[str, Tensor],
-    running: Sequence[str],
-    start: Mapping[str, Tensor],
+def _batch_statistics(
+    subject: Subject, weights: dict[str, Tensor], running: Sequence[str]
 ) -> dict[str, Tensor]:
     """The batch's own statistics by buffer name."""
-    ends = []
-    # What a buffer of zeros ends as is the momentum times the statistic; what one of ones has
-    # more is 1 - momentum.
-    for fill in (0.0, 1.0):
-        # Counters are counted up in place.
-        buffers = {name: b.clone() for name, b in start.items() if name not in running}
-        buffers |= {name: torch.full_like(start[name], fill) for name in running}
-        _run(subject, weights, buffers, training=True)
-        ends.append(buffers)
-    return {n: ends[0][n] / (1.0 - (ends[1][n] - ends[0][n])) for n in running}
+    # Zeros end as the momentum times the statistic; ones end higher by 1 - momentum.
+    zeros, ones = subject.buffers(), subject.buffers()
+    for buffers, fill in ((zeros, 0.0), (ones, 1.0)):
+        buffers |= {name: torch.full_like(buffers[name], fill) for name in running}
+        _run(subject, weights, buffers=buffers, training=True)
+    return {n: zeros[n] / (1.0 - (ones[n] - zeros[n])) for n in running}
 
 
 def _follow(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,46 +240,21 @@ def _follow(first: Tensor, second: Tensor, third: Tensor) -> tuple[Tensor, Tenso
 def _drawn(start: Mapping[str, Tensor], running: Sequence[str]) -> dict[str, Tensor]:
     """Statistics for the check: positive, and away from a fresh model's zeros and ones."""
     generator = torch.Generator().manual_seed(SEED)
-    return {
-        name: start[name].abs()
-        + (0.5 + torch.rand(start[name].shape, generator=generator, dtype=DTYPE)).to(start[name])
-        for name in running
-    }
+    shapes = {name: start[name].shape for name in running}
+    drawn = {n: torch.rand(s, generator=generator, dtype=DTYPE) for n, s in shapes.items()}
+    return {n: start[n].abs() + (0.5 + drawn[n]).to(start[n]) for n in running}
 
 
-def _check_eval(
-    subject: Subject,
-    plain: tuple[dict[str, Tensor], dict[str, Tensor]],
-    scaled: tuple[dict[str, Tensor], dict[str, Tensor]],
-) -> None:
-    """Raise ModelError unless rescaled weights and statistics compute what the plain ones do."""
-    before, after = (
-        _run(subject, weights, dict(buffers), training=False)
-        for weights, buffers in (plain, scaled)
-    )
+def _check_same(before: Sequence[Tensor], after: Sequence[Tensor], model: nn.Module) -> None:
+    """Raise ModelError unless the outputs are equal up to rounding."""
     for x, y in zip(before, after, strict=True):
         size = float(x.abs().max())
         change = float((y - x).abs().max()) / size if size else float(y.abs().max())
         if not change <= UNCHANGED:
             raise ModelError(
                 "statistics_factors: rescaling the groups changes what "
-                f"{type(subject.model).__name__} computes in eval mode by a share of {change:.2g}, "
+                f"{type(model).__name__} computes in eval mode by a share of {change:.2g}, "
                 f"expected at most {UNCHANGED:g}: a group is not scale-invariant, or a statistic "
                 "is kept outside the model's buffers. Inspect the model with "
                 "spherical_motion.inspect_model."
             )
-
-
-def _run(
-    subject: Subject, weights: dict[str, Tensor], buffers: dict[str, Tensor], *, training: bool
-) -> tuple[Tensor, ...]:
-    """The outputs with every norm's ε tiny, running ones too: what ε changes is rounding."""
-    return run_at(
-        subject,
-        weights,
-        seed=SEED,
-        norm_eps=NORM_EPS,
-        eps_of_running=True,
-        buffers=buffers,
-        training=training,
-    )

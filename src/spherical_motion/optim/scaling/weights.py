@@ -1,8 +1,7 @@
-"""Weights multiplied by a factor, and with them all that was gathered at the old ones.
+"""Multiply weights, their pending gradients and their optimizer state, all or none.
 
-A gradient taken at weights w is 1/c times as long at c·w, and what an optimizer remembers scales
-by powers of c (`STATE_POWERS`). Weights, gradients that wait for a step and state change together
-or not at all: one of them alone makes the next step too long or too short.
+A gradient at c·w is 1/c times as long as at w, and the state of an optimizer scales by powers of c
+(`STATE_POWERS`). One of the three alone would make the next step too long or too short.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from spherical_motion.binding import Members, Piece
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.optim.scaling.state import state_entries
 
-__all__ = ["scale_members_", "scale_pieces_"]
-
 
 @torch.no_grad()
 def scale_pieces_(
@@ -27,17 +24,12 @@ def scale_pieces_(
 ) -> None:
     """Multiply weights by `factor`, their pending gradients by its inverse, their state to fit.
 
-    Everything that may be refused is looked at first: if this raises, nothing was touched.
-
-    Args:
-        optimizer: the one that steps the pieces.
-        pieces: the parts of parameters to rescale; see `merged_pieces` for many small ones.
-        factor: > 0; a number or a 0-dim tensor.
-        powers: for an optimizer whose state is not known; see `state_powers`.
+    The factor is > 0, a number or a 0-dim tensor. For many small pieces see `merged_pieces`, for
+    `powers` see `state_powers`.
 
     Raises:
-        NoTheory: state whose power is not known.
-        InvalidArgument: a sparse gradient.
+        NoTheory: state whose power is not known; nothing was changed.
+        InvalidArgument: a sparse gradient; nothing was changed.
 
     >>> from spherical_motion.vocabulary import Slice
     >>> w = torch.nn.Parameter(torch.ones(2, 3))
@@ -62,16 +54,9 @@ def scale_members_(
     factors: torch.Tensor,
     powers: Mapping[str, int] | None = None,
 ) -> None:
-    """`scale_pieces_` with a factor of its own for each group, tensor by tensor.
+    """As `scale_pieces_`, with a factor > 0 for each group: `factors`, shape (groups,).
 
-    Args:
-        optimizer: the one that steps them.
-        members: bound groups.
-        factors: (groups,), each > 0; taken at their own precision.
-        powers: see `state_powers`.
-
-    Raises:
-        NoTheory, InvalidArgument: as `scale_pieces_`; nothing was touched.
+    The powers of the factors are computed in their own dtype.
     """
     named = {id(rows.parameter): (rows.parameter, rows.name) for rows in members.rows}
     found = _checked(optimizer, named, powers)
@@ -87,7 +72,7 @@ def _checked(
     named: Mapping[int, tuple[torch.nn.Parameter, str]],
     powers: Mapping[str, int] | None,
 ) -> dict[int, list[tuple[torch.Tensor, int]]]:
-    """By id of a parameter: every tensor to multiply, shaped like it, and by what power."""
+    """By id of a parameter: the tensors of its shape, each with its power of the factor."""
     found: dict[int, list[tuple[torch.Tensor, int]]] = {}
     for key, (parameter, name) in named.items():
         found[key] = [(parameter, 1), *state_entries(optimizer, parameter, name, powers)]

@@ -1,7 +1,7 @@
 """Hooks on `optimizer.step` that run before all others, for one steering tool at a time.
 
-What changes the weights around a step must do so inside what others watch: a monitor whose copy
-was taken before a rescaling would record the rescaling as part of the step.
+They run first because a monitor that copied the weights before a rescaling would record the
+rescaling as part of the step.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import weakref
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -17,25 +16,17 @@ from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, check_optimizer, hold, refuse_second, release
 
-__all__ = ["Closing", "StepHooks"]
-
 
 class Closing(abc.ABC):
-    """Something that acts until it is closed, by `close()` or by leaving a `with` block."""
+    """A tool that acts until it is closed, by `close()` or by leaving a `with` block."""
 
     @abc.abstractmethod
-    def close(self) -> None:
-        """Let go."""
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -44,16 +35,16 @@ class StepHooks:
 
     Args:
         optimizer: hooked through `register_step_pre_hook` and `register_step_post_hook`.
-        owner: class name of what acts, for messages.
-        before: run before each step, and before earlier hooks.
-        after: run after each step, and before earlier hooks; None for no hook.
-        loaded: run after `optimizer.load_state_dict`; None for no hook.
+        owner: class name of the tool, for messages.
+        before: runs before each step, and before earlier hooks.
+        after: runs after each step, and before earlier hooks.
+        loaded: runs after `optimizer.load_state_dict`.
 
     Attributes:
-        has_closure: whether the step that is being taken was given a closure.
+        has_closure: whether the current step was given a closure.
 
     Raises:
-        AlreadyAttached: something acts on this optimizer already.
+        AlreadyAttached: another tool acts on this optimizer.
     """
 
     def __init__(
@@ -82,7 +73,7 @@ class StepHooks:
 
     @staticmethod
     def refuse_second(optimizer: object, owner: str) -> None:
-        """Raise unless `optimizer` is a torch optimizer that nothing steers yet."""
+        """Raise unless `optimizer` is a torch optimizer that no tool steers yet."""
         refuse_second(check_optimizer(optimizer, owner), Role.STEER, owner)
 
     @property

@@ -1,4 +1,4 @@
-"""The settings under which an optimizer steps invariant groups, followed from step to step."""
+"""Follow the settings under which an optimizer steps invariant groups."""
 
 from __future__ import annotations
 
@@ -12,23 +12,17 @@ from spherical_motion.binding import Members, class_name
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters
 
-__all__ = ["ParamGroup", "SettingsWatch"]
-
 ParamGroup = dict[str, Any]
-"""A param group of an optimizer, or settings for one: torch gives their values no type."""
+"""A param group of an optimizer, or settings for one; torch does not type their values."""
 
 FOLLOWED = ("lr", "weight_decay", "momentum", "betas", "nesterov", "dampening")
 
 
 class SettingsWatch:
-    """The param groups that step some invariant groups, and what changed in them.
+    """The param groups that step the invariant groups of `members`, and their changes.
 
-    They are kept by number: `optimizer.load_state_dict` puts new dicts in their place.
-
-    Args:
-        optimizer: whose param groups schedulers write to.
-        members: bound to it.
-        where: the caller's name, for messages.
+    They are kept by number: `optimizer.load_state_dict` puts new dicts in their place. `where` is
+    the caller's name, for messages.
 
     Attributes:
         groups_of: for each watched param group, the numbers of the invariant groups it steps.
@@ -70,12 +64,12 @@ class SettingsWatch:
                 )
 
     def settings(self) -> list[HyperParameters]:
-        """The settings of each watched param group as they are now."""
+        """The current settings of each watched param group."""
         name = class_name(self._optimizer)
         return [HyperParameters.from_param_group(name, group) for group in self.param_groups()]
 
     def changed(self) -> Iterator[tuple[int, HyperParameters]]:
-        """(index, settings) of each watched param group that differs from the last call."""
+        """(index, settings) of each watched param group that changed since the last call."""
         name = class_name(self._optimizer)
         for index, group in enumerate(self.param_groups()):
             seen = tuple(_plain(group.get(key)) for key in FOLLOWED)
@@ -89,7 +83,7 @@ class SettingsWatch:
         self._seen = [None] * len(self._seen)
 
     def param_groups(self) -> list[ParamGroup]:
-        """The watched ones as they are now, which `groups_of` goes along with."""
+        """The current dicts of the watched param groups, in the order of `groups_of`."""
         return [self._optimizer.param_groups[number] for number in self._numbers]
 
 

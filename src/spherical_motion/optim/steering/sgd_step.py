@@ -1,4 +1,4 @@
-"""SGD's step, read off its momentum buffer: no copy of the weights has to be made for it."""
+"""Read SGD's step off its momentum buffer, without a copy of the weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from torch import Tensor
 
 from spherical_motion.binding import Members
 
-__all__ = ["SgdStep"]
-
 
 class SgdStep:
-    """What an optimizer adds to some parameters, where it is -lr times a momentum buffer.
+    """The step of the members' parameters, where it is -lr times a momentum buffer.
 
-    Args:
-        optimizer: any; only `torch.optim.SGD` with momentum can be read.
-        members: bound to it; their parameters are read.
+    The optimizer may be any; only the steps of `torch.optim.SGD` with momentum can be read.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, members: Members) -> None:
@@ -26,10 +22,10 @@ class SgdStep:
     def can_be_read(self, has_closure: bool) -> bool:
         """Whether the coming step will be -lr times the buffers."""
         optimizer = self._optimizer
-        # A closure may still take gradients away.
+        # A closure may still remove gradients.
         if type(optimizer) is not torch.optim.SGD or has_closure:
             return False
-        # A GradScaler lets fused steps be skipped inside.
+        # With a GradScaler, a fused step may skip itself.
         if getattr(optimizer, "found_inf", None) is not None:
             return False
         plain = all(
@@ -43,11 +39,11 @@ class SgdStep:
         )
 
     def read(self) -> tuple[list[Tensor], list[float]]:
-        """The buffers, and their factors in the step that was taken; 0 without a gradient."""
+        """The buffers, and their factors in the last step; 0 without a gradient."""
         state, factors = self._optimizer.state, []
         for own, p in zip(self._owners, self._parameters, strict=True):
             lr = float(self._optimizer.param_groups[own]["lr"])
-            # Rounded as the optimizer does when it multiplies.
+            # Rounded as in the optimizer's multiplication.
             lr = float(np.float32(lr)) if p.dtype == torch.float32 else lr
             factors.append(0.0 if p.grad is None else -lr)
         return [state[p]["momentum_buffer"] for p in self._parameters], factors

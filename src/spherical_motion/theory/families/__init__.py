@@ -35,8 +35,7 @@ TABLE: list[Family] = [
 def family_of(hp: HyperParameters) -> Family:
     """The family whose formulas hold for these settings.
 
-    Raises:
-        NoTheory: none do; the message says which setting is the obstacle.
+    Raises NoTheory: none do; the message says which setting is the obstacle.
 
     >>> family_of(HyperParameters("sgd", lr=0.1)).name
     'SGD with momentum and L2 weight decay'

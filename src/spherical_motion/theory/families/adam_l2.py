@@ -40,7 +40,7 @@ class AdamL2(Family):
         return 3.0 * s.lr * s.weight_decay * norm / rms
 
     def gain(self, s: Settings, facts: GroupFacts) -> Value:
-        """What keeps y* in place, per entry."""
+        """The gain per entry that gives the right y*."""
         return s.lr**2 * 1.5
 
     def turn(self, s: Settings, facts: GroupFacts) -> Value:
@@ -60,8 +60,7 @@ class AdamL2(Family):
 
     def excess_after(self, start: Array, time: Array) -> Array:
         """Solve T(s) = T(s_0) + time for s², by bisection of |1 - s|, which only shrinks."""
-        s0 = np.sqrt(start)
-        s0, time = np.broadcast_arrays(s0, time)
+        s0, time = np.broadcast_arrays(np.sqrt(start), time)
         gap0 = np.abs(1.0 - s0)
         side = np.where(s0 > 1.0, 1.0, -1.0)
         resting = gap0 == 0.0

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 
-from spherical_motion.theory.drive import update_sq
 from spherical_motion.theory.family import Family
-from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.group import GroupFacts, update_sq
 from spherical_motion.theory.settings import Array, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters

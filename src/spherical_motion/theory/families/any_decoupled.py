@@ -1,8 +1,8 @@
 """Decoupled weight decay and steps whose size does not depend on the norm: Muon and others.
 
-|w|² sums the updates' correlations: |w|² = η²·mean |u|²·c/(a(2 - a)) with a = ηλ and c = 1 +
-2Σρ_k(1 - a)^k. Where the updates forget far sooner than the decay, 1/a steps, c is 1 + 2Σρ_k and
-D/R = 2a/c. No setting and no recorded product holds c: it is measured (`theory.adaptive`).
+|w|² = η²·mean |u|²·c/(a(2 - a)) with a = ηλ and c = 1 + 2Σρ_k(1 - a)^k. Where the updates forget
+far sooner than the decay, 1/a steps, c is 1 + 2Σρ_k and D/R = 2a/c. Neither settings nor recorded
+products hold c: measure it (`theory.adaptive`).
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """SGD with momentum α and no Nesterov: weight decay through the gradient, or on the weights.
 
-v ← αv + g (+ λw), w ← w - ηv (- ηλw). Summing v's recursion against w gives |d|²/|w|² at rest
-with L2 decay without any assumption on the gradient but <w, g> = 0 (Li & Arora, 2020, appendix
-B.2); with decoupled decay likewise.
+v ← αv + g (+ λw), w ← w - ηv (- ηλw). Summing v's recursion against w gives |d|²/|w|² at rest,
+assuming only <w, g> = 0 (Li & Arora, 2020, appendix B.2, for L2 decay).
 """
 
 from __future__ import annotations
 
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts
-from spherical_motion.theory.settings import Array, Settings, Steps, Value
+from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -51,9 +50,7 @@ class HeavyBallL2(Family):
         a, m = hp.intrinsic_lr, hp.momentum
         return 1.0 / ((1.0 - m) * (2.0 - a / (1.0 + m)))
 
-    def balance_terms(
-        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
-    ) -> tuple[Array, Array]:
+    def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         return (1.0 + hp.momentum) * gram.dd, 2.0 * hp.intrinsic_lr * gram.ww
 
     def memory(self, hp: HyperParameters, lost: float) -> tuple[float, float]:
@@ -84,9 +81,7 @@ class HeavyBallDecoupled(HeavyBallL2):
         a, m = hp.intrinsic_lr, hp.momentum
         return (1.0 + m - m * a) / ((1.0 - m * m) * (1.0 - m + m * a) * (2.0 - a))
 
-    def balance_terms(
-        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
-    ) -> tuple[Array, Array]:
+    def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         a, m = hp.intrinsic_lr, hp.momentum
         return (1.0 + m - m * a) * gram.dd, 2.0 * a * (1.0 - m) * gram.ww
 

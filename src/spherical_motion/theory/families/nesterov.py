@@ -14,7 +14,7 @@ from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.families.heavy_ball import HeavyBallL2
 from spherical_motion.theory.group import GroupFacts
-from spherical_motion.theory.settings import Array, Settings, Steps, Value
+from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -50,9 +50,7 @@ class NesterovL2(HeavyBallL2):
         share = _push(a, m, _overlap(facts))
         return share / ((1.0 - m + a * m) * (2.0 + 2.0 * m - a * (1.0 + 2.0 * m)))
 
-    def balance_terms(
-        self, hp: HyperParameters, gram: Gram, facts: GroupFacts
-    ) -> tuple[Array, Array]:
+    def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
         a, m = hp.intrinsic_lr, hp.momentum
         outward = (1.0 + m - m * a) * gram.dd + 2.0 * hp.lr * m * gram.dg
         return outward, 2.0 * a * gram.ww
@@ -79,7 +77,7 @@ class NesterovL2(HeavyBallL2):
 
 
 def _push(a: float, m: float, q: float) -> float:
-    """What |g̃|² drives the norm with, overlap included; positive wherever the motion is."""
+    """The factor by which |g̃|² drives the norm, overlap included; it must be positive."""
     push = 1.0 + m + a * m + 2.0 * a * m**2 + 2.0 * m**2 * (1.0 + m) * q
     if not push > 0:
         raise OutOfDomain(

@@ -11,7 +11,7 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, NoTheory
@@ -19,8 +19,6 @@ from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 SMALL = 0.01
 """What "much smaller than 1" is taken to mean."""
@@ -83,8 +81,7 @@ def drive_statistics(
         steps: step numbers; left out, consecutive.
         window: samples a window; the remainder at the front is left out of the windows.
 
-    Raises:
-        InvalidArgument: fewer finite samples than one window, or a window under 2.
+    Raises InvalidArgument: fewer finite samples than one window, or a window under 2.
     """
     values = np.asarray(drive, dtype=np.float64)
     numbers = np.arange(values.size) if steps is None else np.asarray(steps)
@@ -110,15 +107,9 @@ def drive_statistics(
         slope = float(at @ means / (at @ at))
         left = means - means.mean() - slope * at
         error = math.sqrt(float(left @ left) / (count - 2) / float(at @ at))
-    return DriveStatistics(
-        mean=float(values.mean()),
-        largest_mean=float(means.max()),
-        variance=float(blocks.var(axis=1, ddof=1).max()),
-        lowest=float(values.min()),
-        slope=slope,
-        slope_error=error,
-        windows=count,
-    )
+    variance = float(blocks.var(axis=1, ddof=1).max())
+    mean, largest, lowest = float(values.mean()), float(means.max()), float(values.min())
+    return DriveStatistics(mean, largest, variance, lowest, slope, error, windows=count)
 
 
 def check_assumptions(
@@ -129,8 +120,7 @@ def check_assumptions(
     Args:
         hp: SGD with L2, constant over the series.
         gram: the six products of each step, shape (samples,), consecutive or in pairs.
-        steps: their step numbers, if not consecutive.
-        window: samples over which the drive is averaged.
+        steps, window: as in `drive_statistics`.
 
     Raises:
         NoTheory: another optimizer.
@@ -169,7 +159,7 @@ def _variance(name: str, s: DriveStatistics) -> AssumptionCheck:
 def _steady(name: str, s: DriveStatistics, a: float) -> AssumptionCheck:
     limit = 4.0 * math.sqrt(s.variance) * a**1.5
     if math.isnan(s.slope):
-        text = "fewer than three windows: how fast the mean drive changes cannot be said"
+        text = "with fewer than three windows the change of the mean drive is unknown"
         return AssumptionCheck(name, False, math.nan, limit, text)
     value = abs(s.slope)
     text = (
@@ -180,12 +170,8 @@ def _steady(name: str, s: DriveStatistics, a: float) -> AssumptionCheck:
 
 
 def _bounded(name: str, s: DriveStatistics, a: float, m: float) -> AssumptionCheck:
-    if m:
-        room = (1.0 - m) ** 3 * (1.0 + m) - 8.0 * a * (1.0 - m)
-        share = 6.0 * a / room
-    else:
-        room = 1.0 - 2.0 * a
-        share = 2.0 * a / room
+    room = (1.0 - m) ** 3 * (1.0 + m) - 8.0 * a * (1.0 - m) if m else 1.0 - 2.0 * a
+    share = (6.0 if m else 2.0) * a / room
     limit = 2.0 * share**2 * s.largest_mean if room > 0 else math.inf
     text = (
         f"the lowest drive is l = {s.lowest:.3g}; it must stay above 0 and {limit:.3g}, "

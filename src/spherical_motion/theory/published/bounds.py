@@ -3,11 +3,9 @@
 V bounds the variance of the drive h̃ given the weights, l bounds h̃ from below, L is its mean; for
 SGD without momentum h̃ = |g̃|². `assumptions.py` estimates all three from records and checks what
 the theorems ask. The bounds are safe, not sharp: without momentum the variance of |w|² settles at
-Vη²/(4L), an eighth of theorem 1's 2Vη²/l or less, and C(0.9) is nearly 300,000.
-
-Theorem 2's proof needs real eigenvalues, ηλ < (1 - √α)², which momentum 0.99 breaks at ordinary
-settings. This restricts the theorem and its constants, not the equilibrium, so only this file
-checks it.
+Vη²/(4L), an eighth of theorem 1's 2Vη²/l or less, and C(0.9) is nearly 300,000. Theorem 2's proof
+needs real eigenvalues, ηλ < (1 - √α)², which momentum 0.99 breaks at ordinary settings; the
+equilibrium does not.
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ def bound_constant(momentum: float) -> float:
 
     To leading order in ηλ. |k|² = (1 + 4α² + α⁴)/(1 - α)⁴.
 
-    Raises:
-        OutOfDomain: momentum outside [0, 1).
+    Raises OutOfDomain: momentum outside [0, 1).
 
     >>> round(bound_constant(0.9))
     293766
@@ -62,8 +59,7 @@ def norm_bound(
         steps: t >= 0.
         start: B; the theorems only say that it exists. At t = 0 the left side is (|w_0|² - w*²)²,
             so B is at least that.
-        variance: V.
-        lowest: l.
+        variance, lowest: V and l.
 
     Raises:
         OutOfDomain: settings outside the theorem's range, or an argument out of its own.
@@ -76,8 +72,8 @@ def norm_bound(
     function = "norm_bound"
     a = _require_theorem(hp, function)
     missing = not_negative(function, "start", start)
-    noise = not_negative(function, "variance", variance)
-    noise = noise * hp.lr**2 / above_zero(function, "lowest", lowest)
+    noise = not_negative(function, "variance", variance) * hp.lr**2
+    noise = noise / above_zero(function, "lowest", lowest)
     time = not_negative(function, "steps", steps)
     kept = 1.0 - 2.0 * a / (1.0 - hp.momentum)
     constant = bound_constant(hp.momentum) if hp.momentum else 2.0 / (1.0 - 2.0 * a)
@@ -110,8 +106,8 @@ def angle_bound(
     share = (variance / (mean * low)) ** (1.0 / 3.0)
     if share >= 1.0:
         raise OutOfDomain(
-            f"{function}: variance/(unit_grad_sq × lowest) must be < 1, got {share**3:g}: so "
-            "uneven a gradient leaves the theorem without a probability."
+            f"{function}: variance/(unit_grad_sq × lowest) must be < 1, got {share**3:g}: the "
+            "gradient is too uneven for the theorem to give a probability."
         )
     if m:
         scale = (1.0 - m) ** 2 * math.sqrt(2.0 * (1.0 - m * m)) / (2.0 * m * m)
@@ -124,10 +120,7 @@ def burn_in_steps(hp: HyperParameters, norm0: float, *, lowest: float) -> int:
 
     From |w_t|² > x - (1 - 2ηλ/(1 - α))^t·|x - |w_0|²| (wan2021, lemma C.1 and eq. 35, 104), which
     asks for the logarithms of (1 - 1/√2)x and of |x - |w_0|²|. Eq. 36 prints the second with
-    √(lη/(4λ)) for x, eq. 103 has (1 - α) in the denominator.
-
-    Raises:
-        OutOfDomain, NoTheory: as `norm_bound`.
+    √(lη/(4λ)) for x, eq. 103 has (1 - α) in the denominator. Raises what `norm_bound` raises.
 
     >>> burn_in_steps(HyperParameters("sgd", lr=0.1, weight_decay=1e-3), 10.0, lowest=7.0)
     13484
@@ -148,9 +141,8 @@ def angle_tolerance(hp: HyperParameters, *, spread: float, overlap: float = 0.0)
     """Share by which the angle may end off √(2ηλ/(1 + α)), and |w|² off its rest.
 
     wan2020, theorem 2: K_α(δ + ε) with K_α = 7(1 + α)/(1 - α). Its L is the *norm* of the unit
-    gradient, not its square. Without momentum the theorem prints δ for both; that holds for |w|²,
-    but η|g̃|/|w|² has both its factors within 1 ± δ, so the angle only ends within 2δ (its proof
-    loses a factor of 2 in eq. 35), and 2δ is what this gives.
+    gradient, not its square. Without momentum this returns 2δ: the theorem prints δ for both, but
+    in η|g̃|/|w|² both factors are within 1 ± δ (its proof loses a factor of 2 in eq. 35).
 
     Args:
         hp: SGD with L2.
@@ -176,8 +168,8 @@ def angle_tolerance(hp: HyperParameters, *, spread: float, overlap: float = 0.0)
 def relative_gradient_at_rest(hp: HyperParameters) -> float:
     """|g|/|w| in equilibrium = √(λ(1 - α)(2 - ηλ/(1 + α))/η): no gradient vanishes or explodes.
 
-    wan2020, corollary 2.1 in figures: the unit gradient has dropped out, as has the scale at which
-    the weights started. SGD with L2, RMS gradient, uncorrelated gradients.
+    wan2020, corollary 2.1 in figures: neither the unit gradient nor the scale at the start matters.
+    SGD with L2, RMS gradient, uncorrelated gradients.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3)
     >>> round(relative_gradient_at_rest(hp) * hp.lr, 6)                   # the angle, √(2ηλ)
@@ -199,10 +191,10 @@ def narrowest_minimum(hp: HyperParameters) -> float:
 
 
 def angle_floor(hp: HyperParameters, *, spread: float, overlap: float = 0.0) -> float:
-    """The angle each step keeps in the limit, at least, rad: training at this rate cannot converge.
+    """Least angle of each step in the limit, rad: training at this rate cannot converge.
 
-    wan2020, corollary 2.3, from theorem 2: Δ*(1 - K_α(δ + ε)), 0 where the tolerance leaves none.
-    Only a smaller learning rate lowers it. Arguments and errors as `angle_tolerance`.
+    wan2020, corollary 2.3, from theorem 2: Δ*(1 - K_α(δ + ε)), at least 0. Only a smaller learning
+    rate lowers it. Arguments and errors as `angle_tolerance`.
     """
     share = angle_tolerance(hp, spread=spread, overlap=overlap)
     return equilibrium_angle_approx(hp) * max(0.0, 1.0 - share)

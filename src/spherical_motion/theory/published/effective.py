@@ -19,13 +19,11 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.checks import Number, above_zero, plain
+from spherical_motion.checks import Array, Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +38,7 @@ class ImageStep:
         angle: atan(η_e|c⊥|), rad.
         after: the next point u' (eq. 8); shape (..., d).
         radius_ratio: r'/r (eq. 10).
-        h1, h2: whether the theorem's hypotheses hold; where H1 fails, `after` and the angle are
-            those of the antipode.
+        h1, h2: whether the hypotheses hold; without H1 `after` and the angle are the antipode's.
     """
 
     effective_lr: Array
@@ -66,8 +63,7 @@ def image_step(
         lr: η > 0, broadcastable to x's leading shape.
         divisor: b > 0: Adam's √v̂ + ε with the bias correction of a (eq. 25); 1 for SGD.
 
-    Raises:
-        OutOfDomain: a zero weight vector, or lr or divisor not positive.
+    Raises OutOfDomain: a zero weight vector, or lr or divisor not positive.
 
     >>> step = image_step([3.0, 4.0], momentum=[0.8, -0.6], lr=5.0)
     >>> float(step.effective_lr), float(np.round(np.tan(step.angle), 6))
@@ -109,8 +105,9 @@ def effective_learning_rate(
     radial: Number | float | None = None,
     moment: Number | float | None = None,
 ) -> Number:
-    """η_e of a scheme (Roburin, table 1): η/r², with L2 η/(r²(1 - ηλ)), and in general
-    η/(rν)·(1 - A<c, u>)^{-1} with ν = r for SGD.
+    """η_e of a scheme: η/r², with L2 η/(r²(1 - ηλ)), in general η/(rν)·(1 - A<c, u>)^{-1}.
+
+    Source: Roburin, table 1; ν = r for SGD.
 
     Args:
         hp: SGD or Adam, with or without L2 or momentum.
@@ -128,7 +125,7 @@ def effective_learning_rate(
     >>> round(effective_learning_rate(hp, norm=2.0), 6)
     0.027778
     """
-    adam = _is_adam_l2(hp)
+    adam = family_of(hp).takes_entries_alike
     if not (adam or is_heavy_ball(hp)):
         raise NoTheory(
             f"effective_learning_rate covers SGD and Adam with L2, got {family_of(hp).name}; "
@@ -140,9 +137,9 @@ def effective_learning_rate(
             "along the weights. Take -sphere.radial_step(gram)."
         )
     r = nu = above_zero("effective_learning_rate", "norm", norm)
-    if adam and moment is None:
-        raise InvalidArgument("effective_learning_rate(moment=...) is needed for Adam: its ν.")
-    if adam and moment is not None:
+    if adam:
+        if moment is None:
+            raise InvalidArgument("effective_learning_rate(moment=...) is needed for Adam: its ν.")
         nu = above_zero("effective_learning_rate", "moment", moment)
     radial = hp.intrinsic_lr if radial is None else radial
     left = above_zero("effective_learning_rate", "1 - A<c, u>", 1.0 - np.asarray(radial))
@@ -167,7 +164,7 @@ def adam_moment_on_sphere(
     Returns:
         ν of the shape of `norm`.
     """
-    if not _is_adam_l2(hp) or hp.beta2 is None:
+    if not family_of(hp).takes_entries_alike or hp.beta2 is None:
         raise InvalidArgument("adam_moment_on_sphere expects Adam with L2 and betas=(β1, β2).")
     r = above_zero("adam_moment_on_sphere", "norm", norm)
     squares = np.asarray(unit_grad_sq, np.float64) / r**2 + (hp.weight_decay * r) ** 2
@@ -181,7 +178,3 @@ def adam_moment_on_sphere(
     steps = np.arange(1, len(r) + 1).reshape(-1, *[1] * (r.ndim - 1))
     corrected = (1.0 - hp.momentum**steps) / (1.0 - hp.momentum)
     return r * corrected * np.sqrt((mean + numel * (hp.eps or 0.0)) / numel)
-
-
-def _is_adam_l2(hp: HyperParameters) -> bool:
-    return family_of(hp).takes_entries_alike

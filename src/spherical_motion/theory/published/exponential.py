@@ -8,11 +8,10 @@ exponentially (their theorem 2.5, derived from `torch.optim.SGD`'s update; exact
     P_t = 1/(α_1 ··· α_t),    w̃_t = P_t·w_t,    η̃_t = P_t·P_{t+1}·η_t,
 
 as long as every α_t > 0 and *every* trained parameter is scale-invariant; any other keeps its own
-η_t and λ_t. P grows without bound, so its logarithm is what is kept: with a_t = 1 - α_t,
+η_t and λ_t. P grows without bound, so the code keeps its logarithm, a sum of positive terms in
+which nothing cancels: with a_t = 1 - α_t,
 
-    a_t = η_{t-1}λ_{t-1} + (η_{t-1}/η_{t-2})·γ·a_{t-1}/(1 - a_{t-1}),    log P_t = -Σ log1p(-a_i),
-
-a sum of positive terms, in which nothing cancels.
+    a_t = η_{t-1}λ_{t-1} + (η_{t-1}/η_{t-2})·γ·a_{t-1}/(1 - a_{t-1}),    log P_t = -Σ log1p(-a_i).
 
 For constant η and λ, α_t tends to z, the larger root of x² - (1 + γ - ηλ)x + γ = 0 (eq. 4), and
 the rate grows by z^{-2} a step; `growth.py` has what follows from that alone.
@@ -26,11 +25,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.checks import Number, not_negative, number, numbers_in, plain, whole
+from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain, whole
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.published.growth import growth_root, log_growth_rate
-
-Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,9 +35,8 @@ class RecentredSchedule:
     """An exponential schedule that stays within floating point by shrinking the weights at times.
 
     Before step `steps[i]`, multiply the weights by `factors[i]` and the momentum buffer by its
-    inverse: the function and its motion stay the same, because the gradient of a scale-invariant
-    loss is homogeneous of degree -1. The learning rates count on it. Every factor is a power of
-    two, so that the multiplication does not round.
+    inverse; the learning rates assume it. The function and its motion stay the same, because the
+    gradient of a scale-invariant loss is homogeneous of degree -1. Powers of two do not round.
 
     Attributes:
         lrs: learning rate of each step, shape (steps,).
@@ -72,8 +68,7 @@ class ExponentialRates:
     def lrs(self) -> Array:
         """η̃_t, shape (steps,).
 
-        Raises:
-            OutOfDomain: one does not fit into a float64; `log_lrs` and `recentred` do without.
+        Raises OutOfDomain: one does not fit into a float64; `log_lrs` and `recentred` do without.
         """
         with np.errstate(over="ignore"):
             lrs = np.exp(self.log_lrs)
@@ -98,8 +93,7 @@ class ExponentialRates:
         (3, True)
         """
         largest = number("recentred", "largest", largest, least=2.0, error=OutOfDomain)
-        offset, steps, factors = 0.0, [], []
-        offsets = np.zeros_like(self.log_scale)
+        offset, offsets, steps, factors = 0.0, np.zeros_like(self.log_scale), [], []
         while self.log_scale[-1] - offset > math.log(largest):
             # The scale never falls, so the first step beyond is found by bisection.
             step = int(np.searchsorted(self.log_scale, offset + math.log(largest), side="right"))
@@ -108,11 +102,8 @@ class ExponentialRates:
             offsets[step:] = offset
             steps.append(step)
             factors.append(2.0**-bits)
-        return RecentredSchedule(
-            np.exp(self.log_lrs - 2.0 * offsets),
-            np.array(steps, dtype=np.int64),
-            np.array(factors, dtype=np.float64),
-        )
+        lrs = np.exp(self.log_lrs - 2.0 * offsets)
+        return RecentredSchedule(lrs, np.array(steps, np.int64), np.array(factors, np.float64))
 
 
 def exponential_schedule(
@@ -120,11 +111,9 @@ def exponential_schedule(
 ) -> ExponentialRates:
     """Learning rates that replace weight decay exactly: theorem 2.5 of Li & Arora (2020).
 
-    The weights start as they are and the momentum buffer empty, as in torch. Over 10⁶ steps
-    log P is right to about 1e-15 of itself (against 40 digits).
-
-    Their definition 2.6 spells it out for a step decay. Read with the new rate from η_{T_I} on, it
-    has the ratio of rates one step earlier than theorem 2.5, which is followed here.
+    The momentum buffer starts empty, as in torch. Over 10⁶ steps log P is right to about 1e-15 of
+    itself (against 40 digits). Definition 2.6, for a step decay, has the ratio of rates one step
+    earlier than theorem 2.5 if the new rate acts from η_{T_I} on; this follows theorem 2.5.
 
     Args:
         lrs: η_t, shape (steps,), > 0.
@@ -164,9 +153,9 @@ def fixed_exponential_schedule(
     """The purely geometric schedule for constant settings: η̃_t = z^{-(2t + 1)}·η, P_t = z^{-t}.
 
     Theorem 2.1 of Li & Arora (2020): theorem 2.5 with α_0 = z instead of 1. Exact if the momentum
-    buffer of the run without decay starts as -(1 - z)/(zη)·w_0, so that it leads the decayed run's
-    empty one; with an empty one the two part during the first 1/(1 - γ) steps. Counting steps from
-    0, the paper prints z^{-(2t + 3)}, and its momentum term lacks the ratio of rates, z^{-2}.
+    buffer of the run without decay starts as -(1 - z)/(zη)·w_0 and that of the decayed run empty;
+    if both start empty, the runs differ during the first 1/(1 - γ) steps. Counting steps from 0,
+    the paper prints z^{-(2t + 3)}, and its momentum term lacks the ratio of rates, z^{-2}.
 
     Args:
         lr, weight_decay, momentum: as in `growth_root`; lr > 0.
@@ -199,18 +188,17 @@ def tapered_exponential_schedule(
 ) -> ExponentialRates:
     """T-EXP: the rate grows by z(η_tλ_t)^{-2} a step and drops where η_t does.
 
-    Theorem 2.4 of Li & Arora (2020), which leaves out the correction that settles within about
-    1/(1 - γ) steps after each change; `exponential_schedule` is exact. `instant_drop=False` gives
-    T-EXP v2 (eq. 7): only the growth slows down, so it stands for a constant η_0 with the weight
-    decay lowered to η_tλ_t/η_0. Theorem 2.4 prints the drop one step late; `printed=True` does so.
+    Theorem 2.4 of Li & Arora (2020), without the correction that settles within about 1/(1 - γ)
+    steps after each change; `exponential_schedule` is exact. `instant_drop=False` gives T-EXP v2
+    (eq. 7): only the growth slows down, as for a constant η_0 with a weight decay of η_tλ_t/η_0.
+    Theorem 2.4 prints the drop one step late.
 
     Args:
         lrs, weight_decays, momentum: as in `exponential_schedule`; a step decay in the paper.
         instant_drop: whether the rate drops with η_t.
         printed: put the drop where the paper prints it.
 
-    Returns:
-        The schedule; `log_scale` is the growth alone, -Σ ln z.
+    `log_scale` of the result is the growth alone, -Σ ln z.
 
     Raises:
         OutOfDomain: outside 0 <= η_tλ_t < (1 - √γ)² at some step, or η_t = 0.
@@ -247,8 +235,7 @@ def tapered_exponential_bound(
         lr, weight_decay, momentum: of the *first* stage, whose root z is the smallest.
         steps_into_stage: t - T_I, >= 1.
 
-    Raises:
-        OutOfDomain: outside 0 <= ηλ < (1 - √γ)², or `steps_into_stage` below 1.
+    Raises OutOfDomain: outside 0 <= ηλ < (1 - √γ)², or `steps_into_stage` below 1.
 
     >>> tapered_exponential_bound(0.1, 5e-4, 0.9, [1, 10, 100]).round(6).tolist()
     [1.351357, 0.528299, 4.4e-05]
@@ -260,30 +247,36 @@ def tapered_exponential_bound(
 
 def _assembled(log_eta: Array, log_scale: Array) -> ExponentialRates:
     """η̃_t = P_t·P_{t+1}·η_t, from log P before each step and after the last."""
-    return ExponentialRates(
-        log_eta + log_scale[:-1] + log_scale[1:], log_scale[:-1], float(log_scale[-1])
-    )
+    log_lrs = log_eta + log_scale[:-1] + log_scale[1:]
+    return ExponentialRates(log_lrs, log_scale[:-1], float(log_scale[-1]))
 
 
 def rates_and_decays(
     where: str, lrs: ArrayLike, weight_decays: ArrayLike, momentum: float
 ) -> tuple[Array, Array, float]:
     """One rate > 0 and one decay >= 0 a step, and the momentum, checked."""
-    eta = np.asarray(lrs, np.float64)
-    if eta.ndim != 1 or eta.size == 0:
-        raise InvalidArgument(
-            f"{where}(lrs=...) expects one value a step, shape (steps,), got shape {eta.shape}."
-        )
-    lam = np.asarray(weight_decays, np.float64)
-    if lam.shape not in ((), eta.shape):
-        raise InvalidArgument(
-            f"{where}(weight_decays=...) expects a number or shape {eta.shape}, got {lam.shape}."
-        )
+    eta, lam = per_step(where, "lrs", lrs, "weight_decays", weight_decays)
     remedy = "A step of rate 0 moves nothing: leave it out." if (eta == 0).any() else ""
     numbers_in(where, "lrs", eta, above=0.0, remedy=remedy, error=OutOfDomain)
-    lam = np.broadcast_to(not_negative(where, "weight_decays", lam), eta.shape)
+    not_negative(where, "weight_decays", weight_decays)
     momentum = number(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     return eta, lam, momentum
+
+
+def per_step(
+    where: str, name: str, values: ArrayLike, other_name: str, others: ArrayLike
+) -> tuple[Array, Array]:
+    """`values`, one a step, and `others`, a number or one a step, as arrays of shape (steps,)."""
+    each, other = np.asarray(values, np.float64), np.asarray(others, np.float64)
+    if each.ndim != 1 or each.size == 0:
+        raise InvalidArgument(
+            f"{where}({name}=...) expects one value a step, shape (steps,), got shape {each.shape}."
+        )
+    if other.shape not in ((), each.shape):
+        raise InvalidArgument(
+            f"{where}({other_name}=...) expects a number or shape {each.shape}, got {other.shape}."
+        )
+    return each, np.broadcast_to(other, each.shape)
 
 
 def _turned(t: int, alpha: float, rate: float, decay: float, before: float, gamma: float) -> str:

@@ -16,12 +16,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, not_negative, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
-
-Array = NDArray[np.float64]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -33,8 +31,7 @@ def growth_root(
 
     Source: Li & Arora (2020), eq. 4; exact.
 
-    Raises:
-        OutOfDomain: outside 0 <= momentum < 1 and 0 <= ηλ < (1 - √γ)².
+    Raises OutOfDomain: outside 0 <= momentum < 1 and 0 <= ηλ < (1 - √γ)².
 
     >>> z = growth_root(0.1, 5e-4, 0.9)
     >>> abs(float(z**2 - (1.9 - 5e-5) * z + 0.9)) < 1e-15
@@ -48,8 +45,7 @@ def log_growth_rate(
 ) -> Number:
     """-2 ln z, by which the logarithm of the rate grows a step; exact, also where it is tiny.
 
-    Raises:
-        OutOfDomain: as `growth_root`.
+    Raises what `growth_root` raises.
 
     >>> round(float(log_growth_rate(1e-8, 1e-8, 0.0)) * 1e16, 12)
     2.0
@@ -64,9 +60,7 @@ def growth_rate(
     """z^{-2·steps}, the factor by which the rate grows over that many steps.
 
     Source: Li & Arora (2020), theorem 2.1; exact, apart from the first 1/(1 - γ) steps.
-
-    Raises:
-        OutOfDomain: as `growth_root`.
+    Raises what `growth_root` raises.
 
     >>> round(float(growth_rate(0.1, 5e-4, 0.9, steps=391)), 3)   # an epoch of their figure 1
     1.481
@@ -81,8 +75,7 @@ def growth_rate_approx(
 ) -> Number:  # fmt: skip
     """e^{2ηλ·steps/(1 - γ)}, the leading order of `growth_rate`; valid for ηλ ≪ (1 - γ)².
 
-    Raises:
-        OutOfDomain: as `growth_root`.
+    Raises what `growth_root` raises.
 
     >>> round(float(growth_rate_approx(0.1, 5e-4, 0.9, steps=391)), 3)
     1.478
@@ -97,10 +90,7 @@ def exponential_log_scale(
 ) -> Number:  # fmt: skip
     """log P_t after `steps` steps at constant settings, from an empty buffer: the closed form.
 
-    What `exponential_schedule` reaches by its recursion.
-
-    Raises:
-        OutOfDomain: as `growth_root`.
+    What `exponential_schedule` reaches by its recursion. Raises what `growth_root` raises.
 
     >>> round(float(exponential_log_scale(0.1, 5e-4, 0.9, 391)), 4)
     0.1919
@@ -148,8 +138,7 @@ def steps_to_overflow_approx(
 ) -> float:
     """ln(largest/η)·(1 - γ)/(2ηλ), the leading order of `steps_to_overflow`; not rounded.
 
-    Raises:
-        OutOfDomain: as `steps_to_overflow`.
+    Raises what `steps_to_overflow` raises.
 
     >>> round(steps_to_overflow_approx(0.1, 5e-4, 0.9))
     91025

@@ -6,10 +6,9 @@ weights over those of a second run, fix that second run: w_t = w̃_t/P_t. From w
     η_t = η̃_t/(P_tP_{t+1}),    b_t = (1 - P_t/P_{t+1})/η_t,    λ_t = b_t - γ·c_t,
     c_{t+1} = b_t·P_{t+1}/P_t,    c_0 = 0,
 
-where b_t is the decay that the second run feels at step t, c_t that part of it which its buffer
-still holds (v_t = P_tṽ_t + c_tw_t). Eliminating b and c gives theorem 2.5 of Li & Arora (2020).
-Of P_t and η_t one can be chosen; here it is η_t, as a user who asks "which weight decay does my
-schedule amount to?" has a learning rate in mind.
+where b_t is the decay that acts on the second run at step t, and c_t the part of it that comes from
+its buffer (v_t = P_tṽ_t + c_tw_t). Eliminating b and c gives theorem 2.5 of Li & Arora (2020).
+P_t or η_t can be chosen; here the user chooses η_t.
 """
 
 from __future__ import annotations
@@ -17,12 +16,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
-from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-Array = NDArray[np.float64]
+from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
+from spherical_motion.errors import OutOfDomain
+from spherical_motion.theory.published.exponential import per_step
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,9 +47,9 @@ def undo_exponential_schedule(
     """The weight decay with which the rates `lrs` do what `exp(log_lrs)` do without any.
 
     The inverse of `exponential_schedule`, theorem 2.5 of Li & Arora (2020) solved for λ_t; exact
-    for SGD with heavy-ball momentum whose trained parameters are all scale-invariant. From a
-    schedule that did not come from there, λ_t may alternate: P_tP_{t+1} is given, so an even and
-    an odd half of P are free of one another. For a steady growth use `equivalent_weight_decay`.
+    for SGD with heavy-ball momentum whose trained parameters are all scale-invariant. For any
+    other schedule λ_t may alternate, since P_tP_{t+1} alone leaves the even and the odd P_t free.
+    For a steady growth use `equivalent_weight_decay`.
 
     Args:
         log_lrs: log η̃_t, shape (steps,).
@@ -68,17 +66,7 @@ def undo_exponential_schedule(
     array([0.02, 0.01, 0.01])
     """
     where = "undo_exponential_schedule"
-    grown = np.asarray(log_lrs, np.float64)
-    if grown.ndim != 1 or grown.size == 0:
-        raise InvalidArgument(
-            f"{where}(log_lrs=...) expects one value a step, shape (steps,), got {grown.shape}."
-        )
-    wanted = np.asarray(lrs, np.float64)
-    if wanted.shape not in ((), grown.shape):
-        raise InvalidArgument(
-            f"{where}(lrs=...) expects a number or shape {grown.shape}, got {wanted.shape}."
-        )
-    wanted = np.broadcast_to(wanted, grown.shape).copy()
+    grown, wanted = per_step(where, "log_lrs", log_lrs, "lrs", lrs)
     remedy = "A rate of 0 has no logarithm."
     numbers_in(where, "log_lrs", grown, remedy=remedy, error=OutOfDomain)
     above_zero(where, "lrs", wanted)
@@ -91,7 +79,9 @@ def undo_exponential_schedule(
     shrink = -np.expm1(-np.diff(log_scale))  # 1 - α_{t+1}
     felt = shrink / wanted
     held = np.concatenate([[0.0], felt[:-1] * np.exp(np.diff(log_scale)[:-1])])
-    return DecayedSchedule(wanted, felt - momentum * held, log_scale[:-1], float(log_scale[-1]))
+    return DecayedSchedule(
+        wanted.copy(), felt - momentum * held, log_scale[:-1], float(log_scale[-1])
+    )
 
 
 def equivalent_weight_decay(
@@ -100,16 +90,15 @@ def equivalent_weight_decay(
     """Weight decay that a rate growing by `growth` a step amounts to, beside the constant `lr`.
 
     λ = (1 - z)(1 - γ/z)/η with z = growth^{-1/2}: eq. 4 of Li & Arora (2020) solved for λ, exact
-    once the buffer has settled. The rate η̃_t that grows equals η̃_0·growth^t = η·z^{-(2t + 1)},
-    so the constant rate beside it is `lr` = η̃_0·growth^{-1/2}. Works elementwise.
+    once the buffer has settled. The growing rate is η̃_0·growth^t = η·z^{-(2t + 1)}, so the
+    constant one is `lr` = η̃_0·growth^{-1/2}. Works elementwise.
 
     Args:
         growth: factor a step of the rate, > 0; 1 for no growth.
         lr: η, > 0.
         momentum: γ in [0, 1); z > √γ, i.e. growth < 1/γ, is what theorem 2.1 covers.
 
-    Raises:
-        OutOfDomain: outside 1 <= growth < 1/γ, lr <= 0 or momentum outside [0, 1).
+    Raises OutOfDomain: outside 1 <= growth < 1/γ, lr <= 0 or momentum outside [0, 1).
 
     >>> from spherical_motion.theory import growth_rate
     >>> round(float(equivalent_weight_decay(growth_rate(0.1, 5e-4, 0.9), 0.1, 0.9)), 12)

@@ -1,20 +1,18 @@
 """How the radius of SGD's weights moves, and the effective rate with it.
 
-Roburin et al., equations 10 and 48, their solution by Taylor expansion, and the recursion that Φ,
-the effective learning rate of SGD with L2, obeys by itself.
+Roburin et al., equations 10 and 48, their solution by Taylor expansion, the recursion that Φ, the
+effective learning rate of SGD with L2, obeys by itself, and Li & Arora (2020), theorem B.1.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Number, above_zero, not_negative, plain
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.checks import Array, Number, above_zero, not_negative, number, plain
+from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-
-Array = NDArray[np.float64]
 
 
 def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> Number:
@@ -100,8 +98,7 @@ def effective_rate_recursion(
     Returns:
         Φ at each step, shape (steps,).
 
-    Raises:
-        OutOfDomain: an argument outside its range.
+    Raises OutOfDomain: an argument outside its range.
 
     >>> rates = effective_rate_recursion(np.full(40_000, 0.1), np.full(40_000, 1e-3), 10.0, 10.0)
     >>> round(float(rates[-1] ** 2 * 10.0), 6)                    # tan²Δ, 2ηλ to leading order
@@ -151,3 +148,40 @@ def effective_rate_flow(
     faded = 4.0 * a * not_negative(function, "time", time)
     rest = grad / (2.0 * a)
     return plain((np.exp(-faded) / start**2 - np.expm1(-faded) * rest) ** -0.5)
+
+
+def undecayed_norm_sq(norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float) -> Array:
+    """|w|² before each step and after the last, from the squared lengths of the steps alone.
+
+    With R = |w|², D = |d|² and a constant learning rate, <w, g> = 0 gives from an empty buffer
+    R_{t+1} = R_0 + Σ_{i<=t} (1 - γ^{t-i+1})/(1 - γ)·(D_i + γD_{i-1}), D_{-1} = 0: theorem B.1 of
+    Li & Arora (2020) for SGD with heavy-ball momentum and no weight decay; exact. They print it
+    without R_0, and the terms of a buffer that is not empty with the wrong sign:
+    γ(1 - γ^{t+1})/(1 - γ)·(R_0 - R_{-1}) is to be added. For a learning rate that changes, the
+    increase is at least γ^{t+1}(η_t/η_{-1})(R_0 - R_{-1}): from an empty buffer the norm never
+    falls.
+
+    Args:
+        norm_sq0: |w|² before the first step, scalar or (groups,), > 0.
+        step_sq: |d|² of each step, shape (steps,) or (steps, groups), >= 0.
+        momentum: γ, in [0, 1).
+
+    Returns:
+        Shape (steps + 1,) or (steps + 1, groups).
+
+    Raises OutOfDomain: a value outside its range.
+
+    >>> undecayed_norm_sq(1.0, [0.1, 0.1], momentum=0.5).tolist()
+    [1.0, 1.1, 1.3]
+    """
+    steps = not_negative("undecayed_norm_sq", "step_sq", step_sq)
+    start = above_zero("undecayed_norm_sq", "norm_sq0", norm_sq0)
+    number("undecayed_norm_sq", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
+    path = np.empty((len(steps) + 1, *np.broadcast_shapes(steps.shape[1:], start.shape)))
+    path[0] = start
+    rise, before = np.zeros(path.shape[1:]), np.zeros(path.shape[1:])
+    for t, length in enumerate(steps):
+        rise = momentum * (rise + before) + length
+        before = length
+        path[t + 1] = path[t] + rise
+    return path

@@ -6,15 +6,14 @@ perfect classifier is e_1, the error angle(w, e_1)/π. Three cases:
 
 1. decay alone: the objective is strictly convex and its minimum lies on e_1, at |w| = c;
 2. normalization alone: the norm grows, the effective rate η/|w|² falls, and the angle goes to 0;
-3. both: the norm finds its balance, the effective rate stops falling, and so does the angle.
+3. both: the norm comes to rest, the effective rate stops falling, and so does the angle.
 
-What separates them is the gradient *at* e_1. A normalized layer cannot grow the margin, so there
-each input still pulls with |g̃|² = s²·|x⊥|², s = 1/(1 + e^{|x_1|}), and L = E|g̃|² =
-(m - 1)·E[s²] is not zero; against it stands the curvature of the mean loss along the sphere,
-H = E[s(1 - s)] + E[s·|x_1|], which integration by parts turns into (2π)^{-1/2}. A step pulls the
-offset θ from e_1 back by the share η_e·H and throws it out by η_e²·L, η_e = η/|w|²; where η_e
-changes slowly, mean θ² = η_eL/(2H). The figures below follow from this; they are the library's,
-not the paper's, unless it says so.
+The cases differ in the gradient *at* e_1. A normalized layer cannot grow the margin, so each input
+still pulls with |g̃|² = s²·|x⊥|², s = 1/(1 + e^{|x_1|}), and L = E|g̃|² = (m - 1)·E[s²] > 0. The
+curvature of the mean loss along the sphere is H = E[s(1 - s)] + E[s·|x_1|] = (2π)^{-1/2}, by
+integration by parts. With η_e = η/|w|², a step shrinks the offset θ from e_1 by the share η_e·H and
+adds η_e²·L to θ²; where η_e changes slowly, mean θ² = η_eL/(2H). The library, not the paper,
+derives the figures below from this, unless they cite it.
 """
 
 from __future__ import annotations
@@ -23,12 +22,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spherical_motion.checks import Number, above_zero, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
-
-Array = NDArray[np.float64]
 
 CURVATURE = 1.0 / math.sqrt(2.0 * math.pi)
 """H, at e_1."""
@@ -49,11 +45,10 @@ def toy_unit_grad_sq(dimension: int) -> float:
 def toy_decayed_norm(weight_decay: float) -> float:
     """Case 1: the norm c of the minimum with decay alone, λc = E[|z|/(1 + e^{c|z|})].
 
-    It lies on e_1, with zero error, for any λ > 0: gradient descent gets there, and SGD as close
-    as its learning rate is small (Li & Arora, 2020, section 3, case 1).
+    It lies on e_1, with zero error, for any λ > 0. Gradient descent reaches it; SGD comes the
+    closer the smaller its learning rate is (Li & Arora, 2020, section 3, case 1).
 
-    Raises:
-        OutOfDomain: weight_decay is not finite and > 0; without it c is infinite.
+    Raises OutOfDomain: weight_decay is not finite and > 0; without it c is infinite.
 
     >>> c = toy_decayed_norm(0.01)
     >>> round(c, 3)
@@ -95,8 +90,7 @@ def toy_resting_angle(lr: Number | float, weight_decay: Number | float, dimensio
     In balance η_e²L = 2ηλ, so mean θ² = √(ηλL/2)/H: it does not fall any more, and grows as
     (ηλ)^{1/4}. Leading order; valid for η_eH = H·√(2ηλ/L) ≪ 1 and θ ≪ 1.
 
-    Raises:
-        OutOfDomain: lr or weight_decay is not finite and > 0.
+    Raises OutOfDomain: lr or weight_decay is not finite and > 0.
 
     >>> round(float(toy_resting_angle(0.1, 1e-3, 10)), 3)
     0.135
@@ -113,9 +107,9 @@ def escape_bound(
     """Steps within which case 3 leaves a cone about e_1 at least once, with probability 1 - δ.
 
     Theorem 3.1 of Li & Arora (2020): ln(32|w|²ε/(η√m)) / (2(ηλ - 2ε²)) + 6·ln(1/δ), the first
-    term at least 0. While the weights stay in the cone their norm cannot grow as fast as decay
-    shrinks it; when it is small enough, one input in six throws them out. The paper calls ε the
-    training error; its proof is for the angle, which is π times that.
+    term at least 0. In the cone decay shrinks the norm faster than it grows; once it is small
+    enough, one input in six moves the weights out. The paper calls ε the training error; its
+    proof is for the angle, which is π times that.
 
     Args:
         lr, weight_decay: η and λ, > 0.
@@ -124,8 +118,7 @@ def escape_bound(
         angle: ε, half-width of the cone in radians, with 0 < 2ε² < ηλ.
         failure: δ, in (0, 1).
 
-    Raises:
-        OutOfDomain: outside these ranges.
+    Raises OutOfDomain: outside these ranges.
 
     >>> round(escape_bound(0.1, 0.1, norm=1.0, dimension=10, angle=0.05, failure=0.01), 1)
     189.8
@@ -151,12 +144,11 @@ def narrowest_well(
 ) -> Number:
     """√(2ηλ/(1 + α)): a minimum of smaller diameter, in radians, holds no iterate for long.
 
-    Corollary 2.2 of wan2020: it is the root mean square step of SGD with L2 wherever the norm has
-    stopped drifting (an identity, whatever the loss; Li & Arora, 2020, B.2), and an iterate that
-    stays inside takes no step longer than the diameter. A wider well may hold it or not.
+    Corollary 2.2 of wan2020: wherever the norm has stopped drifting it is the RMS step of SGD with
+    L2 (an identity for any loss; Li & Arora, 2020, B.2), and an iterate that stays inside takes no
+    step longer than the diameter. A wider well may hold the iterate or not.
 
-    Raises:
-        OutOfDomain: lr or weight_decay is not finite and > 0, momentum outside [0, 1).
+    Raises OutOfDomain: lr or weight_decay is not finite and > 0, momentum outside [0, 1).
 
     >>> round(float(narrowest_well(0.1, 1e-4, 0.9)), 6)
     0.003244

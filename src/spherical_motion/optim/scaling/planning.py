@@ -1,4 +1,4 @@
-"""When the weights of a param group are rescaled and by how much: kept in checkpoints too."""
+"""Decide when the weights of a param group are rescaled and by how much."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import Any
 
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
-__all__ = ["MARK", "ScaledFor", "as_numbers", "as_settings", "limited", "lowest_products"]
-
 MARK = "rescaled_for"
 """Key of a param group that holds `ScaledFor.mark`."""
 
 _IRRELEVANT = ("eps", "maximize")
-"""Settings without a part in the equilibrium norm."""
+"""Settings that do not change the equilibrium norm."""
 
 
 @dataclasses.dataclass
 class ScaledFor:
-    """What one param group's weights are scaled for.
+    """The settings that the weights of one param group are scaled for.
 
     Attributes:
         settings: None before the first with an equilibrium.
         fallen: whether the equilibrium norm has ever fallen; before that it is warm-up.
-        product: of all factors so far, as if no defect had limited one.
+        product: of all factors so far, ignoring limits by defects.
     """
 
     settings: HyperParameters | None = None
@@ -34,22 +32,19 @@ class ScaledFor:
 
     @classmethod
     def at(cls, settings: HyperParameters) -> ScaledFor:
-        """Weights that were trained at `settings`, if these have an equilibrium."""
+        """For weights that were trained at `settings`, if these have an equilibrium."""
         return cls(settings if has_equilibrium(settings) else None)
 
     @classmethod
     def from_mark(cls, mark: Mapping[str, Any]) -> ScaledFor:
-        """What a `mark` says."""
-        settings = as_settings(mark["settings"])
+        settings = HyperParameters(**mark["settings"]) if mark["settings"] else None
         return cls(settings, mark.get("fallen", False), mark.get("scaled", 1.0))
 
     def mark(self) -> dict[str, Any]:
         """The same as plain numbers."""
-        return {
-            "settings": as_numbers(self.settings),
-            "fallen": self.fallen,
-            "scaled": self.product,
-        }
+        kept = {} if self.settings is None else dataclasses.asdict(self.settings)
+        settings = {name: x for name, x in kept.items() if name not in _IRRELEVANT} or None
+        return {"settings": settings, "fallen": self.fallen, "scaled": self.product}
 
     def due(
         self,
@@ -58,10 +53,10 @@ class ScaledFor:
         threshold: float,
         skip_warmup: bool,
     ) -> float | None:
-        """The factor to rescale by now that the settings are `new`; None if nothing is due.
+        """The factor to rescale by when the settings become `new`; None if none is due.
 
-        Where no factor is due because of a warm-up the settings are followed; below the threshold
-        they are not, so that small changes add up.
+        During a warm-up `settings` becomes `new` without a factor. Below the threshold it does not,
+        so that small changes add up.
         """
         if not has_equilibrium(new):
             return None
@@ -77,33 +72,20 @@ class ScaledFor:
 
 
 def has_equilibrium(settings: HyperParameters) -> bool:
-    """Whether there are both a rate and a decay, without which no norm comes to rest."""
+    """Whether there are both a rate and a decay; without either no norm comes to rest."""
     return settings.lr != 0.0 and settings.weight_decay != 0.0
-
-
-def as_numbers(settings: HyperParameters | None) -> dict[str, Any] | None:
-    """Settings as a mapping of plain numbers."""
-    kept = {} if settings is None else dataclasses.asdict(settings)
-    return {name: kept[name] for name in kept if name not in _IRRELEVANT} or None
-
-
-def as_settings(numbers: Mapping[str, Any] | None) -> HyperParameters | None:
-    """Settings from such a mapping."""
-    return HyperParameters(**numbers) if numbers else None
 
 
 def lowest_products(
     groups: Sequence[InvariantGroup], power: float, max_defect_after: float | None
 ) -> list[float]:
-    """Per group, the product of factors below which its defect is too large; at most 1.
+    """Per group, the product of factors below which its defect is above `max_defect_after`.
 
-    Args:
-        groups: with the defects of their certificates.
-        power: variances in front of norm layers go as this power of the factor.
-        max_defect_after: the largest defect; None for any.
+    At most 1. Variances in front of norm layers scale as the factor to the given power.
 
-    >>> groups = [InvariantGroup("0", "scale", (), (), 4, defect=0.0025)]
-    >>> lowest_products(groups, 2.0, max_defect_after=0.01)
+    >>> from spherical_motion.vocabulary import Slice
+    >>> group = InvariantGroup("0", "scale", (Slice("w", 0, 0, 2),), (), 4, defect=0.0025)
+    >>> lowest_products([group], 2.0, max_defect_after=0.01)
     [0.5]
     """
     if max_defect_after is None:
@@ -115,13 +97,8 @@ def lowest_products(
 def limited(floors: Sequence[float], before: float, after: float, factor: float) -> list[float]:
     """The factor of each group, so that its product of factors stays at or above its floor.
 
-    A group that is held at its floor now, or has been, ends at `max(floor, after)`.
-
-    Args:
-        floors: see `lowest_products`.
-        before: the product of all factors so far, as if there were no floors.
-        after: before × factor.
-        factor: what a group without a floor is multiplied by.
+    A group that is held at its floor now, or has been, ends at `max(floor, after)`. The products
+    `before` and `after` = before × factor are those of a group without a floor.
 
     >>> limited([0.0, 0.5], 1.0, 0.25, 0.25)
     [0.25, 0.5]

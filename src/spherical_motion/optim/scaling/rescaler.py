@@ -1,4 +1,4 @@
-"""Groups multiplied together with everything that must follow, running statistics included."""
+"""Multiply groups and everything that must follow, running statistics included."""
 
 from __future__ import annotations
 
@@ -10,32 +10,26 @@ from torch import nn
 
 from spherical_motion.binding import Members
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.optim.scaling import (
+from spherical_motion.optim.scaling.state import merged_pieces
+from spherical_motion.optim.scaling.statistics import (
     PROBE,
     Following,
     has_running_statistics,
-    merged_pieces,
     scale_buffers_,
-    scale_members_,
-    scale_pieces_,
     statistics_following,
     statistics_shifts,
 )
-from spherical_motion.vocabulary import InvariantGroup
-
-__all__ = ["Rescaler"]
+from spherical_motion.optim.scaling.weights import scale_members_, scale_pieces_
 
 
 class Rescaler:
     """Multiplies the groups of one param group at a time; the network computes the same.
 
-    Args:
-        model: the network.
-        optimizer: whose state follows.
-        members: the groups of all param groups.
-        groups_of: for each param group, the numbers of its groups.
-        example_inputs: to measure which buffers follow the weights, and how.
-        powers: see `state_powers`, which gave them.
+    `members` holds the groups of all param groups, `groups_of` the numbers of the groups of each.
+    The example inputs serve to measure which buffers follow the weights, and how.
+
+    Attributes:
+        groups: of each param group.
 
     Raises:
         InvalidArgument: the model has buffers of real numbers, and there are no example inputs.
@@ -52,25 +46,22 @@ class Rescaler:
     ) -> None:
         self._model, self._optimizer, self._members = model, optimizer, members
         self._numbers, self._powers = groups_of, powers
-        self.groups: list[list[InvariantGroup]] = [
-            [members.groups[i] for i in own] for own in groups_of
-        ]
-        """Of each param group."""
+        self.groups = [[members.groups[i] for i in own] for own in groups_of]
         self._pieces = [merged_pieces(members, own) for own in groups_of]
         self._statistics = self._probe(example_inputs)
         self._example_inputs = example_inputs
 
     def power(self, index: int) -> float:
-        """Variances in front of norm layers go as this power of the factor: 2, or more in a chain.
+        """Variances in front of norm layers scale as the factor to this power: 2, more in a chain.
 
-        A gain and the weights behind it, both rescaled, feed one norm: of its σ² + ε, σ² goes as
-        the 4th power. The running variances show it; where there are none, 2 is assumed.
+        If a gain and the weights behind it are rescaled in front of one norm with σ² + ε, σ² scales
+        as the 4th power. The running variances show it; without any, 2 is assumed.
         """
         found = self._statistics[index].factors.values()
         return max([2.0, *(float(p.max().log2()) / math.log2(PROBE) for p in found)])
 
     def release_inputs(self) -> None:
-        """Let go of the example inputs if no statistic is shifted, which needs them again."""
+        """Release the example inputs unless a shifted statistic needs them again."""
         if not any(found.shifted for found in self._statistics):
             self._example_inputs = None
 
@@ -79,7 +70,7 @@ class Rescaler:
         found = self._statistics[index]
         shifts = statistics_shifts(self._model, self.groups[index], found, self._example_inputs)
         scale_pieces_(self._optimizer, self._pieces[index], factor, self._powers)
-        # The powers are whole numbers, known exactly.
+        # Exponents are whole numbers, so rounding makes them exact.
         powers = {n: (p.log2() / math.log2(PROBE)).round() for n, p in found.factors.items()}
         scale_buffers_(self._model, {n: factor**power for n, power in powers.items()}, shifts)
 
@@ -88,13 +79,13 @@ class Rescaler:
         found, groups = self._statistics[index], self.groups[index]
         moved, shifts = {}, {}
         if found.factors:
-            # Where groups follow each other factors multiply: no power of one number any more.
+            # Factors of groups in a chain multiply, so no power of one number describes them.
             moved = statistics_following(self._model, groups, factors, self._example_inputs).factors
             shifts = statistics_shifts(self._model, groups, found, self._example_inputs)
         spread = torch.ones(len(self._members), dtype=torch.float64)
         spread[self._numbers[index]] = torch.tensor(factors, dtype=torch.float64)
-        spread = spread.to(self._members.device)
-        scale_members_(self._optimizer, self._members, spread, self._powers)
+        on_device = spread.to(self._members.device)
+        scale_members_(self._optimizer, self._members, on_device, self._powers)
         scale_buffers_(self._model, moved, shifts)
 
     def _probe(self, example_inputs: object) -> list[Following]:

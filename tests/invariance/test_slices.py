@@ -15,8 +15,7 @@ from spherical_motion.invariance.search.slices import (
     typical_sizes,
     without_noise,
 )
-from spherical_motion.invariance.search.symmetry import Symmetry
-from spherical_motion.invariance.search.totals import Totals, totals_over
+from spherical_motion.invariance.search.symmetry import Symmetry, Totals, totals_over
 from spherical_motion.vocabulary import Slice
 
 ZERO = 1e-8

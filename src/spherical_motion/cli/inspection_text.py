@@ -176,8 +176,7 @@ def _cost(found: Inspection) -> str:
     if besides:
         cost += f", {' and '.join(besides)} besides"
     if found.repairs:
-        some = "a repair" if found.repairs == 1 else "repairs"
-        cost += f", {found.repairs} of the passes {some}"
+        cost += f", {found.repairs} of the passes {'a repair' if found.repairs == 1 else 'repairs'}"
     return cost
 
 

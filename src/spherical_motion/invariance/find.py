@@ -215,14 +215,13 @@ def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Ten
 
 
 def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype) -> str:
-    shown = inspection.uncovered[:5]
-    seen = "; ".join(f"{u.parameter}: {u.reason}" for u in shown)
-    more = len(inspection.uncovered) - len(shown)
+    seen = "; ".join(f"{u.parameter}: {u.reason}" for u in inspection.uncovered[:5])
+    more = len(inspection.uncovered) - 5
     return (
         f"{type(model).__name__} has no scale-invariant weights: {_why_nothing(inspection)} "
         f"Expected at least one group, found none in {inspection.passes} passes in {dtype} over "
         f"{len(inspection.uncovered)} parameters. Seen: "
-        f"{seen}{f'; and {more} more' if more else ''}. "
+        f"{seen}{f'; and {more} more' if more > 0 else ''}. "
         + "".join(f"{warning} " for warning in inspection.warnings)
         + "`smd inspect` lists every parameter with its reason."
     )

@@ -45,11 +45,9 @@ def divided_by_own_size(
     one, other = inputs[node]
     if one is None or other is None:
         return None
-    if functions[node] == "Div":
-        return _common(functions, inputs, one, other, inverse=True)
-    return _common(functions, inputs, one, other, inverse=False) or _common(
-        functions, inputs, other, one, inverse=False
-    )
+    division = functions[node] == "Div"
+    found = _common(functions, inputs, one, other, inverse=division)
+    return found or (None if division else _common(functions, inputs, other, one, inverse=False))
 
 
 def _common(

@@ -61,7 +61,7 @@ class Course:
                 module.register_forward_pre_hook(lambda *_, name=plain: self._enter(name))
                 module.register_forward_hook(lambda *_: self._leave())
 
-    def record_norm(self, label: str, *, own: bool, eps_share: float = float("nan")) -> None:
+    def record_norm(self, label: str, *, own: bool, eps_share: float) -> None:
         """Record a norm call."""
         module = self._stack[-1] if self._stack else ""
         self.norms.append(NormCall(module, label, own, eps_share, self._time))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -35,13 +36,13 @@ CONSTANT = 1e-12
 
 @dataclasses.dataclass(slots=True)
 class NormObserver:
-    """Watches one forward pass: its norm calls, and inputs on which a probe would mean little.
+    """Records the norm calls of one forward pass, and warns of inputs that show little.
 
     Attributes:
         own: number of norm calls that used their input's statistics.
         running: number of norm calls that used running statistics.
         warnings: messages for the user, in the order of the calls.
-        names: parameter name by identity of the tensor that stands in for it.
+        names: parameter name by identity of the tensor that replaces it.
         course: which modules and norms ran, in order.
     """
 
@@ -60,13 +61,10 @@ class NormObserver:
         """Read the graph behind the norm calls and release it; later calls are repeats."""
         if self.course.flow is None:
             flow = flow_through(outputs, self._sites, self.names)
-            norms = [
-                n
-                for n, s in enumerate(self._sites)
-                if not s.perhaps or flow.sites[n].input is not None
-            ]
-            self.course.norms[:] = [self.course.norms[n] for n in norms]
-            self.course.flow = dataclasses.replace(flow, sites=[flow.sites[n] for n in norms])
+            sure = [not site.perhaps or site.input is not None for site in flow.sites]
+            self.course.norms[:] = itertools.compress(self.course.norms, sure)
+            sites = list(itertools.compress(flow.sites, sure))
+            self.course.flow = dataclasses.replace(flow, sites=sites)
         self._sites.clear()
 
     def norm_called(self, function: Function, args: Args, kwargs: Keywords) -> None:
@@ -74,15 +72,16 @@ class NormObserver:
         kind = NORMS[function][0]
         label = self._label(argument_of(function, "weight", args, kwargs), kind)
         own = uses_own_statistics(function, args, kwargs)
-        source = argument_of(function, "input", args, kwargs)
+        source = node_of(argument_of(function, "input", args, kwargs))
+        site = Site(source, torch.is_grad_enabled(), own)
         if not own:
             self.running += 1
-            self._record(label, source, own=False)
+            self._record(label, site)
             return
         self.own += 1
         values = _normalized_sets(kind, function, args, kwargs)
         eps = argument_of(function, "eps", args, kwargs)
-        self._record(label, source, own=True, eps_share=_eps_share(kind, values, eps))
+        self._record(label, site, _eps_share(kind, values, eps))
         if values is None:
             return
         sets, size = values.shape
@@ -101,10 +100,11 @@ class NormObserver:
         """Record a norm that a forward pass spells out itself.
 
         Args:
-            result: the sum with ε whose root, or which itself, it divides by.
+            result: the sum with ε; the norm divides by it or by its root.
             eps_share: the part of ε in it, on average; NaN if unknown.
         """
-        self._record(BY_HAND, result, own=True, eps_share=eps_share, by_hand=True)
+        site = Site(node_of(result), torch.is_grad_enabled(), own=True, by_hand=True)
+        self._record(BY_HAND, site, eps_share)
 
     def embedding_called(self, tokens: Tensor, table: Tensor, padding_idx: int | None) -> None:
         """Warn of a look-up of an embedding's padding row, because its gradient is masked."""
@@ -127,8 +127,7 @@ class NormObserver:
                 self._sites[-1], output=node_of(result), gain=gain, shift=shift
             )
         elif isinstance(result, Tensor) and type(result.grad_fn).__name__ in QUOTIENT_NODES:
-            self.course.record_norm(BY_HAND, own=True)
-            self._sites.append(Site(None, True, own=True, output=node_of(result), perhaps=True))
+            self._record(BY_HAND, Site(None, True, True, node_of(result), perhaps=True))
 
     def summary(self) -> list[str]:
         """The warnings, each once, and how many norm calls normalize nothing."""
@@ -141,19 +140,10 @@ class NormObserver:
             )
         return found
 
-    def _record(
-        self,
-        label: str,
-        source: object,
-        *,
-        own: bool,
-        eps_share: float = math.nan,
-        by_hand: bool = False,
-    ) -> None:
+    def _record(self, label: str, site: Site[Node], eps_share: float = math.nan) -> None:
         if self.course.flow is None:
-            self.course.record_norm(label, own=own, eps_share=eps_share)
-            seen = torch.is_grad_enabled()
-            self._sites.append(Site(node_of(source), seen, own, by_hand=by_hand))
+            self.course.record_norm(label, own=site.own, eps_share=eps_share)
+            self._sites.append(site)
 
     def _label(self, weight: object, kind: str) -> str:
         return self.names.get(id(weight), f"a {kind} without weight")

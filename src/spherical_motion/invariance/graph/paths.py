@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from spherical_motion.invariance.graph.flow import QUOTIENTS, Flow
 
@@ -13,55 +13,44 @@ SUMS = frozenset({"Add", "Sub", "Rsub", "IndexAdd", "IndexPut", "ScatterAdd"})
 SPARSE_SUMS = SUMS - {"Add", "Sub", "Rsub"}
 """Those that usually start from zeros, so that a constant input adds nothing."""
 
-AFFINE = {
-    "Addmm": 0,
-    "Baddbmm": 0,
-    "Convolution": 2,
-    "Linear": 2,
-    "NativeBatchNorm": 2,
-    "CudnnBatchNorm": 2,
-}
+AFFINE: Mapping[str, int] = {"Addmm": 0, "Baddbmm": 0} | dict.fromkeys(
+    ("Convolution", "Linear", "NativeBatchNorm", "CudnnBatchNorm"), 2
+)
 """Functions that add a bias to a product, and the position of the bias among their inputs."""
 
 SOFTMAX = "softmax"
 
-CURVED = {
-    "Gelu": "GELU",
-    "Silu": "SiLU",
+_CURVED = {
+    "GELU": "Gelu",
+    "SiLU": "Silu",
     "Mish": "Mish",
-    "Elu": "ELU",
-    "Celu": "CELU",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "LogSigmoid": "log-sigmoid",
-    "Softplus": "softplus",
-    "Hardswish": "hard swish",
-    "Hardsigmoid": "hard sigmoid",
-    "Hardtanh": "a clamp",
-    "Clamp": "a clamp",
-    "ClampMin": "a clamp",
-    "ClampMax": "a clamp",
-    "Threshold": "a threshold",
-    "Softshrink": "soft shrinkage",
-    "Hardshrink": "hard shrinkage",
-    "Glu": "GLU",
-    "Softmax": SOFTMAX,
-    "SafeSoftmax": SOFTMAX,
-    "LogSoftmax": "log-softmax",
-    "Logsumexp": "log-sum-exp",
-    "Exp": "exp",
-    "Expm": "exp",
-    "Log": "log",
-    "Log1P": "log",
-    "Sin": "sin",
-    "Cos": "cos",
-    "Erf": "erf",
-    "Atan": "atan",
-    "MkldnnRnnLayer": "LSTM",
-    "ThnnFusedLstmCell": "LSTM",
-    "ThnnFusedGruCell": "GRU",
-    "CudnnRnn": "a recurrent layer",
+    "ELU": "Elu",
+    "CELU": "Celu",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "log-sigmoid": "LogSigmoid",
+    "softplus": "Softplus",
+    "hard swish": "Hardswish",
+    "hard sigmoid": "Hardsigmoid",
+    "a clamp": "Hardtanh Clamp ClampMin ClampMax",
+    "a threshold": "Threshold",
+    "soft shrinkage": "Softshrink",
+    "hard shrinkage": "Hardshrink",
+    "GLU": "Glu",
+    SOFTMAX: "Softmax SafeSoftmax",
+    "log-softmax": "LogSoftmax",
+    "log-sum-exp": "Logsumexp",
+    "exp": "Exp Expm",
+    "log": "Log Log1P",
+    "sin": "Sin",
+    "cos": "Cos",
+    "erf": "Erf",
+    "atan": "Atan",
+    "LSTM": "MkldnnRnnLayer ThnnFusedLstmCell",
+    "GRU": "ThnnFusedGruCell",
+    "a recurrent layer": "CudnnRnn",
 }
+CURVED = {function: name for name, found in _CURVED.items() for function in found.split()}
 """Functions f with f(kx) not a power of k times f(x), and their names.
 
 Powers, the absolute value, ReLU, leaky ReLU and the maximum are homogeneous, so they are missing.
@@ -131,8 +120,7 @@ def paths_to_norms(flow: Flow, parameter: str) -> tuple[dict[int, Paths], Paths 
         if node in ended:
             # The norm removes the scale of its input. Its gain and shift keep theirs.
             site = ended[node]
-            arriving = [paths[site.gain]] if site.gain in paths else []
-            arriving += [paths[site.shift]] if site.shift in paths else []
+            arriving = [paths[end] for end in (site.gain, site.shift) if end in paths]
             name = flow.bare(site.shift)
             if site.gain in paths and name is not None:
                 arriving[0] = arriving[0].and_beside(name)
@@ -169,11 +157,15 @@ def _arriving(flow: Flow, node: int, paths: Mapping[int, Paths]) -> Iterable[Pat
         others = [i for n, i in enumerate(inputs) if n != position]
         if function in SUMS:
             for other in others if function != "Rsub" else [*others, None]:
-                path = _summed(flow, path, other, paths, constant=function not in SPARSE_SUMS)
+                if other is not None:
+                    path = _summed(flow, path, [other], paths)
+                elif function not in SPARSE_SUMS:
+                    path = path.and_beside(CONSTANT)
         elif function in AFFINE and position == AFFINE[function]:
-            path = _beside_product(flow, path, others, paths)
+            path = _summed(flow, path, others, paths)
         elif function in AFFINE:
-            path = _summed(flow, path, inputs[AFFINE[function]], paths, constant=False)
+            if (bias := inputs[AFFINE[function]]) is not None:
+                path = _summed(flow, path, [bias], paths)
         elif function in CURVED:
             path = path.through(CURVED[function], always=function != "Glu")
         elif function.startswith("ScaledDotProduct") and position < VALUE:
@@ -182,22 +174,10 @@ def _arriving(flow: Flow, node: int, paths: Mapping[int, Paths]) -> Iterable[Pat
 
 
 def _summed(
-    flow: Flow, path: Paths, other: int | None, paths: Mapping[int, Paths], *, constant: bool
+    flow: Flow, path: Paths, factors: Sequence[int | None], paths: Mapping[int, Paths]
 ) -> Paths:
-    """A path after a sum with `other`; None stands for a constant, or for nothing."""
-    if other is None:
-        return path.and_beside(CONSTANT) if constant else path
-    if other in paths:  # both summands scale with the parameter, so the sum does
-        return path
-    name = flow.bare(other)
-    return path.and_another() if name is None else path.and_beside(name)
-
-
-def _beside_product(
-    flow: Flow, path: Paths, factors: list[int | None], paths: Mapping[int, Paths]
-) -> Paths:
-    """A bias's path after the sum with the product of the factors."""
-    if any(factor in paths for factor in factors):
+    """A path after a sum with the product of the factors."""
+    if any(factor in paths for factor in factors):  # both summands scale with the parameter
         return path
     name = next((name for name in map(flow.bare, factors) if name is not None), None)
     return path.and_another() if name is None else path.and_beside(name)

@@ -1,4 +1,4 @@
-"""From certified cells to the groups users see: merges ranges, counts entries, gives names."""
+"""From certified cells to groups: merges ranges, counts entries, gives names."""
 
 from __future__ import annotations
 
@@ -33,11 +33,7 @@ def groups_of(
 ) -> tuple[InvariantGroup, ...]:
     """One group a pattern ("layer") or one a cell ("filter"), in the order of the cells.
 
-    Args:
-        cells: certified, of one kind.
-        defects: of the same cells at the real weights.
-        shape: shape of each parameter.
-        granularity: "layer" or "filter".
+    The cells are certified, of one kind; `defects` holds theirs at the real weights.
     """
     cells_of = by_pattern(cells) if granularity == "layer" else [[cell] for cell in cells]
     names = unique_names(group_name(alike, shape, granularity) for alike in cells_of)

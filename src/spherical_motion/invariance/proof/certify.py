@@ -71,8 +71,8 @@ def certified(
     Args:
         prober: runs the passes.
         cells: candidates, disjoint.
-        base: where to start from.
-        reference: outputs at `base`, if they are known from a pass before.
+        base: the point to start from.
+        reference: outputs at `base`, if known.
         shifts: rows without effect on the outputs, see `held_under_powers_of_two`.
     """
     precision = prober.precision

@@ -42,15 +42,9 @@ def held_under_powers_of_two(
     rounding differs between 2ᵏw and w, so a true group changes no bit of the outputs; and with 2⁶
     and more this reaches clips that a factor of 4 does not. Costs three forwards if all holds.
 
-    Args:
-        prober: runs the passes.
-        cells: candidates.
-        base: where to start from.
-        steadiness: what counts as a change.
-        shifts: for each parameter its rows, along axis 0, that seem to be mere shifts in front of
-            a norm, set to zero in all runs if that changes nothing. A bias in front of a batch
-            norm has no effect but on rounding: beside something 2⁹ times smaller it would round 9
-            of its bits away.
+    `shifts` are the rows of parameters, along axis 0, that seem to be mere shifts in front of a
+    norm. They are set to zero in all runs if that changes nothing. A bias in front of a batch norm
+    affects only rounding: added to something 2⁹ times smaller it would round 9 of its bits away.
     """
     patterns = sorted({cell.pattern for cell in cells})
     draws = np.random.default_rng(base.seed)

@@ -27,13 +27,7 @@ def confirmed_suspects(
 
     An ε that is a literal in a forward pass cannot be removed. Beside weights 8 times as large it
     has 1/64 of its effect (inside the root) or 1/8 (outside), while the Σt of a slice that is not
-    invariant keeps its size.
-
-    Args:
-        prober: runs the pass.
-        suspects: single slices, disjoint.
-        seed: number of the probe to start from.
-        evidence: row sums of the probes.
+    invariant keeps its size. The pass starts from probe number `seed`.
     """
     if not suspects:
         return []

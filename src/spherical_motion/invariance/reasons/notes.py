@@ -50,14 +50,10 @@ def large_epsilons(course: Course) -> list[str]:
 
 
 def what_joins(cells: Sequence[Symmetry], rows: Evidence) -> list[str]:
-    """Modules invariant only with their bias: how large ⟨w, g⟩ of the weight alone is.
+    """Modules invariant only with their bias: the size of the weight's own ⟨w, g⟩.
 
-    Skips modules where that is hardly more than what ε leaves of the two together, as long as
-    biases are zero.
-
-    Args:
-        cells: certified, kind "scale".
-        rows: row sums at the real weights.
+    Takes certified cells of kind "scale" and the row sums at the real weights. Skips modules where
+    that size is hardly more than what ε leaves of the two together, as long as biases are zero.
     """
     by_role: dict[str, list[tuple[list[str], float]]] = {}
     for alike in by_pattern(cells):
@@ -113,13 +109,7 @@ def not_examined(parameters: Sequence[str]) -> list[str]:
 
 
 def partial_cover(cells: Sequence[Symmetry], live: LiveRows, evidence: Evidence) -> list[str]:
-    """One line for each parameter that is certified only in part: how much is left out, and why.
-
-    Args:
-        cells: certified, kind "scale".
-        live: which rows have a gradient in enough probes.
-        evidence: row sums of the probes.
-    """
+    """A line for each parameter that the cells cover only in part: the share left out, and why."""
     found = []
     for parameter, axes in rows_in(part for cell in cells for part in cell.parts).items():
         axis = max(axes, key=lambda axis: len(axes[axis]) / live[parameter][axis].size)

@@ -17,6 +17,5 @@ from spherical_motion.invariance.running.norm_functions import (
 from spherical_motion.invariance.running.precision import Precision, precision_of
 from spherical_motion.invariance.running.prober import Prober
 from spherical_motion.invariance.running.row_sums import Evidence, RowSums, stacked
-from spherical_motion.invariance.running.run import run_at
-from spherical_motion.invariance.running.sandbox import undisturbed
+from spherical_motion.invariance.running.run import run_at, undisturbed
 from spherical_motion.invariance.running.subject import Subject, Weights

@@ -1,9 +1,8 @@
 """Remembering the state that a forward pass may change, and restoring what changed.
 
 A forward pass may write to anything that it can reach: a queue in a list in a dict, a counter in a
-configuration, a generator. Starting at the modules' attributes, breadth first, this copies whatever
-it can read without running anyone's code. Afterwards it compares, and writes back only what
-differs.
+configuration, a generator. `Remembered` starts at the modules' attributes and copies, breadth
+first, what it can read without running foreign code. Afterwards it writes back only what differs.
 """
 
 from __future__ import annotations

@@ -29,15 +29,11 @@ class Pass:
 
 
 class Prober:
-    """Runs a model away from its own weights, without touching it, and counts the passes.
-
-    Args:
-        model: in whatever mixture of train and eval it is used.
-        example_inputs: tensor, tuple or mapping, see `call_model`.
-        precision: dtype and thresholds.
+    """Runs a `Subject` away from its own weights, without changing it, and counts the passes.
 
     Attributes:
         subject: the model and its inputs.
+        precision: dtype and thresholds.
         passes: forward and backward passes run so far.
         forwards: passes without a backward run so far.
         backwards: further backwards on the forward of a pass, run so far.

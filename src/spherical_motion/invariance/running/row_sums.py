@@ -1,4 +1,4 @@
-"""Three sums for each row, which are all that is kept of a weight and its gradient."""
+"""Three sums for each row: all that the search keeps of a weight and its gradient."""
 
 from __future__ import annotations
 
@@ -43,12 +43,6 @@ class RowSums:
         """How many rows there are."""
         return self.t.shape[-1]
 
-    @classmethod
-    def stack(cls, probes: Sequence[RowSums]) -> RowSums:
-        """Several probes of the same rows, as arrays of shape (probes, rows)."""
-        t, ww, gg = (np.stack([getattr(p, name) for p in probes]) for name in ("t", "ww", "gg"))
-        return cls(t, ww, gg, probes[0].entries)
-
 
 Evidence: TypeAlias = Mapping[str, tuple[RowSums, ...]]
 """Parameter name → its row sums along axis 0 and, where there is one, axis 1."""
@@ -56,10 +50,12 @@ Evidence: TypeAlias = Mapping[str, tuple[RowSums, ...]]
 
 def stacked(probes: Sequence[Evidence]) -> Evidence:
     """Row sums of several backward passes as arrays of shape (probes, rows)."""
-    return {
-        name: tuple(RowSums.stack(axis) for axis in zip(*(p[name] for p in probes), strict=True))
-        for name in probes[0]
-    }
+
+    def stack(*rows: RowSums) -> RowSums:
+        t, ww, gg = (np.stack([getattr(r, name) for r in rows]) for name in ("t", "ww", "gg"))
+        return RowSums(t, ww, gg, rows[0].entries)
+
+    return {name: tuple(map(stack, *(probe[name] for probe in probes))) for name in probes[0]}
 
 
 Gradients: TypeAlias = dict[str, list[Tensor]]

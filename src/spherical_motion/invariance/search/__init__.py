@@ -19,5 +19,5 @@ from spherical_motion.invariance.search.symmetry import (
     by_pattern,
     grouped,
     rows_in,
+    totals_over,
 )
-from spherical_motion.invariance.search.totals import totals_over

@@ -28,6 +28,8 @@ class Ledger:
 
     Attributes:
         found: the symmetries, in the order found.
+        open: live rows whose own ⟨w, g⟩ is not zero and that are not eliminated.
+        eliminated: rows that are eliminated, by themselves or in a block.
     """
 
     def __init__(self, evidence: Evidence, live: LiveRows, zero: float) -> None:
@@ -37,9 +39,9 @@ class Ledger:
         self.found: list[Symmetry] = []
         self._eliminated_tensors: set[str] = set()
         self._taken: dict[Pattern, dict[tuple[str, int], NDArray[np.bool_]]] = {}
-        self._eliminated = _nothing(live)
+        self.eliminated = _nothing(live)
         self._scaled = _nothing(live)
-        self._open = {
+        self.open = {
             name: [
                 alive & ~(np.abs(rows.t) <= zero * rows.size).all(axis=0)
                 for rows, alive in zip(evidence[name], axes, strict=True)
@@ -77,14 +79,6 @@ class Ledger:
                 vectors[row, names[name]] = power
         return bool(np.linalg.matrix_rank(vectors) == np.linalg.matrix_rank(vectors[:-1]))
 
-    def open_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
-        """Live rows whose own ⟨w, g⟩ is not zero and that are not eliminated."""
-        return self._open[parameter][axis]
-
-    def eliminated_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
-        """Rows that are eliminated, by themselves or in a block."""
-        return self._eliminated[parameter][axis]
-
     def unscaled_rows(self, parameter: str, axis: int) -> NDArray[np.bool_]:
         """Live rows in no symmetry of kind "scale"."""
         live, scaled = self.live[parameter], self._scaled[parameter]
@@ -101,10 +95,10 @@ class Ledger:
         ]
 
     def _eliminate(self, part: Slice) -> None:
-        covered = self._eliminated[part.parameter][part.axis]
+        covered = self.eliminated[part.parameter][part.axis]
         covered[part.start : part.stop] = True
         if part.length == 1:  # rows inside a block have relations of their own
-            self._open[part.parameter][part.axis][part.start] = False
+            self.open[part.parameter][part.axis][part.start] = False
         if not (self.live[part.parameter][part.axis] & ~covered).any():
             self._eliminated_tensors.add(part.parameter)
 

@@ -57,8 +57,7 @@ class _Table:
         self.ledger = ledger
         self.length = length
         self._order = {name: i for i, name in enumerate(ledger.evidence)}
-        self.t = functools.cache(functools.partial(self._sums, "t"))
-        self.square = functools.cache(functools.partial(self._sums, "square"))
+        self._cached_sums = functools.cache(self._sums)
 
     def place(self, strip: Strip) -> tuple[int, int, int]:
         """The position of a strip in the model, for sorting."""
@@ -72,17 +71,17 @@ class _Table:
 
     def open(self, strip: Strip) -> bool:
         """Whether a strip holds rows that may take part in a relation."""
-        rows = self.ledger.open_rows(strip.parameter, strip.axis)
+        rows = self.ledger.open[strip.parameter][strip.axis]
         if strip.width > 1:
-            rows = rows & ~self.ledger.eliminated_rows(strip.parameter, strip.axis)
+            rows = rows & ~self.ledger.eliminated[strip.parameter][strip.axis]
         return bool(self._any(rows, strip).any())
 
     def sums(self, columns: Sequence[Column], name: str) -> NDArray[np.float64]:
-        """Shape (probes, length, columns)."""
-        read = self.t if name == "t" else self.square
-        return np.stack([sum(read(s) for s in column) for column in columns], axis=-1)
+        """Σ t, or Σ ww·gg if `name` is "square", of columns; shape (probes, length, columns)."""
+        read = self._cached_sums
+        return np.stack([sum(read(s, name) for s in column) for column in columns], axis=-1)
 
-    def _sums(self, name: str, strip: Strip) -> NDArray[np.float64]:
+    def _sums(self, strip: Strip, name: str) -> NDArray[np.float64]:
         rows = self.ledger.evidence[strip.parameter][strip.axis]
         values = rows.t if name == "t" else rows.ww * rows.gg
         return range_sums(values, *self._edges(strip))
@@ -140,9 +139,9 @@ def _strips(evidence: Evidence, length: int) -> Iterator[Strip]:
 def _search(table: _Table, columns: Sequence[Column], used: set[Column]) -> None:
     """Accept the relations among columns, in windows no wider than the equations resolve.
 
-    A network has more columns than equations, so that a null space over all of them would be full
-    of chance. Members of a relation are near each other in the model, hence the windows. Sweeps
-    again as long as it finds something: an eliminated column brings the others closer together.
+    A network has more columns than equations, so a null space over all of them would hold mostly
+    chance relations. Members of a relation are near each other in the model, hence the windows.
+    Sweeps again while it finds something: an eliminated column brings the others closer together.
     """
     probes = next(iter(table.ledger.evidence.values()))[0].t.shape[0]
     width = min(WIDEST_WINDOW, 2 * probes * table.length // 3)
@@ -154,18 +153,16 @@ def _search(table: _Table, columns: Sequence[Column], used: set[Column]) -> None
             window = [c for c in free[start : start + width] if c not in used]
             window = [c for c in window if all(table.open(s) for s in c)]
             if len(window) > 1:
-                # Columns of tensors that the later search over whole tensors does not use come
-                # first: the first columns are the ones that are eliminated.
-                waiting = set(table.ledger.open_tensors())
-                window.sort(key=lambda c: any(s.parameter in waiting for s in c))
-                in_use = [any(s.parameter in waiting for s in c) for c in window]
-                _search_window(table, window, in_use, used)
+                _search_window(table, window, used)
 
 
-def _search_window(
-    table: _Table, window: Sequence[Column], in_use: Sequence[bool], used: set[Column]
-) -> None:
+def _search_window(table: _Table, window: list[Column], used: set[Column]) -> None:
     ledger = table.ledger
+    # Columns of tensors that the later search over whole tensors does not use come first, because
+    # the first columns are eliminated.
+    waiting = set(ledger.open_tensors())
+    in_use = {column: any(s.parameter in waiting for s in column) for column in window}
+    window.sort(key=in_use.__getitem__)
     t = table.sums(window, "t")
     relations = integer_relations(_equations(t), 100 * ledger.zero)
     if not relations:
@@ -184,7 +181,7 @@ def _search_window(
         if 2 * holds.sum() <= shown.sum():  # holds in a minority of rows, so by chance
             continue
         free = [m for m in members if window[m] not in used] or members[:1]
-        pivot = window[min(free, key=lambda m: (in_use[m], *_side(window, relation, m), m))]
+        pivot = window[min(free, key=lambda m: (in_use[window[m]], *_side(window, relation, m), m))]
         used.add(pivot)
         strips = [(strip, relation[m]) for m in members for strip in window[m]]
         strips.sort(key=lambda item: table.place(item[0]))
@@ -225,8 +222,5 @@ def _equations(t: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _overlapping(columns: Sequence[Column]) -> bool:
     """Whether two columns of a relation read the same rows in different ways."""
-    strips = [strip for column in columns for strip in column]
-    widths: dict[tuple[str, int], set[int]] = {}
-    for strip in strips:
-        widths.setdefault((strip.parameter, strip.axis), set()).add(strip.width)
-    return any(len(w) > 1 for w in widths.values())
+    ways = {(s.parameter, s.axis, s.width) for column in columns for s in column}
+    return len(ways) > len({(parameter, axis) for parameter, axis, _ in ways})

@@ -45,7 +45,7 @@ def gathered(probes: Sequence[Evidence], precision: Precision) -> Evidence:
 
 
 def live_rows(evidence: Evidence, precision: Precision) -> LiveRows:
-    """Which rows have a gradient that is more than rounding errors.
+    """Which rows have a gradient beyond rounding errors.
 
     A bias in front of a batch norm has ‖g‖ around 1e-16 beside its neighbours, a row behind a
     dead ReLU exactly 0: neither is evidence about ⟨w, g⟩.
@@ -84,8 +84,8 @@ def proposed(
     """(symmetries whose Σt vanishes in every probe, suspects whose Σt is merely small).
 
     The finest first: rows and blocks of one parameter, of one module, rows of parameters of equal
-    length, whole parameters. What cancels exactly against others is no suspect: a gain whose
-    shift is small beside it looks like a weight beside an ε, and follows the same law.
+    length, whole parameters. A parameter that cancels exactly against others is no suspect: a gain
+    with a much smaller shift looks like a weight with an ε, and follows the same law.
     """
     ledger = Ledger(evidence, live, zero)
     for name, axes in evidence.items():

@@ -35,11 +35,8 @@ def without_noise(evidence: Evidence, dead: float) -> Evidence:
     """The same with t = 0 for rows whose gradient is made of rounding errors in that pass.
 
     A gain in front of a ReLU and a batch norm has no gradient at points where the ReLU clips
-    nothing. There ⟨w, g⟩ / ‖w‖‖g‖ is a quotient of rounding errors, of order 1.
-
-    Args:
-        evidence: row sums, shape (..., rows).
-        dead: a row has no gradient where ‖w‖‖g‖ is below this times that of a typical row.
+    nothing. There ⟨w, g⟩ / ‖w‖‖g‖ is a quotient of rounding errors, of order 1. For `dead` see
+    `Precision`.
     """
     floor = dead * typical_sizes(evidence)[..., None]
     return {
@@ -60,13 +57,8 @@ def blocks_of(
     """The finest disjoint blocks of one parameter that have Σt = 0 in every probe.
 
     Tries each axis and takes the one whose blocks hold the most live rows, relative to all of
-    them; between equals the one with more blocks, then the lower axis.
-
-    Args:
-        parameter: name for the slices.
-        axes: its row sums of shape (probes, rows), one an axis.
-        live: for each axis, which rows have a gradient, shape (rows,).
-        zero: threshold relative to √Σ(ww·gg).
+    them; between equals the one with more blocks, then the lower axis. `zero` is relative to
+    √Σ(ww·gg).
 
     >>> g = np.random.default_rng(0).normal(size=(3, 2, 2))
     >>> w = np.stack([-g[..., 1], g[..., 0]], axis=-1)          # orthogonal row by row

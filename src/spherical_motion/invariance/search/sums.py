@@ -48,20 +48,15 @@ def signed_sums(values: Values, sizes: Values, zero: float) -> list[dict[int, in
     found: list[dict[int, int]] = [
         pairs[k] for k in np.flatnonzero((np.abs(paired) <= tolerance[:, None]).all(axis=0))
     ]
-    targets = [{int(k): s} for s in (1, -1) for k in usable]
-    singles = np.concatenate([values[:, usable], -values[:, usable]], axis=1)
-    for others, coefficients in ((singles, targets), (np.hstack([paired, -paired]), None)):
-        for a, b in _equal(paired, others, tolerance):
-            if coefficients is not None:
-                rest = coefficients[b]
-            else:
-                rest = pairs[b % len(pairs)]
-                rest = rest if b < len(pairs) else {k: -s for k, s in rest.items()}
+    singles = [{int(k): 1} for k in usable]
+    for terms, sums in ((singles, values[:, usable]), (pairs, paired)):
+        for a, b in _equal(paired, np.hstack([sums, -sums]), tolerance):
+            rest, sign = terms[b % len(terms)], 1 if b < len(terms) else -1
             if not pairs[a].keys() & rest.keys():
-                found.append(pairs[a] | {k: -s for k, s in rest.items()})
+                found.append(pairs[a] | {k: -sign * s for k, s in rest.items()})
     unique = {tuple(sorted(_positive(f).items())): None for f in found}
-    sums = [dict(items) for items in unique]
-    return sorted((s for s in sums if _cancels(s, values, sizes, zero)), key=len)
+    relations = [dict(items) for items in unique]
+    return sorted((r for r in relations if _cancels(r, values, sizes, zero)), key=len)
 
 
 def zero_subsets(values: Values, sizes: Values, zero: float) -> list[tuple[int, ...]]:

@@ -118,7 +118,10 @@ class ExponentialSchedule(Closing, LRScheduler):
         for steered in self._steered:
             # Raise before any setting changes.
             steered.rate(self.largest)
+        bare = [group for group in optimizer.param_groups if "initial_lr" not in group]
         super().__init__(optimizer)
+        for group in bare:  # a scheduler that is made after this one must read the rates of then
+            del group["initial_lr"]
         self._record_rates()
         self._hooks = StepHooks(optimizer, _WHERE, self._before, self._after)
 

@@ -79,8 +79,10 @@ def _check_one_setting(group: InvariantGroup, own: Sequence[Piece], where: str) 
     first = own[0].param_group
     for piece in own[1:]:
         other = piece.param_group
+        if other is first or not (first and other):
+            continue  # One param group is one setting, even where its rate is NaN.
         for key in ("lr", "weight_decay"):
-            if first and other and first.get(key) != other.get(key):
+            if first.get(key) != other.get(key):
                 raise InvalidArgument(
                     f"{where}: the members of group {group.name!r} are stepped with different "
                     f"{key}: {own[0].name!r} with {first.get(key)}, {piece.name!r} with "

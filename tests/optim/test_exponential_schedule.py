@@ -442,6 +442,16 @@ def test_a_run_that_returned_is_resumed_as_one(tmp_path: Path) -> None:
         assert again[1].param_groups[0]["lr"] == 0.0125
 
 
+def test_a_scheduler_made_after_the_way_back_starts_from_the_rates_of_then() -> None:
+    model, optimizer, groups = tiny()
+    schedule = ExponentialSchedule(model, optimizer, groups)
+    assert "initial_lr" not in optimizer.param_groups[0]
+    stepped(model, optimizer)
+    schedule.return_to_weight_decay()
+    optimizer.param_groups[0]["lr"] = 0.03
+    assert lr_scheduler.CosineAnnealingLR(optimizer, 10).base_lrs[0] == 0.03
+
+
 def test_a_way_back_that_is_refused_changes_nothing() -> None:
     model, optimizer, groups = tiny()
     schedule = ExponentialSchedule(model, optimizer, groups)
@@ -468,7 +478,7 @@ def test_after_close_nothing_is_scheduled_and_nothing_grows_from_there() -> None
     assert optimizer.param_groups[0]["lr"] == rate
     with pytest.raises(InvalidArgument, match=r"earlier ExponentialSchedule .*lr 0\.1\)"):
         ExponentialSchedule(model, optimizer, groups)
-    with pytest.raises(InvalidArgument, match="has let go"):
+    with pytest.raises(InvalidArgument, match="no longer steers its optimizer"):
         schedule.load_state_dict(schedule.state_dict())
     # The mark outlives the process.
     other = torch.optim.SGD([model[0].weight], lr=0.1, momentum=0.9)

@@ -284,7 +284,7 @@ def test_refusals() -> None:
         decay.load_state_dict({"base": {3: [0.1, 0.1]}})
     kept = decay.state_dict()
     decay.close()
-    with pytest.raises(InvalidArgument, match=r"was closed and has let go.*Make a new one"):
+    with pytest.raises(InvalidArgument, match=r"was closed and no longer steers.*Make a new one"):
         decay.load_state_dict(kept)
 
 

@@ -133,6 +133,33 @@ def test_what_is_known_already_is_refused() -> None:
         theory.register(TripleDecay)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [
+        ("optimizers", "triple", r"optimizers of 'triple decay' must be a tuple .* \('name',\)"),
+        ("classes", "TripleDecay", "classes of 'triple decay' must be a tuple of names"),
+        ("needs", ("beta",), "needs .* fields of theory.GroupFacts"),
+        ("drive", "correlation", "drive .* must be one of unit_grad_sq, numel"),
+    ],
+)
+def test_a_family_that_is_not_what_it_should_be_is_refused(attribute, value, words) -> None:
+    family = type("Odd", (TripleDecay,), {attribute: value})()
+    with pytest.raises(InvalidArgument, match=words):
+        theory.register(family)
+    with pytest.raises(InvalidArgument, match="must be one of sgd"):
+        HyperParameters("triple", lr=0.1)
+
+
+def test_a_fact_that_no_record_holds_is_said_and_does_not_end_the_comparison(write_run) -> None:
+    family = type("Needy", (TripleDecay,), {"needs": ("correlation",)})()
+    settings = constant(0.1, 0.01, 0.0, 300)
+    with theory.register(family):
+        run = write_run({"w": simulate_sgd(settings)}, settings, optimizer={"class": "TripleDecay"})
+        (row,) = smd.compare(run)
+    assert row.verdict.kind is VerdictKind.NO_THEORY
+    assert "correlation=" in row.verdict.reason
+
+
 def test_a_family_without_its_law_cannot_be_made() -> None:
     class Empty(theory.Family):
         name = "empty"

@@ -27,7 +27,7 @@ from spherical_motion.vocabulary import (
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "spherical_motion"
-KEYED_BY_VERDICT = {"vocabulary/verdict.py", "comparison/verdicts.py"}
+KEYED_BY_VERDICT = {"vocabulary/verdict.py"}
 
 
 def test_every_verdict_has_a_tone_and_a_meaning() -> None:

@@ -32,7 +32,7 @@ from spherical_motion.comparison.evidence import (
 )
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
-from spherical_motion.errors import OutOfDomain
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import WITHIN, rest_excess
 from spherical_motion.vocabulary import HyperParameters, Stage
 
@@ -97,11 +97,11 @@ def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
     if not here.predictable or seen.no_decay:
         return Measured, tail, {}
-    if stage.hp is None:
-        return _varying(here)
     try:
+        if stage.hp is None:
+            return _varying(here)
         theory.family_of(stage.hp).angle(stage.hp, here.facts)
-    except OutOfDomain as reason:
+    except InvalidArgument as reason:  # out of the formulas' domain, or a fact no record holds
         return Measured, tail, {"no_theory": str(reason)}
     return _constant(here, tail, stage, stage.hp)
 

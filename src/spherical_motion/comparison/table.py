@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import Evidence, Settled
+from spherical_motion.comparison.evidence import Evidence, Measured, Predicted, Settled
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion, motion_of
+from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
@@ -114,8 +114,7 @@ def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None
 
     Args:
         run: a run directory, or `Records` already read.
-        rules: how to judge: kinds and rules in the order to try them; `comparison.RULES.items()`
-            if left out.
+        rules: kinds and rules in the order to try them; `comparison.RULES` if left out.
 
     Returns:
         A `Comparison`: print it, iterate its rows, or hand it to `report`.
@@ -127,17 +126,19 @@ def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None
 
 
 def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
-    verdict = judge(evidence, rules)
-    known = defaultdict(lambda: math.nan, verdict.evidence)
+    ratio, transient, equilibrium = Estimate(), math.nan, math.nan
+    if isinstance(evidence, Predicted):
+        ratio, transient = evidence.ratio, evidence.transient
+        equilibrium = evidence.rest.equilibrium if evidence.rest else math.nan
     return Row(
         group=evidence.group.name,
         number=number,
         stage=evidence.stage,
-        measured=known["measured"],
-        predicted=known["equilibrium" if isinstance(evidence, Settled) else "transient"],
-        ratio=known["ratio"],
-        interval=(known["ratio_low"], known["ratio_high"]),
-        equilibrium=known["equilibrium"],
+        measured=evidence.measured if isinstance(evidence, Measured) else math.nan,
+        predicted=equilibrium if isinstance(evidence, Settled) else transient,
+        ratio=ratio.value,
+        interval=(ratio.low, ratio.high),
+        equilibrium=equilibrium,
         samples=evidence.judged,
-        verdict=verdict,
+        verdict=judge(evidence, rules),
     )

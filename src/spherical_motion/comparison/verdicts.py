@@ -1,4 +1,4 @@
-"""From evidence to a verdict: one rule a kind, tried in the order of `VerdictKind`.
+"""From evidence to a verdict: rules, tried from the first to the last.
 
 Nothing else in the library judges. A rule yields its reasons, none if it does not apply; the first
 rule that applies decides.
@@ -7,8 +7,7 @@ rule that applies decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator
 
 from spherical_motion import theory
 from spherical_motion.comparison.evidence import Approaching, Evidence, Measured, Predicted, Settled
@@ -63,18 +62,18 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
 
     Args:
         evidence: from `gather`.
-        rules: kinds and rules to try in this order; `RULES.items()` if left out.
+        rules: kinds and rules to try in this order; `RULES` if left out.
 
     Raises:
         InvalidArgument: no rule applies.
     """
-    for kind, rule in RULES.items() if rules is None else rules:
+    for kind, rule in RULES if rules is None else rules:
         if reasons := tuple(rule(evidence)):
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
         f"judge(rules=...) must have a rule that applies to {evidence.group.name!r}, got none. "
-        "Add yours to `comparison.RULES.items()` instead of leaving some out."
+        "Add yours to `comparison.RULES` instead of leaving some out."
     )
 
 
@@ -205,19 +204,17 @@ def _ratio(kind: Because, ratio: Estimate) -> Iterator[Reason]:
         yield Because.INTERVAL(low=ratio.low, high=ratio.high)
 
 
-RULES: Mapping[VerdictKind, Rule] = MappingProxyType(
-    {
-        VerdictKind.TOO_FEW_SAMPLES: _too_few_samples,
-        VerdictKind.NON_FINITE: _non_finite,
-        VerdictKind.FROZEN: _frozen,
-        VerdictKind.NO_WEIGHT_DECAY: _no_weight_decay,
-        VerdictKind.NOT_SCALE_INVARIANT: _not_scale_invariant,
-        VerdictKind.EPSILON_DOMINATED: _epsilon_dominated,
-        VerdictKind.NO_THEORY: _no_theory,
-        VerdictKind.APPROACHING: _approaching,
-        VerdictKind.IN_EQUILIBRIUM: _in_equilibrium,
-        VerdictKind.HEAVY_TAILED: _heavy_tailed,
-        VerdictKind.OFF: _off,
-    }
+RULES: tuple[tuple[VerdictKind, Rule], ...] = (
+    (VerdictKind.TOO_FEW_SAMPLES, _too_few_samples),
+    (VerdictKind.NON_FINITE, _non_finite),
+    (VerdictKind.FROZEN, _frozen),
+    (VerdictKind.NO_WEIGHT_DECAY, _no_weight_decay),
+    (VerdictKind.NOT_SCALE_INVARIANT, _not_scale_invariant),
+    (VerdictKind.EPSILON_DOMINATED, _epsilon_dominated),
+    (VerdictKind.NO_THEORY, _no_theory),
+    (VerdictKind.APPROACHING, _approaching),
+    (VerdictKind.IN_EQUILIBRIUM, _in_equilibrium),
+    (VerdictKind.HEAVY_TAILED, _heavy_tailed),
+    (VerdictKind.OFF, _off),
 )
-"""One rule a kind, in the order of the enum."""
+"""The rules in the order in which they are tried; several rules may lead to one kind."""

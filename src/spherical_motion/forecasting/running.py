@@ -103,7 +103,7 @@ def forecast(
         )
     if drive is None and family.drive in family.needs:
         raise InvalidArgument(
-            f"forecast: under {family.name} the angle depends on the gradient's size. Pass "
+            f"forecast: under {family.name} the angle depends on {family.drive}. Pass "
             f"{' and '.join(f'{name}=...' for name in family.needs)}."
         )
     return _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, facts)).forecast()

@@ -22,10 +22,7 @@ BACKENDS = ("auto", "reference", "cpu")
 
 
 def gram(
-    before: torch.Tensor,
-    after: torch.Tensor,
-    grad: torch.Tensor | None,
-    backend: str = "auto",
+    before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None, backend: str = "auto"
 ) -> Gram:
     """The six inner products of weights, step and gradient, row by row.
 

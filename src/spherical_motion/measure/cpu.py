@@ -70,15 +70,8 @@ class CpuGram:
         self._sums = np.zeros((len(self._table.tiles), len(FIELDS)))
         self._team = Team("spherical-motion-gram")
         compile_loops(sum_gram)
-        self._sum_tiles = functools.partial(
-            sum_gram,
-            self._addresses,
-            sizes,
-            np.ones(len(tensors)),
-            self._table.tiles,
-            self._table.rows,
-            self._sums,
-        )
+        own = (np.ones(len(tensors)), self._table.tiles, self._table.rows, self._sums)
+        self._sum_tiles = functools.partial(sum_gram, self._addresses, sizes, *own)
 
     def __call__(
         self,
@@ -103,11 +96,8 @@ class CpuGram:
         self._check(out, after=len(after), before=len(before), grads=len(grads))
         # For a missing gradient the weights are read; NaN replaces their products below.
         stand_ins = [a if g is None else g for a, g in zip(after, grads, strict=True)]
-        placed = (
-            self._place("after", after),
-            self._place("before", before),
-            self._place("grads", stand_ins),
-        )
+        given = (("after", after), ("before", before), ("grads", stand_ins))
+        placed = [self._place(name, tensors) for name, tensors in given]
         with self._team.lock:
             for row, tensors in enumerate(placed):
                 self._addresses[row] = [tensor.data_ptr() for tensor in tensors]

@@ -1,4 +1,4 @@
-"""How a tensor lies in memory, and laying another one the same way."""
+"""The layout of a tensor in memory, and copies of other tensors in the same layout."""
 
 from __future__ import annotations
 

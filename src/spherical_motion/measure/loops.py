@@ -53,7 +53,7 @@ def tile_loop(
 ) -> Compiled:
     """A compiled loop that does `work` on tile after tile of a `TileTable`.
 
-    The loop is called as ``loop(addresses, sizes, scales, tiles, rows, numbers, start, stop)``:
+    It is called as ``loop(addresses, sizes, scales, tiles, rows, numbers, start, stop)``:
 
     * addresses: (vectors, tensors), where each tensor of each vector begins in memory;
     * sizes: (tensors,), the bytes of an entry, 4 or 8;
@@ -64,11 +64,11 @@ def tile_loop(
     * start, stop: which tiles.
 
     Args:
-        vectors: 2 or 3, how many tensors of equal layout the work takes at a time.
+        vectors: 2 or 3, the number of tensors of equal layout that the work takes.
         work: for a scalar type, a compiled function ``(first, second, third, outer, stride, inner,
             scale, own)``: addresses of the tile in each vector (`third` is 0 of two vectors), its
             shape, the scale of its tensor, its row of `numbers`.
-        backwards: from `stop` down to `start`: what was summed last is still in the nearest cache.
+        backwards: from `stop` down to `start`, because the last sums are in the nearest cache.
     """
     on_float32, on_float64 = work(types.float32), work(types.float64)
 
@@ -93,16 +93,14 @@ def sum_loop(vectors: int, *, difference: bool = False) -> Compiled:
 
     Args:
         vectors: 2 for a and b, 3 for a, b and c.
-        difference: whether the vectors given are b + a, a and c, as weights before and after a
-            step are, instead of a, b and c.
+        difference: take b + a, a and c instead, such as weights after and before a step.
     """
-    # A switch that is a constant of the closure costs nothing: its other branch is not compiled.
+    # A constant of the closure costs nothing as a switch: its other branch is not compiled.
     return tile_loop(vectors, lambda scalar: _tile_sums(scalar, vectors == 3, difference))
 
 
 def _tile_sums(scalar: types.Float, three: bool, difference: bool) -> Compiled:
-    pointer = pointer_to(scalar)
-    size = scalar.bitwidth // 8
+    pointer, size = pointer_to(scalar), scalar.bitwidth // 8
 
     @numba.njit(nogil=True, fastmath=FASTMATH)
     def sum_tile(first, second, third, outer, stride, inner, scale, sums):

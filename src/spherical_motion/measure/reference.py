@@ -10,16 +10,7 @@ from spherical_motion.vocabulary.gram import Gram
 
 
 def gram(before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None) -> Gram:
-    """Inner products of weights, step and gradient, row by row, in float64.
-
-    Args:
-        before: weights before the step, shape (rows, ...); all axes after the first belong to
-            the row.
-        after: weights after the step, the same shape.
-        grad: loss gradient at `before`, the same shape. None: its three products are NaN.
-
-    Returns:
-        A Gram of (rows,) arrays.
+    """Inner products of weights, step and gradient, row by row, in float64; see `measure.gram`.
 
     >>> w = torch.tensor([[3.0, 4.0]])
     >>> d = torch.tensor([[0.0, 1.0]])

@@ -1,10 +1,9 @@
 """Start the weights at the norms that weight decay would lead to.
 
 At the default initialisation the norm of a group has little to do with the settings. It approaches
-equilibrium in (1 - α)/(4ηλ) steps, times a logarithm; until then each step turns a group by another
-angle than the settings imply, and each layer by a different one. The network's function does not
-depend on the norms, so they may be set: they follow from the settings and, for SGD, from the size
-of the gradient, which a few batches show.
+equilibrium in (1 - α)/(4ηλ) steps, times a logarithm; until then the angle of a step differs from
+the one that the settings imply, and between layers. The network's function does not depend on the
+norms, so they may be set.
 """
 
 from __future__ import annotations
@@ -57,9 +56,8 @@ class EquilibriumStart:
     @property
     def factors(self) -> NDArray[np.float64]:
         """The factor of each group; 1 where it was left as it was."""
-        return np.divide(
-            self.after, self.before, out=np.ones_like(self.after), where=self.before > 0
-        )
+        ones = np.ones_like(self.after)
+        return np.divide(self.after, self.before, out=ones, where=self.before > 0)
 
     def __str__(self) -> str:
         width = max(5, *(len(name) for name in self.names))
@@ -224,7 +222,8 @@ def _settings(
 
 def _needs_roots(hp: HyperParameters) -> bool:
     try:
-        return "unit_grad_rms" in family_of(hp).needs
+        family = family_of(hp)
+        return "unit_grad_rms" in (family.drive, *family.needs)
     except NoTheory:  # `_norm` raises it again, with the group's name
         return False
 

@@ -118,7 +118,10 @@ class ExponentialSchedule(Closing, LRScheduler):
         for steered in self._steered:
             # Raise before any setting changes.
             steered.rate(self.largest)
+        bare = [group for group in optimizer.param_groups if "initial_lr" not in group]
         super().__init__(optimizer)
+        for group in bare:  # a scheduler that is made after this one must read the rates of then
+            del group["initial_lr"]
         self._record_rates()
         self._hooks = StepHooks(optimizer, _WHERE, self._before, self._after)
 
@@ -128,21 +131,16 @@ class ExponentialSchedule(Closing, LRScheduler):
         return [steered.growth.log_scale for steered in self._steered]
 
     def step(  # type: ignore[override]
-        self,
-        value: float | None = None,
-        epoch: int | None = None,
-        *,
-        metrics: float | None = None,
+        self, value: float | None = None, epoch: int | None = None, *, metrics: float | None = None
     ) -> None:
         """Step the wrapped scheduler in the rates of the decayed run, then translate them.
 
         After `return_to_weight_decay` it only steps the wrapped scheduler.
 
         Args:
-            value: the scheduler's positional argument: the metric of ReduceLROnPlateau, or an
+            value, metrics: the scheduler's positional argument: ReduceLROnPlateau's metric, or an
                 epoch.
             epoch: passed on by its name.
-            metrics: the same as `value`.
 
         Raises:
             InvalidArgument: after `close`.
@@ -188,7 +186,7 @@ class ExponentialSchedule(Closing, LRScheduler):
         for steered in self._steered:
             self._scale(steered, 1.0 / steered.growth.scale)
             steered.restore_held_decay()
-        self._let_go()
+        self._detach()
 
     def close(self) -> None:
         """Detach; weights, rates and the absent decay stay, and `step` raises from then on.
@@ -224,7 +222,7 @@ class ExponentialSchedule(Closing, LRScheduler):
         self._step_count = self.last_epoch + 1
         if state_dict.get("returned", False):
             # The rates are the optimizer's own; loading its state brings them, before or after.
-            self._let_go()
+            self._detach()
             return
         for steered in self._steered:
             steered.write(steered.rate(self.largest))
@@ -248,11 +246,11 @@ class ExponentialSchedule(Closing, LRScheduler):
             )
         if self._closed or self._returned:
             raise InvalidArgument(
-                f"{_WHERE}.load_state_dict: this schedule has let go of its optimizer. Make a new "
-                "one, and load into that."
+                f"{_WHERE}.load_state_dict: this schedule no longer steers its optimizer. Make a "
+                "new one, and load into that."
             )
 
-    def _let_go(self) -> None:
+    def _detach(self) -> None:
         """Remove the hooks; write the settings of the decayed run into the param groups."""
         self._hooks.remove()
         self._returned = True

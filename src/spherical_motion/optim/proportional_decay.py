@@ -30,8 +30,8 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 _WHERE = "ProportionalDecay"
 
 DECAY, PEAK = "initial_weight_decay", "decay_lr_max"
-"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints need them
-because the group's own decay changes at each step."""
+"""Keys of a steered param group: the decay at the highest rate, and that rate. Checkpoints keep
+both, because the group's own decay changes at each step."""
 
 PATIENCE = 100
 """Steps before a notice about a rate that has not come near the assumed peak."""
@@ -42,8 +42,7 @@ class _Base:
     """The settings of one param group at the highest rate.
 
     Attributes:
-        weight_decay: at the highest rate.
-        peak: the highest rate.
+        weight_decay, peak: the decay at the highest rate, and that rate.
         given: whether the caller gave it.
         watched: whether it was read off the param group and no notice was given about it yet.
         steps: taken so far.
@@ -148,8 +147,7 @@ class ProportionalDecay(Closing):
         max_defect: float | None = MAX_DEFECT,
     ) -> None:
         StepHooks.refuse_second(optimizer, _WHERE)
-        if lr_max is not None:
-            lr_max = number(_WHERE, "lr_max", lr_max, above=0.0)
+        lr_max = None if lr_max is None else number(_WHERE, "lr_max", lr_max, above=0.0)
         self._optimizer = optimizer
         chosen = invariant_param_groups(model, optimizer, groups, max_defect, _WHERE)
         owners = {i: optimizer.param_groups[i] for i in chosen}
@@ -190,8 +188,8 @@ class ProportionalDecay(Closing):
         check_state(_WHERE, state_dict, ["base"])
         if not self._base:
             raise InvalidArgument(
-                f"{_WHERE}.load_state_dict: this one was closed and has let go of its optimizer. "
-                "Make a new one, and load into that."
+                f"{_WHERE}.load_state_dict: this one was closed and no longer steers its "
+                "optimizer. Make a new one, and load into that."
             )
         stored = {int(k): (float(v[0]), float(v[1])) for k, v in state_dict["base"].items()}
         if stored.keys() != self._base.keys():

@@ -2,8 +2,7 @@
 
 After a drop of the learning rate by k the weights are too long: each step turns them by less than
 the equilibrium angle until weight decay has shrunk them, which takes (1 - α)·ln k/(4ηλ) steps,
-often more than the training has left. The network's function does not depend on these norms, so
-they can be set at once (wan2020, section 4.1).
+often more than the training has left.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.notices import notify
 from spherical_motion.optim.scaling import (
     MARK,
+    Factor,
     Rescaler,
     ScaledFor,
     limited,
@@ -37,8 +37,6 @@ THRESHOLD = 1.1
 
 MAX_DEFECT_AFTER = 0.01
 """At such defects the outputs of a small network with two batch norms change by 3%."""
-
-Factor = Callable[[HyperParameters, HyperParameters], float]
 
 
 def equilibrium_norm_ratio(old: HyperParameters, new: HyperParameters) -> float:
@@ -174,7 +172,7 @@ class RescaleOnDecay(Closing):
         self._hooks = StepHooks(optimizer, name, self._follow, loaded=self._read_marks)
 
     def close(self) -> None:
-        """Take the hooks off; weights stay as they are. Repeating it does nothing."""
+        """Remove the hooks; weights stay as they are. Repeating it does nothing."""
         if self._hooks.attached:
             for group in self._watch.param_groups():
                 group.pop(MARK, None)
@@ -191,10 +189,10 @@ class RescaleOnDecay(Closing):
         return {**kept, "floors": [list(own) for own in self._floors]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken; model and optimizer are loaded by themselves.
+        """Resume from `state_dict`; load model and optimizer besides.
 
         Raises:
-            InvalidArgument: it was taken with other groups, or is no state of this class.
+            InvalidArgument: the state of other groups or of another class.
         """
         check_state("RescaleOnDecay", state, ("reference", "fallen"))
         reference, fallen = list(state["reference"]), list(state["fallen"])
@@ -270,8 +268,7 @@ class RescaleOnDecay(Closing):
         elif any(each != 1.0 for each in factors):
             self._rescaler.scale_each(index, factors)
         own.product = after
-        whole = [name for i, name in enumerate(names) if i not in set(short)]
-        if whole:
+        if whole := [name for i, name in enumerate(names) if i not in short]:
             self._record(EventKind.RESCALED, old, new, groups=whole, factor=factor)
         if short:
             limits = {"wanted": factor, "max_defect_after": self.max_defect_after}

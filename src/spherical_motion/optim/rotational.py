@@ -1,8 +1,8 @@
 """Turn each step of an optimizer into a rotation by exactly the equilibrium angle.
 
 Under weight decay the norm of an invariant group settles where each step turns it by Δ*, whatever
-the gradient's size; until then some layers turn too fast and others too slowly. A fixed norm and a
-prescribed angle skip the transient: every layer is in equilibrium from the first step.
+the gradient's size. A fixed norm and a prescribed angle skip the transient, in which some layers
+turn too fast and others too slowly.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Rotational(Closing):
         return dict(zip(self.members.names, self._angles.tolist(), strict=True))
 
     def close(self) -> None:
-        """Take the hooks off; the optimizer goes on alone. Repeating it does nothing."""
+        """Remove the hooks; the optimizer steps as before. Repeating it does nothing."""
         self._hooks.remove()
         self._rotate.close()
 
@@ -139,10 +139,10 @@ class Rotational(Closing):
         return {"names": list(self.members.names), "radius": self._radius.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the radii of `state_dict`.
+        """Resume with the radii of `state_dict`.
 
         Raises:
-            InvalidArgument: it was taken with other groups.
+            InvalidArgument: the state of other groups.
         """
         check_state("Rotational", state, ("names", "radius"))
         saved, own = list(state["names"]), list(self.members.names)

@@ -148,7 +148,8 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.OFF: Meaning(
             Tone.ALARM,
-            "The angle is neither as predicted nor on the way there; the reason names a suspect.",
+            "The angle is neither as predicted nor on the way there; the reason names what the "
+            "evidence supports.",
             "Look for clipping, weights written by other code, and skipped steps.",
             shared=("ratio", ".2f", "{} of the predicted angle"),
         ),

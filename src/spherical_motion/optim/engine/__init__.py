@@ -8,14 +8,7 @@ the reference on any device, and as compiled loops on the CPU.
 
 from spherical_motion.optim.engine.cpu_passes import CpuPasses, Turn
 from spherical_motion.optim.engine.cpu_rotation import CpuRotation
-from spherical_motion.optim.engine.passes import (
-    STILL,
-    Factors,
-    Passes,
-    Products,
-    TorchPasses,
-    root,
-)
+from spherical_motion.optim.engine.passes import STILL, Factors, Passes, Products, TorchPasses, root
 from spherical_motion.optim.engine.rotation import LOST, TorchRotation
 from spherical_motion.optim.engine.turns import (
     AdaGradGNumbers,

@@ -79,9 +79,8 @@ def _sum_read(addresses, sizes, scales, tiles, rows, sums, start, stop):
 @numba.njit(nogil=True)
 def _turn(ww, wd, dd, angle, radius, turns, lost):
     """(A, B, radius) of one group, as in `rotation.coefficients`."""
-    if not (
-        ww > 0.0 and dd != 0.0 and math.isfinite(ww) and math.isfinite(wd) and math.isfinite(dd)
-    ):
+    finite = math.isfinite(ww) and math.isfinite(wd) and math.isfinite(dd)
+    if not (ww > 0.0 and dd != 0.0 and finite):
         return 1.0, 1.0, radius
     norm = math.sqrt(ww)
     if not radius > 0.0:
@@ -123,10 +122,9 @@ class CpuRotation:
         radius: Tensor,
         factors: Sequence[float] | None = None,
     ) -> None:
-        """See `TorchRotation.__call__`.
+        """As `TorchRotation.__call__`; with `factors` the step is `factors[i] * before[i]`.
 
-        With `factors`, one for each parameter, `before` holds no earlier weights: the step was
-        `factors[i] * before[i]`, and the weights before it follow, up to their own rounding.
+        `before` then holds no earlier weights; they follow from the step, up to rounding.
         """
         blocks = self._blocks
         vectors = [self._members.parameters, before]

@@ -63,7 +63,7 @@ def coefficients(
 class TorchRotation:
     """Rotation in torch operations, on any device, without waiting for it.
 
-    `turns` says which groups have a direction to turn to; for `lost` see `LOST`. Both are (groups,).
+    Both (groups,): `turns` says which groups have a direction to turn to; for `lost` see `LOST`.
     """
 
     def __init__(self, members: Members, turns: Tensor, lost: Tensor) -> None:

@@ -19,7 +19,8 @@ class AdaGradGNumbers(NamedTuple):
     """Settings of AdaGradG as its formulas take them.
 
     The step is rate/√v, then v ← keep·v + gain·|g̃|², and the first v is
-    of_norm·|x|⁴ + of_unit·|g̃|² + fixed.
+    of_norm·|x|⁴ + of_unit·|g̃|² + fixed. A radius of 0 means the norm at the first step; `plain` is
+    the factor of the gradient at norm 0.
     """
 
     rate: float
@@ -29,10 +30,8 @@ class AdaGradGNumbers(NamedTuple):
     of_unit: float
     fixed: float
     radius: float
-    """0 for the norm at the first step."""
     sign: float
     plain: float
-    """The factor of the gradient at norm 0."""
 
 
 class AdamGNumbers(NamedTuple):

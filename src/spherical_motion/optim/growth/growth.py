@@ -59,16 +59,12 @@ class Growth:
         return self.relative + self.bits * LN2
 
     def rate(self, lr: float, weight_decay: float, momentum: float) -> float:
-        """η̃, the rate of this step in the run without decay.
-
-        Raises:
-            OutOfDomain: α <= 0.
-        """
+        """η̃, the rate of this step in the run without decay; OutOfDomain if α <= 0."""
         # exp(2·relative) would lose digits that the two factors keep.
         return lr * self.scale * self.scale / self._kept(lr, weight_decay, momentum)
 
     def after(self, lr: float, weight_decay: float, momentum: float) -> Growth:
-        """The scale after this step; raises as `rate`."""
+        """The scale after this step; OutOfDomain if α <= 0."""
         kept = self._kept(lr, weight_decay, momentum)
         felt = weight_decay + momentum * self.held
         term = -math.log1p(-lr * felt) - self.lost

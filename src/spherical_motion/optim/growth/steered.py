@@ -69,11 +69,9 @@ class SteeredGroup:
         return self.param_group["params"]
 
     def rate(self, largest: float) -> float:
-        """The rate of the coming step; the message of an error depends on `largest`.
+        """The rate of the coming step, checked to fit the weights' dtype.
 
-        Raises:
-            OutOfDomain: the weights or the rate would leave their range; or decay is too strong.
-            NoTheory, InvalidArgument: Nesterov momentum; dampening.
+        The remedy in an error depends on `largest`.
         """
         settings = self._settings()
         rate, after = self.growth.rate(*settings), self.growth.after(*settings)
@@ -158,7 +156,6 @@ class SteeredGroup:
         return {"index": self.index, **settings, "growth": dataclasses.asdict(self.growth)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
         self.lr, self.weight_decay = state["lr"], state["weight_decay"]
         self.growth = Growth(**state["growth"])
 

@@ -23,10 +23,7 @@ def two_param_groups(
     """Param groups of the parameters that a group touches, stepped as `own`, and of the others."""
     steered = {id(p) for p in members.parameters}
     others = [p for p in model.parameters() if id(p) not in steered]
-    return [
-        {"params": list(members.parameters), **own, "others": 1},
-        {"params": others, **rest},
-    ]
+    return [{"params": list(members.parameters), **own, "others": 1}, {"params": others, **rest}]
 
 
 def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
@@ -50,11 +47,7 @@ def check_real(where: str, param_groups: Sequence[ParamGroup]) -> None:
 def common_settings(
     where: str, radius: float | None, maximize: bool, foreach: bool | None, fused: bool | None
 ) -> ParamGroup:
-    """The settings of every param group.
-
-    Raises:
-        InvalidArgument: a radius that is not > 0, or both `foreach` and `fused`.
-    """
+    """The settings of every param group; checks the radius too."""
     if radius is not None:
         remedy = "Leave it out to keep the norm each group has."
         number(where, "radius", radius, above=0.0, remedy=remedy)

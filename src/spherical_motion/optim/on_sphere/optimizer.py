@@ -136,9 +136,8 @@ class NormedOptimizer(Optimizer):
             for key in VECTORS:
                 value = state_dict["state"].get(number, {}).get(key)
                 if value is not None:
-                    self.state[parameter][key] = value.to(
-                        device=parameter.device, dtype=torch.float64, copy=True
-                    )
+                    exact = value.to(parameter.device, torch.float64, copy=True)
+                    self.state[parameter][key] = exact
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -179,8 +178,7 @@ class NormedOptimizer(Optimizer):
             if grad is not None and grad.is_sparse:
                 raise InvalidArgument(
                     f"{type(self).__name__}: the gradient of {rows.name!r} is sparse, and a group "
-                    "turns as a whole. Build the embedding with sparse=False, or leave its groups "
-                    "out."
+                    "turns as a whole. Build the embedding with sparse=False, or leave it out."
                 )
         x = members.parameters
         g = [torch.zeros_like(p) if p.grad is None else p.grad for p in x]

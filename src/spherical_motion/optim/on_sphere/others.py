@@ -29,10 +29,7 @@ OTHER_RULES: dict[str, ParamGroup] = {
 
 
 class Part(NamedTuple):
-    """A parameter, or some of its rows as a view, with the parameter's state.
-
-    `suffix` ends the names in the state, to keep the parts of one parameter apart.
-    """
+    """A parameter, or some of its rows as a view; `suffix` ends the names in its state."""
 
     tensor: Tensor
     grad: Tensor
@@ -164,10 +161,6 @@ def _fused(settings: ParamGroup, parts: Sequence[Part]) -> bool | None:
     """Take torch's compiled step on the CPU, unless the user chose."""
     if settings["fused"] is not None or settings["foreach"] is not None:
         return settings["fused"]
-    fits = all(
-        part.tensor.is_cpu
-        and part.tensor.dtype in (torch.float32, torch.float64)
-        and not part.grad.is_sparse
-        for part in parts
-    )
-    return fits or None
+    kinds = (torch.float32, torch.float64)
+    on_cpu = all(part.tensor.is_cpu and part.tensor.dtype in kinds for part in parts)
+    return (on_cpu and not any(part.grad.is_sparse for part in parts)) or None

@@ -5,22 +5,19 @@ Out come weights, pending gradients, optimizer state and running statistics, cha
 network computes the same and trains as if its weights had always had the new scale.
 """
 
-from spherical_motion.optim.scaling.planning import MARK, ScaledFor, limited, lowest_products
-from spherical_motion.optim.scaling.rescaler import Rescaler
-from spherical_motion.optim.scaling.state import (
-    STATE_POWERS,
-    merged_pieces,
-    scale_state_,
-    state_powers,
+from spherical_motion.optim.scaling.planning import (
+    MARK,
+    Factor,
+    ScaledFor,
+    limited,
+    lowest_products,
 )
+from spherical_motion.optim.scaling.rescaler import Rescaler
+from spherical_motion.optim.scaling.state import STATE_POWERS, scale_state_, state_powers
 from spherical_motion.optim.scaling.statistics import (
-    PROBE,
-    Following,
     has_running_statistics,
     rescale_statistics_,
     scale_buffers_,
     statistics_factors,
-    statistics_following,
-    statistics_shifts,
 )
 from spherical_motion.optim.scaling.weights import scale_members_, scale_pieces_

@@ -44,11 +44,9 @@ def gradient_sizes(
 ) -> GradientSizes:
     """Gradients of `loss` on each batch; buffers, modules and random generators stay as they are.
 
-    `roots` asks for `GradientSizes.root`, which takes a float64 copy of the weights.
-
-    Raises:
-        InvalidArgument: no batch, all members frozen, or a loss that is no finite scalar of the
-            weights.
+    `roots` asks for `GradientSizes.root`, which takes a float64 copy of the weights. Raises
+    InvalidArgument without a batch, with all members frozen, or for a loss that is no finite scalar
+    of the weights.
     """
     kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:

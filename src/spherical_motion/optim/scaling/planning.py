@@ -9,6 +9,9 @@ from typing import Any
 
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup
 
+Factor = Callable[[HyperParameters, HyperParameters], float]
+"""`factor(old, new)`, the ratio of the norms at two settings."""
+
 MARK = "rescaled_for"
 """Key of a param group that holds `ScaledFor.mark`."""
 
@@ -47,11 +50,7 @@ class ScaledFor:
         return {"settings": settings, "fallen": self.fallen, "scaled": self.product}
 
     def due(
-        self,
-        new: HyperParameters,
-        ratio: Callable[[HyperParameters, HyperParameters], float],
-        threshold: float,
-        skip_warmup: bool,
+        self, new: HyperParameters, ratio: Factor, threshold: float, skip_warmup: bool
     ) -> float | None:
         """The factor to rescale by when the settings become `new`; None if none is due.
 

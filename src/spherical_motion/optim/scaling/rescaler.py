@@ -26,13 +26,8 @@ class Rescaler:
     """Multiplies the groups of one param group at a time; the network computes the same.
 
     `members` holds the groups of all param groups, `groups_of` the numbers of the groups of each.
-    The example inputs serve to measure which buffers follow the weights, and how.
-
-    Attributes:
-        groups: of each param group.
-
-    Raises:
-        InvalidArgument: the model has buffers of real numbers, and there are no example inputs.
+    A model with buffers of real numbers needs the example inputs, to measure which of them follow
+    the weights, and how. `groups` holds the groups of each param group.
     """
 
     def __init__(

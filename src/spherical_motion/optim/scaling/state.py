@@ -61,16 +61,15 @@ def state_powers(
     >>> state_powers(torch.optim.SGD([torch.zeros(1)], lr=0.1))
     {'momentum_buffer': -1}
     """
-    known = [
-        STATE_POWERS[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in STATE_POWERS
-    ]
-    if not known and powers is None:
+    classes = [c.__name__ for c in type(optimizer).__mro__]
+    known = next((STATE_POWERS[name] for name in classes if name in STATE_POWERS), None)
+    if known is None and powers is None:
         raise NoTheory(
             f"state_powers: how the state of {type(optimizer).__name__} scales with its weights is "
             f"not known here (known: {', '.join(STATE_POWERS)}). Pass powers={{name: power}}: "
             f"{_POWERS}; {{}} if no state has the parameters' shape."
         )
-    return {**(known[0] if known else {}), **(powers or {})}
+    return {**(known or {}), **(powers or {})}
 
 
 @torch.no_grad()
@@ -123,14 +122,15 @@ def state_entries(
 ) -> list[tuple[torch.Tensor, int]]:
     """The state tensors of a parameter's shape, each with the power of c by which it scales.
 
-    An unknown optimizer is refused only once it has state. `name` is the parameter's, for messages.
-
-    Raises:
-        NoTheory: a state tensor whose power is not known, or that is kept in integers.
+    Raises NoTheory for a tensor whose power is not known or that is kept in integers, but not for
+    an unknown optimizer without state. `name` is the parameter's, for messages.
     """
     found: list[tuple[torch.Tensor, int]] = []
     for key, value in optimizer.state.get(parameter, {}).items():
-        if not _is_per_entry(key, value, parameter):
+        if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+            continue
+        # Counters and flags have no scale, even those of a 0-d parameter's shape.
+        if key == "step" or value.dtype == torch.bool:
             continue
         known = state_powers(optimizer, powers)
         if key not in known:
@@ -162,13 +162,3 @@ def merged_pieces(members: Members, groups: Iterable[int]) -> list[Piece]:
         else:
             merged += [last, piece] if last is not piece else [piece]
     return merged
-
-
-def _is_per_entry(name: str, value: object, parameter: torch.Tensor) -> bool:
-    """Whether a state value has an entry for each entry of the parameter; counters do not."""
-    return (
-        isinstance(value, torch.Tensor)
-        and name != "step"
-        and value.dtype != torch.bool
-        and value.shape == parameter.shape
-    )

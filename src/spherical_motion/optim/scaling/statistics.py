@@ -76,11 +76,7 @@ def statistics_factors(
     factors: Sequence[float],
     example_inputs: object,
 ) -> dict[str, Tensor]:
-    """`statistics_following(...).factors`, for models without shifted statistics.
-
-    Raises:
-        ModelError: as there; or a statistic is shifted.
-    """
+    """`statistics_following(...).factors`; raises ModelError if a statistic is shifted."""
     found = statistics_following(model, groups, factors, example_inputs)
     if found.shifted:
         raise ModelError(
@@ -142,9 +138,6 @@ def statistics_shifts(
     """b of each shifted statistic at the model's current weights; {} if none is shifted.
 
     `found` comes from `statistics_following`, called with the same arguments and all factors 2.
-
-    Raises:
-        ModelError: the model fails on these inputs.
     """
     if not found.shifted:
         return {}

@@ -30,14 +30,6 @@ def scale_pieces_(
     Raises:
         NoTheory: state whose power is not known; nothing was changed.
         InvalidArgument: a sparse gradient; nothing was changed.
-
-    >>> from spherical_motion.vocabulary import Slice
-    >>> w = torch.nn.Parameter(torch.ones(2, 3))
-    >>> optimizer = torch.optim.SGD([w], lr=0.1)
-    >>> w.grad = torch.ones(2, 3)
-    >>> scale_pieces_(optimizer, [Piece(w, Slice("w", 0, 0, 1), (optimizer, 0), "w")], 2.0)
-    >>> w[:, 0].tolist(), w.grad[:, 0].tolist()
-    ([2.0, 1.0], [0.5, 1.0])
     """
     pieces = list(pieces)
     found = _checked(optimizer, {id(p.parameter): (p.parameter, p.name) for p in pieces}, powers)
@@ -54,10 +46,7 @@ def scale_members_(
     factors: torch.Tensor,
     powers: Mapping[str, int] | None = None,
 ) -> None:
-    """As `scale_pieces_`, with a factor > 0 for each group: `factors`, shape (groups,).
-
-    The powers of the factors are computed in their own dtype.
-    """
+    """As `scale_pieces_`, with a factor > 0 for each group, shape (groups,), kept in its dtype."""
     named = {id(rows.parameter): (rows.parameter, rows.name) for rows in members.rows}
     found = _checked(optimizer, named, powers)
     for i, parameter in enumerate(members.parameters):
@@ -76,8 +65,7 @@ def _checked(
     found: dict[int, list[tuple[torch.Tensor, int]]] = {}
     for key, (parameter, name) in named.items():
         found[key] = [(parameter, 1), *state_entries(optimizer, parameter, name, powers)]
-        grad = parameter.grad
-        if grad is None:
+        if (grad := parameter.grad) is None:
             continue
         if grad.layout != torch.strided:
             raise InvalidArgument(

@@ -33,12 +33,8 @@ class Closing(abc.ABC):
 class StepHooks:
     """A pre hook and a post hook of an optimizer, moved in front of those registered already.
 
-    Args:
-        optimizer: hooked through `register_step_pre_hook` and `register_step_post_hook`.
-        owner: class name of the tool, for messages.
-        before: runs before each step, and before earlier hooks.
-        after: runs after each step, and before earlier hooks.
-        loaded: runs after `optimizer.load_state_dict`.
+    `before` and `after` run around each step, before earlier hooks; `loaded` runs after
+    `optimizer.load_state_dict`. `owner` is the class name of the tool, for messages.
 
     Attributes:
         has_closure: whether the current step was given a closure.

@@ -21,8 +21,7 @@ FOLLOWED = ("lr", "weight_decay", "momentum", "betas", "nesterov", "dampening")
 class SettingsWatch:
     """The param groups that step the invariant groups of `members`, and their changes.
 
-    They are kept by number: `optimizer.load_state_dict` puts new dicts in their place. `where` is
-    the caller's name, for messages.
+    They are kept by number: `optimizer.load_state_dict` puts new dicts in their place.
 
     Attributes:
         groups_of: for each watched param group, the numbers of the invariant groups it steps.

@@ -7,6 +7,7 @@ adds a family from outside the package.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families.adam_l2 import AdamL2
@@ -16,6 +17,7 @@ from spherical_motion.theory.families.heavy_ball import HeavyBallDecoupled, Heav
 from spherical_motion.theory.families.lion import Lion
 from spherical_motion.theory.families.nesterov import NesterovL2
 from spherical_motion.theory.family import Family
+from spherical_motion.theory.group import MEASURED, GroupFacts
 from spherical_motion.vocabulary.hyperparameters import HyperParameters, register_optimizer
 
 __all__ = ["family_of", "register"]
@@ -59,18 +61,36 @@ def register(family: Family) -> contextlib.ExitStack:
     """Add a family: its optimizers are predicted, compared and steered like the built-in ones.
 
     `HyperParameters(optimizer=...)` takes the names in `family.optimizers` from now on, and
-    `HyperParameters.from_param_group` the class names in `family.classes`.
+    `HyperParameters.from_param_group` the class names in `family.classes`, as the first of them.
 
     Returns:
         What undoes it: a context manager, with `close()` for use outside a `with` statement.
 
     Raises:
-        InvalidArgument: not an instance of a `Family`, or one of its optimizers or classes is
-            known already.
+        InvalidArgument: not an instance of a `Family`; one of its optimizers or classes is known
+            already; an attribute that is not what `Family` says.
     """
     if not isinstance(family, Family):
         raise InvalidArgument(
             f"theory.register expects an instance of a theory.Family, got {family!r}."
+        )
+    facts = tuple(field.name for field in dataclasses.fields(GroupFacts))
+    for name, known in (("optimizers", None), ("classes", None), ("needs", facts)):
+        value = getattr(family, name)
+        if not isinstance(value, tuple) or not all(isinstance(x, str) for x in value):
+            raise InvalidArgument(
+                f"theory.register: {name} of {family.name!r} must be a tuple of names, got "
+                f"{value!r}. A single name is written ('name',)."
+            )
+        if known is not None and not set(value) <= set(known):
+            raise InvalidArgument(
+                f"theory.register: {name} of {family.name!r} must be fields of theory.GroupFacts "
+                f"({', '.join(known)}), got {value!r}."
+            )
+    if family.drive not in MEASURED:
+        raise InvalidArgument(
+            f"theory.register: drive of {family.name!r} must be one of {', '.join(MEASURED)}, got "
+            f"{family.drive!r}."
         )
     with contextlib.ExitStack() as undo:
         for i, name in enumerate(family.optimizers):

@@ -125,7 +125,7 @@ def effective_learning_rate(
     >>> round(effective_learning_rate(hp, norm=2.0), 6)
     0.027778
     """
-    adam = family_of(hp).takes_entries_alike
+    adam = _is_adam_l2(hp)
     if not (adam or is_heavy_ball(hp)):
         raise NoTheory(
             f"effective_learning_rate covers SGD and Adam with L2, got {family_of(hp).name}; "
@@ -164,7 +164,7 @@ def adam_moment_on_sphere(
     Returns:
         ν of the shape of `norm`.
     """
-    if not family_of(hp).takes_entries_alike or hp.beta2 is None:
+    if not _is_adam_l2(hp) or hp.beta2 is None:
         raise InvalidArgument("adam_moment_on_sphere expects Adam with L2 and betas=(β1, β2).")
     r = above_zero("adam_moment_on_sphere", "norm", norm)
     squares = np.asarray(unit_grad_sq, np.float64) / r**2 + (hp.weight_decay * r) ** 2
@@ -178,3 +178,8 @@ def adam_moment_on_sphere(
     steps = np.arange(1, len(r) + 1).reshape(-1, *[1] * (r.ndim - 1))
     corrected = (1.0 - hp.momentum**steps) / (1.0 - hp.momentum)
     return r * corrected * np.sqrt((mean + numel * (hp.eps or 0.0)) / numel)
+
+
+def _is_adam_l2(hp: HyperParameters) -> bool:
+    family_of(hp)  # raises where there is no theory
+    return hp.optimizer in ("adam", "adamw") and not hp.decoupled  # the paper covers only these

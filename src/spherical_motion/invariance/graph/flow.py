@@ -128,12 +128,9 @@ def node_of(tensor: object) -> Node | None:
 def flow_through(
     outputs: Iterable[Tensor], sites: Sequence[Site[Node]], names: Mapping[int, str]
 ) -> Flow:
-    """Walk the graph behind outputs and norm calls; keep none of its nodes.
+    """Walk the graph behind a model's outputs and norm calls; keep none of its nodes.
 
-    Args:
-        outputs: what the model returned.
-        sites: its norm calls.
-        names: parameter name by identity of the leaf that stands in for it.
+    `names` holds a parameter's name by the identity of the leaf that replaces it.
 
     >>> import torch
     >>> w, x = torch.ones(2, requires_grad=True), torch.ones(2)

@@ -97,11 +97,9 @@ class NormObserver:
                 )
 
     def hand_written_norm_called(self, result: Tensor, eps_share: float = math.nan) -> None:
-        """Record a norm that a forward pass spells out itself.
+        """Record a norm that a forward pass spells out itself, and that divides by `result`.
 
-        Args:
-            result: the sum with ε; the norm divides by it or by its root.
-            eps_share: the part of ε in it, on average; NaN if unknown.
+        `eps_share` is the part of ε in `result`, on average; NaN if unknown.
         """
         site = Site(node_of(result), torch.is_grad_enabled(), own=True, by_hand=True)
         self._record(BY_HAND, site, eps_share)

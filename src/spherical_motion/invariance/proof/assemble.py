@@ -94,7 +94,7 @@ def _placed(cells: Sequence[Symmetry], shape: Shape) -> tuple[tuple[Slice, ...],
 
 
 def _ranges(slices: Iterable[Slice]) -> list[Slice]:
-    """Slices with adjacent ones merged."""
+    """The slices in order, adjacent ones merged."""
     ranges: list[Slice] = []
     for part in sorted(set(slices)):
         start = part.start

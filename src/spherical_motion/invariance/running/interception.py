@@ -1,4 +1,4 @@
-"""What changes for a model while it is probed: the norms' ε, casts, some attributes."""
+"""What a probe changes in a model: the norms' ε, casts, some attributes."""
 
 from __future__ import annotations
 
@@ -102,9 +102,8 @@ class Interception(TorchFunctionMode):
                 args, kwargs = with_eps(func, args, kwargs, torch.finfo(self.native).eps)
         elif func is F.embedding and self.observer is not None:
             given = dict(zip(("input", "weight", "padding_idx"), args, strict=False)) | kwargs
-            self.observer.embedding_called(
-                given["input"], given["weight"], given.get("padding_idx")
-            )
+            padding = given.get("padding_idx")
+            self.observer.embedding_called(given["input"], given["weight"], padding)
         elif func is not Tensor.view:  # view(dtype) reinterprets bits and casts nothing
             args = tuple(self._widened(a) for a in args)
             kwargs = {name: self._widened(a) for name, a in kwargs.items()}

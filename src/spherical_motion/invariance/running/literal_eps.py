@@ -29,10 +29,7 @@ _DIVISIONS = {"div", "__truediv__", "true_divide", "divide", "div_", "__itruediv
 
 
 class LiteralEps:
-    """Replaces such numbers in the calls of one pass, and detects norms by them.
-
-    Args:
-        replacement: the number in their place; None keeps them.
+    """Replaces such numbers in the calls of one pass (None keeps them); detects norms by them.
 
     >>> literals = LiteralEps(1e-18)
     >>> [literals.replaced(Tensor.add, (Tensor(), x), {})[0][1] for x in (1e-6, 0.5)]

@@ -173,7 +173,7 @@ class Remembered:
 def _attempted(restore: PutBack) -> None:
     try:
         restore()
-    except Exception as error:  # whatever a stranger's tensor or array may raise
+    except Exception as error:  # whatever a foreign tensor or array may raise
         warnings.warn(
             f"An object that the model holds could not be restored after a probe: {error}",
             stacklevel=4,
@@ -193,7 +193,7 @@ def _refill(base: Any, value: Any, content: Any) -> None:
 
 
 def _same_entries(base: Any, value: Any, content: Any) -> bool:
-    """Whether the entries are identical and in order; `==` would run a stranger's `__eq__`."""
+    """Whether the entries are identical and in order; `==` would run a foreign `__eq__`."""
     if len(value) != len(content):
         return False
     if base is set:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 Function: TypeAlias = Callable[..., object]
 Args: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = Mapping[str, Any]
-"""What a torch function mode is given of a call; its arguments may be anything."""
+"""What a torch function mode receives of a call; its arguments may be anything."""
 
 _BATCH = "input running_mean running_var weight bias training momentum eps"
 _BATCH_ATEN = "input weight bias running_mean running_var training momentum eps"
@@ -52,13 +52,10 @@ def uses_own_statistics(function: Function, args: Args, kwargs: Keywords) -> boo
     With running statistics a batch norm is a fixed affine map: nothing in front of it is
     scale-invariant, and its ε only shapes that map.
     """
-    kind = NORMS[function][0]
-    if kind == "batch_norm":
+    if NORMS[function][0] == "batch_norm":
         return bool(argument_of(function, "training", args, kwargs))
-    if kind == "instance_norm":
-        flag = argument_of(function, "use_input_stats", args, kwargs)
-        return flag is None or bool(flag)  # its default is True
-    return True
+    flag = argument_of(function, "use_input_stats", args, kwargs)  # only an instance norm's
+    return flag is None or bool(flag)  # its default is True
 
 
 def takes_machine_eps(function: Function, args: Args, kwargs: Keywords) -> bool:

@@ -63,11 +63,7 @@ Gradients: TypeAlias = dict[str, list[Tensor]]
 
 
 class GradientSums:
-    """While entered, sums each gradient by rows as soon as it is there, and frees it.
-
-    Args:
-        weights: the leaves whose gradients are summed.
-    """
+    """While entered, sums each leaf's gradient by rows as soon as it is there, and frees it."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         self._weights = weights

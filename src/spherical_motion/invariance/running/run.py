@@ -31,7 +31,7 @@ from spherical_motion.invariance.running.mutable_state import Remembered
 from spherical_motion.invariance.running.subject import Subject, Weights
 
 Body: TypeAlias = Callable[[nn.Module, object], tuple[Tensor, ...]]
-"""What to do with a model and its inputs while the other weights are in place."""
+"""Runs on a model and its inputs while the other weights are in place."""
 
 
 def outputs_only(model: nn.Module, inputs: object) -> tuple[Tensor, ...]:
@@ -59,12 +59,12 @@ def run_at(
 
     Args:
         subject: the model and its inputs.
-        weights: stand in for the parameters.
+        weights: replace the parameters.
         body: is called with the model and converted inputs; runs the forward, and more if needed.
         seed: of the randomness inside the model.
         norm_eps: takes the place of the norm layers' ε; None keeps the model's own.
         eps_of_running: also in norm layers that use running statistics.
-        buffers: stand in for the buffers, and end as the forward leaves them; None: copies.
+        buffers: replace the buffers, and end as the forward leaves them; None: copies.
         training: False runs the model in eval mode, True puts one that is in eval mode as a whole
             into training mode; None leaves its modules as they are.
         observer: follows the norm layers.
@@ -105,7 +105,7 @@ def run_at(
                     outputs = functional_call(harness, swapped, (body, inputs))
         except SphericalMotionError:
             raise
-        except Exception as error:  # whatever a stranger's forward may raise
+        except Exception as error:  # whatever the model's code may raise
             raise model_failure(model, subject.inputs, dtype, error) from error
         finally:
             torch.set_default_dtype(default_dtype)

@@ -59,7 +59,7 @@ def remembered_tensor(tensor: Tensor) -> Callable[[], None]:
 
 
 def _without_repeats(tensor: Tensor) -> Tensor:
-    """Each value once, where `expand` repeats it: an expanded tensor cannot be written to."""
+    """Each value once; a tensor whose values `expand` repeats cannot be written to."""
     if 0 not in tensor.stride():
         return tensor
     shape = [min(n, 1) if s == 0 else n for n, s in zip(tensor.shape, tensor.stride(), strict=True)]

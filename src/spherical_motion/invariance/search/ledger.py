@@ -21,12 +21,8 @@ class Ledger:
     written without the pivot. The search eliminates it, as in Gaussian elimination: what it finds
     later is new, minimal, and one representative of all that differ by known symmetries.
 
-    Args:
-        evidence: row sums of the probes.
-        live: which rows have a gradient.
-        zero: |Σ p·t| counts as zero up to this times its size.
-
     Attributes:
+        zero: |Σ p·t| counts as zero up to this times its size.
         found: the symmetries, in the order found.
         open: live rows whose own ⟨w, g⟩ is not zero and that are not eliminated.
         eliminated: rows that are eliminated, by themselves or in a block.

@@ -42,10 +42,8 @@ def roles_of(
 ) -> list[list[tuple[str, ...]]]:
     """Ways to sort parameters into roles, the finest first; each a partition in model order.
 
-    Args:
-        names: of the parameters.
-        builds: the build of each one's module; parameters that differ in it, as a convolution and
-            the norm behind it in one `Sequential`, have different roles.
+    Parameters whose modules differ in `builds`, as a convolution and the norm behind it in one
+    `Sequential`, have different roles.
 
     >>> roles_of(["stem.weight", "blocks.0.conv.weight", "blocks.1.conv.weight"])
     [[('stem.weight',), ('blocks.0.conv.weight', 'blocks.1.conv.weight')]]

@@ -1,4 +1,4 @@
-"""The errors that this library raises on purpose, and its one warning.
+"""The errors that this library raises on purpose, and its two warnings.
 
     SphericalMotionError
     ├── InvalidArgument        (ValueError)    a value the caller passed cannot be used
@@ -13,6 +13,7 @@
     │   └── NotARun                            ... it holds no run, or one of an unknown version
     └── MissingExtra           (ImportError)   an optional dependency is not installed
 
+    StateNotRestored           (UserWarning)   a probe could not put back something the model holds
     RecordingStopped           (UserWarning)   recording failed and has stopped; training goes on
 
 A message names the place, what was expected, what was found, and what to do.
@@ -32,6 +33,7 @@ __all__ = [
     "RunExists",
     "RunInUse",
     "SphericalMotionError",
+    "StateNotRestored",
 ]
 
 
@@ -85,3 +87,7 @@ class MissingExtra(SphericalMotionError, ImportError):
 
 class RecordingStopped(UserWarning):
     """Recording failed, for example on a full disk, and has stopped; training goes on."""
+
+
+class StateNotRestored(UserWarning):
+    """An object that the model holds could not be restored after a probe."""

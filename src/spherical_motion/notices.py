@@ -1,4 +1,4 @@
-"""How the library speaks to people: one logger for notices, one line on attaching, one warning.
+"""Notices through one logger, the line printed on attaching, and the one warning.
 
 Nothing here may raise into a training loop, whatever the state of stderr and however strict the
 user's warning filters are. The command line shows notices on stderr; elsewhere Python does so
@@ -42,14 +42,14 @@ def warn_recording_stopped(text: str, *, stacklevel: int = 2) -> None:
         _print(f"RecordingStopped: {text}")
 
 
-def listed(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
-    """The first few of many, and how many more there are.
+def listed(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """The first of many names, and how many more there are.
 
-    >>> listed(["a", "b"]), listed(["a", "b", "c", "d"], most=2)
-    ('a, b', 'a, b and 2 more')
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c", "d"], most=2)
+    ('a', 'a and b', 'a, b and 2 more')
     """
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return separator.join(items[:most]) + more
+    *first, last = names if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
+    return f"{separator.join(first)} and {last}" if first else last
 
 
 def _print(line: str) -> None:

@@ -14,7 +14,7 @@ from spherical_motion import cli
 from spherical_motion.cli.inspection_text import extent, members, print_inspection
 from spherical_motion.invariance import Inspection, Uncovered, Why
 from spherical_motion.invariance.reasons.explain import MOST_RESCALINGS
-from spherical_motion.invariance.reasons.uncovered import listed
+from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Cause, InvariantGroup, Reason, Slice
 
 NETS = """

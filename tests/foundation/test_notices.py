@@ -48,5 +48,5 @@ def test_recording_stopped_is_a_warning(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_few_are_listed_and_the_rest_is_counted() -> None:
-    assert listed(["a", "b", "c"]) == "a, b, c"
+    assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a", "b", "c", "d"], most=2, separator="; ") == "a; b and 2 more"

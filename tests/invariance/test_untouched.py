@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from spherical_motion.errors import ModelError
+from spherical_motion.errors import ModelError, StateNotRestored
 from spherical_motion.invariance import find_groups, inspect_model
 from spherical_motion.invariance.running import mutable_state, prober
 from spherical_motion.invariance.running.mutable_state import Remembered
@@ -343,7 +343,7 @@ def test_what_cannot_be_put_back_is_named_and_stops_nothing() -> None:
     model.held[0] += 1
     model.held[1][0] += 1
     model.held[0].flags.writeable = False
-    with pytest.warns(UserWarning, match="could not be restored after a probe"):
+    with pytest.warns(StateNotRestored, match="could not be restored after a probe"):
         before.put_back()
     assert model.held[1] == [0]
 

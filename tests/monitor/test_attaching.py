@@ -113,7 +113,7 @@ def test_groups_that_are_not_stepped_are_left_out_with_a_notice(tmp_path: Path, 
     optimizer = torch.optim.SGD(model[3].parameters(), lr=0.1)
     with watch(model, optimizer, batch(0)[0], tmp_path / "run", steps=10) as monitor:
         assert {name for group in monitor.groups for name in group.parameters} == {"3.weight"}
-    assert "2 of 3 groups are not stepped by the optimizer and left out: 0, 1" in caplog.text
+    assert "2 of 3 groups are not stepped by the optimizer and left out: 0 and 1" in caplog.text
 
 
 def test_quiet_is_quiet_also_about_what_was_left_out(tmp_path: Path, caplog, capfd) -> None:

@@ -61,8 +61,8 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
     verdict = Verdict.because(VerdictKind.OFF, reasons, {"jump": 0.5})
     assert str(verdict) == "off: the norm jumped by 50%, twice"
     assert verdict.suspect is Suspect.FOREIGN_WRITES
-    assert verdict.says(Mine.TWICE)
-    assert not verdict.says(Because.MIXED)
+    assert verdict.has_reason(Mine.TWICE)
+    assert not verdict.has_reason(Because.MIXED)
     asked = Verdict.because(VerdictKind.OFF, map(Reason, (Mine.ASKED, Mine.ADDED)), {})
     assert asked.reason == ": why? It did"
 

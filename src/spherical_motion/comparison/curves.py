@@ -47,12 +47,14 @@ def curves_of(motion: Motion | None, stages: Sequence[Stage]) -> Curves:
         here = motion[part]
         if not here.predictable:
             continue
-        norms[part] = norm = here.driven_norm()
-        squares = _smoothed(here.driven_step_ratio_sq(norm), max(len(here) // SMOOTHING, 5))
+        facts = here.facts
+        norms[part] = norm = here.driven_norm(facts)
+        squares = here.driven_step_ratio_sq(norm, facts)
+        squares = _smoothed(squares, max(len(here) // SMOOTHING, 5))
         angles[part] = np.sqrt(np.where(squares > 0, squares, np.nan))
         if stage.hp is not None:
             with contextlib.suppress(OutOfDomain):
-                rests[part] = theory.family_of(stage.hp).angle(stage.hp, here.facts)
+                rests[part] = theory.family_of(stage.hp).angle(stage.hp, facts)
     return Curves(motion.steps, motion.angle, angles, rests, motion.norm, norms, motion.lr)
 
 

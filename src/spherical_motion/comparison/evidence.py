@@ -56,7 +56,7 @@ class NotJudged(Evidence):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Measured(Evidence):
-    """The weights moved; nothing is predicted if it is no subclass: no weight decay or no theory.
+    """The weights moved. `Measured` itself has no prediction, for lack of decay or theory.
 
     Attributes:
         norm_change: norm at the last sample over norm at the first.

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from spherical_motion.comparison.reasons import Because
+from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Verdict, VerdictKind
 
 NAMED = 3
@@ -65,7 +66,7 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
                 (alarms if alarm else course).append(sentence)
     seen = {row.group for row in rows}
     if missing := [name for name in groups if name not in seen]:
-        course.append(f"Never measured: {_names(missing)}.")
+        course.append(f"Never measured: {listed(missing, NAMED)}.")
     return (*alarms, *course)
 
 
@@ -87,14 +88,14 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
         )
     if kind is VerdictKind.APPROACHING and rows[0].stage.hp is not None:
         shares = [row.measured / row.equilibrium for row in rows]
-        waiting = [row.verdict for row in rows if row.verdict.says(Because.STEPS_LEFT)]
+        waiting = [row.verdict for row in rows if row.verdict.has_reason(Because.STEPS_LEFT)]
         known = [verdict.evidence["steps_more"] for verdict in waiting]
         until = f" {they} would need about {_span(known, ',.0f')} more steps." if known else ""
         return (
             f"{who} {are} not yet in equilibrium: {turns} at {_span(shares, '.2f')} of it, "
             f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
         )
-    named = f" ({_names([r.group for r in rows])})" if 1 < len(rows) < total else ""
+    named = f" ({listed([r.group for r in rows], NAMED)})" if 1 < len(rows) < total else ""
     reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
     state = kind.meaning.state or kind.value
     return f"{who} {are} {state}{named}: {reason}.".replace("?.", "?")
@@ -113,8 +114,3 @@ def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
 def _span(values: Sequence[float], spec: str) -> str:
     low, high = format(min(values), spec), format(max(values), spec)
     return low if low == high else f"{low} to {high}"
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

@@ -33,7 +33,7 @@ from spherical_motion.comparison.evidence import (
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.forecasting import WITHIN, rest_excess
+from spherical_motion.forecasting.state import WITHIN, excess_under
 from spherical_motion.vocabulary import HyperParameters, Stage
 
 Array = NDArray[np.float64]
@@ -100,10 +100,11 @@ def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     try:
         if stage.hp is None:
             return _varying(here)
-        theory.family_of(stage.hp).angle(stage.hp, here.facts)
+        facts = here.facts
+        angle = theory.family_of(stage.hp).angle(stage.hp, facts)
     except InvalidArgument as reason:  # out of the formulas' domain, or a fact no record holds
         return Measured, tail, {"no_theory": str(reason)}
-    return _constant(here, tail, stage, stage.hp)
+    return _constant(here, tail, stage, stage.hp, angle, facts)
 
 
 def _invariance(judged: Motion, start_norm: float) -> dict[str, float]:
@@ -128,17 +129,20 @@ def _invariance(judged: Motion, start_norm: float) -> dict[str, float]:
 
 def _varying(here: Motion) -> Found:
     """A stage without one equilibrium: the driven recursion against all its samples."""
-    squares = here.driven_step_ratio_sq(here.driven_norm())
+    facts = here.facts
+    squares = here.driven_step_ratio_sq(here.driven_norm(facts), facts)
     known = np.isfinite(squares)
     transient = math.sqrt(max(float(squares[known].mean()), 0.0))
     judged = here[known]
     return Approaching, judged, {"transient": transient, "rest": None} | _ratios(judged, transient)
 
 
-def _constant(here: Motion, tail: Motion, stage: Stage, hp: HyperParameters) -> Found:
+def _constant(
+    here: Motion, tail: Motion, stage: Stage, hp: HyperParameters, angle: float,
+    facts: theory.GroupFacts,
+) -> Found:  # fmt: skip
     """A stage with an equilibrium: the time to it, and the numbers of the judged samples."""
-    family, facts = theory.family_of(hp), here.facts
-    angle = family.angle(hp, facts)
+    family = theory.family_of(hp)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
     needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
     needed = max(needed, MOMENTUM_MEMORIES / (1.0 - hp.momentum))
@@ -148,7 +152,8 @@ def _constant(here: Motion, tail: Motion, stage: Stage, hp: HyperParameters) -> 
     enough = len(late) >= FEWEST_SAMPLES and long_enough
     judged = late if enough else tail
 
-    norms, lasted = here.driven_norm()[-len(judged) :], float(judged.steps[-1] - judged.steps[0])
+    norms = here.driven_norm(facts)[-len(judged) :]
+    lasted = float(judged.steps[-1] - judged.steps[0])
     transient = math.nan
     if lasted > 0 and norms[-1] > 0:
         # RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last.
@@ -185,7 +190,7 @@ def _steps_to_rest(
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""
     if not drive > 0:
         return math.inf
-    excess = rest_excess(hp, norm, drive, **dataclasses.asdict(facts))
+    excess = excess_under(hp, norm, drive, facts)
     return theory.family_of(hp).steps_to_within(hp, excess, WITHIN, facts)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spherical_motion import sphere, theory
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
+from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
 
@@ -69,34 +70,20 @@ class Motion:
         first, last = np.searchsorted(self.steps, [start, stop])
         return self[int(first) : int(last)]
 
-    def driven_norm(self) -> Array:
+    def driven_norm(self, facts: theory.GroupFacts) -> Array:
         """Predicted norm at each sample: the linear law from the first sample's norm onward.
 
         Driven by the measured drive, each sample standing for the steps up to the next one.
         """
         known = np.isfinite(self.drive)
         drive = np.interp(self.steps, self.steps[known], self.drive[known])
-        return theory.driven_norm(
-            self.hp,
-            self.norm[0],
-            lr=self.lr[:-1],
-            weight_decay=self.weight_decay[:-1],
-            momentum=self.momentum[:-1],
-            drive=drive[:-1],
-            span=np.diff(self.steps),
-            **dataclasses.asdict(self.facts),
-        )
+        s = Steps(self.lr[:-1], self.weight_decay[:-1], self.momentum[:-1])
+        return norms_under(self.hp, self.norm[0], s, drive[:-1], np.diff(self.steps), facts)
 
-    def driven_step_ratio_sq(self, norm: Array) -> Array:
+    def driven_step_ratio_sq(self, norm: Array, facts: theory.GroupFacts) -> Array:
         """Predicted |d|²/|w|² at each sample, given the predicted norm."""
-        return theory.driven_step_ratio_sq(
-            self.hp,
-            norm,
-            lr=self.lr,
-            momentum=self.momentum,
-            drive=self.drive,
-            **dataclasses.asdict(self.facts),
-        )
+        s = Steps(self.lr, self.weight_decay, self.momentum)
+        return step_ratios_under(self.hp, norm, s, self.drive, facts)
 
     @property
     def driven(self) -> int:
@@ -117,11 +104,11 @@ class Motion:
         if family.drive in family.needs:
             facts = dataclasses.replace(facts, **{family.drive: mean})
         known &= np.isfinite(self.cross)
-        linked = self.residual[np.isfinite(self.residual)]
-        lawful = linked.size and np.median(linked) <= RESIDUAL_LIMIT
-        if mean > 0 and lawful and known.any():
-            overlap = float(self.cross[known].mean() / self.drive[known].mean())
-            facts = dataclasses.replace(facts, overlap=overlap)
+        if mean > 0 and known.any():
+            linked = self.residual[np.isfinite(self.residual)]
+            if linked.size and np.median(linked) <= RESIDUAL_LIMIT:
+                overlap = float(self.cross[known].mean() / self.drive[known].mean())
+                facts = dataclasses.replace(facts, overlap=overlap)
         return facts
 
     @property

@@ -53,7 +53,7 @@ class Because(ReasonKind):
         "(measured/forecast {ratio:.2f})"
     )
     ON_THE_WAY = "forecast at {forecast:.2f} of equilibrium by now, measured {measured:.2f}"
-    FADES = "; the gradient fades (its square × {change:.2g} in this stage), so the norm shrinks on"
+    FADES = "; the gradient fades (its square × {change:.2g} in this stage), so the norm shrinks"
     NO_END = "; too little gradient is left to say when it will arrive"
     SETTLED_OTHERWISE = "; apart from that it is settled"
     STEPS_LEFT = "; about {steps:,.0f} more steps to within 5%"
@@ -71,7 +71,7 @@ class Because(ReasonKind):
         Suspect.LARGE_GRADIENTS,
     )
 
-    NO_MOTION_FORECAST = "measured {angle:.3g} rad a step, but the forecast is no motion at all"
+    NO_MOTION_FORECAST = "measured {angle:.3g} rad a step, but no motion was forecast"
     LAW_BROKEN = (
         ": the steps break the law of motion (residual {residual:.2g}), so something beside this "
         "optimizer writes the weights, skips steps or clips single entries",
@@ -86,7 +86,7 @@ class Because(ReasonKind):
     )
     FADED = ": the gradient faded (its square × {change:.2g} in this stage)", Suspect.FADING
     NORM_MOVED = ": its norm moved by {drift:+.0%} while it was judged", Suspect.MOVING_NORM
-    UNEXPLAINED = ": the norm is at rest, and the six products of this optimizer say no more"
+    UNEXPLAINED = ": the norm is at rest; the records do not show the cause"
     GRADIENT_CHANGED = (
         ": each step obeys the law of motion and the norm is at rest, so the gradient's size must "
         "have changed within the stage",

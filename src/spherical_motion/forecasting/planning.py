@@ -126,7 +126,7 @@ def scale_batch(
 ) -> tuple[BatchScaling, ...]:  # fmt: skip
     """What the usual rules do to the motion when the batch grows `factor` times.
 
-    Equilibrium knows nothing of the batch size: neither angle nor time constant changes unless
+    Equilibrium does not depend on the batch size: neither angle nor time constant changes unless
     the settings do. Linear scaling at fixed weight decay multiplies the angle by √k and divides
     the time constant in steps by k, so that per epoch, in mean square, the weights go as far as
     before and settle as fast.

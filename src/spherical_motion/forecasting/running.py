@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spherical_motion import theory
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.remedies import find_remedy
@@ -21,7 +20,9 @@ from spherical_motion.forecasting.state import (
     with_drive,
 )
 from spherical_motion.theory import GroupFacts, family_of
+from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.group import Fact
+from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Schedule, Stage
 
@@ -123,15 +124,8 @@ class _Run:
         if norm0 is None:
             rest, self.start = self._resting_place()
             norm0 = norm_at_rest(rest, self.drive, known)
-        self.norms = theory.driven_norm(
-            schedule.hp,
-            norm0,
-            lr=schedule.lr,
-            weight_decay=schedule.weight_decay,
-            momentum=schedule.momentum,
-            drive=self.drive,
-            **dataclasses.asdict(known),
-        )
+        s = Steps(schedule.lr, schedule.weight_decay, schedule.momentum)
+        self.norms = norms_under(schedule.hp, norm0, s, self.drive, 1.0, known)
 
     def forecast(self) -> Forecast:
         return Forecast(tuple(self._of_stage(stage) for stage in self.stages), self.start)
@@ -152,14 +146,9 @@ class _Run:
 
     def _of_stage(self, stage: Stage) -> StageForecast:
         first, last = stage.start - self.schedule.start, stage.stop - self.schedule.start
-        squares = theory.driven_step_ratio_sq(
-            self.schedule.hp,
-            self.norms[first:last],
-            lr=self.schedule.lr[first:last],
-            momentum=self.schedule.momentum[first:last],
-            drive=self.drive,
-            **dataclasses.asdict(self.known),
-        )
+        s = Steps(self.schedule.lr[first:last], math.nan, self.schedule.momentum[first:last])
+        norms_before, hp = self.norms[first:last], self.schedule.hp
+        squares = step_ratios_under(hp, norms_before, s, self.drive, self.known)
         angles = np.arctan(np.sqrt(squares))
         norms = float(self.norms[first]), float(self.norms[last])
         common = StageForecast(

@@ -12,7 +12,7 @@ class Team:
     """Threads with a common name; the first call that needs them starts them.
 
     A call after a fork or after `close` starts them again. Numba's own threads (`parallel=True`)
-    are no choice: its OpenMP layer kills forked data loader workers, its workqueue layer aborts
+    do not work: its OpenMP layer kills forked data loader workers, its workqueue layer aborts
     when two threads call at once.
     """
 

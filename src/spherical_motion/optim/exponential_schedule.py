@@ -120,7 +120,7 @@ class ExponentialSchedule(Closing, LRScheduler):
             steered.rate(self.largest)
         bare = [group for group in optimizer.param_groups if "initial_lr" not in group]
         super().__init__(optimizer)
-        for group in bare:  # a scheduler that is made after this one must read the rates of then
+        for group in bare:  # a later scheduler must read the rates at its own start
             del group["initial_lr"]
         self._record_rates()
         self._hooks = StepHooks(optimizer, _WHERE, self._before, self._after)
@@ -317,7 +317,7 @@ class ExponentialSchedule(Closing, LRScheduler):
             steered.follow_step()
 
     def _scale(self, steered: SteeredGroup, factor: float) -> None:
-        """Multiply weights by `factor`, and everything that was gathered at them to fit."""
+        """Multiply weights by `factor`, and the state and statistics to match."""
         steered.scale(factor)
         powers = self._statistics.get(steered.index, {})
         scale_buffers_(self.model, {name: factor**power for name, power in powers.items()})

@@ -53,20 +53,28 @@ def driven_norm(
     500.0
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
-    family = _family(hp, facts, "driven_norm")
     lr, weight_decay, momentum = (np.asarray(x, np.float64) for x in (lr, weight_decay, momentum))
     if lr.ndim != 1 or not lr.shape == weight_decay.shape == momentum.shape:
         raise InvalidArgument(
             "driven_norm expects lr, weight_decay and momentum of one shape (steps,), got "
             f"{lr.shape}, {weight_decay.shape} and {momentum.shape}."
         )
+    return norms_under(hp, norm0, Steps(lr, weight_decay, momentum), drive, span, facts)
+
+
+def norms_under(
+    hp: HyperParameters, norm0: ArrayLike, s: Steps, drive: ArrayLike, span: ArrayLike,
+    facts: GroupFacts,
+) -> Array:  # fmt: skip
+    """`driven_norm` with settings and facts as one object each."""
+    family = _family(hp, facts, "driven_norm")
     start = np.asarray(norm0, dtype=np.float64) ** family.power
     drive = np.asarray(drive, dtype=np.float64)
     if drive.ndim == 1:
         drive = drive[(slice(None), *([None] * start.ndim))]
-    drive = np.broadcast_to(drive, (lr.size, *start.shape))
-    span = np.broadcast_to(np.asarray(span, np.float64), lr.shape)
-    s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum, hp.beta2)
+    drive = np.broadcast_to(drive, (s.lr.size, *start.shape))
+    span = np.broadcast_to(np.asarray(span, np.float64), s.lr.shape)
+    s = Steps(damped_lr(hp, s.lr, s.momentum), s.weight_decay, s.momentum, hp.beta2)
     y = family.driven_power(s, start, drive, span, facts)
     # A drive that dips below zero for long (single values of h̃ may) cannot turn a norm negative.
     return np.maximum(y, 0.0) ** (1.0 / family.power)
@@ -91,9 +99,17 @@ def driven_step_ratio_sq(
     0.01
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    lr, momentum = np.asarray(lr, np.float64), np.asarray(momentum, np.float64)
+    return step_ratios_under(hp, norm, Steps(lr, math.nan, momentum), drive, facts)
+
+
+def step_ratios_under(
+    hp: HyperParameters, norm: ArrayLike, s: Steps, drive: ArrayLike, facts: GroupFacts
+) -> Array:
+    """`driven_step_ratio_sq` with settings and facts as one object each."""
     family = _family(hp, facts, "driven_step_ratio_sq")
-    norm, lr, momentum, drive = (np.asarray(x, np.float64) for x in (norm, lr, momentum, drive))
-    s = Steps(damped_lr(hp, lr, momentum), math.nan, momentum, hp.beta2)
+    norm, drive = np.asarray(norm, np.float64), np.asarray(drive, np.float64)
+    s = Steps(damped_lr(hp, s.lr, s.momentum), math.nan, s.momentum, hp.beta2)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(family.driven_turn(s, drive, facts) / norm**family.power)[()]
 

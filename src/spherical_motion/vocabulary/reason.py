@@ -26,7 +26,7 @@ class Suspect(enum.Enum):
 
     @property
     def harmless(self) -> bool:
-        """Whether it explains the verdict so well that no action is needed."""
+        """Whether this cause needs no action."""
         return self is Suspect.RATE_ZERO
 
 

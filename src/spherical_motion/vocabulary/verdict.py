@@ -142,7 +142,7 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.HEAVY_TAILED: Meaning(
             Tone.CAUTION,
-            "Steps and norm balance on average, but a few large gradients do most of the moving.",
+            "Steps and norm balance on average, but a few large gradients make most of the motion.",
             "Look at your data, or clip.",
             shared=("ratio", ".2f", "RMS angle {} of the predicted one"),
         ),
@@ -204,7 +204,7 @@ class Verdict:
         excused = tone is Tone.ALARM and self.suspect is not None and self.suspect.harmless
         return Tone.QUIET if excused else tone
 
-    def says(self, kind: ReasonKind) -> bool:
+    def has_reason(self, kind: ReasonKind) -> bool:
         """Whether a reason of this kind was given."""
         return any(reason.kind is kind for reason in self.reasons)
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from spherical_motion.invariance.graph import CONSTANT, SOFTMAX, Course, Paths
-from spherical_motion.invariance.reasons.uncovered import Uncovered, Why, listed
+from spherical_motion.invariance.reasons.uncovered import Uncovered, Why
 from spherical_motion.invariance.running import Evidence, Precision, Subject
 from spherical_motion.invariance.search import LiveRows, Symmetry, totals_over
+from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Cause, InvariantGroup, Reason, Slice
 
 ROUNDING = 1e-9

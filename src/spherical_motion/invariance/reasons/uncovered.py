@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from spherical_motion.vocabulary import Cause, Reason, ReasonKind
 
@@ -74,13 +73,3 @@ class Uncovered:
     def reason(self) -> str:
         """In plain words, with a number."""
         return "".join(map(str, self.reasons))
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are.
-
-    >>> listed(["a", "b"]), listed(["a", "b", "c", "d"], most=2)
-    ('a and b', 'a, b and 2 more')
-    """
-    *first, last = names if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
-    return f"{', '.join(first)} and {last}" if first else last

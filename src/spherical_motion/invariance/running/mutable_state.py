@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spherical_motion.errors import StateNotRestored
 from spherical_motion.invariance.running.tensor_state import remembered_array, remembered_tensor
 
 LIMIT = 100_000
@@ -176,6 +177,7 @@ def _attempted(restore: PutBack) -> None:
     except Exception as error:  # whatever a foreign tensor or array may raise
         warnings.warn(
             f"An object that the model holds could not be restored after a probe: {error}",
+            StateNotRestored,
             stacklevel=4,
         )
 

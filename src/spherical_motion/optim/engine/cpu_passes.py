@@ -1,4 +1,4 @@
-"""Both passes on the CPU in compiled loops, which cost what reading the memory costs.
+"""Both passes in compiled CPU loops, as fast as memory can be read.
 
 Torch can neither sum a product in float64 nor mix two tensors by a factor a row in one operation;
 in several, a step reads everything many times. `TorchPasses` is the reference.

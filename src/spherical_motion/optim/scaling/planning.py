@@ -36,7 +36,7 @@ class ScaledFor:
     @classmethod
     def at(cls, settings: HyperParameters) -> ScaledFor:
         """For weights that were trained at `settings`, if these have an equilibrium."""
-        return cls(settings if has_equilibrium(settings) else None)
+        return cls(settings if has_rate_and_decay(settings) else None)
 
     @classmethod
     def from_mark(cls, mark: Mapping[str, Any]) -> ScaledFor:
@@ -57,7 +57,7 @@ class ScaledFor:
         During a warm-up `settings` becomes `new` without a factor. Below the threshold it does not,
         so that small changes add up.
         """
-        if not has_equilibrium(new):
+        if not has_rate_and_decay(new):
             return None
         old = self.settings
         factor = 1.0 if old is None else ratio(old, new)
@@ -70,7 +70,7 @@ class ScaledFor:
         return factor
 
 
-def has_equilibrium(settings: HyperParameters) -> bool:
+def has_rate_and_decay(settings: HyperParameters) -> bool:
     """Whether there are both a rate and a decay; without either no norm comes to rest."""
     return settings.lr != 0.0 and settings.weight_decay != 0.0
 

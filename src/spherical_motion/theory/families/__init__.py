@@ -1,6 +1,6 @@
 """One file a family; the only table of them.
 
-In comes an optimizer's settings, out goes the family whose formulas hold (`family_of`). `register`
+In: an optimizer's settings. Out: the family whose formulas hold (`family_of`). `register`
 adds a family from outside the package.
 """
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from spherical_motion.forecasting import Outcome, StageForecast, forecast
+from spherical_motion.forecasting import Outcome, StageForecast, find_remedy, forecast
+from spherical_motion.theory import GroupFacts
 from spherical_motion.vocabulary import HyperParameters, Schedule
 
 GROUP = {"numel": 1e4, "unit_grad_rms": 0.1, "correlation": 39.0, "update_sq": 1e3}
@@ -115,3 +116,11 @@ def test_a_factor_beyond_reason_is_computed_and_not_advised() -> None:
     assert stage.remedy is not None
     assert stage.remedy.weight_decay > 100
     assert "weight decay" not in str(stage)
+
+
+def test_a_group_may_be_described_by_a_mapping() -> None:
+    hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3)
+    facts = {"unit_grad_sq": 10.0}
+    found = find_remedy(hp, 8.0, 10.0, facts, 1000)
+    assert found == find_remedy(hp, 8.0, 10.0, GroupFacts(**facts), 1000)
+    assert found.rescale < 1.0

@@ -452,6 +452,20 @@ def test_a_scheduler_made_after_the_way_back_starts_from_the_rates_of_then() -> 
     assert lr_scheduler.CosineAnnealingLR(optimizer, 10).base_lrs[0] == 0.03
 
 
+def test_step_passes_on_whatever_the_wrapped_scheduler_takes() -> None:
+    class Counting(lr_scheduler.ConstantLR):
+        def step(self, *seen: object, **named: object) -> None:
+            self.seen = (seen, named)
+            super().step()
+
+    model, optimizer, groups = tiny()
+    inner = Counting(optimizer)
+    schedule = ExponentialSchedule(model, optimizer, groups, inner)
+    stepped(model, optimizer)
+    schedule.step(1.0, loss=2.0)
+    assert inner.seen == ((1.0,), {"loss": 2.0})
+
+
 def test_a_way_back_that_is_refused_changes_nothing() -> None:
     model, optimizer, groups = tiny()
     schedule = ExponentialSchedule(model, optimizer, groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.forecasting.state import WITHIN, excess_under, with_drive
@@ -36,13 +37,18 @@ class Remedy:
 
 
 def find_remedy(
-    hp: HyperParameters, norm: float, drive: float, facts: GroupFacts, steps: int
+    hp: HyperParameters,
+    norm: float,
+    drive: float,
+    facts: GroupFacts | Mapping[str, float],
+    steps: int,
 ) -> Remedy:
     """The remedies of a stage of `steps` steps that starts at this norm, under this drive.
 
     The angle and the time to reach it both depend on ηλ, so a larger weight decay shortens the
     stage and also raises its equilibrium angle.
     """
+    facts = facts if isinstance(facts, GroupFacts) else GroupFacts(**facts)
     excess, family = excess_under(hp, norm, drive, facts), family_of(hp)
     factor = _least_factor(hp, norm, drive, facts, steps) if excess > 1.0 else math.nan
     angle = math.nan

@@ -130,17 +130,14 @@ class ExponentialSchedule(Closing, LRScheduler):
         """log P of each steered param group: log of its norm over that of the decayed run."""
         return [steered.growth.log_scale for steered in self._steered]
 
-    def step(  # type: ignore[override]
-        self, value: float | None = None, epoch: int | None = None, *, metrics: float | None = None
-    ) -> None:
+    def step(self, *args: object, **keywords: object) -> None:  # type: ignore[override]
         """Step the wrapped scheduler in the rates of the decayed run, then translate them.
 
         After `return_to_weight_decay` it only steps the wrapped scheduler.
 
         Args:
-            value, metrics: the scheduler's positional argument: ReduceLROnPlateau's metric, or an
-                epoch.
-            epoch: passed on by its name.
+            args, keywords: passed to the wrapped scheduler's `step`, whatever its class takes: an
+                epoch, or the metric of ReduceLROnPlateau.
 
         Raises:
             InvalidArgument: after `close`.
@@ -153,7 +150,7 @@ class ExponentialSchedule(Closing, LRScheduler):
             )
         # LRScheduler.__init__ takes the first step; the wrapped scheduler has taken its own.
         if self.scheduler is not None and self._step_count > 0:
-            self._step_wrapped(value if metrics is None else metrics, epoch)
+            self._step_wrapped(*args, **keywords)
         super().step()
         if not self._returned:
             for steered in self._steered:
@@ -258,17 +255,15 @@ class ExponentialSchedule(Closing, LRScheduler):
             steered.give_back()
         self._record_rates()
 
-    def _step_wrapped(self, value: float | None, epoch: int | None) -> None:
-        positional = [] if value is None else [value]
-        named = {} if epoch is None else {"epoch": epoch}
+    def _step_wrapped(self, *args: object, **keywords: object) -> None:
         step: Callable[..., None] = getattr(self.scheduler, "step")  # noqa: B009 its kinds differ
         if self._returned:
-            step(*positional, **named)
+            step(*args, **keywords)
             return
         for steered in self._steered:
             steered.show_decayed()
         try:
-            step(*positional, **named)
+            step(*args, **keywords)
         finally:
             for steered in self._steered:
                 steered.read_decayed()

@@ -240,6 +240,7 @@ class Family(abc.ABC):
     def angle_approx(self, hp: HyperParameters, facts: GroupFacts) -> float:
         """`theory.equilibrium_angle_approx`."""
         felt = self._checked(hp, facts, "equilibrium_angle_approx")
+        # The base class's formula is the leading order, also where a family knows the exact value.
         return math.sqrt(Family.step_ratio_sq(self, felt, facts))
 
     def norm(self, hp: HyperParameters, facts: GroupFacts) -> float:

@@ -1,6 +1,6 @@
 """From names to tensors: which pieces a group has, who steps them, and who holds an optimizer.
 
-In come a model, its invariant groups and optimizers. Out go `Members` (the pieces as tensors, with
+In: a model, its invariant groups and optimizers. Out: `Members` (the pieces as tensors, with
 the param groups that step them) and param groups of invariant parameters.
 """
 

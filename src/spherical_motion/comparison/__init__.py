@@ -1,6 +1,6 @@
 """Records × forecast: measured motion, predicted motion, and a verdict on each group and stage.
 
-In come `Records`; out comes a `Comparison` of `Row`s, each with a `Verdict`. `gather` computes one
+In: `Records`. Out: a `Comparison` of `Row`s, each with a `Verdict`. `gather` computes one
 of the variants of `Evidence`; `RULES` judge it.
 """
 

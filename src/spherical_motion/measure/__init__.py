@@ -1,6 +1,6 @@
 """Measure the six inner products of a step; nothing else is ever measured.
 
-In come weights before and after a step and its gradient; out goes a `Gram` of arrays, one number
+In: weights before and after a step and its gradient. Out: a `Gram` of arrays, one number
 a row or slice.
 """
 

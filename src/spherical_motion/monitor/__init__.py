@@ -1,6 +1,6 @@
 """Watch a training loop: hooks on the optimizer, a copy of the weights, and a writer.
 
-In come a model, its groups and optimizers; out goes a run directory that `records` reads.
+In: a model, its groups and optimizers. Out: a run directory that `records` reads.
 """
 
 from spherical_motion.monitor.attach import watch

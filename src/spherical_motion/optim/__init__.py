@@ -1,6 +1,6 @@
 """Steering: optimizers, schedules and rescalings that use how invariant weights move.
 
-In come a model, its invariant groups and an optimizer; out go weights that move as the theory says.
+In: a model, its invariant groups and an optimizer. Out: weights that move as the theory says.
 Each tool has a file with its name; the folders hold code that tools share.
 """
 

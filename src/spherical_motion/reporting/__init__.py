@@ -1,6 +1,6 @@
-"""Draws a comparison as one offline HTML file; measures, predicts and judges nothing itself.
+"""Draw a comparison as one offline HTML file; nothing is measured, predicted or judged here.
 
-In comes a `Comparison`, out goes HTML. Making a report imports the extra `report` (Bokeh and
+In: a `Comparison`. Out: HTML. Making a report imports the extra `report` (Bokeh and
 Jinja). Once this room is imported, notebooks show a `Comparison` as a table.
 """
 

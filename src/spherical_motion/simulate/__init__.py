@@ -1,6 +1,6 @@
 """Simulations, step by step: an oracle that is independent of the closed forms in `theory`.
 
-In go settings and a drive; out come runs (`NormRun`, `RandomWalk`, `ToyRun`, `WellRun`).
+In: settings and a drive. Out: runs (`NormRun`, `RandomWalk`, `ToyRun`, `WellRun`).
 `norm_sgd`, `norm_sgdm` and `norm_through` step the recursions of the norm, `random_walk` steps an
 optimizer on random gradients, `toy_classifier` and `narrow_well` two small problems from the
 papers. Nothing here imports `theory`, so agreement between the two is evidence.

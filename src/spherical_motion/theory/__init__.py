@@ -1,4 +1,4 @@
-"""Closed forms of the motion: in go settings and `GroupFacts`, out come numbers; no torch."""
+"""Closed forms of the motion, without torch. In: settings and `GroupFacts`. Out: numbers."""
 
 from spherical_motion.theory.adaptive import (
     autocorrelation,

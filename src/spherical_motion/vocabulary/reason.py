@@ -14,7 +14,7 @@ class Suspect(enum.Enum):
     NO_GRADIENT = "the weights have no gradient or do not belong to this optimizer"
     GRADIENT_CLEARED = "the gradient is cleared before the optimizer's step has returned"
     INVARIANCE_LOST = "the norm layer is in eval mode, or the model was changed"
-    NOT_CERTIFIED = "nobody proved the group scale-invariant"
+    NOT_CERTIFIED = "the group was not certified as scale-invariant"
     NORM_EPSILON = "the norm layer's ε"
     LARGE_GRADIENTS = "a few large gradients"
     FOREIGN_WRITES = "something beside the optimizer writes weights, skips steps or clips entries"

@@ -54,7 +54,7 @@ def widened(inputs: Any, dtype: torch.dtype) -> Any:
 def float_outputs(result: object) -> tuple[Tensor, ...]:
     """The loss, else the logits, else all floating tensors.
 
-    A mapping may also hold caches and hidden states, which nobody trains on.
+    A mapping may also hold caches and hidden states, which no loss uses.
     """
     if isinstance(result, Mapping):
         for key in ("loss", "logits"):

@@ -1,7 +1,7 @@
 """The passes over memory that a step makes: sums over invariant groups, then new weights.
 
-In come the tensors of bound groups (`Members`): weights, gradients, momenta, or the weights before
-a step. Out come inner products over each group, (groups,) float64, and tensors that were mixed in
+In: the tensors of bound groups (`Members`): weights, gradients, momenta, or the weights before
+a step. Out: inner products over each group, (groups,) float64, and tensors that were mixed in
 place with factors for each group. Everything exists twice with one interface: in torch operations,
 the reference on any device, and as compiled loops on the CPU.
 """

@@ -1,7 +1,7 @@
 """A run without weight decay, compared with the run that has it (the decayed run).
 
-In come the settings of the decayed run at each step. Out go the rates and the relative scale of the
-run without decay (`Growth`), applied to a param group and its weights (`SteeredGroup`).
+In: the settings of the decayed run at each step. Out: the rates and the relative scale of the run
+without decay (`Growth`), applied to a param group and its weights (`SteeredGroup`).
 """
 
 from spherical_motion.optim.growth.growth import Growth

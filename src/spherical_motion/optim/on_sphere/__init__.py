@@ -1,6 +1,6 @@
 """What `AdaGradG` and `AdamG` share: an optimizer that steps on the sphere of each group.
 
-In come param groups, some of which hold bound groups. Out goes an optimizer that lacks only its
+In: param groups, some of which hold bound groups. Out: an optimizer that lacks only its
 rule: factors of a group from its inner products. Other parameters take torch's own steps.
 """
 

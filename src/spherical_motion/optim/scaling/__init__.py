@@ -1,7 +1,7 @@
-"""Multiply invariant weights by a factor, and everything that was gathered at the old weights.
+"""Multiply invariant weights by a factor, with the state and statistics that depend on them.
 
-In come bound groups and a factor for each, or changed settings (`planning` then gives the factor).
-Out come weights, pending gradients, optimizer state and running statistics, changed in place: the
+In: bound groups and a factor for each, or changed settings (`planning` then gives the factor).
+Out: weights, pending gradients, optimizer state and running statistics, changed in place: the
 network computes the same and trains as if its weights had always had the new scale.
 """
 

@@ -1,6 +1,6 @@
 """Act around an optimizer's steps: hooks that run first, and the settings that tools follow.
 
-In come an optimizer and functions to run before and after its steps. Out go `StepHooks`, which one
+In: an optimizer and functions to run before and after its steps. Out: `StepHooks`, which one
 tool at a time may have, and `SettingsWatch`, which finds the param groups with changed settings.
 """
 

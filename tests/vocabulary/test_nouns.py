@@ -19,7 +19,7 @@ from spherical_motion.vocabulary import (
     Verdict,
     VerdictKind,
 )
-from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.gram import PRODUCTS
 from spherical_motion.vocabulary.groups import strip_wrappers
 from spherical_motion.vocabulary.hyperparameters import settings_of
 from spherical_motion.vocabulary.stages import SHORTEST_STAGE
@@ -177,21 +177,25 @@ def test_grams_of_disjoint_slices_add() -> None:
     np.testing.assert_allclose(parts.to_array(), whole.to_array(), rtol=1e-13)
 
 
-def test_gram_round_trips_through_one_array_and_stacks() -> None:
-    array = np.arange(24.0).reshape(4, 6)
-    gram = Gram.from_array(array)
+@pytest.mark.parametrize("count", [6, 7, 8])
+def test_gram_round_trips_through_one_array_and_stacks(count: int) -> None:
+    array = np.arange(4.0 * count).reshape(4, count)
+    gram, names = Gram.from_array(array), PRODUCTS[:count]
     assert gram.shape == (4,)
-    np.testing.assert_array_equal(gram.to_array(), array)
+    np.testing.assert_array_equal(gram.to_array(names), array)
+    np.testing.assert_array_equal(gram.to_array(), array[:, :6])
     np.testing.assert_array_equal(Gram.stack([gram, gram], axis=1).ww, np.stack([gram.ww] * 2, 1))
-    np.testing.assert_array_equal(gram[1].to_array(), array[1])
-    np.testing.assert_array_equal(gram.sum(0).to_array(), array.sum(0))
-    assert tuple(f.name for f in dataclasses.fields(gram)) == FIELDS
+    np.testing.assert_array_equal(gram[1].to_array(names), array[1])
+    np.testing.assert_array_equal(gram.sum(0).to_array(names), array.sum(0))
+    np.testing.assert_array_equal((gram + gram).to_array(names), 2.0 * array)
+    assert tuple(f.name for f in dataclasses.fields(gram)) == PRODUCTS
+    assert np.isnan(gram.to_array(PRODUCTS[count:])).all()
 
 
 def test_gram_refuses_shapes_that_do_not_match() -> None:
     with pytest.raises(InvalidArgument, match=r"one shape, got ww\(2,\), wd\(3,\)"):
         Gram(np.ones(2), np.ones(3), np.ones(2), np.ones(2), np.ones(2), np.ones(2))
-    with pytest.raises(InvalidArgument, match="last axis of length 6"):
+    with pytest.raises(InvalidArgument, match="last axis of length 6 to 8"):
         Gram.from_array(np.ones((6, 5)))
 
 

@@ -1,9 +1,9 @@
-"""The six inner products of one step; nothing else is ever measured."""
+"""The inner products of one step: six of weights, step and gradient, and two of the optimizer."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import EllipsisType
 from typing import TypeAlias
 
@@ -13,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument
 
 FIELDS = ("ww", "wd", "dd", "wg", "gg", "dg")
-"""The order in which the six are stored and passed as one array."""
+"""The six products of every step, in the order in which they are stored and passed as one array."""
+
+PRODUCTS = (*FIELDS, "wp", "ws")
+"""The six, and the two that need the optimizer's state."""
 
 Index: TypeAlias = ArrayLike | slice | EllipsisType | None
 
@@ -26,11 +29,22 @@ class Gram:
     gradient the optimizer used, without weight decay. The caller gives the axes their meaning
     (steps, groups, rows); every function that takes a Gram keeps the shape.
 
+    Two more products describe how the optimizer rescales the gradient. With `x` what enters its
+    running averages (`g`, or `g + λw` where weight decay acts through the gradient), `P` its
+    diagonal preconditioner after the step and `b` its running average before the step:
+
+    * wp = <w, Px>, the pull of gradient and decay on the norm. For SGD, P is 1.
+    * ws = <w, (P - P_before)b>, the effect of a preconditioner that changes.
+
+    They are NaN where they were not measured, or where the optimizer has no such form.
+
     Grams of **disjoint** slices add: filters into a layer, shards into a tensor.
 
     >>> row = Gram(ww=4.0, wd=0.0, dd=1.0, wg=0.0, gg=9.0, dg=-3.0)
     >>> (row + row).ww
     array(8.)
+    >>> row.wp
+    array(nan)
     """
 
     ww: NDArray[np.float64]
@@ -39,6 +53,8 @@ class Gram:
     wg: NDArray[np.float64]
     gg: NDArray[np.float64]
     dg: NDArray[np.float64]
+    wp: NDArray[np.float64]
+    ws: NDArray[np.float64]
 
     def __init__(
         self,
@@ -48,47 +64,54 @@ class Gram:
         wg: ArrayLike,
         gg: ArrayLike,
         dg: ArrayLike,
+        wp: ArrayLike | None = None,
+        ws: ArrayLike | None = None,
     ) -> None:
         arrays = [np.asarray(x, dtype=np.float64) for x in (ww, wd, dd, wg, gg, dg)]
+        arrays += [
+            np.full(arrays[0].shape, np.nan) if x is None else np.asarray(x, dtype=np.float64)
+            for x in (wp, ws)
+        ]
         shapes = {a.shape for a in arrays}
         if len(shapes) != 1:
-            found = ", ".join(f"{n}{a.shape}" for n, a in zip(FIELDS, arrays, strict=True))
+            found = ", ".join(f"{n}{a.shape}" for n, a in zip(PRODUCTS, arrays, strict=True))
             raise InvalidArgument(
-                f"Gram(...) expects six arrays of one shape, got {found}. "
+                f"Gram(...) expects arrays of one shape, got {found}. "
                 "Broadcast them first with numpy.broadcast_arrays."
             )
-        for name, array in zip(FIELDS, arrays, strict=True):
+        for name, array in zip(PRODUCTS, arrays, strict=True):
             object.__setattr__(self, name, array)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape shared by the six arrays."""
+        """Shape shared by all arrays."""
         return self.ww.shape
 
     def __add__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
             return NotImplemented
-        return Gram.from_array(self.to_array() + other.to_array())
+        return Gram(*(getattr(self, name) + getattr(other, name) for name in PRODUCTS))
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> Gram:
-        return Gram(*(getattr(self, name)[index] for name in FIELDS))
+        return Gram(*(getattr(self, name)[index] for name in PRODUCTS))
 
     def sum(self, axis: int | tuple[int, ...]) -> Gram:
         """Add the Grams along `axis`, which must run over disjoint slices."""
-        return Gram(*(getattr(self, name).sum(axis=axis) for name in FIELDS))
+        return Gram(*(getattr(self, name).sum(axis=axis) for name in PRODUCTS))
 
-    def to_array(self) -> NDArray[np.float64]:
-        """The six arrays stacked on a last axis of length 6, in the order of `FIELDS`."""
-        return np.stack([getattr(self, name) for name in FIELDS], axis=-1)
+    def to_array(self, names: Sequence[str] = FIELDS) -> NDArray[np.float64]:
+        """These products, by default the six, stacked on a last axis in this order."""
+        return np.stack([getattr(self, name) for name in names], axis=-1)
 
     @classmethod
     def from_array(cls, array: ArrayLike) -> Gram:
-        """The inverse of `to_array`: the last axis holds the six products."""
+        """The inverse of `to_array`: the last axis holds the first 6, 7 or 8 of `PRODUCTS`."""
         array = np.asarray(array, dtype=np.float64)
-        if array.ndim == 0 or array.shape[-1] != len(FIELDS):
+        least, most = len(FIELDS), len(PRODUCTS)
+        if array.ndim == 0 or not least <= array.shape[-1] <= most:
             raise InvalidArgument(
-                f"Gram.from_array expects a last axis of length {len(FIELDS)} "
-                f"({', '.join(FIELDS)}), got shape {array.shape}."
+                f"Gram.from_array expects a last axis of length {least} to {most} "
+                f"({', '.join(PRODUCTS)}), got shape {array.shape}."
             )
         return cls(*np.moveaxis(array, -1, 0))
 
@@ -98,4 +121,4 @@ class Gram:
         rows = list(grams)
         if not rows:
             raise InvalidArgument("Gram.stack expects at least one Gram, got none.")
-        return cls(*(np.stack([getattr(r, n) for r in rows], axis=axis) for n in FIELDS))
+        return cls(*(np.stack([getattr(r, n) for r in rows], axis=axis) for n in PRODUCTS))

@@ -54,17 +54,20 @@ Cell: TypeAlias = tuple[Slice, ...]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InvariantGroup:
-    """Slices whose joint rescaling does not change what the network computes.
+    """Slices whose motion is measured together, most often because of a symmetry they share.
 
-    Data only; `invariance.find_groups` makes them. `kind="scale"`: all members are multiplied
-    by the same number; the theory covers this symmetry. `kind="rescale"`: by different powers
-    of one number (a norm's gain against the next linear layer); no prediction follows.
+    Data only; `invariance.find_groups` makes the certified ones, `all_groups` the others.
+    `kind="scale"`: the network's output stays the same when all members are multiplied by one
+    number; the theory covers this symmetry. `kind="rescale"`: when they are multiplied by
+    different powers of one number (a norm's gain against the next linear layer); no prediction
+    follows. `kind="plain"`: no symmetry is claimed; the balance law holds for such weights too.
 
     Attributes:
         name: unique within a model; the module's or parameter's name.
-        kind: "scale" or "rescale".
+        kind: "scale", "rescale" or "plain".
         slices: the disjoint slices that make up the group.
-        cells: the smallest certified invariants inside it, each a tuple of slices.
+        cells: the smallest certified invariants inside it, each a tuple of slices; empty in a
+            "plain" group.
         numel: number of entries in all slices.
         defect: |<w, g>| / (|w||g|) at the real weights and the real norm-layer epsilon, a pure
             number; 0 is exact. NaN: the group was written by hand and is not proven.
@@ -80,7 +83,7 @@ class InvariantGroup:
     """
 
     name: str
-    kind: Literal["scale", "rescale"]
+    kind: Literal["scale", "rescale", "plain"]
     slices: tuple[Slice, ...]
     cells: tuple[Cell, ...]
     numel: int
@@ -89,17 +92,17 @@ class InvariantGroup:
     powers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("scale", "rescale"):
+        if self.kind not in ("scale", "rescale", "plain"):
             raise InvalidArgument(
-                f"InvariantGroup {self.name!r}: kind must be 'scale' or 'rescale', "
+                f"InvariantGroup {self.name!r}: kind must be 'scale', 'rescale' or 'plain', "
                 f"got {self.kind!r}."
             )
         if not self.slices:
             raise InvalidArgument(f"InvariantGroup {self.name!r} expects at least one slice.")
-        if self.powers and (self.kind == "scale" or len(self.powers) != len(self.slices)):
+        if self.powers and (self.kind != "rescale" or len(self.powers) != len(self.slices)):
             raise InvalidArgument(
-                f"InvariantGroup {self.name!r}: powers must be empty if kind='scale', and one for "
-                f"each slice if kind='rescale', got kind={self.kind!r}, {len(self.powers)} powers "
+                f"InvariantGroup {self.name!r}: powers must be one for each slice if "
+                f"kind='rescale', else empty, got kind={self.kind!r}, {len(self.powers)} powers "
                 f"and {len(self.slices)} slices."
             )
         for a, b in itertools.pairwise(sorted(self.slices)):

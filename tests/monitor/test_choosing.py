@@ -13,7 +13,7 @@ from torch import nn
 from watchable import CASES, Case, HalfNormed, TiedGPT, Unrunnable, mlp, partly_certified
 
 import spherical_motion as smd
-from spherical_motion.errors import InvalidArgument, ModelError
+from spherical_motion.errors import InvalidArgument, ModelError, RunDirectoryError
 from spherical_motion.measure.reference import gram
 from spherical_motion.records import read_info
 
@@ -188,6 +188,10 @@ def test_a_resumed_run_keeps_its_plain_groups(tmp_path: Path) -> None:
     ) as monitor:
         assert monitor.groups == began
         steps(model, optimizer, inputs, 2)
+    with pytest.raises(
+        RunDirectoryError, match="recorded group .fc."
+    ):  # a list is not replaced silently
+        smd.watch(model, optimizer, directory=tmp_path / "run", resume=True, groups=began[1:])
     records = smd.read(tmp_path / "run")
     assert list(records.steps) == [0, 1, 2, 3, 4]
     assert {group.kind for group in records.info.groups} == {"scale", "plain"}

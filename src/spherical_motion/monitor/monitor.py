@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.binding import Role, as_groups, as_optimizers, refuse_second
 from spherical_motion.checks import whole
+from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.station import Station
@@ -42,6 +43,10 @@ class Monitor:
             law of motion links neighbours), else 1.
         cells_every: period in steps at which the six products of every certified cell (filter,
             head) are recorded too; left out, never.
+        correlation_every: period in steps at which a burst begins that measures how one group's
+            updates are correlated in time, from which the angle of Muon and of other optimizers
+            with decoupled decay follows; each burst takes the next group. At least the length of a
+            burst, 15/(1 - momentum) steps. Takes up to 256 MB. Left out, never.
         resume: append to the run that `directory` holds already.
         first_step: number of the next step; left out, 0 or, when resuming, where the run was
             closed (killed: one past the last recorded step). After going back to a checkpoint
@@ -82,6 +87,7 @@ class Monitor:
         every: int = 1,
         burst: int | None = None,
         cells_every: int | None = None,
+        correlation_every: int | None = None,
         resume: bool = False,
         first_step: int | None = None,
         steps: int | None = None,
@@ -99,10 +105,13 @@ class Monitor:
         targets = find_targets(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else _timestamped()
         info = run_facts(self.groups, self.optimizers, targets, sampling)
+        meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
         stations = {
-            number: Station(optimizer, number, info, targets, sampling, self._guarded, sink=self)
+            number: Station(
+                optimizer, number, info, targets, sampling, self._guarded, self, meters.get(number)
+            )
             for number, optimizer in enumerate(self.optimizers)
             if number in hooked
         }
@@ -151,6 +160,12 @@ class Monitor:
     def cells(self, step: int, group: int, gram: NDArray[np.float64]) -> None:
         """Take the sums of a group's cells (called by the hooks, not by users)."""
         self._writer.cells(step, group, gram)
+
+    def correlation(
+        self, step: int, group: int, rho: NDArray[np.float64], update_sq: float
+    ) -> None:
+        """Take the correlation of a group's updates (called by the hooks, not by users)."""
+        self._writer.correlation(step, group, rho, update_sq)
 
     def flush(self) -> None:
         """Wait until everything measured so far is on disk."""

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, hold, release
 from spherical_motion.measure.cpu import CpuGram
+from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
@@ -33,6 +34,7 @@ class Station:
         sampling: which steps to measure.
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
+        correlation: measures the correlation of updates in bursts, or None.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Station:
         sampling: Sampling,
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
+        correlation: CorrelationMeter | None = None,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
         self._sampling, self._guarded, self._sink = sampling, guarded, sink
+        self._correlation = correlation
         own = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
         slices = [info.slices[i] for i in own]
         place = {name: i for i, name in enumerate(dict.fromkeys(s.parameter for s in slices))}
@@ -69,8 +73,9 @@ class Station:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the copy of the weights."""
-        return self._snapshot.nbytes
+        """Memory of the copy of the weights, and of the updates that bursts keep."""
+        kept = 0 if self._correlation is None else self._correlation.nbytes
+        return self._snapshot.nbytes + kept
 
     def attach(self, step: int, where: str) -> None:
         """Hook the optimizer, whose next step is number `step`; `where` is the run's directory."""
@@ -96,6 +101,8 @@ class Station:
         self._armed = self._sampling.takes(self.step)
         if self._armed:
             self._snapshot.take(self._parameters)
+        if self._correlation is not None:
+            self._correlation.before(self.step)
 
     def _after(self) -> None:
         if self._was_skipped():
@@ -105,6 +112,8 @@ class Station:
         if self._armed:
             with torch.no_grad():
                 self._measure()
+        if self._correlation is not None:
+            self._correlation.after(self.step)
         self.step += 1
 
     def _measure(self) -> None:

@@ -3,6 +3,7 @@
 from spherical_motion.theory.adaptive import (
     autocorrelation,
     correlation_sum,
+    largest_correlation_sum,
     lion_correlation,
     lion_factor,
     updates_between,
@@ -157,6 +158,7 @@ __all__ = [
     "has_law_of_motion",
     "image_step",
     "law_of_motion_residual",
+    "largest_correlation_sum",
     "lion_correlation",
     "lion_factor",
     "log_growth_rate",

@@ -12,9 +12,11 @@ from types import TracebackType
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.parameter import is_lazy
 
-from spherical_motion.binding import Role, as_groups, as_optimizers, refuse_second
+from spherical_motion.binding import NamedParameters, Role, as_groups, as_optimizers, refuse_second
 from spherical_motion.checks import whole
+from spherical_motion.invariance import covered_entries
 from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
@@ -27,7 +29,7 @@ from spherical_motion.vocabulary.groups import InvariantGroup
 
 
 class Monitor:
-    """Measures the motion of invariant groups at each step of one or several optimizers.
+    """Measures the motion of groups of weights at each step of one or several optimizers.
 
     The monitor uses the step hooks of `torch.optim`, so the training loop stays as it is. Weights
     are bit-identical with and without a monitor. If the monitor fails (a full disk, a bad value),
@@ -36,7 +38,7 @@ class Monitor:
     Args:
         model: names the parameters.
         optimizers: the optimizer, or several; each group must belong to one of them.
-        groups: what to measure, from `find_groups`.
+        groups: what to measure, from `find_groups` or `all_groups`.
         directory: where to record; left out, `runs/<date and time>`.
         every: period of the measurements in steps.
         burst: number of consecutive steps measured each time; left out, 2 if `every > 1` (the
@@ -250,15 +252,26 @@ def _announcement(
     model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, memory: int
 ) -> str:
     """How much of `model` is watched, how often, and the bytes on disk for `steps` steps."""
-    share = sum(group.numel for group in info.groups) / sum(
-        parameter.numel() for parameter in model.parameters()
+    named = NamedParameters(model)
+    entries = sum(
+        0 if is_lazy(parameter) else parameter.numel() for parameter in model.parameters()
     )
+    share = covered_entries(info.slices, lambda name: named[name].shape or (1,)) / entries
     size = steps * info.burst / info.every * len(info.slices) * BYTES_PER_ROW
     often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
     return (
-        f"watching {len(info.groups)} groups ({min(share, 1.0):.0%} of all parameters) at {often} "
+        f"watching {_counted(info)} ({share:.0%} of all parameters) at {often} "
         f"→ {directory} (about {_bytes(size)} for {steps:,} steps; {_bytes(memory)} of memory)"
     )
+
+
+def _counted(info: RunInfo) -> str:
+    """How many groups there are, and how many of them are plain."""
+    count, plain = len(info.groups), sum(group.kind == "plain" for group in info.groups)
+    ending = "" if count == 1 else "s"
+    if plain == count:
+        return f"{count} plain group{ending}"
+    return f"{count} group{ending}" + (f", {plain} of them plain" if plain else "")
 
 
 def _bytes(count: float) -> str:

@@ -218,10 +218,13 @@ def read_preconditioner(
     return found
 
 
-def _misfit(tensor: torch.Tensor, parameter: torch.Tensor) -> str | None:
+def _misfit(tensor: object, parameter: torch.Tensor) -> str | None:
     """Why a tensor of the state cannot be read beside the weights, or None."""
-    if type(tensor) is not torch.Tensor and not isinstance(tensor, torch.nn.Parameter):
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if not isinstance(tensor, torch.Tensor) or not plain:
         return f"its state is held as {type(tensor).__name__}"
+    if tensor.layout != torch.strided:
+        return f"its state is held in the layout {str(tensor.layout).removeprefix('torch.')}"
     if tensor.dtype != parameter.dtype:
         return f"its state is {tensor.dtype}, and its weights are {parameter.dtype}"
     if tensor.shape != parameter.shape:

@@ -1,7 +1,7 @@
 """Measure the inner products of a step; nothing else is ever measured.
 
-In: weights before and after a step, its gradient, and what its optimizer made of it. Out: a `Gram` of arrays, one number
-a row or slice.
+In: weights before and after a step, its gradient, and what its optimizer made of it. Out: a `Gram`
+of arrays, one number a row or slice.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,25 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure.layout import StridedLayout, check_measurable
+from spherical_motion.measure.layout import StridedLayout, check_measurable, place_all
 from spherical_motion.measure.loops import compile_loops, fold_tiles, sum_loop
-from spherical_motion.measure.metric_loops import (
-    WS,
-    compile_changes,
-    compile_preconditioned,
-    sum_changes,
-    sum_preconditioned,
-)
-from spherical_motion.measure.preconditioner import Preconditioner
+from spherical_motion.measure.pulls import Preconditioners, PullSums
 from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import TileTable, cut_shares
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
-
-Preconditioners: TypeAlias = Sequence[Preconditioner | None]
-"""One for each tensor; None where there is none."""
-
-NONE = (np.nan,) * 5
-"""The coefficients where there is no preconditioner."""
 
 WITH_GRADIENT = slice(FIELDS.index("wg"), None)
 
@@ -71,6 +58,7 @@ class CpuGram:
 
     With the state of an optimizer that divides by √v, here 2 and 1, the seventh product <w, Px>:
 
+    >>> from spherical_motion.measure import Preconditioner
     >>> grad = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
     >>> by_root = Preconditioner(state=torch.tensor([[4.0, 4.0], [1.0, 1.0]]), root=1.0)
     >>> out = np.empty((2, 7))
@@ -97,20 +85,16 @@ class CpuGram:
         self._layouts = [StridedLayout.of(tensor) for tensor in tensors]
         self._table = TileTable.cut(self._layouts, slices)
         self._shares = cut_shares(self._table.entries)
-        self._sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
-        self._ones = np.ones(len(tensors))
-        # Addresses: weights after and before, gradient, v; and for ws: before, v, v before, average.
-        self._addresses = np.zeros((4, len(tensors)), dtype=np.int64)
-        self._before_step = np.zeros((4, len(tensors)), dtype=np.int64)
-        self._now, self._old = (np.full((len(tensors), 5), np.nan) for _ in range(2))
+        sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
+        self._addresses = np.zeros((3, len(tensors)), dtype=np.int64)
         self._sums = np.zeros((len(self._table.tiles), least))
-        self._more_sums = np.zeros((len(self._table.tiles), products if products > least else 0))
         self._team = Team("spherical-motion-gram")
         compile_loops(sum_gram)
-        if products > least:
-            compile_preconditioned()
-        if products == most:
-            compile_changes()
+        own = (np.ones(len(tensors)), self._table.tiles, self._table.rows, self._sums)
+        self._sum_tiles = functools.partial(sum_gram, self._addresses, sizes, *own)
+        self._pulls = None
+        if self.products > least:
+            self._pulls = PullSums(self._layouts, sizes, self._table, self.products)
 
     def __call__(
         self,
@@ -140,24 +124,24 @@ class CpuGram:
         """
         own = tuple(x for x in (preconditioners, earlier) if x is not None)
         self._check(out, after, before, grads, *own)
-        measured = len(FIELDS)
         # For a missing gradient the weights are read; NaN replaces their products below.
         stand_ins = [a if g is None else g for a, g in zip(after, grads, strict=True)]
         given = (("after", after), ("before", before), ("grads", stand_ins))
-        placed = [self._place(name, tensors) for name, tensors in given]
+        placed = [place_all(self._layouts, f"CpuGram: {name}", xs) for name, xs in given]
         with self._team.lock:
             for row, tensors in enumerate(placed):
                 self._addresses[row] = [tensor.data_ptr() for tensor in tensors]
-            sums, work = self._sums, self._sum_six
-            if self.products > measured and preconditioners and any(preconditioners):
-                sums, work = self._more_sums, self._sum_more
-                placed.append(self._read_state(preconditioners, earlier, placed[1]))
-            measured = sums.shape[1]
+            sums, work = self._sums, self._sum_tiles
+            if self._pulls and preconditioners and any(preconditioners):
+                sums, work = self._pulls.sums, self._pulls
+                placed.append(
+                    self._pulls.read(self._addresses, placed[1], preconditioners, earlier)
+                )
             shares = deque(self._shares)
             threads = min(self.threads, len(shares))
             self._team.run(lambda: _take(shares, work, placed), threads)
             fold_tiles(sums, self._table.first, out)
-        out[:, measured:] = np.nan
+        out[:, sums.shape[1] :] = np.nan
         missing = np.array([g is None for g in grads], dtype=bool)
         out[missing[self._table.tensor], WITH_GRADIENT] = np.nan
 
@@ -186,68 +170,6 @@ class CpuGram:
                 f"CpuGram: out must be a writable C-contiguous float64 array of shape {shape}, "
                 f"got {out.dtype} of shape {out.shape}. Make it with numpy.empty({shape})."
             )
-
-    def _place(self, name: str, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [
-            layout.place(f"CpuGram: {name}[{i}]", tensor)
-            for i, (layout, tensor) in enumerate(zip(self._layouts, tensors, strict=True))
-        ]
-
-    def _read_state(
-        self,
-        preconditioners: Preconditioners,
-        earlier: Preconditioners | None,
-        before: Sequence[torch.Tensor],
-    ) -> list[torch.Tensor]:
-        """Write down coefficients and addresses of the state; returns the tensors they are of.
-
-        Where v does not exist or is not read, the weights stand in for it.
-        """
-        states = self._states("preconditioners", preconditioners, before, self._now)
-        self._addresses[3] = [tensor.data_ptr() for tensor in states]
-        if self.products <= WS:
-            return states
-        self._more_sums[:, WS] = np.nan
-        if earlier is None:
-            self._old[:] = np.nan
-            return states
-        averages = [
-            None if p is None or now is None or now.average is None else p.average
-            for p, now in zip(earlier, preconditioners, strict=True)
-        ]
-        used = [None if a is None else p for p, a in zip(earlier, averages, strict=True)]
-        old_states = self._states("earlier", used, before, self._old)
-        filled = [b if a is None else a for a, b in zip(averages, before, strict=True)]
-        old_averages = self._place("earlier averages", filled)
-        for row, tensors in enumerate((before, states, old_states, old_averages)):
-            self._before_step[row] = [tensor.data_ptr() for tensor in tensors]
-        return [*states, *old_states, *old_averages]
-
-    def _states(
-        self,
-        name: str,
-        given: Preconditioners,
-        stand_ins: Sequence[torch.Tensor],
-        coefficients: NDArray[np.float64],
-    ) -> list[torch.Tensor]:
-        coefficients[:] = [NONE if p is None else p.coefficients for p in given]
-        return self._place(
-            name,
-            [
-                w if p is None or p.state is None else p.state
-                for p, w in zip(given, stand_ins, strict=True)
-            ],
-        )
-
-    def _sum_six(self, start: int, stop: int) -> None:
-        own = (self._sizes, self._ones, self._table.tiles, self._table.rows, self._sums)
-        sum_gram(self._addresses, *own, start, stop)
-
-    def _sum_more(self, start: int, stop: int) -> None:
-        own = (self._table.tiles, self._table.rows, self._more_sums, start, stop)
-        sum_preconditioned(self._addresses, self._sizes, self._now, *own)
-        if self.products > WS:
-            sum_changes(self._before_step, self._sizes, self._now, self._old, *own)
 
 
 def _take(shares: deque[tuple[int, int]], work: Callable[[int, int], None], placed: object) -> None:

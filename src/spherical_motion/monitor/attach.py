@@ -26,6 +26,7 @@ def watch(
     every: int = 1,
     burst: int | None = None,
     cells_every: int | None = None,
+    products: int = 7,
     resume: bool = False,
     first_step: int | None = None,
     steps: int | None = None,
@@ -39,8 +40,8 @@ def watch(
 
     Args:
         model, example_inputs, granularity: as for `find_groups`.
-        optimizer, directory, every, burst, cells_every, resume, first_step, steps: as for
-            `Monitor`.
+        optimizer, directory, every, burst, cells_every, products, resume, first_step, steps:
+            as for `Monitor`.
         quiet: print and log nothing about what is watched.
 
     Returns:
@@ -72,6 +73,7 @@ def watch(
         every=every,
         burst=burst,
         cells_every=cells_every,
+        products=products,
         resume=resume,
         first_step=first_step,
         steps=steps,

@@ -26,6 +26,7 @@ from spherical_motion.monitor.targets import find_targets
 from spherical_motion.notices import announce, warn_recording_stopped
 from spherical_motion.records import RunInfo, RunWriter, bytes_per_row, steps_at_close
 from spherical_motion.vocabulary.events import EventKind
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 
@@ -50,6 +51,10 @@ class Monitor:
             updates are correlated in time, from which the angle of Muon and of other optimizers
             with decoupled decay follows; each burst takes the next group. At least the length of a
             burst, 15/(1 - momentum) steps. Takes up to 256 MB. Left out, never.
+        products: how many products of a step to record. 7: the six and wp = <w, Px>, the pull of
+            gradient and decay in the optimizer's metric, read from its state after the step. 6: no
+            wp. 8: also ws, the effect of a metric that changes, which needs copies of the
+            optimizer's state (twice the memory of the weights).
         resume: append to the run that `directory` holds already.
         first_step: number of the next step; left out, 0 or, when resuming, where the run was
             closed (killed: one past the last recorded step). After going back to a checkpoint
@@ -91,6 +96,7 @@ class Monitor:
         burst: int | None = None,
         cells_every: int | None = None,
         correlation_every: int | None = None,
+        products: int = 7,
         resume: bool = False,
         first_step: int | None = None,
         steps: int | None = None,
@@ -102,12 +108,14 @@ class Monitor:
         self.groups = tuple(as_groups(groups, "Monitor"))
         for optimizer in self.optimizers:
             refuse_second(optimizer, Role.WATCH, "Monitor")
+        most = len(PRODUCTS)
+        products = whole("Monitor", "products", products, least=len(FIELDS), most=most)
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)
         targets = find_targets(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else _timestamped()
-        info = run_facts(self.groups, self.optimizers, targets, sampling)
+        info = run_facts(self.groups, self.optimizers, targets, sampling, products)
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}

@@ -33,6 +33,9 @@ class EventKind(enum.StrEnum):
     NON_FINITE = "non_finite"
     """A slice's weights or step became NaN or infinite. slices: their numbers in the run."""
 
+    NO_PRECONDITIONER = "no_preconditioner"
+    """wp and ws are not measured for some parameters; once for each. parameters, why."""
+
     RATE_CHANGED = "rate_changed"
     """A scheduler changed a param group after a steady stretch. optimizer, param_group, lr,
     weight_decay, momentum, lr_before, weight_decay_before."""

@@ -49,7 +49,8 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         with RunWriter(directory, info) as writer:
             for i in numbers:
                 rows = np.stack([products[name][i] for name in products])
-                writer.rows(i, rows, np.tile([*settings[i], beta2], (len(groups), 1)))
+                writer.settings(i, 0, (*settings[i], beta2))
+                writer.rows(i, rows)
         return directory
 
     return write

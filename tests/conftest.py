@@ -17,7 +17,10 @@ from spherical_motion.vocabulary import InvariantGroup, Slice
 
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
-    """Write products of one or several groups into a run directory; returns the directory."""
+    """Write products of one or several groups into a run directory; returns the directory.
+
+    Products have shape (steps, 6 to 8).
+    """
     count = 0
 
     def write(
@@ -41,7 +44,10 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         told = {"class": "SGD", "optimizer": 0, "lr": lr, "weight_decay": weight_decay}
         told |= {"momentum": momentum} | (optimizer or {})
         info = RunInfo(
-            groups=tuple(groups), param_groups=(told,), slice_param_group=(0,) * len(groups)
+            groups=tuple(groups),
+            param_groups=(told,),
+            slice_param_group=(0,) * len(groups),
+            products=next(iter(products.values())).shape[1],
         )
         directory = tmp_path / f"run{count}"
         numbers = range(len(settings)) if steps is None else steps

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-from pulled import pulled_sgd
+from pulled import pulled_adam, pulled_sgd
 from simulated import constant
 
 from spherical_motion.comparison import compare
 from spherical_motion.vocabulary import VerdictKind
+
+ADAMW = {"class": "AdamW", "betas": [0.9, 0.99]}
+ADAM = {"class": "Adam", "betas": [0.9, 0.99]}
+
+
+def adam_row(write_run, settings, kappa: float, *, products: int = 7, told=ADAMW, **kwargs):
+    decoupled = told["class"] == "AdamW"
+    walk = pulled_adam(settings, kappa, decoupled=decoupled, beta2=told["betas"][1], **kwargs)
+    run = {"head": walk[:, :products]}
+    return compare(write_run(run, settings, optimizer=told, numel=200, kind="plain"))["head"]
 
 
 def plain_row(write_run, settings, kappa: float = 0.0, **kwargs):
@@ -159,3 +168,56 @@ def test_words_for_what_the_loss_does_to_the_decay(write_run, kappa) -> None:
     # 0.01 × 0.001 a step
     assert row.words.startswith("Weight decay pulls this layer inward by 1% per 1,000 steps")
     assert WORDS[kappa] in row.words
+
+
+def test_adamw_is_in_balance_with_the_pull_in_its_own_metric(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 1500)
+    row = adam_row(write_run, settings, 0.05)
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert row.balance == pytest.approx(1.0, abs=0.02)
+    low, high = row.balance_interval
+    assert low < row.balance < high
+    # Entries of the gradient have size 1, so that P is about 1 and the loss pulls by about 0.05.
+    assert row.pull == pytest.approx(0.15, abs=0.02)
+    assert row.decay_share == pytest.approx(0.1 / row.pull)
+    assert row.tug.neglects == "the change of the preconditioner from step to step"
+
+
+def test_with_eight_products_adam_is_exact(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 800)
+    row = adam_row(write_run, settings, 0.05, products=8)
+    assert row.balance == pytest.approx(1.0, abs=1e-9)
+    assert row.tug.neglects == ""
+    forces = row.tug.forces
+    left = forces.turning - forces.inward - forces.change
+    assert left == pytest.approx(forces.growth, rel=1e-6)
+
+
+def test_without_the_seventh_product_adam_has_no_balance_and_says_why(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 800)
+    row = adam_row(write_run, settings, 0.05, products=6)
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert math.isnan(row.pull)
+    assert "<w, Px>" in row.balance_unknown
+    assert row.words.startswith("What pulls this norm is unknown: ")
+
+
+def test_adam_with_l2_cannot_tell_decay_from_loss(write_run) -> None:
+    settings = constant(1e-2, 0.05, 0.9, 1500)
+    row = adam_row(write_run, settings, 0.05, told=ADAM)
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert math.isnan(row.decay_share)
+    assert row.pull == pytest.approx(0.1, abs=0.02)
+    assert "their shares cannot be told apart, because Adam divides" in row.words
+
+
+def test_a_preconditioner_that_changes_too_fast_is_refused_and_the_words_remain(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 800)
+    fast = {"class": "AdamW", "betas": [0.9, 0.95]}
+    row = adam_row(write_run, settings, 0.05, told=fast)
+    assert math.isnan(row.balance)
+    assert row.balance_unknown
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert "Weight decay pulls this layer inward" in row.verdict.reason
+    known = adam_row(write_run, settings, 0.05, told=fast, products=8)
+    assert known.balance == pytest.approx(1.0, abs=1e-9)

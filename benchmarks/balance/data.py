@@ -10,9 +10,9 @@ import collections
 import functools
 import re
 from collections.abc import Iterator
+from pydoc_data.topics import topics
 
 import torch
-from pydoc_data.topics import topics
 
 from spherical_motion.recipes.digits import CLASSES, load_digits
 

@@ -13,6 +13,7 @@ Nesterov steps along x + αb. Its average is not seen; u = x + αb obeys u = αu
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +75,13 @@ class Window:
 def windows(
     rule: Rule, products: Array, rates: Array, *, start: int = 200, length: int = 500
 ) -> list[Window]:
-    """The windows of `length` steps that fit after `start`; a rest shorter than that joins the last.
+    """The windows of `length` steps that fit after `start`; a shorter rest joins the last.
 
     `products` are (steps, 8) and `rates` (steps,).
     """
     count = max(1, (len(rates) - start) // length)
     edges = [start + i * length for i in range(count)] + [len(rates)]
-    return [window(rule, products, rates, *edge) for edge in zip(edges, edges[1:], strict=False)]
+    return [window(rule, products, rates, *edge) for edge in itertools.pairwise(edges)]
 
 
 def window(rule: Rule, products: Array, rates: Array, first: int, last: int) -> Window:

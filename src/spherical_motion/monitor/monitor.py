@@ -17,10 +17,11 @@ from spherical_motion.binding import Role, as_groups, as_optimizers, refuse_seco
 from spherical_motion.checks import whole
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
+from spherical_motion.monitor.sinks import Settings
 from spherical_motion.monitor.station import Station
 from spherical_motion.monitor.targets import find_targets
 from spherical_motion.notices import announce, warn_recording_stopped
-from spherical_motion.records import BYTES_PER_ROW, RunInfo, RunWriter, steps_at_close
+from spherical_motion.records import RunInfo, RunWriter, bytes_per_row, steps_at_close
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -138,15 +139,13 @@ class Monitor:
         if self._active():
             self._writer.event(kind, step=self.step if step is None else step, **data)
 
-    def rows(
-        self,
-        step: int,
-        gram: NDArray[np.float64],
-        settings: NDArray[np.float64],
-        slices: NDArray[np.int32],
-    ) -> None:
+    def settings(self, step: int, param_group: int, values: Settings) -> None:
+        """Take the settings that hold from a step on (called by the hooks, not by users)."""
+        self._writer.settings(step, param_group, values)
+
+    def rows(self, step: int, gram: NDArray[np.float64], slices: NDArray[np.int32]) -> None:
         """Take a station's sums (called by the hooks, not by users)."""
-        self._writer.rows(step, gram, settings, slices)
+        self._writer.rows(step, gram, slices)
 
     def cells(self, step: int, group: int, gram: NDArray[np.float64]) -> None:
         """Take the sums of a group's cells (called by the hooks, not by users)."""
@@ -238,7 +237,7 @@ def _announcement(
     share = sum(group.numel for group in info.groups) / sum(
         parameter.numel() for parameter in model.parameters()
     )
-    size = steps * info.burst / info.every * len(info.slices) * BYTES_PER_ROW
+    size = steps * info.burst / info.every * len(info.slices) * bytes_per_row(info.products)
     often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
     return (
         f"watching {len(info.groups)} groups ({min(share, 1.0):.0%} of all parameters) at {often} "

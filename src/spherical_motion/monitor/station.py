@@ -55,8 +55,7 @@ class Station:
         self._numbers = np.array(own, dtype=np.int32)
         self._parameters = [targets[name].parameter for name in place]
         self._param_groups = [targets[name].param_group for name in place]
-        of_slices = np.array([targets[s.parameter].param_group for s in slices])
-        self._settings = SettingsLog(optimizer, number, of_slices, sink)
+        self._settings = SettingsLog(optimizer, number, info.own_param_groups(number), sink)
         self._snapshot = Snapshot(self._parameters)
         self._kernel = CpuGram(
             self._parameters, [(place[s.parameter], s.axis, s.start, s.stop) for s in slices]
@@ -125,7 +124,7 @@ class Station:
             measured = self._cells(self._parameters, self._snapshot.tensors, grads)
             for group, products in measured.items():
                 self._sink.cells(self.step, group, products)
-        self._sink.rows(self.step, self._out, self._settings.rows, self._numbers)
+        self._sink.rows(self.step, self._out, self._numbers)
 
     def _was_skipped(self) -> bool:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""

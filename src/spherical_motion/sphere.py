@@ -28,6 +28,7 @@ __all__ = [
     "momentum_norm_sq",
     "norm",
     "norm_after",
+    "pull",
     "radial_step",
     "radius_ratio",
     "step_norm",
@@ -107,6 +108,31 @@ def tangent_of_angle(gram: Gram) -> Array:
 def radius_ratio(gram: Gram) -> Array:
     """|w_after| / |w|, equal to (1 - A<c, u>)·√(1 + tan²Δ) (Roburin eq. 3-10)."""
     return norm_after(gram) / norm(gram)
+
+
+@_quiet
+def pull(gram: Gram, decoupled_decay: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> Array:
+    """How strongly decay and loss together draw the weights inward: p = δ + c·<w, Px>/|w|².
+
+    In units of weight decay: where the loss does not act on the norm, p is the weight decay. The
+    loss adds to it where it shortens the weights and takes from it where it lengthens them.
+    Negative is outward; NaN where `wp` was not measured. Of one step this is a noisy number: for
+    the pull of a window divide the sum of `wp` by the sum of `ww`.
+
+    Args:
+        gram: with `wp` = <w, Px>.
+        decoupled_decay: δ, the weight decay that acts on the weights themselves; 0 where it acts
+            through the gradient, which is then in `wp`.
+        scale: c, `vocabulary.hyperparameters.pull_scale`.
+
+    Source: derived here (`theory.balance`).
+
+    >>> half_cancelled = Gram(ww=4.0, wd=0, dd=0, wg=0, gg=0, dg=0, wp=-0.2)
+    >>> float(pull(half_cancelled, decoupled_decay=0.1))
+    0.05
+    """
+    decay, scale = np.asarray(decoupled_decay, np.float64), np.asarray(scale, np.float64)
+    return (decay + scale * gram.wp / gram.ww)[()]
 
 
 @_quiet

@@ -41,6 +41,26 @@ def test_norms_and_parts_of_the_step(vectors) -> None:
         assert function(gram) == pytest.approx(value, rel=1e-12), function.__name__
 
 
+def test_pull_is_the_decay_and_the_inward_part_of_the_gradient(vectors) -> None:
+    w, d, g = vectors
+    x = g + 0.3 * w
+    gram = Gram(w @ w, w @ d, d @ d, w @ g, g @ g, d @ g, wp=w @ x)
+    assert sphere.pull(gram) == pytest.approx(0.3 + w @ g / (w @ w), rel=1e-12)
+    wanted = 0.1 + 2.0 * (w @ x) / (w @ w)
+    assert sphere.pull(gram, 0.1, scale=2.0) == pytest.approx(wanted, rel=1e-12)
+    # One that does not know wp has no pull; a weight of zero neither, and nothing warns.
+    assert np.isnan(sphere.pull(gram_of(w, d, g)))
+    assert np.isnan(sphere.pull(Gram(0.0, 0, 0, 0, 0, 0, wp=0.0)))
+
+
+def test_pull_does_not_change_when_the_weights_are_scaled_with_their_decay(vectors) -> None:
+    w, _, g = vectors
+    pulls = [
+        sphere.pull(Gram(k * k * w @ w, 0, 0, 0, 0, 0, wp=k * k * w @ g), 0.2) for k in (1.0, 8.0)
+    ]
+    assert pulls[0] == pulls[1]
+
+
 @pytest.mark.parametrize("true_angle", [1e-8, 1e-6, 1e-3, 0.5, 1.5, 3.0, math.pi - 1e-3])
 @pytest.mark.parametrize("stretch", [0.5, 1.0, 2.0])
 def test_angle_against_fifty_digits(true_angle: float, stretch: float) -> None:

@@ -21,7 +21,7 @@ from spherical_motion.vocabulary import (
 )
 from spherical_motion.vocabulary.gram import PRODUCTS
 from spherical_motion.vocabulary.groups import strip_wrappers
-from spherical_motion.vocabulary.hyperparameters import settings_of
+from spherical_motion.vocabulary.hyperparameters import pull_scale, settings_of
 from spherical_motion.vocabulary.stages import SHORTEST_STAGE
 
 # HyperParameters
@@ -101,6 +101,30 @@ def test_muon_of_torch_is_read_with_its_decoupled_decay() -> None:
     hp = HyperParameters.from_param_group("Muon", muon.param_groups[0])
     assert (hp.optimizer, hp.decoupled, hp.momentum) == ("muon", True, 0.95)
     assert hp.intrinsic_lr == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({}, 1.0),
+        ({"momentum": 0.9}, 1.0),
+        ({"dampening": 0.5}, 1.0),  # torch ignores it without momentum
+        ({"momentum": 0.9, "dampening": 0.5}, 0.5),
+        ({"momentum": 0.9, "nesterov": True}, 1.0),
+        ({"decoupled": True}, 1.0),
+        ({"momentum": 0.75, "decoupled": True}, 4.0),
+        ({"momentum": 0.75, "decoupled": True, "dampening": 0.5}, 2.0),
+    ],
+)
+def test_pull_scale_of_sgd(settings, scale) -> None:
+    assert pull_scale(HyperParameters("sgd", lr=0.1, **settings)) == pytest.approx(scale)
+
+
+def test_pull_scale_of_others_is_one_and_momentum_may_change() -> None:
+    for name in ("adam", "adamw", "lion", "muon", "other"):
+        assert pull_scale(HyperParameters(name, lr=0.1, momentum=0.9)) == 1.0
+    hp = HyperParameters("sgd", lr=0.1, momentum=0.9, decoupled=True)
+    assert pull_scale(hp, np.array([0.0, 0.5])).tolist() == [1.0, 2.0]
 
 
 # Schedule

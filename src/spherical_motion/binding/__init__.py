@@ -18,6 +18,11 @@ from spherical_motion.binding.members import Members
 from spherical_motion.binding.names import NamedParameters
 from spherical_motion.binding.param_groups import invariant_param_groups, split_param_groups
 from spherical_motion.binding.pieces import Piece
+from spherical_motion.binding.preconditioners import (
+    preconditioner_rule,
+    read_preconditioner,
+    register_preconditioner,
+)
 from spherical_motion.binding.registry import Role, hold, refuse_second, release
 from spherical_motion.binding.stepping import Steppers, class_name, scalar_settings
 from spherical_motion.binding.watchable import all_groups, with_plain
@@ -39,7 +44,10 @@ __all__ = [
     "disjoint_groups",
     "hold",
     "invariant_param_groups",
+    "preconditioner_rule",
+    "read_preconditioner",
     "refuse_second",
+    "register_preconditioner",
     "release",
     "scalar_settings",
     "split_param_groups",

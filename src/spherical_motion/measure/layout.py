@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
@@ -83,6 +84,16 @@ class StridedLayout:
             mine == theirs or length == 1
             for mine, theirs, length in zip(self.strides, strides, self.shape, strict=True)
         )
+
+
+def place_all(
+    layouts: Sequence[StridedLayout], name: str, tensors: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Each tensor in its layout; `name` of the list begins the message if one does not fit."""
+    return [
+        layout.place(f"{name}[{i}]", tensor)
+        for i, (layout, tensor) in enumerate(zip(layouts, tensors, strict=True))
+    ]
 
 
 def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -29,6 +29,8 @@ def watch(
     every: int = 1,
     burst: int | None = None,
     cells_every: int | None = None,
+    correlation_every: int | None = None,
+    products: int = 7,
     resume: bool = False,
     first_step: int | None = None,
     steps: int | None = None,
@@ -51,8 +53,8 @@ def watch(
     Args:
         model, granularity: as for `find_groups`.
         example_inputs: as for `find_groups`; needed for "certified" and "all" only.
-        optimizer, directory, every, burst, cells_every, resume, first_step, steps: as for
-            `Monitor`.
+        optimizer, directory, every, burst, cells_every, correlation_every, products, resume,
+            first_step, steps: as for `Monitor`.
         vectors: gains and biases become plain groups too, where matrices do.
         quiet: print and log nothing about what is watched.
 
@@ -89,6 +91,8 @@ def watch(
         every=every,
         burst=burst,
         cells_every=cells_every,
+        correlation_every=correlation_every,
+        products=products,
         resume=resume,
         first_step=first_step,
         steps=steps,

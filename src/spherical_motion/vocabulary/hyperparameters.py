@@ -7,7 +7,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from spherical_motion import checks
+from spherical_motion.checks import Number, plain
 from spherical_motion.errors import InvalidArgument
 
 ParamGroup: TypeAlias = Mapping[str, Any]
@@ -143,6 +146,29 @@ def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:
     momentum = (group.get("momentum") or 0.0) if betas is None else betas[0]
     beta2 = None if betas is None else float(betas[1])
     return float(group["lr"]), float(group.get("weight_decay") or 0.0), float(momentum), beta2
+
+
+def pull_scale(hp: HyperParameters, momentum: Number | float | None = None) -> Number | float:
+    """The factor c of the pull p = δ + c·<w, Px>/|w|² on the norm; δ is the decoupled decay.
+
+    SGD with decay through the gradient: 1 - dampening (1 without momentum), because dampening
+    weakens gradient and decay alike. SGD with decoupled decay: (1 - dampening)/(1 - α), because
+    momentum multiplies the gradient and not the decay. All others: 1.
+
+    Args:
+        hp: names the optimizer.
+        momentum: α at each step where it changes; `hp.momentum` if left out.
+
+    >>> pull_scale(HyperParameters("sgd", lr=0.1, momentum=0.9))
+    1.0
+    >>> pull_scale(HyperParameters("sgd", lr=0.1, momentum=0.75, decoupled=True))
+    4.0
+    """
+    alpha = np.asarray(hp.momentum if momentum is None else momentum, np.float64)
+    if hp.optimizer != "sgd":
+        return plain(np.ones_like(alpha))
+    fresh = np.where(alpha > 0, 1.0 - hp.dampening, 1.0)
+    return plain(fresh / (1.0 - alpha) if hp.decoupled else fresh)
 
 
 def register_optimizer(

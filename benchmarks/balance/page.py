@@ -186,8 +186,10 @@ def within(found: list[Window], law: str, limit: float) -> float:
 def middle(found: list[Window], law: str) -> str:
     """From the lowest to the highest ratio, and how often the law predicts none."""
     ratios = sorted(window[law] for window in found if window[law] is not None)
-    text = f"{number(ratios[0])} to {number(ratios[-1])}"
+    if not ratios:
+        return "none"
     none = len(found) - len(ratios)
+    text = f"{number(ratios[0])} to {number(ratios[-1])}"
     return text + (f", {none} without" if none else "")
 
 

@@ -123,8 +123,8 @@ class Monitor:
             next_step = self._writer.next_step if starts is None else starts[number]
             station.attach(next_step, str(self.directory))
         self._closed = False
-        memory = sum(station.nbytes for station in self._stations)
-        announce(_announcement(model, info, self.directory, planned, memory), quiet=quiet)
+        text = _announcement(model, info, self.directory, planned, self._stations)
+        announce(text, quiet=quiet)
 
     @property
     def step(self) -> int:
@@ -239,13 +239,16 @@ def _detached(value: object) -> object:
 
 
 def _announcement(
-    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, memory: int
+    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, stations: Sequence[Station]
 ) -> str:
     """How much of `model` is watched, how often, and the bytes on disk for `steps` steps."""
     share = sum(group.numel for group in info.groups) / sum(
         parameter.numel() for parameter in model.parameters()
     )
-    size = steps * info.burst / info.every * len(info.slices) * bytes_per_row(info.products)
+    memory = sum(station.nbytes for station in stations)
+    # A column of NaN takes no space.
+    products = max(station.products for station in stations)
+    size = steps * info.burst / info.every * len(info.slices) * bytes_per_row(products)
     often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
     return (
         f"watching {len(info.groups)} groups ({min(share, 1.0):.0%} of all parameters) at {often} "

@@ -79,6 +79,11 @@ class Station:
         """Memory of the copies of the weights and of the optimizer's state."""
         return self._snapshot.nbytes + self._preconditioners.nbytes
 
+    @property
+    def products(self) -> int:
+        """How many products the kernel measures; the others are NaN."""
+        return self._preconditioners.products
+
     def attach(self, step: int, where: str) -> None:
         """Hook the optimizer, whose next step is number `step`; `where` is the run's directory."""
         self.step = step

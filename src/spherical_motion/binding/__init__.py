@@ -1,7 +1,8 @@
 """From names to tensors: which pieces a group has, who steps them, and who holds an optimizer.
 
 In: a model, its invariant groups and optimizers. Out: `Members` (the pieces as tensors, with
-the param groups that step them) and param groups of invariant parameters.
+the param groups that step them), param groups of invariant parameters, and every group that can
+be watched.
 """
 
 from spherical_motion.binding.arguments import (
@@ -24,6 +25,7 @@ from spherical_motion.binding.preconditioners import (
 )
 from spherical_motion.binding.registry import Role, hold, refuse_second, release
 from spherical_motion.binding.stepping import Steppers, class_name, scalar_settings
+from spherical_motion.binding.watchable import all_groups, with_plain
 
 __all__ = [
     "MAX_DEFECT",
@@ -32,6 +34,7 @@ __all__ = [
     "Piece",
     "Role",
     "Steppers",
+    "all_groups",
     "as_groups",
     "as_optimizers",
     "bind",
@@ -48,4 +51,5 @@ __all__ = [
     "release",
     "scalar_settings",
     "split_param_groups",
+    "with_plain",
 ]

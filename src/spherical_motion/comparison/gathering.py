@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
+from spherical_motion.comparison.balance import balance_window, tug_of_war
 from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
@@ -85,6 +86,7 @@ def gather(
         "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
     }
+    known["tug"] = tug_of_war(motion, stage, mixed)
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
 
@@ -95,6 +97,8 @@ Found = tuple[type[Measured], Motion, dict[str, Any]]
 
 def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
+    if seen.group.kind == "plain":
+        return Measured, balance_window(here, stage), {}
     if not here.predictable or seen.no_decay:
         return Measured, tail, {}
     try:

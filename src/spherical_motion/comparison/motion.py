@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import sphere, theory
-from spherical_motion.errors import NoTheory
+from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.settings import Steps
@@ -34,8 +34,11 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        turned, decay, loss, grown, change: the balance law at each sample, `theory.balance_steps`;
+            NaN where the step before was not sampled, or a part is not known.
         illegal: for each sample, whether no theory covers its settings.
         no_theory: why nothing can be predicted, or None.
+        no_balance: why the balance law says nothing, or None.
     """
 
     group: InvariantGroup
@@ -50,9 +53,15 @@ class Motion:
     weight_decay: Array
     momentum: Array
     residual: Array
+    turned: Array
+    decay: Array
+    loss: Array
+    grown: Array
+    change: Array
     non_finite: NDArray[np.int64]
     illegal: NDArray[np.bool_]
     no_theory: str | None
+    no_balance: str | None
 
     def __len__(self) -> int:
         return self.steps.size
@@ -61,7 +70,7 @@ class Motion:
         cut = {
             f.name: getattr(self, f.name)[index]
             for f in dataclasses.fields(self)
-            if f.name not in ("group", "hp", "non_finite", "no_theory")
+            if f.name not in ("group", "hp", "non_finite", "no_theory", "no_balance")
         }
         return dataclasses.replace(self, **cut)
 
@@ -84,6 +93,24 @@ class Motion:
         """Predicted |d|²/|w|² at each sample, given the predicted norm."""
         s = Steps(self.lr, self.weight_decay, self.momentum)
         return step_ratios_under(self.hp, norm, s, self.drive, facts)
+
+    @property
+    def law(self) -> Array:
+        """What the balance law gives for `turned`, without a part that was not measured.
+
+        A part that was measured at some steps has its mean at the others.
+        """
+        law = self.loss + self.grown
+        for part in (self.decay, self.change):
+            measured = np.isfinite(part)
+            if measured.any():
+                law = law + np.where(measured, part, part[measured].mean())
+        return law
+
+    @property
+    def growth_share(self) -> Array:
+        """The weight that growth of |w|² has in the balance law, once momentum has played out."""
+        return (1.0 - self.momentum) / (1.0 + self.momentum)
 
     @property
     def driven(self) -> int:
@@ -150,6 +177,9 @@ def motion_of(records: Records, index: int) -> Motion:
                 momentum=momenta,
                 first_step=0,
             )
+    sides, no_balance = _balance_of(
+        records, main_slice, hp, gram, steps, Steps(lr, weight_decay, momentum), legal
+    )
     return Motion(
         group=group,
         hp=hp,
@@ -163,10 +193,48 @@ def motion_of(records: Records, index: int) -> Motion:
         weight_decay=weight_decay,
         momentum=momentum,
         residual=residual,
+        turned=sides.turned,
+        decay=sides.decay,
+        loss=sides.loss,
+        grown=sides.growth,
+        change=sides.change,
         non_finite=non_finite,
         illegal=~legal,
         no_theory=no_theory,
+        no_balance=no_balance,
     )
+
+
+def _balance_of(
+    records: Records, main_slice: int, hp: HyperParameters, gram: Gram, steps: NDArray[np.int64],
+    s: Steps, legal: NDArray[np.bool_],
+) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
+    """The balance law at each sample, and why it is not known."""
+    whole = [np.full(steps.shape, np.nan) for _ in range(5)]
+    unknown = _changed_settings(records, main_slice)
+    if unknown is None and legal.any():
+        try:
+            sides = theory.balance_steps(
+                hp,
+                gram[legal],
+                steps=steps[legal],
+                lr=s.lr[legal],
+                weight_decay=np.asarray(s.weight_decay)[legal],
+                momentum=s.momentum[legal],
+                first_step=0,
+            )
+        except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
+            unknown = f"{_class_name(records, main_slice)}: {reason}"
+        else:
+            parts = (getattr(sides, field.name) for field in dataclasses.fields(sides))
+            for array, part in zip(whole, parts, strict=True):
+                array[legal] = part
+    return theory.BalanceSteps(*whole), unknown
+
+
+def _class_name(records: Records, main_slice: int) -> str:
+    settings = records.info.param_groups[records.info.slice_param_group[main_slice]]
+    return settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
 
 
 def _why_no_theory(
@@ -174,15 +242,19 @@ def _why_no_theory(
 ) -> str | None:
     if group.kind == "rescale":
         return "its members scale by different powers of a number; the theory covers equal powers"
-    number = records.info.slice_param_group[main_slice]
-    settings = records.info.param_groups[number]
-    name = settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
+    name = _class_name(records, main_slice)
     try:
         family = theory.family_of(hp)
     except NoTheory as reason:
         return f"{name}: {reason}"
     if family.unrecorded:
         return f"{name}: no prediction from records alone. {family.unrecorded}"
+    return _changed_settings(records, main_slice)
+
+
+def _changed_settings(records: Records, main_slice: int) -> str | None:
+    """Settings that no schedule holds were changed: which, and when."""
+    number = records.info.slice_param_group[main_slice]
     for event in records.events:
         ours = event["kind"] == EventKind.SETTINGS_CHANGED
         if ours and records.info.param_group_of(event) == number:

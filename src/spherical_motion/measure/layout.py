@@ -13,6 +13,11 @@ DTYPES = (torch.float32, torch.float64)
 """What can be measured."""
 
 
+def is_measurable(tensor: torch.Tensor) -> bool:
+    """Whether the weights of a layer can be measured: dense, float32 or float64, on the CPU."""
+    return tensor.dtype in DTYPES and tensor.is_cpu and tensor.layout is torch.strided
+
+
 def check_measurable(name: str, tensor: torch.Tensor) -> None:
     """Raise InvalidArgument unless `tensor` is float32 or float64 and on the CPU."""
     if tensor.dtype not in DTYPES:

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from spherical_motion.binding import Role, hold, release
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.pulls import Preconditioners
+from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
@@ -35,6 +36,7 @@ class Station:
         sampling: which steps to measure.
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
+        correlation: measures the correlation of updates in bursts, or None.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class Station:
         sampling: Sampling,
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
+        correlation: CorrelationMeter | None = None,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
         self._sampling, self._guarded, self._sink = sampling, guarded, sink
+        self._correlation = correlation
         own = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
         slices = [info.slices[i] for i in own]
         place = {name: i for i, name in enumerate(dict.fromkeys(s.parameter for s in slices))}
@@ -76,8 +80,9 @@ class Station:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the copies of the weights and of the optimizer's state."""
-        return self._snapshot.nbytes + self._preconditioners.nbytes
+        """Memory of the copies of weights and optimizer state, and of updates kept in bursts."""
+        kept = 0 if self._correlation is None else self._correlation.nbytes
+        return self._snapshot.nbytes + self._preconditioners.nbytes + kept
 
     @property
     def products(self) -> int:
@@ -109,6 +114,8 @@ class Station:
         if self._armed:
             self._snapshot.take(self._parameters)
             self._earlier = self._preconditioners.before()
+        if self._correlation is not None:
+            self._correlation.before(self.step)
 
     def _after(self) -> None:
         if self._was_skipped():
@@ -118,6 +125,8 @@ class Station:
         if self._armed:
             with torch.no_grad():
                 self._measure()
+        if self._correlation is not None:
+            self._correlation.after(self.step)
         self.step += 1
 
     def _measure(self) -> None:

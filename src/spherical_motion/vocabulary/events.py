@@ -48,3 +48,10 @@ class EventKind(enum.StrEnum):
 
     RESCALING_LIMITED = "rescaling_limited"
     """A rescaling stopped short of its factor. groups, factors, wanted, max_defect_after."""
+
+    CORRELATION_SAMPLED = "correlation_sampled"
+    """A burst keeps some entries of a group, drawn with replacement, for want of memory. group;
+    entries: how many; numel: out of how many; seed."""
+
+    CORRELATION_ENDED = "correlation_ended"
+    """A burst ended without a result. group, why."""

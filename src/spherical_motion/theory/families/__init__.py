@@ -1,7 +1,7 @@
 """One file a family; the only table of them.
 
-In: an optimizer's settings. Out: the family whose formulas hold (`family_of`). `register`
-adds a family from outside the package.
+In: an optimizer's settings. Out: the family whose formulas hold (`family_of`), or the law that its
+steps balance (`law_of`). `register` adds a family from outside the package.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 
 from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.theory.balance_law import BalanceLaw
 from spherical_motion.theory.families.adam_l2 import AdamL2
 from spherical_motion.theory.families.adamw import AdamW
 from spherical_motion.theory.families.any_decoupled import AnyDecoupled
@@ -20,7 +21,7 @@ from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import MEASURED, GroupFacts
 from spherical_motion.vocabulary.hyperparameters import HyperParameters, register_optimizer
 
-__all__ = ["family_of", "register"]
+__all__ = ["family_of", "law_of", "register"]
 
 TABLE: list[Family] = [
     HeavyBallL2(),
@@ -54,6 +55,24 @@ def family_of(hp: HyperParameters) -> Family:
     raise NoTheory(
         f"There is no closed form here for {what}. Known: {', '.join(f.name for f in TABLE)}. "
         "The motion is recorded all the same; only the prediction is missing."
+    )
+
+
+def law_of(hp: HyperParameters) -> BalanceLaw:
+    """The balance law of an optimizer, also where its equilibrium is not known.
+
+    Raises NoTheory: none is known; the message says what is.
+
+    >>> law_of(HyperParameters("adamw", lr=1e-3)).neglects
+    'the change of the preconditioner from step to step'
+    """
+    for rule in TABLE:
+        if rule.covers(hp) and rule.balance_law is not None:
+            return rule.balance_law
+    known = ", ".join(rule.name for rule in TABLE if rule.balance_law is not None)
+    raise NoTheory(
+        f"There is no balance law here for {hp.optimizer}: its steps are not a running average of "
+        f"preconditioned gradients, as far as is known here. Known: {known}."
     )
 
 

@@ -65,18 +65,19 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         lr=here.lr,
         weight_decay=here.weight_decay,
         momentum=here.momentum,
+        correlation=motion.correlation,
     )
     unknown = found.unknown or _why_unsure(known)
     pull = _pull(known)
+    balance = around(found.ratio, root_mean_ratio(known.turned, known.law))
     return TugOfWar(
-        balance=Estimate()
-        if unknown
-        else around(found.ratio, root_mean_ratio(known.turned, known.law)),
+        balance=Estimate() if unknown else balance.widened(motion.prediction_error),
         pull=pull,
         decay_share=_decay_share(found.decay if not mixed else math.nan, pull),
         growth=_growth(here),
         amplification=found.amplification,
-        forces=_forces(known),
+        # Where the prediction is approximate, the loss's own pull is what it leaves out.
+        forces=_forces(known) if not motion.prediction_error else NO_FORCES,
         terms=len(known),
         unknown=unknown,
         neglects=found.neglects,

@@ -90,6 +90,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
     for kind, rule in RULES if rules is None else rules:
         if reasons := tuple(rule(evidence)):
             reasons += tuple(_balance_holds(kind, evidence))
+            reasons += tuple(_approximate(evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
@@ -162,6 +163,16 @@ def _balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
         return
     error = max(abs(e.tug.balance.value - 1.0), 1e-3)
     yield Because.BALANCE_HOLDS(error=f"{error:.1%}", pull=e.tug.pull.value)
+
+
+def _approximate(e: Evidence) -> Iterator[Reason]:
+    """That the prediction is approximate, where there is one."""
+    if not isinstance(e, Measured) or not e.prediction_error:
+        return
+    if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
+        yield Because.APPROXIMATE(
+            correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
+        )
 
 
 def _no_weight_decay(e: Evidence) -> Iterator[Reason]:

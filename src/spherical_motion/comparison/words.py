@@ -20,7 +20,8 @@ def words_of(tug: TugOfWar) -> str:
     """One or two sentences about what moves a group's norm, or why that is unknown."""
     forces = tug.forces
     if math.isnan(forces.inward):
-        return f"What pulls this norm is unknown: {tug.unknown}."
+        why = tug.unknown or f"the law leaves out {tug.neglects}"
+        return f"What pulls this norm is unknown: {why}."
     largest = max(abs(rate) for rate in forces.known)
     if largest == 0.0:
         return "Nothing moves this norm."

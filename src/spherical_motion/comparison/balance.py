@@ -77,11 +77,11 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         growth=_growth(here),
         amplification=found.amplification,
         # Where the prediction is approximate, the loss's own pull is what it leaves out.
-        forces=_forces(known) if not motion.prediction_error else NO_FORCES,
+        forces=NO_FORCES if motion.prediction_error else _forces(known, bool(mixed)),
         terms=len(known),
         unknown=unknown,
         neglects=found.neglects,
-        told_apart=bool(np.isfinite(known.decay).all()) and not mixed,
+        inseparable=_why_inseparable(known, mixed),
     )
 
 
@@ -113,7 +113,16 @@ def _momentum(here: Motion) -> float:
     return float(here.momentum.max())
 
 
-def _forces(known: Motion) -> Forces:
+def _why_inseparable(known: Motion, mixed: Mixed) -> str:
+    """Why decay and loss have no parts of their own; empty if they have."""
+    if mixed:
+        return "the members of this group have different weight decay"
+    if np.isnan(known.decay).any():
+        return "Adam divides the sum of both by the size of the gradient"
+    return ""
+
+
+def _forces(known: Motion, mixed: bool) -> Forces:
     """The law as rates of the norm: divided by 2R and by the weight that growth has in it."""
     if not len(known):
         return NO_FORCES
@@ -122,7 +131,7 @@ def _forces(known: Motion) -> Forces:
     def rate(part: Array) -> float:
         return float((part / known.growth_share).mean() / size)
 
-    told_apart = bool(np.isfinite(known.decay).all())
+    told_apart = bool(np.isfinite(known.decay).all()) and not mixed
     return Forces(
         inward=rate(known.loss + np.where(np.isfinite(known.decay), known.decay, 0.0)),
         decay=rate(known.decay) if told_apart else math.nan,

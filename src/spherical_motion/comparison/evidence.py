@@ -62,7 +62,7 @@ class TugOfWar:
         terms: steps that are summed; each has its predecessor on record.
         unknown: why `balance` is NaN; empty if it is known.
         neglects: the term that the law leaves out, in words; empty if none.
-        told_apart: whether decay and loss have separate parts.
+        inseparable: why decay and loss have no parts of their own; empty if they have.
     """
 
     balance: Estimate = NO_ESTIMATE
@@ -74,7 +74,7 @@ class TugOfWar:
     terms: int = 0
     unknown: str = "no step and its predecessor were both recorded"
     neglects: str = ""
-    told_apart: bool = True
+    inseparable: str = ""
 
 
 NO_TUG = TugOfWar()

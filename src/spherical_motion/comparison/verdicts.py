@@ -63,6 +63,9 @@ FADED = 0.5
 UNEVEN = 0.90
 """Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
+EXACT = 1e-3
+"""An interval of the balance narrower than this is not given: the law is an identity there."""
+
 AMPLIFIED = 5.0
 """From this amplification on the reason says that pull and growth cancel."""
 
@@ -152,8 +155,9 @@ def _is_plain(e: Evidence) -> TypeGuard[Measured]:
 def _balance(tug: TugOfWar) -> Iterator[Reason]:
     """The balance with its interval, and what makes it uncertain."""
     yield Because.BALANCE(balance=tug.balance.value)
-    yield Because.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
-    if tug.amplification > AMPLIFIED:
+    if tug.balance.high - tug.balance.low > EXACT:
+        yield Because.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
+    if tug.neglects and tug.amplification > AMPLIFIED:
         yield Because.AMPLIFIED(amplification=tug.amplification)
 
 

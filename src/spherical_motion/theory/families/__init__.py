@@ -34,6 +34,13 @@ TABLE: list[Family] = [
 ]
 """Every family there is; at most one covers given settings."""
 
+SAY_DECOUPLED = (
+    "If its weight decay acts on the weights and not through the gradient, say so: put "
+    "decoupled_weight_decay=True into its param groups, and record how its updates are correlated, "
+    "with Monitor(correlation_every=1000)."
+)
+"""What gives an unknown optimizer a prediction."""
+
 
 def family_of(hp: HyperParameters) -> Family:
     """The family whose formulas hold for these settings.
@@ -51,9 +58,9 @@ def family_of(hp: HyperParameters) -> Family:
         other = "decoupled weight decay" if hp.decoupled else f"dampening={hp.dampening:g}"
         what = f"SGD with nesterov=True and {other}"
     elif hp.optimizer == "other":
-        what = "an unknown optimizer"
+        what = f"an unknown optimizer. {SAY_DECOUPLED}"
     raise NoTheory(
-        f"There is no closed form here for {what}. Known: {', '.join(f.name for f in TABLE)}. "
+        f"There is no closed form here for {what.rstrip('.')}. Known: {', '.join(f.name for f in TABLE)}. "
         "The motion is recorded all the same; only the prediction is missing."
     )
 
@@ -70,9 +77,10 @@ def law_of(hp: HyperParameters) -> BalanceLaw:
         if rule.covers(hp) and rule.balance_law is not None:
             return rule.balance_law
     known = ", ".join(rule.name for rule in TABLE if rule.balance_law is not None)
+    remedy = f" {SAY_DECOUPLED}" if hp.optimizer == "other" else ""
     raise NoTheory(
         f"There is no balance law here for {hp.optimizer}: its steps are not a running average of "
-        f"preconditioned gradients, as far as is known here. Known: {known}."
+        f"preconditioned gradients, as far as is known here. Known: {known}.{remedy}"
     )
 
 

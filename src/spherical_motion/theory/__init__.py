@@ -3,6 +3,7 @@
 from spherical_motion.theory.adaptive import (
     autocorrelation,
     correlation_sum,
+    largest_correlation_sum,
     lion_correlation,
     lion_factor,
     updates_between,
@@ -166,6 +167,7 @@ __all__ = [
     "image_step",
     "law_of",
     "law_of_motion_residual",
+    "largest_correlation_sum",
     "lion_correlation",
     "lion_factor",
     "log_growth_rate",

@@ -87,6 +87,12 @@ def gather(
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
     }
     known["tug"] = tug_of_war(motion, stage, mixed)
+    if motion.prediction_error and motion.memory is not None:
+        known |= {
+            "prediction_error": motion.memory.error,
+            "correlation": motion.memory.correlation,
+            "bursts": motion.memory.bursts,
+        }
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
 
@@ -185,7 +191,8 @@ def _ratios(judged: Motion, predicted: float) -> dict[str, Any]:
     if not predicted > 0:
         return {"ratio": Estimate(), "mean_ratio": math.nan}
     mean_ratio = float(judged.angle.mean()) / predicted
-    return {"ratio": rms_ratio(judged.angle, predicted), "mean_ratio": mean_ratio}
+    ratio = rms_ratio(judged.angle, predicted).widened(judged.prediction_error)
+    return {"ratio": ratio, "mean_ratio": mean_ratio}
 
 
 def _steps_to_rest(

@@ -189,7 +189,7 @@ def test_a_resumed_run_keeps_its_plain_groups(tmp_path: Path) -> None:
         assert monitor.groups == began
         steps(model, optimizer, inputs, 2)
     with pytest.raises(
-        RunDirectoryError, match="recorded group .fc."
+        RunDirectoryError, match="recorded group"
     ):  # a list is not replaced silently
         smd.watch(model, optimizer, directory=tmp_path / "run", resume=True, groups=began[1:])
     records = smd.read(tmp_path / "run")

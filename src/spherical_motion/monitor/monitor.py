@@ -134,8 +134,8 @@ class Monitor:
             next_step = self._writer.next_step if starts is None else starts[number]
             station.attach(next_step, str(self.directory))
         self._closed = False
-        memory = sum(station.nbytes for station in self._stations)
-        announce(_announcement(model, info, self.directory, planned, memory), quiet=quiet)
+        text = _announcement(model, info, self.directory, planned, self._stations)
+        announce(text, quiet=quiet)
 
     @property
     def step(self) -> int:
@@ -256,7 +256,7 @@ def _detached(value: object) -> object:
 
 
 def _announcement(
-    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, memory: int
+    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, stations: Sequence[Station]
 ) -> str:
     """How much of `model` is watched, how often, and the bytes on disk for `steps` steps."""
     named = NamedParameters(model)
@@ -264,7 +264,10 @@ def _announcement(
         0 if is_lazy(parameter) else parameter.numel() for parameter in model.parameters()
     )
     share = covered_entries(info.slices, lambda name: named[name].shape or (1,)) / entries
-    size = steps * info.burst / info.every * len(info.slices) * bytes_per_row(info.products)
+    memory = sum(station.nbytes for station in stations)
+    # A column of NaN takes no space.
+    products = max(station.products for station in stations)
+    size = steps * info.burst / info.every * len(info.slices) * bytes_per_row(products)
     often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
     return (
         f"watching {_counted(info)} ({share:.0%} of all parameters) at {often} "

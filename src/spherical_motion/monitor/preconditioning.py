@@ -47,7 +47,7 @@ class PreconditionerLog:
         self._rule = known if callable(known) and products > len(FIELDS) else None
         # A rule that is not known is noted at the first measured step, as all else.
         self._reason = known if isinstance(known, str) and products > len(FIELDS) else ""
-        self._noted: set[str] = set()
+        self._recorded: set[str] = set()
         self.products = products if self._rule else len(FIELDS)
         with_state = parameters if self.products == len(PRODUCTS) else ()
         copies = Snapshot(with_state), Snapshot(with_state)
@@ -85,7 +85,7 @@ class PreconditionerLog:
         """Those of step number `step`, which was just taken; None if there is none at all."""
         if self._rule is None:
             if self._reason:
-                self._note(step, dict.fromkeys(self._names, self._reason))
+                self._record(step, dict.fromkeys(self._names, self._reason))
             self._reason = ""
             return None
         found: Found = []
@@ -98,7 +98,7 @@ class PreconditionerLog:
             else:
                 found.append(read)
         if missing:
-            self._note(step, missing)
+            self._record(step, missing)
         return found
 
     def _read(self, i: int) -> Preconditioner | str:
@@ -110,10 +110,10 @@ class PreconditionerLog:
             self._rule, group, self._optimizer.state.get(parameter, {}), parameter
         )
 
-    def _note(self, step: int, reasons: dict[str, str]) -> None:
+    def _record(self, step: int, reasons: dict[str, str]) -> None:
         """Record an event for each reason, once for each parameter."""
-        fresh = {name: why for name, why in reasons.items() if name not in self._noted}
-        self._noted.update(fresh)
+        fresh = {name: why for name, why in reasons.items() if name not in self._recorded}
+        self._recorded.update(fresh)
         for why in dict.fromkeys(fresh.values()):
             names = [name for name in fresh if fresh[name] == why]
             self._sink.event(EventKind.NO_PRECONDITIONER, step=step, parameters=names, why=why)

@@ -84,6 +84,11 @@ class Station:
         kept = 0 if self._correlation is None else self._correlation.nbytes
         return self._snapshot.nbytes + self._preconditioners.nbytes + kept
 
+    @property
+    def products(self) -> int:
+        """How many products the kernel measures; the others are NaN."""
+        return self._preconditioners.products
+
     def attach(self, step: int, where: str) -> None:
         """Hook the optimizer, whose next step is number `step`; `where` is the run's directory."""
         self.step = step

@@ -67,7 +67,7 @@ def test_a_run_of_the_table_and_its_row_say_the_same() -> None:
     for matrix in run["matrices"]:
         (window,) = matrix["windows"]
         assert abs(window["exact"] - 1.0) < 1e-4
-        assert 1e-5 < abs(window["balance"] - 1.0) < 0.05  # without S
+        assert 5.0 * abs(window["exact"] - 1.0) < abs(window["balance"] - 1.0) < 0.1  # without S
         assert matrix["row"]["low"] <= matrix["row"]["balance"] <= matrix["row"]["high"]
         assert abs(matrix["row"]["balance"] - 1.0) < 1e-4
         assert abs(window["plain"] - 1.0) > 0.1

@@ -104,7 +104,8 @@ Found = tuple[type[Measured], Motion, dict[str, Any]]
 def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
     if seen.group.kind == "plain":
-        return Measured, balance_window(here, stage), {}
+        window = balance_window(here, stage)
+        return Measured, window if len(window) > 1 else tail, {}
     if not here.predictable or seen.no_decay:
         return Measured, tail, {}
     try:

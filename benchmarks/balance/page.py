@@ -67,7 +67,7 @@ def goals(runs: list[dict[str, Any]]) -> str:
     found = windows(runs)
     clear = [window for window in found if window["amplification"] <= CLEAR]
     rows = [
-        "| goal | asked | all windows | terms cancel to no less than 1/5 |",
+        "| goal | asked | all windows | where amplification is ≤ 5 |",
         "|---|---|---|---|",
     ]
     for law, words in (("balance", "seven products"), ("exact", "eight products")):
@@ -97,7 +97,7 @@ def by_optimizer(runs: list[dict[str, Any]]) -> str:
 
 
 TITLES = {
-    "plain": "papers' law",
+    "plain": "plain law",
     "rest": "with the pull, at rest",
     "balance": "balance law",
     "exact": "balance law with S",
@@ -107,7 +107,7 @@ TITLES = {
 def table(runs: list[dict[str, Any]]) -> str:
     """One row a run."""
     head = (
-        "| net | optimizer | rate | matrices (windows) | papers' law: 5% / 2%; worst, why "
+        "| net | optimizer | rate | matrices (windows) | plain law: 5% / 2%; worst, why "
         "| pull, at rest: 5% / 2%; worst, why | balance: 5% / 2%; worst, why | with S: worst |"
     )
     rows = [head, "|---" * 3 + "|---:" + "|---" * 4 + "|"]
@@ -130,15 +130,15 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def why_plain(window: Window) -> str:
-    """What the papers' law leaves out: the loss's pull, and growth."""
+    """What the plain law leaves out: the loss's pull, and growth."""
     growth = percent(window["growth"])
-    return f"`{window['matrix']}`, pull {number(window['pull'])} λ, growth {growth} of the law"
+    return f"`{window['matrix']}`, pull {number(window['pull'])} λ, growth/law {growth}"
 
 
 def why_rest(window: Window) -> str:
     if window["pull"] <= 0.0:
         return f"`{window['matrix']}`, the pull is outward: no rest"
-    return f"`{window['matrix']}`, growth {percent(window['growth'])} of the law"
+    return f"`{window['matrix']}`, growth/law {percent(window['growth'])}"
 
 
 def why_balance(window: Window) -> str:
@@ -207,6 +207,13 @@ def number(ratio: float | None) -> str:
 
 
 def percent(share: float) -> str:
+    """A share of the law; in multiples of it if it is large.
+
+    >>> percent(0.0123), percent(-0.5), percent(-12.3)
+    ('1.2%', '-50%', '-12 ×')
+    """
+    if abs(share) >= 3.0:
+        return f"{share:.0f} ×"
     return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"
 
 

@@ -3,10 +3,14 @@
 from spherical_motion.theory.adaptive import (
     autocorrelation,
     correlation_sum,
+    largest_correlation_sum,
     lion_correlation,
     lion_factor,
     updates_between,
 )
+from spherical_motion.theory.balance_by_step import balance_steps
+from spherical_motion.theory.balance_law import BalanceLaw, BalanceSteps
+from spherical_motion.theory.balance_over_window import Balance, balance
 from spherical_motion.theory.driven import driven_norm, driven_step_ratio_sq
 from spherical_motion.theory.equilibrium import (
     balance_terms,
@@ -16,7 +20,7 @@ from spherical_motion.theory.equilibrium import (
     equilibrium_norm_approx,
     equilibrium_step_ratio,
 )
-from spherical_motion.theory.families import family_of, register
+from spherical_motion.theory.families import family_of, law_of, register
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.motion import has_law_of_motion, law_of_motion_residual
@@ -109,6 +113,9 @@ ExponentialSchedule = ExponentialRates
 __all__ = [
     "AngleBound",
     "AssumptionCheck",
+    "Balance",
+    "BalanceLaw",
+    "BalanceSteps",
     "DecayedSchedule",
     "DriveStatistics",
     "ExponentialRates",
@@ -125,6 +132,8 @@ __all__ = [
     "angle_floor",
     "angle_tolerance",
     "autocorrelation",
+    "balance",
+    "balance_steps",
     "balance_terms",
     "bound_constant",
     "burn_in_steps",
@@ -156,7 +165,9 @@ __all__ = [
     "growth_root",
     "has_law_of_motion",
     "image_step",
+    "law_of",
     "law_of_motion_residual",
+    "largest_correlation_sum",
     "lion_correlation",
     "lion_factor",
     "log_growth_rate",

@@ -30,6 +30,7 @@ from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.group import MEASURED, GroupFacts
 from spherical_motion.theory.relaxation import mean_decay, relaxed
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value, without_dampening
+from spherical_motion.theory.update_rule import UpdateRule
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -45,8 +46,8 @@ def settled_excess(excess0: float, within: float) -> float:
     return target if (excess0 - 1.0) / (target - 1.0) > 1.0 else excess0
 
 
-class Family(abc.ABC):
-    """Optimizers that share one set of formulas.
+class Family(UpdateRule):
+    """Optimizers that share one set of formulas for equilibrium and the way towards it.
 
     A new family must give `name` and `optimizers`, and write `gain` and `turn`; `rate`, `power`,
     `drive` and `needs` where the defaults do not fit. All other methods have defaults that follow
@@ -65,22 +66,16 @@ class Family(abc.ABC):
         takes_entries_alike: whether the prediction takes the gradient's entries to be alike in
             size, which records cannot check.
         has_law_of_motion: whether `carried` is known.
+        balance_law: what every step must balance (`theory.balance`); None where it is not known.
     """
 
-    name: ClassVar[str]
-    optimizers: ClassVar[tuple[str, ...]]
     classes: ClassVar[tuple[str, ...]] = ()
-    decoupled: ClassVar[bool] = True
     power: ClassVar[int] = 2
     drive: ClassVar[str] = "numel"
     needs: ClassVar[tuple[str, ...]] = ()
     unrecorded: ClassVar[str] = ""
     takes_entries_alike: ClassVar[bool] = False
     has_law_of_motion: ClassVar[bool] = False
-
-    def covers(self, hp: HyperParameters) -> bool:
-        """Whether the formulas hold for these settings."""
-        return hp.optimizer in self.optimizers and hp.decoupled == self.decoupled
 
     # The law of the norm: what a new family writes.
 

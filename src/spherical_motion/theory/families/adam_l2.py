@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from spherical_motion.theory.families.adamw import AdamLaw
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.relaxation import mean_decay
@@ -28,6 +29,7 @@ class AdamL2(Family):
     drive = "unit_grad_rms"
     needs = ("unit_grad_rms", "numel")
     takes_entries_alike = True
+    balance_law = AdamLaw()
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
         # Adam divides the decay by the gradient's size, so that ηλ alone sets no limit.

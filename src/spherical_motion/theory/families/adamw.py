@@ -7,12 +7,47 @@ D/R equals the decoupled heavy ball's.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
+import numpy as np
+
+from spherical_motion.theory.balance_law import AverageLaw, BalanceLaw, Moves
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts, update_sq
-from spherical_motion.theory.settings import Array, Settings, Steps, Value
+from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+
+class AdamLaw(AverageLaw):
+    """β = β1, θ = 1 - β1, P = 1/((1 - β1^t)(√v̂ + ε)): an identity in `wp` and `ws`.
+
+    f = (1 - β1)/(1 + β1), s = 1; with L2 decay. Without `ws` the change of the preconditioner is
+    left out.
+    """
+
+    preconditioned = True
+    changes = True
+    neglects = "the change of the preconditioner from step to step"
+
+    def kept(self, moves: Moves) -> Array:
+        return moves.s.momentum
+
+    def fresh(self, moves: Moves) -> Pair:
+        # <w, Px> holds λ<w, Pw>, which is not recorded on its own.
+        untold = 0.0 if moves.hp.decoupled else np.where(moves.s.weight_decay == 0.0, 0.0, np.nan)
+        return untold + np.zeros(moves.gram.shape), (1.0 - moves.s.momentum) * moves.gram.wp
+
+    def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
+        return (1.0 - s.momentum) / (1.0 + s.momentum), 1.0 + 0.0 * s.momentum
+
+
+class AdamWLaw(AdamLaw):
+    """The same with δ = λ: f = (1 - β1)/(1 + β1 - β1ηλ), s = (1 - β1 - β1ηλ)/(1 - β1)."""
+
+    def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
+        a, m = s.lr * s.weight_decay, s.momentum
+        return (1.0 - m) / (1.0 + m - m * a), (1.0 - m - m * a) / (1.0 - m)
 
 
 class AdamW(Family):
@@ -20,6 +55,7 @@ class AdamW(Family):
 
     name = "AdamW"
     optimizers = ("adam", "adamw")
+    balance_law: ClassVar[BalanceLaw | None] = AdamWLaw()
 
     def gain(self, s: Settings, facts: GroupFacts) -> Value:
         return s.lr**2

@@ -6,11 +6,56 @@ assuming only <w, g> = 0 (Li & Arora, 2020, appendix B.2, for L2 decay).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import numpy as np
+
+from spherical_motion.theory.balance_law import AverageLaw, BalanceLaw, Moves
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+
+class HeavyBallLaw(AverageLaw):
+    """β = α, θ = 1 - dampening (1 at the first step), x = g + λw: D/R = (2ηp + (1 - α)γ)/(1 + α).
+
+    An identity in the six products, since <w, x> = <w, g> + λ|w|².
+    """
+
+    keeps_buffer = True
+
+    def kept(self, moves: Moves) -> Array:
+        return moves.s.momentum
+
+    def theta(self, moves: Moves) -> Array:
+        """The share of x that enters the buffer; torch damps neither the first nor a plain step."""
+        whole = moves.start | (moves.s.momentum == 0.0)
+        return np.where(whole, 1.0, 1.0 - moves.hp.dampening)
+
+    def l2(self, moves: Moves) -> Value:
+        """λ where weight decay acts through the gradient."""
+        return 0.0 if moves.hp.decoupled else moves.s.weight_decay
+
+    def inner(self, moves: Moves) -> Array:
+        gram = moves.gram
+        return np.where(np.isnan(gram.wp), gram.wg + self.l2(moves) * gram.ww, gram.wp)
+
+    def fresh(self, moves: Moves) -> Pair:
+        theta = self.theta(moves)
+        return theta * self.l2(moves) * moves.gram.ww, theta * self.inner(moves)
+
+    def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
+        return 1.0 / (1.0 + s.momentum), 1.0 - s.momentum
+
+
+class DecoupledHeavyBallLaw(HeavyBallLaw):
+    """The same with δ = λ and x = g: f = (1 - α)/(1 + α - αηλ), s = (1 - α - αηλ)/(1 - α)."""
+
+    def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
+        a, m = s.lr * s.weight_decay, s.momentum
+        return (1.0 - m) / (1.0 + m - m * a), (1.0 - m - m * a) / (1.0 - m)
 
 
 class HeavyBallL2(Family):
@@ -22,6 +67,7 @@ class HeavyBallL2(Family):
     power = 4
     drive = "unit_grad_sq"
     has_law_of_motion = True
+    balance_law: ClassVar[BalanceLaw | None] = HeavyBallLaw()
 
     def covers(self, hp: HyperParameters) -> bool:
         return super().covers(hp) and not (hp.nesterov and hp.momentum)
@@ -66,6 +112,7 @@ class HeavyBallDecoupled(HeavyBallL2):
 
     name = "SGD with momentum and decoupled weight decay"
     decoupled = True
+    balance_law = DecoupledHeavyBallLaw()
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
         return 2.0

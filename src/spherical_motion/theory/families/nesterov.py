@@ -10,19 +10,51 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.theory.families.heavy_ball import HeavyBallL2
+from spherical_motion.theory.balance_law import Moves, before
+from spherical_motion.theory.families.heavy_ball import HeavyBallL2, HeavyBallLaw
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+class NesterovLaw(HeavyBallLaw):
+    """u_t = x_t + α_t b_t with b_{t-1} = (u_{t-1} - x_{t-1})/α_{t-1}, so that in the general form
+
+        β_t = α_t²/α_{t-1},    θX becomes (1 + α_t)X_t - β_t<w_t, x_{t-1}>,
+
+    and <w_t, x_{t-1}> = (X + <d, x>)_{t-1} is recorded: an identity, too. The readable form takes
+    the gradient to be fresh, <v_{t-1}, g> = 0.
+    """
+
+    def kept(self, moves: Moves) -> Array:
+        return moves.s.momentum**2 / before(moves.s.momentum)
+
+    def fresh(self, moves: Moves) -> Pair:
+        gram, l2, momentum = moves.gram, self.l2(moves), moves.s.momentum
+        kept = np.where(moves.start | (momentum == 0.0), 0.0, self.kept(moves))
+
+        def new(now: Array, last: Array) -> Array:
+            return (1.0 + momentum) * now - np.where(kept == 0.0, 0.0, kept * before(last))
+
+        decay, inner = l2 * gram.ww, self.inner(moves)
+        moved = gram.dg + l2 * gram.wd
+        return new(decay, decay + l2 * gram.wd), new(inner, inner + moved)
+
+    def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
+        a = s.momentum
+        return (1.0 + 2.0 * a - 2.0 * a**3) / (1.0 + a), 1.0 - a
+
+
 class NesterovL2(HeavyBallL2):
     """|w|⁴ relaxes as the heavy ball's, driven by |g̃|²; angle and norm depend on the overlap."""
 
     name = "SGD with Nesterov momentum and L2 weight decay"
+    balance_law = NesterovLaw()
 
     def covers(self, hp: HyperParameters) -> bool:
         plain = hp.optimizer == "sgd" and not hp.decoupled and not hp.dampening

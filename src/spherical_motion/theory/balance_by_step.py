@@ -1,0 +1,125 @@
+"""What turns a weight, at rest or not: the balance law, step by step.
+
+For every weight, scale-invariant or not, |d|²/|w|² = f·(2η·pull + s·growth): decay and loss draw
+the norm inward, steps along the sphere push it outward, and what is left over is growth. Growth is
+0 in equilibrium; the pull is the weight decay alone where the loss does not act on the norm.
+`balance_law` derives the exact form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spherical_motion.checks import Array, numbers_in
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.theory.balance_law import BalanceLaw, BalanceSteps, Moves, before
+from spherical_motion.theory.families import law_of
+from spherical_motion.theory.group import Fact, GroupFacts
+from spherical_motion.theory.settings import Steps
+from spherical_motion.vocabulary.gram import Gram
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+
+def balance_steps(
+    hp: HyperParameters,
+    gram: Gram,
+    *,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    weight_decay: ArrayLike,
+    momentum: ArrayLike,
+    first_step: int | None = None,
+    correlation: Fact = None,
+) -> BalanceSteps:
+    """The two sides of the balance law at each recorded step; sums over any steps agree.
+
+    For SGD (momentum, dampening, Nesterov, decoupled decay) an identity in the six products, under
+    any schedule; for Adam and its relatives an identity with `wp` and `ws`, and without `ws` short
+    of the part `change`. It holds from the first step on: nothing has to be at rest.
+
+    Args:
+        hp: names the optimizer; of its settings nesterov, dampening and decoupled count.
+        gram: Grams of shape (steps,) or (steps, groups); adaptive optimizers need `wp`.
+        steps: step numbers, shape (steps,), increasing.
+        lr, weight_decay, momentum: settings per step, of the Grams' shape.
+        first_step: number of the step that found the optimizer's averages empty, if known.
+        correlation: c = 1 + 2Σρ_k of the updates, for optimizers of unknown rule with decoupled
+            decay, as Muon; the law is then approximate.
+
+    Returns:
+        Arrays of the Grams' shape, NaN where the law links a step to one that was not recorded.
+
+    Raises:
+        NoTheory: no balance law is known for this optimizer.
+        InvalidArgument: arrays of different lengths, or a setting outside its range.
+
+    Source: derived here (`theory.balance_law`).
+
+    >>> w, g = np.array([3.0, 4.0]), np.array([0.4, -0.3])
+    >>> d = -0.1 * (g + 0.5 * w)  # a step of SGD
+    >>> gram = Gram(*([x] for x in (w @ w, w @ d, d @ d, w @ g, g @ g, d @ g)))
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=0.5)
+    >>> sides = balance_steps(hp, gram, steps=[0], lr=0.1, weight_decay=0.5, momentum=0.0)
+    >>> sides.turned.round(6), (sides.decay + sides.loss + sides.growth).round(6)
+    (array([0.065]), array([0.065]))
+    """
+    facts = GroupFacts(correlation=correlation)
+    law, moves = read_moves(hp, gram, steps, lr, weight_decay, momentum, first_step, facts)
+    return law.weigh(moves)
+
+
+def read_moves(
+    hp: HyperParameters,
+    gram: Gram,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    weight_decay: ArrayLike,
+    momentum: ArrayLike,
+    first_step: int | None,
+    facts: GroupFacts,
+) -> tuple[BalanceLaw, Moves]:
+    """The law and the recorded steps, checked, with what each knows of the step before."""
+    number = np.asarray(steps)
+    if len(gram.shape) == 0 or number.shape != gram.shape[:1]:
+        raise InvalidArgument(
+            f"balance_steps(steps=...) must hold one number a step, shape {gram.shape[:1]}, got "
+            f"shape {number.shape}. Pass the steps of the Grams, whose first axis is time."
+        )
+    if (np.diff(number) <= 0).any():
+        raise InvalidArgument("balance_steps(steps=...) must increase from row to row.")
+    rates, decays, momenta = (
+        np.broadcast_to(_setting(name, values, below), gram.shape)
+        for name, values, below in (
+            ("lr", lr, math.inf),
+            ("weight_decay", weight_decay, math.inf),
+            ("momentum", momentum, 1.0),
+        )
+    )
+    # A run that begins without momentum may be of a family with momentum.
+    law = law_of(dataclasses.replace(hp, momentum=np.max(momenta, initial=0.0, where=momenta > 0)))
+    column = (slice(None), *[None] * (len(gram.shape) - 1))
+    everywhere = np.ones(gram.shape, bool)
+    adjacent = np.concatenate([[False], np.diff(number) == 1])[column] & everywhere
+    start = (number == first_step)[column] & everywhere
+    follows = adjacent.copy()
+    if law.keeps_buffer:
+        # Without momentum the buffer is neither read nor written, so that the next step with
+        # momentum finds it as it was: unknown, unless there never was one.
+        plain = momenta == 0.0
+        for t in range(1, len(number)):
+            start[t] |= adjacent[t] & start[t - 1] & plain[t - 1]
+        follows &= before(plain) == 0.0
+    number = number[column] + np.zeros(gram.shape)
+    s = Steps(rates, decays, momenta, hp.beta2)
+    return law, Moves(hp, gram, s, number, facts, start, follows)
+
+
+def _setting(name: str, values: ArrayLike, below: float) -> Array:
+    """Values of a setting, which may be NaN where they were not recorded."""
+    array = np.asarray(values, np.float64)
+    numbers_in("balance_steps", name, array[~np.isnan(array)], least=0.0, below=below)
+    return array

@@ -158,7 +158,7 @@ WORDS = {
     -0.94e-3: "94% of your decay is cancelled.",
     -1.2e-3: "all of your decay is cancelled. Nothing holds this norm; it grows by",
     0.3e-3: ", and the loss adds 30% to that.",
-    0.0: "the loss hardly changes that (+0.0%)",
+    0.0: "the loss does not change that.",
 }
 
 

@@ -14,7 +14,7 @@ import torch
 __all__ = ["ROOMS", "difference", "now", "path_of", "stored", "write"]
 
 ROOMS = {
-    "theory": ("theory_values", "schedule_values"),
+    "theory": ("theory_values", "schedule_values", "balance_values"),
     "sphere": ("sphere_values",),
     "simulate": ("simulate_values",),
     "forecasting": ("forecasting_values",),

@@ -10,6 +10,7 @@ import torch
 from frozen.flat import Value, call
 from frozen.grids import SETTINGS, grams, walked
 from spherical_motion import Gram, measure, sphere
+from spherical_motion.vocabulary.gram import PRODUCTS
 
 __all__ = ["values"]
 
@@ -51,6 +52,9 @@ def values() -> Iterator[Value]:
         for name in PLAIN:
             yield from call(f"{name}/{label}", getattr(sphere, name), gram)
         yield from _with_settings(label, gram)
+        pulled = Gram(*(getattr(gram, n) for n in PRODUCTS[:6]), wp=gram.wg)
+        for scale in (1.0, 10.0):
+            yield from call(f"pull/{label}/{scale}", sphere.pull, pulled, 0.1, scale)
     yield from _with_settings("arrays", series["random"], lr=np.linspace(0.1, 0.6, 6))
     yield from _with_settings("negative", series["random"], lr=-0.1)
     yield from _gram()

@@ -25,6 +25,9 @@ RESULTS = {
     "theory": {
         "AngleBound",
         "AssumptionCheck",
+        "Balance",
+        "BalanceLaw",
+        "BalanceSteps",
         "DecayedSchedule",
         "DriveStatistics",
         "ExponentialRates",

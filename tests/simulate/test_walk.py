@@ -45,6 +45,40 @@ def test_sizes_vary_as_asked() -> None:
     assert sizes.std() / sizes.mean() == pytest.approx(0.5, rel=0.04)
 
 
+def test_a_radial_part_lies_along_the_weights_and_may_depend_on_the_norm() -> None:
+    told = {"steps": 50, "replicas": 3, "norm0": 2.0}
+    walk = simulate.random_walk(sgd(0.1, 0.01, 0.9), radial=0.03, **told)
+    np.testing.assert_allclose(walk.gram.wg / walk.gram.ww, 0.03, rtol=1e-9)
+    walk = simulate.random_walk(sgd(0.1, 0.01), radial=lambda norm: -0.1 / norm**2, **told)
+    np.testing.assert_allclose(walk.gram.wg, -0.1, rtol=1e-9)
+
+
+def test_random_parts_are_correlated_as_asked() -> None:
+    # The step of plain SGD is its gradient, so that its updates have the gradient's correlation.
+    hp = sgd(1e-3, 0.0)
+    for wanted in (0.0, 0.6):
+        walk = simulate.random_walk(
+            hp, steps=1500, shape=(300,), burn_in=40, lags=3, grad_correlation=wanted
+        )
+        np.testing.assert_allclose(walk.autocorrelation, wanted ** np.arange(1, 4), atol=0.01)
+
+
+def test_products_of_the_metric_are_those_of_its_own_arrays() -> None:
+    walk = simulate.random_walk(sgd(0.1, 0.02, 0.8), steps=30)
+    np.testing.assert_allclose(walk.gram.wp, 0.02 * walk.gram.ww, rtol=1e-9)
+    assert (walk.gram.ws == 0.0).all()
+    for name in ("lion", "muon"):
+        hp = HyperParameters(name, lr=0.01, momentum=0.9, beta2=0.99)
+        walk = simulate.random_walk(hp, steps=3, shape=(5, 6))
+        assert np.isnan(walk.gram.wp).all()
+        assert np.isnan(walk.gram.ws).all()
+    # Adam's first step has b = 0 before it, and P·x = sign(x)/(1 - β1).
+    hp = adaptive("adamw", 0.01, 0.1, (0.9, 0.99))
+    first = simulate.random_walk(hp, steps=1, shape=(40,), radial=0.5).gram
+    assert first.ws[0, 0] == 0.0
+    assert first.wp[0, 0] == pytest.approx(-first.wd[0, 0] / 0.01 / 0.1 - first.ww[0, 0], rel=1e-9)
+
+
 def test_the_walk_obeys_the_law_of_motion() -> None:
     for hp in (sgd(0.1, 0.02, 0.8), sgd(0.1, 0.02)):
         gram = simulate.random_walk(hp, steps=200).gram
@@ -186,6 +220,7 @@ def test_repeatable_and_seeded() -> None:
         ({"steps": 0}, InvalidArgument, r"steps=\.\.\.\) must be an int >= 1, got 0"),
         ({"shape": (1,)}, InvalidArgument, "at least 2 entries"),
         ({"norm0": 0.0}, OutOfDomain, r"norm0=\.\.\.\) must be finite and > 0, got 0"),
+        ({"grad_correlation": 1.0}, OutOfDomain, "grad_correlation=.*got 1"),
         ({"variation": -1.0}, OutOfDomain, "variation=.*got -1"),
         ({"lags": 5}, InvalidArgument, r"got burn_in=0\. Pass burn_in=5 or more"),
         ({"profile": [1.0, 2.0]}, InvalidArgument, r"shape \(100,\), got shape \(2,\)"),

@@ -65,22 +65,23 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         lr=here.lr,
         weight_decay=here.weight_decay,
         momentum=here.momentum,
+        correlation=motion.correlation,
     )
     unknown = found.unknown or _why_unsure(known)
     pull = _pull(known)
+    balance = around(found.ratio, root_mean_ratio(known.turned, known.law))
     return TugOfWar(
-        balance=Estimate()
-        if unknown
-        else around(found.ratio, root_mean_ratio(known.turned, known.law)),
+        balance=Estimate() if unknown else balance.widened(motion.prediction_error),
         pull=pull,
         decay_share=_decay_share(found.decay if not mixed else math.nan, pull),
         growth=_growth(here),
         amplification=found.amplification,
-        forces=_forces(known),
+        # Where the prediction is approximate, the loss's own pull is what it leaves out.
+        forces=NO_FORCES if motion.prediction_error else _forces(known, bool(mixed)),
         terms=len(known),
         unknown=unknown,
         neglects=found.neglects,
-        told_apart=bool(np.isfinite(known.decay).all()) and not mixed,
+        inseparable=_why_inseparable(known, mixed),
     )
 
 
@@ -112,7 +113,16 @@ def _momentum(here: Motion) -> float:
     return float(here.momentum.max())
 
 
-def _forces(known: Motion) -> Forces:
+def _why_inseparable(known: Motion, mixed: Mixed) -> str:
+    """Why decay and loss have no parts of their own; empty if they have."""
+    if mixed:
+        return "the members of this group have different weight decay"
+    if np.isnan(known.decay).any():
+        return "Adam divides the sum of both by the size of the gradient"
+    return ""
+
+
+def _forces(known: Motion, mixed: bool) -> Forces:
     """The law as rates of the norm: divided by 2R and by the weight that growth has in it."""
     if not len(known):
         return NO_FORCES
@@ -121,7 +131,7 @@ def _forces(known: Motion) -> Forces:
     def rate(part: Array) -> float:
         return float((part / known.growth_share).mean() / size)
 
-    told_apart = bool(np.isfinite(known.decay).all())
+    told_apart = bool(np.isfinite(known.decay).all()) and not mixed
     return Forces(
         inward=rate(known.loss + np.where(np.isfinite(known.decay), known.decay, 0.0)),
         decay=rate(known.decay) if told_apart else math.nan,

@@ -62,7 +62,7 @@ class TugOfWar:
         terms: steps that are summed; each has its predecessor on record.
         unknown: why `balance` is NaN; empty if it is known.
         neglects: the term that the law leaves out, in words; empty if none.
-        told_apart: whether decay and loss have separate parts.
+        inseparable: why decay and loss have no parts of their own; empty if they have.
     """
 
     balance: Estimate = NO_ESTIMATE
@@ -74,7 +74,7 @@ class TugOfWar:
     terms: int = 0
     unknown: str = "no step and its predecessor were both recorded"
     neglects: str = ""
-    told_apart: bool = True
+    inseparable: str = ""
 
 
 NO_TUG = TugOfWar()
@@ -138,6 +138,8 @@ class Measured(Evidence):
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
         tug: the balance law, which holds at rest or not, for every kind of group.
+        prediction_error: relative error of what is predicted; 0 unless that is approximate.
+        correlation, bursts: c of the group's updates, and how many bursts measured it.
     """
 
     norm_change: float
@@ -148,6 +150,9 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
+    prediction_error: float = 0.0
+    correlation: float = math.nan
+    bursts: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -106,6 +106,12 @@ class Row:
         return words_of(self.tug)
 
     @property
+    def says_more(self) -> bool:
+        """Whether `words` adds to the verdict's reason: what moves the norm is known and unsaid."""
+        known = not math.isnan(self.tug.forces.inward)
+        return known and not self.verdict.has_reason(Because.WORDS)
+
+    @property
     def alarm(self) -> bool:
         """Whether the verdict asks for action."""
         return self.verdict.alarm

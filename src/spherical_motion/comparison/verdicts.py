@@ -63,6 +63,9 @@ FADED = 0.5
 UNEVEN = 0.90
 """Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
+EXACT = 1e-3
+"""An interval of the balance narrower than this is not given: the law is an identity there."""
+
 AMPLIFIED = 5.0
 """From this amplification on the reason says that pull and growth cancel."""
 
@@ -90,6 +93,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
     for kind, rule in RULES if rules is None else rules:
         if reasons := tuple(rule(evidence)):
             reasons += tuple(_balance_holds(kind, evidence))
+            reasons += tuple(_approximate(evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
@@ -151,8 +155,9 @@ def _is_plain(e: Evidence) -> TypeGuard[Measured]:
 def _balance(tug: TugOfWar) -> Iterator[Reason]:
     """The balance with its interval, and what makes it uncertain."""
     yield Because.BALANCE(balance=tug.balance.value)
-    yield Because.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
-    if tug.amplification > AMPLIFIED:
+    if tug.balance.high - tug.balance.low > EXACT:
+        yield Because.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
+    if tug.neglects and tug.amplification > AMPLIFIED:
         yield Because.AMPLIFIED(amplification=tug.amplification)
 
 
@@ -162,6 +167,16 @@ def _balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
         return
     error = max(abs(e.tug.balance.value - 1.0), 1e-3)
     yield Because.BALANCE_HOLDS(error=f"{error:.1%}", pull=e.tug.pull.value)
+
+
+def _approximate(e: Evidence) -> Iterator[Reason]:
+    """That the prediction is approximate, where there is one."""
+    if not isinstance(e, Measured) or not e.prediction_error:
+        return
+    if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
+        yield Because.APPROXIMATE(
+            correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
+        )
 
 
 def _no_weight_decay(e: Evidence) -> Iterator[Reason]:

@@ -15,16 +15,20 @@ LARGEST, SMALLEST = 0.5, 1e-4
 SLIGHT = 0.02
 """A rate below this share of the largest is called no change."""
 
+NONE = 1e-3
+"""A pull of the loss below this share of weight decay's is called none."""
+
 
 def words_of(tug: TugOfWar) -> str:
     """One or two sentences about what moves a group's norm, or why that is unknown."""
     forces = tug.forces
     if math.isnan(forces.inward):
-        return f"What pulls this norm is unknown: {tug.unknown}."
+        why = tug.unknown or f"the law leaves out {tug.neglects}"
+        return f"What pulls this norm is unknown: {why}."
     largest = max(abs(rate) for rate in forces.known)
     if largest == 0.0:
         return "Nothing moves this norm."
-    span = _span(largest)
+    span = readable_span(largest)
     return f"{_inward(tug, span)} {_outcome(forces, span)}".strip()
 
 
@@ -33,17 +37,19 @@ def _inward(tug: TugOfWar, span: int) -> str:
     inward, decay, loss = (
         _percent(abs(x), span) for x in (forces.inward, forces.decay, forces.loss)
     )
-    if not tug.told_apart:
+    if tug.inseparable:
         verb = "pull this layer inward by" if forces.inward > 0 else "push this layer outward by"
         return (
             f"Weight decay and the loss together {verb} {inward} {per}; their shares cannot be "
-            "told apart, because Adam divides the sum of both by the size of the gradient."
+            f"told apart, because {tug.inseparable}."
         )
     pulls = "pulls this layer inward by" if forces.loss > 0 else "pushes this layer outward by"
     if forces.decay == 0.0:
         return f"Without weight decay, the loss alone {pulls} {loss} {per}."
     own = f"Weight decay pulls this layer inward by {decay} {per}"
     share = forces.loss / forces.decay
+    if abs(share) < NONE:
+        return f"{own}, and the loss does not change that."
     if abs(share) < SLIGHT:
         return f"{own}, and the loss hardly changes that ({share:+.1%})."
     if share > 0:
@@ -71,8 +77,12 @@ def _outcome(forces: Forces, span: int) -> str:
     return f"{turning}, so the norm {course} by {change}."
 
 
-def _span(largest: float) -> int:
-    """The number of steps for which rates read best."""
+def readable_span(largest: float) -> int:
+    """The number of steps for which rates a step, the largest of them given, read best.
+
+    >>> readable_span(1e-5), readable_span(2e-3), readable_span(1e-9)
+    (1000, 100, 1000000)
+    """
     if largest * 1_000 < SMALLEST:
         return SPANS[0]
     return next((span for span in SPANS[1:] if largest * span <= LARGEST), 1)

@@ -7,7 +7,7 @@ paper (Chen et al., 2023). Arrays have shape (replicas, *shape).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import abc
 
 import numpy as np
 
@@ -15,8 +15,26 @@ from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
-Rule = Callable[[Array], Array]
-"""Pull → update u. The pull is the gradient, plus λw unless decay is decoupled."""
+
+class Rule(abc.ABC):
+    """Pull → update u. The pull is the gradient, plus λw unless decay is decoupled.
+
+    Attributes:
+        preconditioned: P·pull of the last call, where P multiplies the running average; NaN where
+            the rule has no such form.
+        changed: (P - P_before)·(average before the last call); NaN alike.
+    """
+
+    preconditioned: Array | float = float("nan")
+    changed: Array | float = float("nan")
+
+    def __init__(self, hp: HyperParameters) -> None:
+        self.hp = hp
+        self.buffer: Array | float = 0.0
+
+    @abc.abstractmethod
+    def __call__(self, pull: Array) -> Array:
+        """The update for this pull; the buffers move on."""
 
 
 def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
@@ -26,7 +44,7 @@ def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
         NoTheory: an optimizer that is not simulated.
         InvalidArgument: the rule does not allow these settings or this shape.
     """
-    rules = {"sgd": _sgd, "adam": _adam, "adamw": _adam, "lion": _lion, "muon": _muon}
+    rules = {"sgd": _Sgd, "adam": _Adam, "adamw": _Adam, "lion": _Lion, "muon": _Muon}
     if hp.optimizer not in rules:
         raise NoTheory(
             f"random_walk: {hp.optimizer!r} is not simulated. Known: {', '.join(rules)}."
@@ -38,62 +56,65 @@ def rule_for(hp: HyperParameters, shape: tuple[int, ...]) -> Rule:
     return rules[hp.optimizer](hp)
 
 
-def _sgd(hp: HyperParameters) -> Rule:
-    buffer: Array | None = None
+class _Sgd(Rule):
+    empty = True
 
-    def update(pull: Array) -> Array:
-        nonlocal buffer
-        if buffer is None:
-            buffer = pull.copy()
+    def __call__(self, pull: Array) -> Array:
+        hp = self.hp
+        self.preconditioned, self.changed = pull, np.zeros_like(pull)
+        if not hp.momentum:
+            return pull
+        if self.empty:
+            self.buffer, self.empty = pull.copy(), False
         else:
-            buffer = hp.momentum * buffer + (1.0 - hp.dampening) * pull
-        return pull + hp.momentum * buffer if hp.nesterov else buffer
-
-    return update if hp.momentum else lambda pull: pull
+            self.buffer = hp.momentum * self.buffer + (1.0 - hp.dampening) * pull
+        return pull + hp.momentum * self.buffer if hp.nesterov else np.asarray(self.buffer)
 
 
-def _adam(hp: HyperParameters) -> Rule:
-    beta1, beta2, eps = hp.momentum, _beta2(hp), hp.eps or 0.0
-    first: Array | float = 0.0
-    second: Array | float = 0.0
-    step = 0
+class _Adam(Rule):
+    def __init__(self, hp: HyperParameters) -> None:
+        super().__init__(hp)
+        self.beta2 = _beta2(hp)
+        self.second: Array | float = 0.0
+        self.metric: Array | float = 0.0
+        self.step = 0
 
-    def update(pull: Array) -> Array:
-        nonlocal first, second, step
-        step += 1
-        first = beta1 * first + (1.0 - beta1) * pull
-        second = beta2 * second + (1.0 - beta2) * pull * pull
-        size = np.sqrt(second / (1.0 - beta2**step)) + eps
-        return first / (1.0 - beta1**step) / size
+    def __call__(self, pull: Array) -> Array:
+        beta1, beta2 = self.hp.momentum, self.beta2
+        self.step += 1
+        before, average = self.metric, self.buffer
+        self.buffer = beta1 * average + (1.0 - beta1) * pull
+        self.second = beta2 * self.second + (1.0 - beta2) * pull * pull
+        size = np.sqrt(self.second / (1.0 - beta2**self.step)) + (self.hp.eps or 0.0)
+        self.metric = 1.0 / (1.0 - beta1**self.step) / size
+        self.preconditioned = self.metric * pull
+        self.changed = (self.metric - before) * average
+        return self.buffer / (1.0 - beta1**self.step) / size
 
-    return update
 
+class _Lion(Rule):
+    def __init__(self, hp: HyperParameters) -> None:
+        super().__init__(hp)
+        self.beta2 = _beta2(hp)
 
-def _lion(hp: HyperParameters) -> Rule:
-    beta1, beta2 = hp.momentum, _beta2(hp)
-    buffer: Array | float = 0.0
-
-    def update(pull: Array) -> Array:
-        nonlocal buffer
-        direction = np.sign(beta1 * buffer + (1.0 - beta1) * pull)
-        buffer = beta2 * buffer + (1.0 - beta2) * pull
+    def __call__(self, pull: Array) -> Array:
+        beta1 = self.hp.momentum
+        direction = np.sign(beta1 * self.buffer + (1.0 - beta1) * pull)
+        self.buffer = self.beta2 * self.buffer + (1.0 - self.beta2) * pull
         return direction
 
-    return update
 
-
-def _muon(hp: HyperParameters) -> Rule:
+class _Muon(Rule):
     """The polar factor of the momentum, which torch's Newton-Schulz steps approximate."""
-    buffer: Array | float = 0.0
 
-    def update(pull: Array) -> Array:
-        nonlocal buffer
-        buffer = hp.momentum * buffer + (1.0 - hp.momentum) * pull
-        ahead = (1.0 - hp.momentum) * pull + hp.momentum * buffer if hp.nesterov else buffer
+    def __call__(self, pull: Array) -> Array:
+        hp = self.hp
+        self.buffer = hp.momentum * self.buffer + (1.0 - hp.momentum) * pull
+        ahead = self.buffer
+        if hp.nesterov:
+            ahead = (1.0 - hp.momentum) * pull + hp.momentum * self.buffer
         left, _, right = np.linalg.svd(ahead, full_matrices=False)
         return left @ right
-
-    return update
 
 
 def _beta2(hp: HyperParameters) -> float:

@@ -1,13 +1,16 @@
 """An optimizer on random gradients: a slow, obvious reference for the laws of the motion.
 
-The gradient at w is random but orthogonal to w, like that of a scale-invariant loss. Its norm is
-that of a unit gradient divided by |w|.
+The gradient at w has a random part, orthogonal to w like that of a scale-invariant loss, whose norm
+is that of a unit gradient divided by |w|. It may have a part κ·w along the weights as well, like
+that of a loss that acts on the norm: κ > 0 draws the weights inward.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,9 +18,12 @@ from numpy.typing import ArrayLike
 from spherical_motion import checks
 from spherical_motion.checks import Array
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-from spherical_motion.simulate.rules import rule_for
-from spherical_motion.vocabulary.gram import Gram
+from spherical_motion.simulate.rules import Rule, rule_for
+from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
+
+Radial: TypeAlias = float | Callable[[Array], Array]
+"""κ of the gradient's part κ·w, or a function of |w|."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class RandomWalk:
     """The recorded steps of a simulated optimizer, after its burn-in.
 
     Attributes:
-        gram: the six products of each step, shape (steps, replicas).
+        gram: the products of each step, shape (steps, replicas), wp and ws included for SGD and
+            Adam.
         update_products: mean over steps and replicas of <u_t, u_{t-k}>, k = 0 ... lags, where
             u = ((1 - ηλ)w - w_after)/η is the update without the decay of the weights, shape
             (lags + 1,). The equilibrium of decoupled decay depends on its normalised form.
@@ -53,6 +60,8 @@ def random_walk(
     burn_in: int = 0,
     lags: int = 0,
     seed: int = 0,
+    radial: Radial = 0.0,
+    grad_correlation: float = 0.0,
 ) -> RandomWalk:
     """Step an optimizer on random gradients, `steps` times after a burn-in.
 
@@ -69,6 +78,9 @@ def random_walk(
         burn_in: number of steps before the first recorded one.
         lags: number of autocorrelations of the update to compute.
         seed: of all random numbers.
+        radial: κ of the gradient's part κ·w, or a function of |w| (shape (replicas,)) that
+            returns it.
+        grad_correlation: correlation of the random part from one step to the next, in [0, 1).
 
     Raises:
         NoTheory: the optimizer is not simulated.
@@ -81,6 +93,9 @@ def random_walk(
     0.0447
     """
     _check_counts(hp, shape, steps, replicas, burn_in, lags)
+    checks.number(
+        "random_walk", "grad_correlation", grad_correlation, least=0.0, below=1.0, error=OutOfDomain
+    )
     for name, value in {"norm0": norm0, "unit_grad_norm": unit_grad_norm}.items():
         checks.number("random_walk", name, value, above=0.0, error=OutOfDomain)
     checks.number("random_walk", "variation", variation, least=0.0, error=OutOfDomain)
@@ -91,12 +106,16 @@ def random_walk(
     weights *= norm0 / np.sqrt(_dot(weights, weights, axes))
     scale = _profile(profile, shape)
     rule = rule_for(hp, full)
-    grams = np.empty((steps, replicas, 6))
+    grams = np.empty((steps, replicas, len(PRODUCTS)))
+    noise = np.zeros(full)
     past = np.zeros((lags + 1, *full))
     products = np.zeros(lags + 1)
 
     for step in range(-burn_in, steps):
-        gradient = _random_gradient(rng, weights, scale, unit_grad_norm, variation, axes)
+        fresh = scale * rng.standard_normal(full)
+        noise = fresh if not grad_correlation else grad_correlation * noise + fresh
+        gradient = _tangential(rng, noise, weights, unit_grad_norm, variation, axes)
+        gradient = gradient + _radial(radial, weights, axes)
         decay = hp.weight_decay * weights
         if hp.decoupled:
             after = weights - hp.lr * decay - hp.lr * rule(gradient)
@@ -105,37 +124,48 @@ def random_walk(
         past = np.roll(past, 1, axis=0)
         past[0] = ((1.0 - hp.lr * hp.weight_decay) * weights - after) / hp.lr
         if step >= 0:
-            grams[step] = _six_products(weights, after - weights, gradient, axes)
+            grams[step] = _products(weights, after - weights, gradient, rule, axes)
             products += (past * past[0]).reshape(lags + 1, -1).sum(axis=1)
         weights = after
     return RandomWalk(Gram.from_array(grams), products / (steps * replicas))
 
 
-def _random_gradient(
+def _tangential(
     rng: np.random.Generator,
+    noise: Array,
     weights: Array,
-    scale: Array,
     unit_grad_norm: float,
     variation: float,
     axes: tuple[int, ...],
 ) -> Array:
-    """A random gradient, orthogonal to `weights`, whose unit gradient has a log-normal norm."""
+    """`noise` made orthogonal to `weights`, as a gradient whose unit gradient is log-normal."""
     weights_sq = _dot(weights, weights, axes)
-    noise = scale * rng.standard_normal(weights.shape)
-    noise -= _dot(noise, weights, axes) / weights_sq * weights
+    noise = noise - _dot(noise, weights, axes) / weights_sq * weights
     spread = math.sqrt(math.log1p(variation**2))
     size = unit_grad_norm * np.exp(spread * rng.standard_normal(weights_sq.shape) - spread**2 / 2.0)
     return noise * (size / np.sqrt(_dot(noise, noise, axes) * weights_sq))
 
 
-def _six_products(weights: Array, moved: Array, gradient: Array, axes: tuple[int, ...]) -> Array:
-    """The products of a Gram in the order of its fields, shape (replicas, 6)."""
+def _radial(radial: Radial, weights: Array, axes: tuple[int, ...]) -> Array:
+    """The part κ·w of the gradient."""
+    if not callable(radial):
+        return radial * weights
+    norms = np.sqrt(_dot(weights, weights, axes))
+    kappa = np.broadcast_to(np.asarray(radial(norms.reshape(-1)), np.float64), len(weights))
+    return kappa.reshape(norms.shape) * weights
+
+
+def _products(
+    weights: Array, moved: Array, gradient: Array, rule: Rule, axes: tuple[int, ...]
+) -> Array:
+    """The products of a Gram in their order, shape (replicas, 8)."""
     pairs = [(weights, weights), (weights, moved), (moved, moved)]
     pairs += [(weights, gradient), (gradient, gradient), (moved, gradient)]
+    pairs += [(weights, rule.preconditioned), (weights, rule.changed)]
     return np.stack([_dot(a, b, axes).reshape(len(weights)) for a, b in pairs], axis=-1)
 
 
-def _dot(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
+def _dot(a: Array, b: Array | float, axes: tuple[int, ...]) -> Array:
     return np.sum(a * b, axis=axes, keepdims=True)
 
 

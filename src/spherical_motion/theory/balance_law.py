@@ -119,6 +119,7 @@ class BalanceLaw(abc.ABC):
         changes: whether S counts, since the preconditioner stands outside the average.
         keeps_buffer: whether a step without momentum leaves the buffer as it is, as torch's SGD
             and RMSprop do.
+        last_resort: whether any other law of the same optimizer goes before this one.
         exact: whether the law is an identity in the recorded products, with `ws` if S counts.
         neglects: what it leaves out, in words; empty if nothing.
     """
@@ -126,6 +127,7 @@ class BalanceLaw(abc.ABC):
     preconditioned: ClassVar[bool] = False
     changes: ClassVar[bool] = False
     keeps_buffer: ClassVar[bool] = False
+    last_resort: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     neglects: ClassVar[str] = ""
 

@@ -201,5 +201,5 @@ def _why_unknown(
             "less than what the law neglects"
         )
     if not law_sum > 0:
-        return "decay, loss and growth cancel to less than rounding errors"
+        return "decay, loss and growth together would not turn the weights at all"
     return ""

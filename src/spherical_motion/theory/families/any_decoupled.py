@@ -13,7 +13,7 @@ from spherical_motion.theory.balance_law import Moves, ReadableLaw
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.settings import Settings, Value
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.hyperparameters import BALANCE_ONLY, HyperParameters
 
 
 class CorrelationLaw(ReadableLaw):
@@ -22,6 +22,7 @@ class CorrelationLaw(ReadableLaw):
     The updates' pull on the norm is left out, and c is one number for the whole window.
     """
 
+    last_resort = True
     neglects = "how the updates pull on the norm; the correlation of the updates is a measured sum"
 
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
@@ -35,13 +36,13 @@ class AnyDecoupled(Family):
     """|w|² relaxes at 2ηλ, driven by mean |u|²; leading order in ηλ."""
 
     name = "decoupled weight decay and steps of known correlation"
-    optimizers = ("muon", "other")
+    optimizers = ("muon", "other", *BALANCE_ONLY)
     drive = "update_sq"
     needs = ("correlation",)
     balance_law = CorrelationLaw()
     unrecorded = (
         "Its angle depends on how its steps are correlated in time, which is not among the six "
-        "recorded products"
+        "recorded products. Record that too, with Monitor(correlation_every=1000)"
     )
 
     def check_facts(

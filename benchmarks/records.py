@@ -29,7 +29,6 @@ def main(steps: int) -> None:
         slice_param_group=(0,) * LAYERS,
     )
     grams = np.random.default_rng(0).normal(size=(512, LAYERS, 6))
-    settings = np.tile([0.1, 5e-4, 0.9, np.nan], (LAYERS, 1))
     with tempfile.TemporaryDirectory() as parent:
         directory = Path(parent) / "run"
         calls = np.empty(steps)
@@ -37,7 +36,8 @@ def main(steps: int) -> None:
         with RunWriter(directory, info) as writer:
             for step in range(steps):
                 before = time.perf_counter()
-                writer.rows(step, grams[step % 512], settings)
+                writer.settings(step, 0, (1 - step / steps, 5e-4, 0.9, None))
+                writer.rows(step, grams[step % 512])
                 calls[step] = time.perf_counter() - before
         writing = time.perf_counter() - started
         size = sum(path.stat().st_size for path in (directory / "records").iterdir())

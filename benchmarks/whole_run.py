@@ -46,11 +46,11 @@ def write(directory: Path) -> None:
         for base in range(0, STEPS, EVERY):
             lr = 0.1 / 10 ** (3 * base // STEPS)
             ww += (4 * math.sqrt(lr * 10) - ww) * 4 * lr * WEIGHT_DECAY / (1 - MOMENTUM) * EVERY
-            settings = np.tile([lr, WEIGHT_DECAY, MOMENTUM, np.nan], (GROUPS, 1))
+            writer.settings(base, 0, (lr, WEIGHT_DECAY, MOMENTUM, None))
             for step in (base, base + 1):
                 dd = ww * 2 * lr * WEIGHT_DECAY / 1.9 * rng.lognormal(0, 0.3, GROUPS)
                 gram = [ww, -dd / 2, dd, 0 * ww, 0.19 * dd / lr**2, -0.19 * dd / lr]
-                writer.rows(step, np.stack(gram, axis=1), settings)
+                writer.rows(step, np.stack(gram, axis=1))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from spherical_motion import errors, measure, optim, simulate, sphere, theory
+    from spherical_motion.binding import all_groups
     from spherical_motion.comparison import Comparison, compare
     from spherical_motion.errors import SphericalMotionError
     from spherical_motion.forecasting import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
 
 _NAMES = {
+    "binding": "all_groups",
     "comparison": "Comparison compare",
     "errors": "SphericalMotionError",
     "forecasting": "Forecast forecast scale_batch settings_for_angle settings_for_time_constant",
@@ -79,6 +81,7 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "__version__",
+    "all_groups",
     "compare",
     "errors",
     "find_groups",

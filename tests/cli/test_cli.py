@@ -97,6 +97,9 @@ def test_train_records_and_compares(smd, monkeypatch) -> None:
     code, _, err = smd("train", "digits", "--out", "runs/x")
     assert code == 2
     assert "resume" in err
+    _, out, err = smd("train", "digits", "--groups", "all", "--out", "runs/y")
+    assert "watching 13 groups, 1 of them plain (" in err
+    assert "head" in out
 
 
 def test_inspect_a_recipe(smd) -> None:

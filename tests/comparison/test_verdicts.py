@@ -17,6 +17,7 @@ from spherical_motion.comparison import (
     NotJudged,
     Rest,
     Settled,
+    TugOfWar,
     compare,
     judge,
 )
@@ -296,14 +297,20 @@ def evidence(settled: bool = True, **changes) -> Evidence:
         "residual": 1e-9,
         "drift": 0.0,
         "rest": rest,
+        "tug": TugOfWar(),
     }
     return (Settled if settled else Approaching)(**good | changes)
 
+
+PLAIN = InvariantGroup("w", "plain", (Slice("w", 0, 0, 1),), (), 1)
 
 FAULTS = {
     VerdictKind.TOO_FEW_SAMPLES: {"samples": 3},
     VerdictKind.NON_FINITE: {"non_finite": 4},
     VerdictKind.FROZEN: {"moved": False},
+    VerdictKind.IN_BALANCE: {"group": PLAIN, "tug": TugOfWar(balance=Estimate(1.0, 0.99, 1.01))},
+    VerdictKind.OFF_BALANCE: {"group": PLAIN, "tug": TugOfWar(balance=Estimate(1.2, 1.1, 1.3))},
+    VerdictKind.NO_PREDICTION: {"group": PLAIN},
     VerdictKind.NO_WEIGHT_DECAY: {"no_decay": True},
     VerdictKind.NOT_SCALE_INVARIANT: {"defect": 0.5},
     VerdictKind.EPSILON_DOMINATED: {"radial_share": -0.2},

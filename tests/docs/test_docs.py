@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from simulated import constant, simulate_sgd
+from watchable import TiedGPT
 
 import spherical_motion as smd
 
@@ -42,6 +44,18 @@ def test_files_the_pages_link_to_exist() -> None:
 def test_every_verdict_is_explained_in_the_readme() -> None:
     for kind in smd.VerdictKind:
         assert kind.value.removesuffix(" for this optimizer") in README, kind
+
+
+def test_the_notice_of_plain_groups_is_what_watch_says(tmp_path, caplog) -> None:
+    torch.manual_seed(0)
+    model, tokens = TiedGPT(), torch.randint(12, (8, 6))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    smd.watch(model, optimizer, tokens, tmp_path / "run").close()
+    page = " ".join((ROOT / "docs/invariance.md").read_text(encoding="utf-8").split())
+    (line,) = caplog.messages
+    start, end = re.split(r"= 0\.\d+", line.removeprefix("spherical-motion: "))
+    assert start in page
+    assert end in page
 
 
 def test_command_line_page_is_up_to_date() -> None:

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spherical_motion.invariance import inspect_model
+from spherical_motion.invariance import Uncovered, Why, closest, inspect_model
 from spherical_motion.invariance.graph.flow import Site, flow_through, node_of
 from spherical_motion.invariance.graph.observer import NormObserver
 from spherical_motion.invariance.graph.paths import Paths, paths_to_norms
 from spherical_motion.invariance.reasons.explain import RULES
 from spherical_motion.invariance.running.interception import Interception
-from spherical_motion.vocabulary import CAUSES, Cause
+from spherical_motion.vocabulary import CAUSES, Cause, Reason
 
 
 def vectors(width: int = 5, batch: int = 16) -> torch.Tensor:
@@ -514,3 +514,26 @@ def test_every_cause_has_a_rule_and_a_meaning() -> None:
     assert list(RULES) == list(Cause) == list(CAUSES)
     assert all(cause.meaning.endswith(".") for cause in Cause)
     assert Cause.DEAD == "dead"
+
+
+def test_the_closest_has_the_least_in_its_way_and_then_the_smallest_defect() -> None:
+    def entry(name: str, cause: Cause, kind: Why, defect: float) -> Uncovered:
+        parts = (
+            Reason(kind, {"norm": "n", "extent": "only", "curves": "GELU"}),
+            Reason(Why.FROZEN),
+        )
+        return Uncovered(name, cause, (parts[0], Reason(Why.DEFECT, {"defect": defect}), parts[1]))
+
+    chance = entry("far", Cause.NO_NORM, Why.NO_NORM, 1e-6)
+    curved = entry("curved", Cause.CURVED, Why.CURVED, 1e-4)
+    joined = entry("joined", Cause.RESIDUAL, Why.RESIDUAL, 0.2)
+    nearer = entry("nearer", Cause.RESIDUAL, Why.RESIDUAL, 0.1)
+    names = ["far", "curved", "joined", "nearer"]
+    everything = [chance, curved, joined, nearer]
+    assert closest(everything, names) == (
+        "nearer (`n` normalizes it only in a sum with another branch (a residual joins before the "
+        "norm): |⟨w,g⟩| / (‖w‖‖g‖) = 0.1)"
+    )
+    assert closest(everything, names[:3]).startswith("joined (")
+    assert closest(everything, names[:2]).startswith("curved (")
+    assert closest(everything, names[:1]) == ""

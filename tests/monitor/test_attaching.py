@@ -12,7 +12,6 @@ from watched import OPTIMIZERS, batch, groups_of, network, train
 from spherical_motion.errors import (
     AlreadyAttached,
     InvalidArgument,
-    NoInvariantGroup,
     RunDirectoryError,
     RunExists,
 )
@@ -88,14 +87,6 @@ def test_an_existing_run_is_refused_and_not_touched(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError):
         Monitor(model, optimizer, groups_of(model), tmp_path / "full")
     assert len(read(tmp_path / "run").steps) == 2
-
-
-def test_a_model_without_groups_says_so(tmp_path: Path) -> None:
-    model = nn.Linear(4, 2)
-    optimizer = OPTIMIZERS["sgd"](model)
-    with pytest.raises(NoInvariantGroup):
-        watch(model, optimizer, torch.randn(8, 4), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_attaching_says_what_it_will_cost(tmp_path: Path, capsys) -> None:

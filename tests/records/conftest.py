@@ -48,5 +48,5 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def settings() -> NDArray[np.float64]:
-    """What SGD was told about the three slices: lr, weight decay, momentum, no β2."""
-    return np.array([[0.1, decay, 0.9, np.nan] for decay in (5e-4, 5e-4, 0.0)])
+    """What SGD was told about the two param groups: lr, weight decay, momentum, no β2."""
+    return np.array([[0.1, decay, 0.9, np.nan] for decay in (5e-4, 0.0)])

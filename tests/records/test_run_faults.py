@@ -17,6 +17,7 @@ import pytest
 from spherical_motion.errors import RecordingStopped, RunInUse
 from spherical_motion.records import RunWriter, read
 from spherical_motion.records import writer as writer_module
+from spherical_motion.records.files.segments import SegmentStore
 
 HOUR = 3600.0
 
@@ -31,19 +32,19 @@ def full_disk(*_args, **_kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, settings, gram, monkeypatch):
+def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, gram, monkeypatch):
     writer = RunWriter(tmp_path, info)
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     writer.flush()
     with monkeypatch.context() as patch:
         patch.setattr("pyarrow.parquet.write_table", full_disk)
-        writer.rows(1, gram, settings)
+        writer.rows(1, gram)
         with pytest.warns(RecordingStopped, match="No space left on device") as caught:
             writer.flush()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for step in range(2, 5):
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
             writer.scalars(step, {"loss": 1.0})
             writer.event("late")
         writer.flush()
@@ -54,20 +55,18 @@ def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, settings, 
     RunWriter(tmp_path, info, resume=True).close()
 
 
-def test_a_failure_nobody_asked_about_is_told_at_close(tmp_path, info, settings, gram, monkeypatch):
+def test_a_failure_nobody_asked_about_is_told_at_close(tmp_path, info, gram, monkeypatch):
     writer = RunWriter(tmp_path, info, flush_seconds=HOUR)
     monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     with pytest.warns(RecordingStopped, match="No space left"):
         writer.close()
 
 
-def test_where_warnings_are_errors_it_is_printed(
-    tmp_path, info, settings, gram, monkeypatch, capsys
-):
+def test_where_warnings_are_errors_it_is_printed(tmp_path, info, gram, monkeypatch, capsys):
     writer = RunWriter(tmp_path, info)
     monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         writer.flush()
@@ -75,10 +74,10 @@ def test_where_warnings_are_errors_it_is_printed(
     assert capsys.readouterr().err.count("RecordingStopped") == 1
 
 
-def test_a_deleted_directory_stays_deleted(tmp_path, info, settings, gram):
+def test_a_deleted_directory_stays_deleted(tmp_path, info, gram):
     writer = RunWriter(tmp_path / "run", info)
     shutil.rmtree(tmp_path / "run")
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     writer.event("rescaled")
     with pytest.warns(RecordingStopped):
         writer.close()
@@ -95,7 +94,7 @@ info = RunInfo.from_json(open(sys.argv[1]).read())
 writer = RunWriter(sys.argv[2], info)
 def train(steps):
     for step in steps:
-        writer.rows(step, np.random.normal(size=(3, 6)), np.ones((3, 4)))
+        writer.rows(step, np.random.normal(size=(3, 6)))
 train(range(100)); writer.flush()
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 train(range(100, 1000)); writer.flush()
@@ -114,7 +113,7 @@ print("trained on")
     assert not list((tmp_path / "run" / "records").glob("*.tmp"))
 
 
-def test_a_disk_that_hangs_costs_bounded_memory(tmp_path, info, settings, gram, monkeypatch):
+def test_a_disk_that_hangs_costs_bounded_memory(tmp_path, info, gram, monkeypatch):
     hung, freed = threading.Event(), threading.Event()
 
     def hang(*_args, **_kwargs):
@@ -124,12 +123,12 @@ def test_a_disk_that_hangs_costs_bounded_memory(tmp_path, info, settings, gram, 
     monkeypatch.setattr(writer_module, "PENDING_LIMIT", 10_000)
     writer = RunWriter(tmp_path, info, flush_bytes=1)
     monkeypatch.setattr(writer._store, "write", hang)
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     assert hung.wait(60)
-    for step in range(1, 43):  # 240 bytes each
-        writer.rows(step, gram, settings)
+    for step in range(1, 71):  # 144 bytes each
+        writer.rows(step, gram)
     with pytest.warns(RecordingStopped, match="did not keep up"):
-        writer.rows(43, gram, settings)
+        writer.rows(71, gram)
     assert writer._pending.nbytes == 0
     freed.set()
     writer.close()
@@ -139,28 +138,28 @@ def test_a_disk_that_hangs_costs_bounded_memory(tmp_path, info, settings, gram, 
     "bad",
     [
         {"gram": np.zeros((2, 6))},
-        {"settings": np.zeros((3, 3))},
+        {"slices": np.zeros((3, 4))},
         {"gram": "text"},
         {"slices": [0, 1, 3]},
         {"slices": [0]},
         {"step": None},
     ],
 )
-def test_a_mistake_in_measuring_stops_recording_not_training(tmp_path, info, settings, gram, bad):
+def test_a_mistake_in_measuring_stops_recording_not_training(tmp_path, info, gram, bad):
     writer = RunWriter(tmp_path, info)
     with pytest.warns(RecordingStopped, match="was given"):
-        writer.rows(**({"step": 0, "gram": gram, "settings": settings} | bad))
+        writer.rows(**({"step": 0, "gram": gram} | bad))
     writer.close()
 
 
-def test_a_merge_that_fails_leaves_recording_alone(tmp_path, info, settings, gram, monkeypatch):
+def test_a_merge_that_fails_leaves_recording_alone(tmp_path, info, gram, monkeypatch):
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("spherical_motion.records.segments.SegmentStore._concatenate", no_room)
+    monkeypatch.setattr(SegmentStore, "_concatenate", no_room)
     with RunWriter(tmp_path, info) as writer:
         for step in range(40):
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
             writer.flush()
     records = read(tmp_path)
     assert records.steps.tolist() == list(range(40))
@@ -171,16 +170,16 @@ def test_a_merge_that_fails_leaves_recording_alone(tmp_path, info, settings, gra
     assert len(list((tmp_path / "records").iterdir())) == 25
 
 
-def test_close_again_and_use_after_close_do_nothing(tmp_path, info, settings, gram):
+def test_close_again_and_use_after_close_do_nothing(tmp_path, info, gram):
     writer = RunWriter(tmp_path, info)
     writer.close()
     writer.close()
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     writer.flush()
     assert len(read(tmp_path).steps) == 0
 
 
-def test_a_signal_handler_may_close_while_a_row_is_given(tmp_path, info, settings, gram):
+def test_a_signal_handler_may_close_while_a_row_is_given(tmp_path, info, gram):
     writer = RunWriter(tmp_path, info)
     previous = signal.signal(signal.SIGALRM, lambda *_: writer.close())
     try:
@@ -194,20 +193,20 @@ def test_a_signal_handler_may_close_while_a_row_is_given(tmp_path, info, setting
 # Other processes.
 
 
-def child_that_uses(writer, gram, settings):
-    writer.rows(7, gram, settings)
+def child_that_uses(writer, gram):
+    writer.rows(7, gram)
     writer.event("from the child")
     writer.flush()
     writer.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_does_nothing_and_exits(tmp_path, info, settings, gram):
+def test_a_forked_child_does_nothing_and_exits(tmp_path, info, gram):
     writer = RunWriter(tmp_path, info, flush_seconds=HOUR)
-    writer.rows(0, gram, settings)
+    writer.rows(0, gram)
     with writer._changed:  # the worst moment: the child inherits a held lock
         child = multiprocessing.get_context("fork").Process(
-            target=child_that_uses, args=(writer, gram, settings)
+            target=child_that_uses, args=(writer, gram)
         )
         child.start()
     child.join(30)
@@ -240,7 +239,7 @@ def test_what_is_pending_at_exit_is_stored(tmp_path, info):
 import sys, numpy as np
 from spherical_motion.records import RunInfo, RunWriter
 writer = RunWriter(sys.argv[2], RunInfo.from_json(open(sys.argv[1]).read()), flush_seconds=3600)
-writer.rows(0, np.ones((3, 6)), np.ones((3, 4)))
+writer.rows(0, np.ones((3, 6)))
 raise SystemExit(3)
 """
     command = [sys.executable, "-c", script, tmp_path / "info.json", tmp_path / "run"]

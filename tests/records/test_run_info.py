@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from spherical_motion.errors import InvalidArgument, NotARun
 from spherical_motion.records import SCHEMA_VERSION, RunInfo
+from spherical_motion.records.info import union_of_slices
 from spherical_motion.records.packing import pack_cells, unpack_cells
-from spherical_motion.records.schema import union_of_slices
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 
 pieces = st.builds(

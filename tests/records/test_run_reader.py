@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from given import give
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra, NotARun, RunDirectoryError
@@ -28,8 +29,9 @@ def run(tmp_path, info, settings, rng):
     pairs = ((w, w), (w, d), (d, d), (w, g), (g, g), (d, g))
     grams = np.stack([(a * b).sum(-1) for a, b in pairs], axis=-1)
     with RunWriter(tmp_path / "run", info) as writer:
+        give(writer, 0, settings)
         for step, gram in enumerate(grams):
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
     return tmp_path / "run", grams
 
 
@@ -42,12 +44,12 @@ def test_slices_are_summed_into_groups(run):
     np.testing.assert_allclose(records.gram.to_array()[:, 1], grams[:, 1] + grams[:, 2], rtol=1e-15)
 
 
-def test_groups_that_share_slices_are_summed_all_the_same(tmp_path, make_info, info, settings, rng):
+def test_groups_that_share_slices_are_summed_all_the_same(tmp_path, make_info, info, rng):
     conv, fc = info.groups
     pair = InvariantGroup("pair", "rescale", fc.slices[:1] + conv.slices, (), numel=100)
     gram = rng.normal(size=(3, 6))
     with RunWriter(tmp_path, make_info(groups=(*info.groups, pair))) as writer:
-        writer.rows(0, gram, settings)
+        writer.rows(0, gram)
     expected = [gram[0], gram[1] + gram[2], gram[1] + gram[0]]
     np.testing.assert_allclose(read(tmp_path).gram.to_array()[0], expected, rtol=1e-15)
 
@@ -63,10 +65,10 @@ def test_figures_are_those_of_the_summed_products(run):
     np.testing.assert_allclose(records.effective_lr(), 0.1 / gram.ww, rtol=1e-12)
 
 
-def test_a_group_with_a_slice_that_was_not_measured_is_nan(tmp_path, info, settings, rng):
+def test_a_group_with_a_slice_that_was_not_measured_is_nan(tmp_path, info, rng):
     with RunWriter(tmp_path, info) as writer:
-        writer.rows(0, rng.normal(size=(3, 6)), settings)
-        writer.rows(1, rng.normal(size=(2, 6)), settings[:2], slices=[0, 1])
+        writer.rows(0, rng.normal(size=(3, 6)))
+        writer.rows(1, rng.normal(size=(2, 6)), slices=[0, 1])
     gram = read(tmp_path).gram
     assert np.isnan(gram.ww).tolist() == [[False, False], [False, True]]
 
@@ -85,10 +87,13 @@ def test_mixed_settings_are_named_with_their_values(run):
 
 
 def test_groups_that_agree_are_not_mixed(tmp_path, info, settings, rng):
-    settings[2] = settings[1]
+    settings[1] = settings[0]
     with RunWriter(tmp_path, info) as writer:
-        writer.rows(0, rng.normal(size=(3, 6)), settings)
-        writer.rows(1, rng.normal(size=(2, 6)), settings[:2] / 2, slices=[0, 1])
+        give(writer, 0, settings)
+        writer.rows(0, rng.normal(size=(3, 6)))
+        give(writer, 1, settings / 2)
+        writer.rows(1, rng.normal(size=(2, 6)), slices=[0, 1])
+        give(writer, 5, settings * [[1], [2]])  # after the last row
     assert read(tmp_path).mixed == {}
 
 
@@ -152,7 +157,8 @@ def test_scalars_are_in_order_and_the_later_value_wins(tmp_path, info):
 def record_rates(directory, info, rates, events=()):
     with RunWriter(directory, info) as writer:
         for step, lr in rates:
-            writer.rows(step, np.ones((3, 6)), [[lr, lr / 10, 0.9, np.nan]] * 3)
+            give(writer, step, [(lr, lr / 10, 0.9, None)] * 2)
+            writer.rows(step, np.ones((3, 6)))
         for event in events:
             writer.event("rate_changed", **event)
     return read(directory)
@@ -166,27 +172,28 @@ def test_values_hold_until_the_next_sample(tmp_path, info):
     assert schedule.at(5).optimizer == "sgd"
 
 
-def test_an_event_between_samples_moves_the_boundary(tmp_path, info):
-    events = [
-        {"step": 5, "param_group": 0, "lr": 0.5, "weight_decay": 0.05, "momentum": 0.9},
-        {"step": 8, "param_group": 0, "lr": 0.125},  # undone before the next sample
-        {"step": 4, "param_group": 1, "lr": 9.0},  # of other slices
-        {"step": 6, "param_group": 0, "lr": 7.0},  # a sample knows better
-        {"step": 99, "param_group": 0, "lr": 9.0},  # after the last sample
-        {"step": 0, "param_group": 0, "lr": 9.0},  # before the first
-    ]
-    records = record_rates(tmp_path, info, [(3, 1.0), (6, 0.5), (9, 0.5)], events)
-    schedule = records.schedule("conv")
-    assert schedule.lr.tolist() == [1.0, 1.0, 0.5, 0.5, 0.5, 0.125, 0.5]
-    assert schedule.weight_decay.tolist() == [0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.05]
+def test_a_change_between_samples_is_read_at_its_own_step(tmp_path, info):
+    with RunWriter(tmp_path, info) as writer:
+        for step in range(3, 10):
+            rate = 1.0 if step < 5 else 0.5 if step != 8 else 0.125
+            give(writer, step, [(rate, 0.1 * rate, 0.9, None), (9.0, 0.0, 0.0, None)])
+            if step % 3 == 0:
+                writer.rows(step, np.ones((3, 6)))
+        give(writer, 99, [(9.0, 9.0, 0.0, None)] * 2)  # after the last sample
+    schedule = read(tmp_path).schedule("conv")
+    assert (schedule.start, schedule.lr.tolist()) == (3, [1.0, 1.0, 0.5, 0.5, 0.5, 0.125, 0.5])
+    assert schedule.weight_decay.tolist() == [0.1 * lr for lr in schedule.lr]
+    assert read(tmp_path).lr[:, 0].tolist() == [1.0, 0.5, 0.5]
 
 
 def test_a_step_at_which_the_group_was_not_measured_does_not_count(tmp_path, info):
-    row = np.array([[1.0, 0.0, 0.9, np.nan]])
     with RunWriter(tmp_path, info) as writer:
         for step, which in [(0, 1), (1, 0), (3, 0), (4, 1)]:
-            writer.rows(step, np.ones((1, 6)), row / (step + 1), slices=[which])
-    assert read(tmp_path).schedule("conv").lr.tolist() == [0.5, 0.5, 0.25]
+            writer.settings(step, 0, (1 / (step + 1), 0.0, 0.9, None))
+            writer.rows(step, np.ones((1, 6)), slices=[which])
+    records = read(tmp_path)
+    assert records.schedule("conv").lr.tolist() == [0.5, 0.5, 0.25]
+    np.testing.assert_array_equal(records.lr[:, 0], [np.nan, 0.5, 0.25, np.nan])
 
 
 # Directories that are not runs, or damaged ones.
@@ -230,23 +237,23 @@ def test_directories_may_be_copied_without_their_empty_parts(run):
 # While it is written, and after a kill.
 
 
-def test_segments_merged_behind_the_readers_back_are_found(run, settings, info, monkeypatch):
+def test_segments_merged_behind_the_readers_back_are_found(run, info, monkeypatch):
     directory, _ = run
     with RunWriter(directory, info, resume=True) as writer:
         for step in range(10, 24):
-            writer.rows(step, np.ones((3, 6)), settings)
+            writer.rows(step, np.ones((3, 6)))
             writer.flush()
         opened = []
         real_open = reader_module._open
 
-        def open_slowly(segment):
+        def open_slowly(segment, content):
             opened.append(segment)
             if len(opened) == 3:  # now the sixteenth segment, and all are merged into one
-                writer.rows(24, np.ones((3, 6)), settings)
+                writer.rows(24, np.ones((3, 6)))
                 writer.flush()
                 while segment.path.exists():
                     time.sleep(0.01)
-            return real_open(segment)
+            return real_open(segment, content)
 
         monkeypatch.setattr(reader_module, "_open", open_slowly)
         assert read(directory).steps.tolist() == list(range(25))
@@ -267,7 +274,7 @@ def test_a_listing_that_misses_both_ends_of_a_merge_is_not_believed(run, monkeyp
 
 
 def test_files_that_keep_vanishing_are_an_error_not_a_loop(run, monkeypatch):
-    def vanish(segment):
+    def vanish(segment, content):
         raise FileNotFoundError(segment.path)
 
     monkeypatch.setattr(reader_module, "_open", vanish)
@@ -281,7 +288,9 @@ from spherical_motion.records import RunInfo, RunWriter
 info = RunInfo.from_json(open(sys.argv[1]).read())
 writer = RunWriter(sys.argv[2], info, flush_seconds=3600, resume="resume" in sys.argv)
 for step in itertools.count(writer.next_step):
-    writer.rows(step, np.full((3, 6), float(step)), np.full((3, 4), 0.5))
+    for param_group in (0, 1):
+        writer.settings(step, param_group, (step + 1.0, 0.5, 0.5, None))
+    writer.rows(step, np.full((3, 6), float(step)))
     writer.scalars(step, {"loss": step})
     writer.event("tick", step=step)
     if step % 3 == 0:
@@ -340,6 +349,7 @@ def check_prefix(records, at_least):
     np.testing.assert_array_equal(records.steps, steps)
     expected = np.broadcast_to(steps[:, None, None], (len(steps), 3, 6))
     np.testing.assert_array_equal(records.slice_gram.to_array(), expected)
+    np.testing.assert_array_equal(records.lr, np.stack([steps + 1.0] * 2, axis=1))
     assert len(records.scalars["loss"].steps) >= at_least
     assert sum(event["kind"] == "tick" for event in records.events) >= at_least
 
@@ -350,10 +360,11 @@ def test_a_long_run_is_read_in_seconds(tmp_path, make_info):
     layers, steps = 53, 90_000
     slices = [Slice(f"layer{i}.weight", 0, 0, 64) for i in range(layers)]
     groups = tuple(InvariantGroup(s.parameter, "scale", (s,), ((s,),), 1) for s in slices)
-    gram, settings = np.random.default_rng(0).normal(size=(layers, 6)), np.ones((layers, 4))
+    gram = np.random.default_rng(0).normal(size=(layers, 6))
     with RunWriter(tmp_path, make_info(groups=groups, slice_param_group=(0,) * layers)) as writer:
         for step in range(steps):
-            writer.rows(step, gram, settings)
+            writer.settings(step, 0, (1 - step / steps, 0.1, 0.9, None))
+            writer.rows(step, gram)
     started = time.perf_counter()
     for path in sorted((tmp_path / "records").iterdir()):
         pq.read_table(path)

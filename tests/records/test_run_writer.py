@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from given import give
 
 from spherical_motion.errors import (
     InvalidArgument,
@@ -34,8 +35,9 @@ def test_what_is_recorded_is_what_is_read(tmp_path, info, settings, rng):
     grams = rng.normal(size=(5, 3, 6))
     with RunWriter(tmp_path / "deep" / "run", info) as writer:
         assert writer.next_step == 0
+        give(writer, 0, settings)
         for step, gram in enumerate(grams):
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
         writer.scalars(4, {"loss": 0.25, "accuracy": np.float32(0.5)})
         writer.event("rescaled", step=3, factor=np.float64(0.5), worst=float("nan"))
     records = read(tmp_path / "deep" / "run")
@@ -53,16 +55,17 @@ def test_what_is_recorded_is_what_is_read(tmp_path, info, settings, rng):
 def test_input_is_copied(tmp_path, info, settings, gram):
     kept = gram.copy()
     with RunWriter(tmp_path, info) as writer:
-        writer.rows(0, gram, settings)
+        give(writer, 0, settings)
+        writer.rows(0, gram)
         gram[:] = 0
         settings[:] = 0
     np.testing.assert_array_equal(read(tmp_path).slice_gram.to_array()[0], kept)
     assert read(tmp_path).lr[0, 0] == 0.1
 
 
-def test_some_slices_may_be_left_out(tmp_path, info, settings, gram):
+def test_some_slices_may_be_left_out(tmp_path, info, gram):
     with RunWriter(tmp_path, info) as writer:
-        writer.rows(0, gram[:2], settings[:2], slices=[2, 0])
+        writer.rows(0, gram[:2], slices=[2, 0])
     recorded = read(tmp_path).slice_gram.to_array()[0]
     np.testing.assert_array_equal(recorded[[2, 0]], gram[:2])
     assert np.isnan(recorded[1]).all()
@@ -88,37 +91,37 @@ def test_scalars_are_read_on_the_writers_thread_and_bad_ones_named_once(tmp_path
     ]
 
 
-def test_rows_wait_for_neither_time_nor_close_when_there_are_many(tmp_path, info, settings, gram):
+def test_rows_wait_for_neither_time_nor_close_when_there_are_many(tmp_path, info, gram):
     with RunWriter(tmp_path, info, flush_seconds=HOUR, flush_bytes=1000) as writer:
         for step in range(10):
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
         deadline = time.monotonic() + 30
         while len(read(tmp_path).steps) < 10 and time.monotonic() < deadline:
             time.sleep(0.01)
-            writer.rows(9, gram, settings)
+            writer.rows(9, gram)
         assert read(tmp_path).steps.tolist() == list(range(10))
 
 
-def test_time_alone_flushes(tmp_path, info, settings, gram):
+def test_time_alone_flushes(tmp_path, info, gram):
     with RunWriter(tmp_path, info, flush_seconds=0.02) as writer:
-        writer.rows(0, gram, settings)
+        writer.rows(0, gram)
         deadline = time.monotonic() + 30
         while not len(read(tmp_path).steps) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert read(tmp_path).steps.tolist() == [0]
 
 
-def test_resume_appends_and_the_later_row_wins(tmp_path, make_info, settings, rng):
+def test_resume_appends_and_the_later_row_wins(tmp_path, make_info, rng):
     first, second = rng.normal(size=(4, 3, 6)), rng.normal(size=(3, 3, 6))
     with RunWriter(tmp_path, make_info()) as writer:
         for step, gram in enumerate(first):
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
     # A new start may measure another defect and set another rate.
     lower = [dict(group, lr=0.01, initial_lr=0.1) for group in make_info().param_groups]
     with RunWriter(tmp_path, make_info(param_groups=tuple(lower)), resume=True) as writer:
         assert writer.next_step == 4
         for step, gram in enumerate(second, start=2):  # from an earlier checkpoint
-            writer.rows(step, gram, settings)
+            writer.rows(step, gram)
     records = read(tmp_path)
     assert records.steps.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(
@@ -264,12 +267,12 @@ def test_bytes_per_row_foretell_the_size_of_a_run(tmp_path, make_info, rng):
     cosine = 0.05 * (1 + np.cos(np.linspace(0, np.pi, steps)))
     with RunWriter(tmp_path, info) as writer:
         for step in range(steps):
-            settings = np.tile([cosine[step], 1e-4, 0.9, np.nan], (layers, 1))
-            writer.rows(step, grams[step], settings)
+            writer.settings(step, 0, (cosine[step], 1e-4, 0.9, None))
+            writer.rows(step, grams[step])
     size = sum(path.stat().st_size for path in (tmp_path / "records").iterdir())
     assert size / (layers * steps) == pytest.approx(BYTES_PER_ROW, rel=0.05)
 
 
 def test_run_json_says_its_version(tmp_path, info):
     RunWriter(tmp_path, info).close()
-    assert json.loads((tmp_path / "run.json").read_text())["schema_version"] == 1
+    assert json.loads((tmp_path / "run.json").read_text())["schema_version"] == 2

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from spherical_motion.comparison import ForceCurves, TugOfWar
 from spherical_motion.vocabulary import HyperParameters, Stage, Verdict, VerdictKind
 
 NAN = math.nan
@@ -32,6 +33,9 @@ class FakeComparison:
 
     def curves(self, group: str) -> Any:
         return self.curves_by_group[group]
+
+    def forces(self, group: str) -> ForceCurves:
+        return ForceCurves(*(np.empty(0) for _ in dataclasses.fields(ForceCurves)))
 
 
 def layer_names(count: int) -> tuple[str, ...]:
@@ -153,5 +157,12 @@ def _row(rng: np.random.Generator, name: str, number: int, stage: Stage, curves:
         interval=(ratio * 0.98, ratio * 1.02) if samples else (NAN, NAN),
         equilibrium=equilibrium,
         samples=samples,
+        balance=ratio,
+        pull=NAN,
+        decay_share=NAN,
+        growth=NAN,
+        words="",
+        says_more=False,
+        tug=TugOfWar(),
         verdict=Verdict(kind, reason, {"ratio": ratio, "samples": samples}),
     )

@@ -38,7 +38,8 @@ def recorded(directory):
             pairs = ("ww", "wd", "dd", "wg", "gg", "dg")
             parts = {"w": weights, "d": moved, "g": gradient}
             gram = np.stack([(parts[a] * parts[b]).sum(axis=1) for a, b in pairs], axis=1)
-            writer.rows(step, gram, [[lr, WEIGHT_DECAY, 0.0, np.nan]] * len(NAMES))
+            writer.settings(step, 0, (lr, WEIGHT_DECAY, 0.0, None))
+            writer.rows(step, gram)
             writer.scalars(step, {"loss": float(np.exp(-step / 500))})
             weights = weights + moved
     return directory

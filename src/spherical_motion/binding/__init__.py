@@ -1,7 +1,8 @@
 """From names to tensors: which pieces a group has, who steps them, and who holds an optimizer.
 
 In: a model, its invariant groups and optimizers. Out: `Members` (the pieces as tensors, with
-the param groups that step them) and param groups of invariant parameters.
+the param groups that step them), param groups of invariant parameters, and every group that can
+be watched.
 """
 
 from spherical_motion.binding.arguments import (
@@ -17,8 +18,14 @@ from spherical_motion.binding.members import Members
 from spherical_motion.binding.names import NamedParameters
 from spherical_motion.binding.param_groups import invariant_param_groups, split_param_groups
 from spherical_motion.binding.pieces import Piece
+from spherical_motion.binding.preconditioners import (
+    preconditioner_rule,
+    read_preconditioner,
+    register_preconditioner,
+)
 from spherical_motion.binding.registry import Role, hold, refuse_second, release
 from spherical_motion.binding.stepping import Steppers, class_name, scalar_settings
+from spherical_motion.binding.watchable import all_groups, with_plain
 
 __all__ = [
     "MAX_DEFECT",
@@ -27,6 +34,7 @@ __all__ = [
     "Piece",
     "Role",
     "Steppers",
+    "all_groups",
     "as_groups",
     "as_optimizers",
     "bind",
@@ -36,8 +44,12 @@ __all__ = [
     "disjoint_groups",
     "hold",
     "invariant_param_groups",
+    "preconditioner_rule",
+    "read_preconditioner",
     "refuse_second",
+    "register_preconditioner",
     "release",
     "scalar_settings",
     "split_param_groups",
+    "with_plain",
 ]

@@ -102,6 +102,12 @@ def why_not_invariant(group: InvariantGroup, max_defect: float | None) -> tuple[
     Without `max_defect` unproven groups and those of any defect count too.
     """
     name = repr(group.name)
+    if group.kind == "plain":
+        return (
+            f"group {name} is plain: it is watched, and not proven to be scale-invariant",
+            "Steering needs the groups of smd.find_groups(model, example_inputs). Leave it out: "
+            "[g for g in groups if g.kind == 'scale'].",
+        )
     if group.kind != "scale":
         return (
             f"group {name} is a rescaling symmetry (kind {group.kind!r}), not an invariance",

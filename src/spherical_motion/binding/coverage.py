@@ -51,8 +51,8 @@ def cover(
 
     Args:
         model: whose parameters the groups name.
-        groups: as `find_groups` returns them; those of kind "rescale" cover nothing, and neither
-            does one that shares entries with a larger group.
+        groups: as `find_groups` returns them; those of kind "rescale" or "plain" cover nothing,
+            and neither does one that shares entries with a larger group.
         treatment: how a parameter will be stepped, as a value to compare; None if not at all. A
             group whose members differ in it covers nothing.
         max_defect: groups above it and unproven groups cover nothing; None takes all.
@@ -65,6 +65,7 @@ def cover(
     # An empty sequence covers nothing; a loop over models may pass one.
     if groups or not isinstance(groups, list | tuple):
         groups = as_groups(groups, where)
+    groups = [group for group in groups if group.kind != "plain"]
     check_max_defect(where, max_defect)
     named = NamedParameters(model)
     touched: dict[int, str] = {}
@@ -129,12 +130,12 @@ def _gap(
 ) -> str | None:
     """Which part of a member no group covers, or None."""
     for name in group.parameters:
-        if missing := _missing(named[name], covering[id(named[name])]):
+        if missing := first_gap(named[name], covering[id(named[name])]):
             return f"groups cover only part of {name!r}: not {missing}"
     return None
 
 
-def _missing(parameter: nn.Parameter, pieces: Sequence[Slice]) -> str:
+def first_gap(parameter: nn.Parameter, pieces: Sequence[Slice]) -> str:
     """The first stretch no slice covers, along the axis that is covered best; "" if none."""
     shape = tuple(parameter.shape) or (1,)
     gaps = []

@@ -17,7 +17,7 @@ def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, .
 
     A bias may belong to the matrix it is added to and to everything that writes what the matrix
     reads. Both are invariances, but groups can be scaled together only if they share no entry.
-    Of equally large ones the first stays.
+    Of equally large ones the first stays. Plain groups cannot be scaled and are left out.
 
     >>> from spherical_motion.vocabulary import Slice
     >>> weight, bias, stream = (Slice(name, 0, 0, 4) for name in ("fc.weight", "fc.bias", "embed"))
@@ -27,6 +27,7 @@ def disjoint_groups(groups: Sequence[InvariantGroup]) -> tuple[InvariantGroup, .
     ['embed + fc']
     """
     groups = as_groups(groups, "disjoint_groups") if groups else ()
+    groups = [group for group in groups if group.kind != "plain"]
     left_out = overlaps(groups)
     return tuple(group for number, group in enumerate(groups) if number not in left_out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -34,6 +35,10 @@ class NamedParameters:
 
     def __getitem__(self, name: str) -> nn.Parameter:
         return self._parameters[name]
+
+    def items(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Each parameter once, with its first bare name, in the model's order."""
+        return ((name, self._parameters[name]) for name in self._bare.values())
 
     def full_name(self, name: str) -> str:
         """The name of the parameter in `model.named_parameters()`."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spherical_motion.binding.arguments import MAX_DEFECT, as_groups
+from spherical_motion.binding.arguments import MAX_DEFECT, as_groups, why_not_invariant
 from spherical_motion.binding.coverage import Coverage, cover
 from spherical_motion.binding.names import NamedParameters
 from spherical_motion.binding.pieces import ParamGroup
@@ -140,9 +140,11 @@ def invariant_param_groups(
 
     Raises:
         InvalidArgument: there is none, or one mixes invariant parameters with others; no groups,
-            or those of a model that this optimizer does not step.
+            plain ones only, or those of a model that this optimizer does not step.
     """
     groups = as_groups(groups, where)
+    if all(group.kind == "plain" for group in groups):
+        raise InvalidArgument(f"{where}: {'. '.join(why_not_invariant(groups[0], None) or ())}")
     named, steppers = NamedParameters(model), Steppers([optimizer])
     coverage = cover(model, groups, steppers.of, max_defect=max_defect, where=where)
     whole = {id(parameter) for parameter in coverage.whole.values()}

@@ -42,7 +42,11 @@ class Steppers:
 
     def of(self, parameter: nn.Parameter) -> Stepper | None:
         """Who steps the parameter: the first, if several do; None if none does."""
-        return next(iter(self._found.get(id(parameter), ())), None)
+        return next(iter(self.all_of(parameter)), None)
+
+    def all_of(self, parameter: nn.Parameter) -> Sequence[Stepper]:
+        """Every param group that steps the parameter."""
+        return self._found.get(id(parameter), ())
 
     def only_one(
         self, parameter: nn.Parameter, name: str, group: InvariantGroup, where: str
@@ -52,7 +56,7 @@ class Steppers:
         Raises:
             InvalidArgument: no param group does, or several do.
         """
-        found = self._found.get(id(parameter), [])
+        found = self.all_of(parameter)
         if len(found) != 1:
             by = f"{len(found)} param groups" if found else "none of the optimizers"
             raise InvalidArgument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -11,11 +12,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spherical_motion.comparison import Comparison, Row
+from spherical_motion.comparison import Comparison, Row, known_columns
 from spherical_motion.vocabulary import Stage
 
 WIDTH_WITHOUT_TERMINAL = 160
-NUMBERS = ("measured", "predicted", "ratio", "interval", "equilibrium", "samples")
+VERDICT_WIDTH = 24
+"""The column of verdicts is at least this wide."""
+
+BALANCE = (
+    *("balance", "balance_interval", "balance_unknown", "pull", "pull_interval"),
+    *("decay_share", "decay_share_interval", "growth", "growth_interval", "words"),
+)
+NUMBERS = (
+    *("measured", "predicted", "ratio", "interval", "equilibrium", "samples"),
+    *BALANCE,
+)
 """Attributes of a row that JSON takes as they are."""
 
 
@@ -56,16 +67,14 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = number_table("measured", "predicted", "ratio", "of equil.", label="group")
-    table.add_column("verdict")
+    columns = known_columns(rows)
+    table = number_table(*columns, label="group")
+    table.add_column("verdict", min_width=VERDICT_WIDTH)
     for row in rows:
         colour = row.verdict.tone.colour
         table.add_row(
             escape(row.group),
-            number_text(row.measured),
-            number_text(row.predicted),
-            number_text(row.ratio, ".2f"),
-            number_text(row.measured / row.equilibrium, ".2f"),
+            *(column.text(row) for column in columns.values()),
             f"[{colour}]{row.verdict.kind.value}[/]: {escape(row.verdict.reason)}",
         )
     return table
@@ -92,6 +101,7 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
                 "group": row.group,
                 **stage_to_plain(row.number, row.stage),
                 **{name: getattr(row, name) for name in NUMBERS},
+                "forces": dataclasses.asdict(row.tug.forces),
                 "verdict": row.verdict.kind.value,
                 "alarm": row.alarm,
                 "suspect": row.verdict.suspect.value if row.verdict.suspect else None,

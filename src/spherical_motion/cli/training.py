@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -23,6 +23,10 @@ def train_command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory; runs/RECIPE if left out.")
     ] = None,
+    groups: Annotated[
+        Literal["certified", "all", "plain"],
+        typer.Option(help="What to watch: what is proven invariant, every matrix, or no proof."),
+    ] = "certified",
     every: Annotated[int, typer.Option(help="A measurement starts every so many steps.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -31,9 +35,13 @@ def train_command(
 
     Example: smd train digits --out runs/first --every 10
 
+    Example: smd train digits --groups all
+
     Exits with 1 if a group needs attention, like smd compare.
     """
-    directory = train_watched(name, out or free_directory(name), every=every, seed=seed)
+    directory = train_watched(
+        name, out or free_directory(name), groups=groups, every=every, seed=seed
+    )
     comparison = compare(directory)
     if json:
         print_json(comparison_to_plain(comparison))
@@ -43,7 +51,14 @@ def train_command(
     raise typer.Exit(1 if comparison.alarms else 0)
 
 
-def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) -> Path:
+def train_watched(
+    name: str,
+    directory: Path,
+    *,
+    groups: Literal["certified", "all", "plain"] = "certified",
+    every: int = 1,
+    seed: int = 0,
+) -> Path:
     """Train recipe `name` into `directory` with a progress bar; returns the directory."""
     import dataclasses
 
@@ -61,7 +76,15 @@ def train_watched(name: str, directory: Path, *, every: int = 1, seed: int = 0) 
         TimeRemainingColumn(),
     )
     with (
-        watch(model, optimizer, images, directory, every=every, steps=workload.steps) as monitor,
+        watch(
+            model,
+            optimizer,
+            images,
+            directory,
+            groups=groups,
+            every=every,
+            steps=workload.steps,
+        ) as monitor,
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
     ):
         task = progress.add_task(f"training {name}", total=workload.steps, loss=float("nan"))

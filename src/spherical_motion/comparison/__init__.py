@@ -4,21 +4,26 @@ In: `Records`. Out: a `Comparison` of `Row`s, each with a `Verdict`. `gather` co
 of the variants of `Evidence`; `RULES` judge it.
 """
 
+from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves
 from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
+    Forces,
     Measured,
     NotJudged,
     Predicted,
     Rest,
     Settled,
+    TugOfWar,
 )
 from spherical_motion.comparison.findings import Row
+from spherical_motion.comparison.force_curves import ForceCurves
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.table import Comparison, compare
 from spherical_motion.comparison.verdicts import ALARMS, RULES, Rule, judge
+from spherical_motion.comparison.words import readable_span
 
 __all__ = [
     "ALARMS",
@@ -27,6 +32,8 @@ __all__ = [
     "Comparison",
     "Curves",
     "Evidence",
+    "ForceCurves",
+    "Forces",
     "Measured",
     "NotJudged",
     "Predicted",
@@ -35,7 +42,10 @@ __all__ = [
     "Row",
     "Rule",
     "Settled",
+    "TugOfWar",
     "compare",
     "gather",
     "judge",
+    "known_columns",
+    "readable_span",
 ]

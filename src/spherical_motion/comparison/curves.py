@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion import theory
+from spherical_motion import sphere, theory
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary import Stage
@@ -25,7 +25,8 @@ class Curves:
     """Arrays of shape (samples,); angles in rad; NaN where unknown.
 
     `predicted_angle` and `predicted_norm` follow the transient, restarted from the measured
-    norm at each stage and driven by the measured gradient; `equilibrium_angle` is Δ*.
+    norm at each stage and driven by the measured gradient; `equilibrium_angle` is Δ*. In a group
+    of kind "plain" the balance law gives `predicted_angle`, and the others are not predicted.
     """
 
     steps: NDArray[np.int64]
@@ -45,6 +46,9 @@ def curves_of(motion: Motion | None, stages: Sequence[Stage]) -> Curves:
     for stage in stages:
         part = slice(*np.searchsorted(motion.steps, [stage.start, stage.stop]).tolist())
         here = motion[part]
+        if here.group.kind == "plain":
+            angles[part] = _balance_angle(here)
+            continue
         if not here.predictable:
             continue
         facts = here.facts
@@ -56,6 +60,15 @@ def curves_of(motion: Motion | None, stages: Sequence[Stage]) -> Curves:
             with contextlib.suppress(OutOfDomain):
                 rests[part] = theory.family_of(stage.hp).angle(stage.hp, facts)
     return Curves(motion.steps, motion.angle, angles, rests, motion.norm, norms, motion.lr)
+
+
+def _balance_angle(here: Motion) -> Array:
+    """The angle that the balance law gives, averaged over a stretch of steps."""
+    width = max(len(here) // SMOOTHING, 5)
+    # Of |d|² only the part along the sphere turns the weights: |d|² - (|w'| - |w|)².
+    radial = (sphere.norm_after(here.gram) - here.norm) ** 2
+    squares = _smoothed(here.law - radial, width) / _smoothed(here.gram.ww, width)
+    return np.sqrt(np.where(squares > 0, squares, np.nan))
 
 
 def _smoothed(values: Array, width: int) -> Array:

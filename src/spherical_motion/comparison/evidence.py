@@ -9,8 +9,76 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from spherical_motion.comparison.statistics import Estimate
+from spherical_motion.comparison.statistics import NO_ESTIMATE, Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Forces:
+    """What moves a group's norm: relative changes of |w| in a step, on average; NaN if unknown.
+
+    They add up by the balance law: growth = turning - inward - change.
+
+    Attributes:
+        inward: by which weight decay and the loss shorten the weights together; below 0 they
+            lengthen them.
+        decay, loss: the two parts of it; NaN where they cannot be told apart.
+        turning: by which the steps lengthen the weights because they point sideways.
+        change: by which the change of the optimizer's preconditioner shortens them.
+        growth: what is left: by which the norm grows.
+    """
+
+    inward: float = math.nan
+    decay: float = math.nan
+    loss: float = math.nan
+    turning: float = math.nan
+    change: float = math.nan
+    growth: float = math.nan
+
+    @property
+    def known(self) -> tuple[float, ...]:
+        """Those that are known."""
+        return tuple(x for x in dataclasses.astuple(self) if math.isfinite(x))
+
+
+NO_FORCES = Forces()
+"""Nothing is known of what moves the norm."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TugOfWar:
+    """The balance law of one group in one stage: who pulls its norm in, and what that turns.
+
+    Attributes:
+        balance: √(Σ turned / Σ law), measured over predicted turning, with the boundary term.
+        pull: p, by which decay and loss draw the weights inward together, in units of the weight
+            decay; a loss without a radial part leaves p = λ.
+        decay_share: λ/p; above 1 the loss works against the decay. Its upper end is infinite where
+            the pull's interval reaches 0, and it is unknown where the pull itself is not above 0.
+        growth: relative change of |w|² in a step.
+        amplification: by how much an error of one term is magnified in the law, because pull and
+            growth cancel.
+        forces: the law as rates of the norm.
+        terms: steps that are summed; each has its predecessor on record.
+        unknown: why `balance` is NaN; empty if it is known.
+        neglects: the term that the law leaves out, in words; empty if none.
+        inseparable: why decay and loss have no parts of their own; empty if they have.
+    """
+
+    balance: Estimate = NO_ESTIMATE
+    pull: Estimate = NO_ESTIMATE
+    decay_share: Estimate = NO_ESTIMATE
+    growth: Estimate = NO_ESTIMATE
+    amplification: float = math.nan
+    forces: Forces = NO_FORCES
+    terms: int = 0
+    unknown: str = "no step and its predecessor were both recorded"
+    neglects: str = ""
+    inseparable: str = ""
+
+
+NO_TUG = TugOfWar()
+"""Nothing is known of the balance."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +137,9 @@ class Measured(Evidence):
         defect: √(mean <w, g>² / mean |w|²|g|²) over the judged samples.
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
+        tug: the balance law, which holds at rest or not, for every kind of group.
+        prediction_error: relative error of what is predicted; 0 unless that is approximate.
+        correlation, bursts: c of the group's updates, and how many bursts measured it.
     """
 
     norm_change: float
@@ -78,6 +149,10 @@ class Measured(Evidence):
     radial_share: float
     defect: float
     expected_defect: float
+    tug: TugOfWar
+    prediction_error: float = 0.0
+    correlation: float = math.nan
+    bursts: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,12 +205,14 @@ class Settled(Predicted):
     rest: Rest
 
 
-def _numbers(part: Evidence | Rest) -> dict[str, float]:
+def _numbers(part: Evidence | Rest | TugOfWar | Forces) -> dict[str, float]:
     found: dict[str, float] = {}
     for field in dataclasses.fields(part):
         value: object = getattr(part, field.name)
-        if isinstance(value, Rest):
+        if isinstance(value, (Rest, TugOfWar)):
             found |= _numbers(value)
+        elif isinstance(value, Forces):
+            found |= {f"{name}_rate": rate for name, rate in _numbers(value).items()}
         elif isinstance(value, Estimate):
             found |= {field.name: value.value, f"{field.name}_low": value.low}
             found[f"{field.name}_high"] = value.high

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 
+from spherical_motion.comparison.evidence import NO_TUG, TugOfWar
 from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Verdict, VerdictKind
 
 NAMED = 3
 """Only this many groups are named; the rest is counted."""
+
+
+MOST = 0.5
+"""From this share on it is said how much of weight decay the loss cancels."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +37,10 @@ class Row:
         equilibrium: Δ*.
         samples: how many samples were judged.
         verdict: the conclusion and its reason.
+        tug: the balance law of this group and stage, with all its numbers.
+
+    In a group of kind "plain" the balance law predicts: `ratio` is `balance`, and `predicted` the
+    measured angle divided by it.
     """
 
     group: str
@@ -42,6 +53,63 @@ class Row:
     equilibrium: float
     samples: int
     verdict: Verdict
+    tug: TugOfWar = NO_TUG
+
+    @property
+    def balance(self) -> float:
+        """Measured over predicted turning by the balance law; 1 where it holds, at rest or not."""
+        return self.tug.balance.value
+
+    @property
+    def balance_interval(self) -> tuple[float, float]:
+        """95% interval of `balance`."""
+        return self.tug.balance.low, self.tug.balance.high
+
+    @property
+    def balance_unknown(self) -> str:
+        """Why `balance` is NaN; empty if it is known."""
+        return self.tug.unknown
+
+    @property
+    def pull(self) -> float:
+        """How strongly decay and loss draw the weights inward, in units of the weight decay."""
+        return self.tug.pull.value
+
+    @property
+    def pull_interval(self) -> tuple[float, float]:
+        """95% interval of `pull`."""
+        return self.tug.pull.low, self.tug.pull.high
+
+    @property
+    def decay_share(self) -> float:
+        """Weight decay over `pull`; above 1 where the loss works against the decay."""
+        return self.tug.decay_share.value
+
+    @property
+    def decay_share_interval(self) -> tuple[float, float]:
+        """95% interval of `decay_share`; its end is infinite where that of `pull` reaches 0."""
+        return self.tug.decay_share.low, self.tug.decay_share.high
+
+    @property
+    def growth(self) -> float:
+        """Relative change of |w|² in a step."""
+        return self.tug.growth.value
+
+    @property
+    def growth_interval(self) -> tuple[float, float]:
+        """95% interval of `growth`."""
+        return self.tug.growth.low, self.tug.growth.high
+
+    @property
+    def words(self) -> str:
+        """What pulls the norm in and what pushes it out, in a sentence or two."""
+        return words_of(self.tug)
+
+    @property
+    def says_more(self) -> bool:
+        """Whether `words` adds to the verdict's reason: what moves the norm is known and unsaid."""
+        known = not math.isnan(self.tug.forces.inward)
+        return known and not self.verdict.has_reason(Because.WORDS)
 
     @property
     def alarm(self) -> bool:
@@ -64,10 +132,27 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
             if found:
                 sentence = f"{label}: {_sentence(kind, found, len(here))}"
                 (alarms if alarm else course).append(sentence)
+    course += _cancelled(rows)
     seen = {row.group for row in rows}
     if missing := [name for name in groups if name not in seen]:
         course.append(f"Never measured: {listed(missing, NAMED)}.")
     return (*alarms, *course)
+
+
+def _cancelled(rows: Sequence[Row]) -> list[str]:
+    """One sentence about the groups in whose last stage the loss cancels most of the decay."""
+    last = {row.group: row for row in rows}
+    shares = {
+        name: -forces.loss / forces.decay
+        for name, row in last.items()
+        if (forces := row.tug.forces).decay > 0 and not forces.loss > -MOST * forces.decay
+    }
+    shares = {name: share for name, share in shares.items() if math.isfinite(share)}
+    if not shares:
+        return []
+    worst = sorted(shares, key=lambda name: -shares[name])
+    part = _span([min(share, 1.0) for share in shares.values()], ".0%")
+    return [f"In {listed(worst, NAMED)} the loss cancels {part} of weight decay's pull."]
 
 
 def stage_label(number: int, stage: Stage) -> str:

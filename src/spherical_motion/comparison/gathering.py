@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
+from spherical_motion.comparison.balance import balance_window, tug_of_war
 from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
@@ -85,6 +86,13 @@ def gather(
         "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
     }
+    known["tug"] = tug_of_war(motion, stage, mixed)
+    if motion.prediction_error and motion.memory is not None:
+        known |= {
+            "prediction_error": motion.memory.error,
+            "correlation": motion.memory.correlation,
+            "bursts": motion.memory.bursts,
+        }
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
 
@@ -95,6 +103,9 @@ Found = tuple[type[Measured], Motion, dict[str, Any]]
 
 def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
+    if seen.group.kind == "plain":
+        window = balance_window(here, stage)
+        return Measured, window if len(window) > 1 else tail, {}
     if not here.predictable or seen.no_decay:
         return Measured, tail, {}
     try:
@@ -181,7 +192,8 @@ def _ratios(judged: Motion, predicted: float) -> dict[str, Any]:
     if not predicted > 0:
         return {"ratio": Estimate(), "mean_ratio": math.nan}
     mean_ratio = float(judged.angle.mean()) / predicted
-    return {"ratio": rms_ratio(judged.angle, predicted), "mean_ratio": mean_ratio}
+    ratio = rms_ratio(judged.angle, predicted).widened(judged.prediction_error)
+    return {"ratio": ratio, "mean_ratio": mean_ratio}
 
 
 def _steps_to_rest(

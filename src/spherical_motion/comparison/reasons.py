@@ -94,6 +94,20 @@ class Because(ReasonKind):
     )
     DIFFERING = ". Members differ in {settings}"
 
+    BALANCE = "turns at {balance:.3f} of the angle that pull and growth of the norm give"
+    BALANCE_INTERVAL = " (95% interval {low:.3f} to {high:.3f})"
+    AMPLIFIED = "; pull and growth nearly cancel, which magnifies every error {amplification:.0f} ×"
+    APPROXIMATE = (
+        ". The prediction is approximate: it rests on the measured correlation of the updates "
+        "(c = {correlation:.3g}, {bursts:,} bursts) and is good to a factor of {factor:.2g}"
+    )
+    NEGLECTS = "; the law leaves out {neglects}"
+    WORDS = ". {words}"
+    BALANCE_HOLDS = (
+        ". The balance law holds to {error}: with the measured pull of weight decay and loss "
+        "({pull:.3g}) and the growth of the norm, the weights turn as they should"
+    )
+
 
 def differing_settings(mixed: Sequence[tuple[float, float, float]]) -> tuple[Reason, ...]:
     """One reason that names the settings in which a group's members differ; none if they do not.

@@ -21,31 +21,51 @@ class Estimate:
     low: float = math.nan
     high: float = math.nan
 
+    def widened(self, error: float) -> Estimate:
+        """The estimate where what it was divided by has this relative error of its own.
+
+        >>> Estimate(1.0, 0.8, 1.2).widened(0.25)
+        Estimate(value=1.0, low=0.64, high=1.5)
+        """
+        return Estimate(self.value, self.low / (1.0 + error), self.high * (1.0 + error))
+
     def meets(self, low: float, high: float) -> bool:
         """Whether the interval shares a point with [low, high]; False if anything is NaN."""
         return self.low <= high and self.high >= low
 
 
-def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Estimate:
-    """√(mean numerator / mean denominator) with a 95% interval, from series in time order.
+def around(value: float, other: Estimate) -> Estimate:
+    """`value` with the interval of an estimate of the same quantity, moved to it.
+
+    >>> around(1.5, Estimate(1.0, 0.75, 1.25))
+    Estimate(value=1.5, low=1.25, high=1.75)
+    """
+    return Estimate(value, value + other.low - other.value, value + other.high - other.value)
+
+
+NO_ESTIMATE = Estimate()
+"""What is not known."""
+
+
+def mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Estimate:
+    """Mean numerator / mean denominator with a 95% interval, from series in time order.
 
     The series is cut into 5 to 20 batches in a row; batches are nearly independent where single
     steps are not. The variance of the ratio is the usual linearised one, the quantile Student's
     with one degree of freedom less than batches. An interval needs at least 10 samples.
 
     >>> rng = np.random.default_rng(0)
-    >>> e = root_mean_ratio(rng.exponential(4.0, 10_000), np.ones(10_000))
-    >>> e.low < 2.0 < e.high
+    >>> e = mean_ratio(rng.normal(-4.0, 1.0, 10_000), np.full(10_000, 2.0))
+    >>> e.low < -2.0 < e.high
     True
     """
     n = numerator.size
     if n == 0 or denominator.mean() <= 0:
         return Estimate()
     ratio = float(numerator.mean() / denominator.mean())
-    value = math.sqrt(max(ratio, 0.0))
     batches = min(MOST_BATCHES, max(FEWEST_BATCHES, n // 20))
     if n < 2 * batches:
-        return Estimate(value)
+        return Estimate(ratio)
     length = n // batches
     # Leave the remainder out at the front: the latest samples matter most.
     last = slice(n - batches * length, n)
@@ -54,7 +74,20 @@ def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.floa
     deviations = (tops - ratio * bottoms) / denominator.mean()
     error = math.sqrt(float(deviations @ deviations) / (batches * (batches - 1)))
     reach = float(stdtrit(batches - 1, 0.975)) * error
-    return Estimate(value, math.sqrt(max(ratio - reach, 0.0)), math.sqrt(ratio + reach))
+    return Estimate(ratio, ratio - reach, ratio + reach)
+
+
+def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Estimate:
+    """√(mean numerator / mean denominator) with the interval of `mean_ratio`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> e = root_mean_ratio(rng.exponential(4.0, 10_000), np.ones(10_000))
+    >>> e.low < 2.0 < e.high
+    True
+    """
+    ratio = mean_ratio(numerator, denominator)
+    # Of NaN and 0, `max` returns the one that comes first.
+    return Estimate(*(math.sqrt(max(x, 0.0)) for x in (ratio.value, ratio.low, ratio.high)))
 
 
 def rms_ratio(values: NDArray[np.float64], reference: float) -> Estimate:

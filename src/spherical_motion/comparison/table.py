@@ -10,9 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
+from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import Evidence, Measured, Predicted, Settled
+from spherical_motion.comparison.evidence import (
+    NO_TUG,
+    Evidence,
+    Measured,
+    Predicted,
+    Settled,
+)
 from spherical_motion.comparison.findings import Row, findings_of
+from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.statistics import Estimate
@@ -64,6 +72,11 @@ class Comparison:
         self.records.index(group)
         return curves_of(self._motions.get(group), self.stages(group))
 
+    def forces(self, group: str) -> ForceCurves:
+        """What pulled a group's norm in and pushed it out, window by window, for drawing."""
+        self.records.index(group)
+        return forces_of(self._motions.get(group), self.stages(group))
+
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:
         """The rows summed up in sentences, the most important first."""
@@ -95,14 +108,16 @@ class Comparison:
     def __str__(self) -> str:
         if not self.rows:
             return f"{self.directory}: no steps recorded yet."
-        width = max(len(name) for name in (*self._stages, "group"))
-        lines = [f"{'group':<{width}}  stage  measured  predicted  ratio  of equil.  verdict"]
+        columns = known_columns(self.rows)
+        table = [["group", "stage", *columns, "verdict"]]
         for row in self.rows:
-            share = row.measured / row.equilibrium
-            lines.append(
-                f"{row.group:<{width}}  {row.number:>5}  {row.measured:>8.3g}  "
-                f"{row.predicted:>9.3g}  {row.ratio:>5.2f}  {share:>9.2f}  {row.verdict}"
-            )
+            numbers = (column.text(row) for column in columns.values())
+            table.append([row.group, str(row.number), *numbers, str(row.verdict)])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = []
+        for first, *numbers, verdict in table:
+            cells = (f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=False))
+            lines.append("  ".join([f"{first:<{widths[0]}}", *cells, verdict]))
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -126,7 +141,11 @@ def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None
 
 
 def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
-    ratio, transient, equilibrium = Estimate(), math.nan, math.nan
+    ratio, transient, equilibrium, tug = Estimate(), math.nan, math.nan, NO_TUG
+    if isinstance(evidence, Measured):
+        tug = evidence.tug
+        if evidence.group.kind == "plain":
+            ratio, transient = tug.balance, evidence.measured / tug.balance.value
     if isinstance(evidence, Predicted):
         ratio, transient = evidence.ratio, evidence.transient
         equilibrium = evidence.rest.equilibrium if evidence.rest else math.nan
@@ -141,4 +160,5 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
         equilibrium=equilibrium,
         samples=evidence.judged,
         verdict=judge(evidence, rules),
+        tug=tug,
     )

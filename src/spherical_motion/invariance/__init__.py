@@ -7,8 +7,8 @@ weights, `graph` follows parameters into norms, `search` proposes symmetries fro
 """
 
 from spherical_motion.invariance.find import Inspection, find_groups, inspect_model
-from spherical_motion.invariance.proof import rescaled
-from spherical_motion.invariance.reasons import Uncovered, Why
+from spherical_motion.invariance.proof import covered_entries, rescaled
+from spherical_motion.invariance.reasons import Uncovered, Why, closest, why_nothing
 from spherical_motion.invariance.running import Subject, call_model, run_at, undisturbed, unwrapped
 from spherical_motion.invariance.search import Symmetry
 
@@ -19,10 +19,13 @@ __all__ = [
     "Uncovered",
     "Why",
     "call_model",
+    "closest",
+    "covered_entries",
     "find_groups",
     "inspect_model",
     "rescaled",
     "run_at",
     "undisturbed",
     "unwrapped",
+    "why_nothing",
 ]

@@ -31,10 +31,11 @@ from spherical_motion.invariance.reasons import (
     partial_cover,
     reason_for,
     what_joins,
+    why_nothing,
 )
 from spherical_motion.invariance.running import Evidence, Prober, precision_of
 from spherical_motion.invariance.search import gathered, live_rows, proposed, shift_rows
-from spherical_motion.vocabulary import Cause, InvariantGroup
+from spherical_motion.vocabulary import InvariantGroup
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,32 +216,15 @@ def _probed(prober: Prober, observer: NormObserver) -> tuple[Evidence, tuple[Ten
 
 
 def _nothing_found(model: nn.Module, inspection: Inspection, dtype: torch.dtype) -> str:
+    why, remedy = why_nothing(inspection.uncovered)
     seen = "; ".join(f"{u.parameter}: {u.reason}" for u in inspection.uncovered[:5])
     more = len(inspection.uncovered) - 5
     return (
-        f"{type(model).__name__} has no scale-invariant weights: {_why_nothing(inspection)} "
+        f"{type(model).__name__} has no scale-invariant weights: {why}. {remedy}. "
         f"Expected at least one group, found none in {inspection.passes} passes in {dtype} over "
         f"{len(inspection.uncovered)} parameters. Seen: "
         f"{seen}{f'; and {more} more' if more > 0 else ''}. "
         + "".join(f"{warning} " for warning in inspection.warnings)
-        + "`smd inspect` lists every parameter with its reason."
-    )
-
-
-def _why_nothing(inspection: Inspection) -> str:
-    """The likeliest cause and a remedy."""
-    causes = {entry.cause for entry in inspection.uncovered}
-    if Cause.EVAL_MODE in causes:
-        return (
-            "its norm layers are in eval mode, where running statistics take the place of the "
-            "batch's. Call model.train() first."
-        )
-    if causes <= {Cause.NO_NORM, Cause.DEAD}:
-        return (
-            "no normalization layer is fed by any of them. Lengths matter in this "
-            "network, so the theory of spherical motion does not apply."
-        )
-    return (
-        "norm layers run, but no weights, alone or together, can be rescaled without changing "
-        "the outputs."
+        + "`smd inspect` lists every parameter with its reason; smd.watch(groups='plain') watches "
+        "what is not invariant."
     )

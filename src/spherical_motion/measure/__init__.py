@@ -1,7 +1,7 @@
-"""Measure the six inner products of a step; nothing else is ever measured.
+"""Measure the inner products of a step; nothing else is ever measured.
 
-In: weights before and after a step and its gradient. Out: a `Gram` of arrays, one number
-a row or slice.
+In: weights before and after a step, its gradient, and what its optimizer made of it. Out: a `Gram`
+of arrays, one number a row or slice.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure import reference
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.layout import check_measurable
+from spherical_motion.measure.preconditioner import Preconditioner
 from spherical_motion.vocabulary.gram import FIELDS, Gram
 
-__all__ = ["BACKENDS", "CpuGram", "gram"]
+__all__ = ["BACKENDS", "CpuGram", "Preconditioner", "gram"]
 
 BACKENDS = ("auto", "reference", "cpu")
 """What `gram(backend=...)` accepts. "auto" is "cpu" for tensors on the CPU."""

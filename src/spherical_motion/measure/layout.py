@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
@@ -10,6 +11,11 @@ from spherical_motion.errors import InvalidArgument
 
 DTYPES = (torch.float32, torch.float64)
 """What can be measured."""
+
+
+def is_measurable(tensor: torch.Tensor) -> bool:
+    """Whether the weights of a layer can be measured: dense, float32 or float64, on the CPU."""
+    return tensor.dtype in DTYPES and tensor.is_cpu and tensor.layout is torch.strided
 
 
 def check_measurable(name: str, tensor: torch.Tensor) -> None:
@@ -78,6 +84,16 @@ class StridedLayout:
             mine == theirs or length == 1
             for mine, theirs, length in zip(self.strides, strides, self.shape, strict=True)
         )
+
+
+def place_all(
+    layouts: Sequence[StridedLayout], name: str, tensors: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Each tensor in its layout; `name` of the list begins the message if one does not fit."""
+    return [
+        layout.place(f"{name}[{i}]", tensor)
+        for i, (layout, tensor) in enumerate(zip(layouts, tensors, strict=True))
+    ]
 
 
 def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

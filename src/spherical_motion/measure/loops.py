@@ -31,8 +31,8 @@ FASTMATH = {"reassoc", "contract", "nsz"}
 Compiled = Any
 """What `numba.njit` returns. Numba has no type for it."""
 
-_INDEX, _INDICES, _TABLE = types.int64, types.int64[::1], types.int64[:, ::1]
-_NUMBERS, _MATRIX = types.float64[::1], types.float64[:, ::1]
+INDEX, INDICES, TABLE = types.int64, types.int64[::1], types.int64[:, ::1]
+NUMBERS, MATRIX = types.float64[::1], types.float64[:, ::1]
 
 
 def pointer_to(scalar: types.Float) -> Compiled:
@@ -99,6 +99,11 @@ def sum_loop(vectors: int, *, difference: bool = False) -> Compiled:
     return tile_loop(vectors, lambda scalar: _tile_sums(scalar, vectors == 3, difference))
 
 
+def gram_of_tile(scalar: types.Float) -> Compiled:
+    """The work of `sum_loop(3, difference=True)` on one tile, as of a `tile_loop`."""
+    return _tile_sums(scalar, three=True, difference=True)
+
+
 def _tile_sums(scalar: types.Float, three: bool, difference: bool) -> Compiled:
     pointer, size = pointer_to(scalar), scalar.bitwidth // 8
 
@@ -143,21 +148,25 @@ def _tile_sums(scalar: types.Float, three: bool, difference: bool) -> Compiled:
 
 @numba.njit(nogil=True)
 def fold_tiles(sums, first, out):
-    """Add rows `first[s]:first[s + 1]` of `sums` pairwise, in place, into `out[s]`."""
+    """Add rows `first[s]:first[s + 1]` of `sums` pairwise, in place, into `out[s]`.
+
+    `out` has as many columns as `sums`, or more, which stay as they are.
+    """
+    fields = sums.shape[1]
     for s in range(len(first) - 1):
         low, count = first[s], first[s + 1] - first[s]
         while count > 1:
             half = (count + 1) // 2
             for i in range(count - half):
-                for field in range(FIELDS):
+                for field in range(fields):
                     sums[low + i, field] += sums[low + half + i, field]
             count = half
-        for field in range(FIELDS):
+        for field in range(fields):
             out[s, field] = sums[low, field] if count else 0.0
 
 
 def compile_loops(*loops: Compiled) -> None:
     """Compile tile loops and the fold for what they are called with; once a process."""
     for loop in loops:
-        loop.compile((_TABLE, _INDICES, _NUMBERS, _TABLE, _INDICES, _MATRIX, _INDEX, _INDEX))
-    fold_tiles.compile((_MATRIX, _INDICES, _MATRIX))
+        loop.compile((TABLE, INDICES, NUMBERS, TABLE, INDICES, MATRIX, INDEX, INDEX))
+    fold_tiles.compile((MATRIX, INDICES, MATRIX))

@@ -1,12 +1,17 @@
-"""The six inner products as they are defined: slow, obvious, and what every backend must match."""
+"""The inner products as they are defined: slow, obvious, and what every backend must match."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary.gram import Gram
+
+Settings = Mapping[str, Any]
 
 
 def gram(before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None) -> Gram:
@@ -14,9 +19,8 @@ def gram(before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None) -
 
     >>> w = torch.tensor([[3.0, 4.0]])
     >>> d = torch.tensor([[0.0, 1.0]])
-    >>> gram(w, w + d, grad=-d)
-    Gram(ww=array([25.]), wd=array([4.]), dd=array([1.]),
-         wg=array([-4.]), gg=array([1.]), dg=array([-1.]))
+    >>> gram(w, w + d, grad=-d).to_array()
+    array([[25.,  4.,  1., -4.,  1., -1.]])
     """
     w, d = _rows(before), _rows(after) - _rows(before)
     ww, wd, dd = (w * w).sum(1), (w * d).sum(1), (d * d).sum(1)
@@ -26,6 +30,77 @@ def gram(before: torch.Tensor, after: torch.Tensor, grad: torch.Tensor | None) -
         g = _rows(grad)
         wg, gg, dg = (w * g).sum(1), (g * g).sum(1), (d * g).sum(1)
     return Gram(ww=ww, wd=wd, dd=dd, wg=wg, gg=gg, dg=dg)
+
+
+def pull(
+    kind: str, group: Settings, state: Settings, before: torch.Tensor, grad: torch.Tensor
+) -> torch.Tensor:
+    """wp = <w, Px> of each row, from the param group and the state after the step.
+
+    Args:
+        kind: class of `torch.optim`.
+        group, state: as `optimizer.param_groups` and `optimizer.state[parameter]` hold them.
+        before: weights before the step, shape (rows, ...).
+        grad: gradient of the loss that is minimized.
+
+    >>> group = {"betas": (0.0, 0.0), "eps": 0.0, "weight_decay": 2.0, "amsgrad": False}
+    >>> w = torch.tensor([[3.0, 1.0]])
+    >>> state = {"step": 1, "exp_avg_sq": torch.tensor([[49.0, 4.0]])}
+    >>> pull("Adam", group, state, w, grad=torch.tensor([[1.0, 0.0]]))     # x = (7, 2)
+    tensor([4.], dtype=torch.float64)
+    """
+    x = grad.double() + _coupled_decay(kind, group) * before.double()
+    return (_rows(before) * _rows(preconditioner(kind, group, state) * x)).sum(1)
+
+
+def change(
+    kind: str, group: Settings, state: Settings, earlier: Settings, before: torch.Tensor
+) -> torch.Tensor:
+    """ws = <w, (P - P_before) b_before> of each row, from the states after and before the step."""
+    p, old = (preconditioner(kind, group, of) for of in (state, earlier))
+    return (_rows(before) * _rows((p - old) * earlier["exp_avg"].double())).sum(1)
+
+
+def preconditioner(kind: str, group: Settings, state: Settings) -> torch.Tensor:
+    """P of every entry in float64, with its bias corrections, straight from the definitions.
+
+    Sources: the algorithm boxes of the documentation of `torch.optim`, and for eps, where boxes
+    and code differ, the code.
+    """
+    t = float(state["step"])
+    eps = group["eps"]
+    if kind == "RMSprop":
+        v = state["square_avg"].double()
+        if group["centered"]:
+            v = v - state["grad_avg"].double() ** 2
+        return 1 / (v.sqrt() + eps)
+    if kind == "Adagrad":
+        return 1 / (1 + (t - 1) * group["lr_decay"]) / (state["sum"].double().sqrt() + eps)
+    beta1, beta2 = (float(beta) for beta in group["betas"])
+    if kind == "Adamax":
+        return 1 / (1 - beta1**t) / state["exp_inf"].double()
+    if kind in ("Adam", "AdamW"):
+        v = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"].double()
+        return 1 / (1 - beta1**t) / ((v / (1 - beta2**t)).sqrt() + eps)
+    v = state["exp_avg_sq"].double()
+    if kind == "NAdam":
+        mu = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * group["momentum_decay"]))
+        product = float(state["mu_product"]) * mu
+        return 1 / (1 - product) / ((v / (1 - beta2**t)).sqrt() + eps)
+    if kind == "RAdam":
+        longest = 2 / (1 - beta2) - 1
+        length = longest - 2 * t * beta2**t / (1 - beta2**t)
+        if length <= 5:
+            return torch.full_like(v, 1 / (1 - beta1**t))
+        above = (length - 4) * (length - 2) * longest
+        rectified = math.sqrt(above / ((longest - 4) * (longest - 2) * length))
+        return rectified * math.sqrt(1 - beta2**t) / (1 - beta1**t) / (v.sqrt() + eps)
+    raise InvalidArgument(f"reference.preconditioner: {kind!r} has no formula here. Add one.")
+
+
+def _coupled_decay(kind: str, group: Settings) -> float:
+    decoupled = group.get("decoupled_weight_decay", kind == "AdamW")
+    return 0.0 if decoupled else float(group["weight_decay"])
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:

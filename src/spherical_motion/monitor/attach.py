@@ -4,74 +4,94 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
 from spherical_motion.binding import as_optimizers
-from spherical_motion.invariance import find_groups
+from spherical_motion.monitor.choosing import Choice, chosen_groups
 from spherical_motion.monitor.monitor import Monitor
-from spherical_motion.monitor.targets import stepped_groups
-from spherical_motion.notices import listed, notify
 from spherical_motion.records import read_info
+from spherical_motion.vocabulary.groups import InvariantGroup
+
+Which: TypeAlias = Literal["certified", "all", "plain"]
 
 
 def watch(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
-    example_inputs: object,
+    example_inputs: object = None,
     directory: str | os.PathLike[str] | None = None,
     *,
+    groups: Which | Sequence[InvariantGroup] = "certified",
+    vectors: bool = False,
     granularity: Literal["layer", "filter"] = "layer",
     every: int = 1,
     burst: int | None = None,
     cells_every: int | None = None,
+    correlation_every: int | None = None,
+    products: int = 7,
     resume: bool = False,
     first_step: int | None = None,
     steps: int | None = None,
     quiet: bool = False,
 ) -> Monitor:
-    """Find the scale-invariant groups of a model and record their motion from now on.
+    """Choose groups of a model and record their motion from now on.
 
-    `find_groups` and `Monitor` in one: see there for details and errors. With `resume=True` the
-    groups are those the run began with, and the model is not probed again. A notice names groups
-    that are left out because the optimizer steps none of their members (fine-tuning a part).
+    `groups` says which:
+
+    - "certified": those that `find_groups` proves on `example_inputs`. Where nothing is certified,
+      all matrices are watched as "plain" ones, and a notice says why.
+    - "all": these, and every other matrix that the optimizer steps, see `all_groups`.
+    - "plain": every matrix that the optimizer steps. The model is not probed and never runs.
+    - a list: these, as `Monitor` takes them.
+
+    With `resume=True` the groups are those the run began with, whichever word is given. A notice
+    names what is left out because the optimizer does not step it (fine-tuning a part).
 
     Args:
-        model, example_inputs, granularity: as for `find_groups`.
-        optimizer, directory, every, burst, cells_every, resume, first_step, steps: as for
-            `Monitor`.
+        model, granularity: as for `find_groups`.
+        example_inputs: as for `find_groups`; needed for "certified" and "all" only.
+        optimizer, directory, every, burst, cells_every, correlation_every, products, resume,
+            first_step, steps: as for `Monitor`.
+        vectors: gains and biases become plain groups too, where matrices do.
         quiet: print and log nothing about what is watched.
 
     Returns:
         The attached `Monitor`; close it, or use it as a context manager.
 
     Raises:
-        NoInvariantGroup: nothing in the model is scale-invariant.
-        ModelError: the model cannot be probed on these inputs.
+        ModelError: the model cannot be probed on these inputs; "plain" needs no probe.
+        InvalidArgument: `example_inputs` are missing, the optimizer steps nothing that can be
+            watched, or what `Monitor` refuses.
+
+    >>> import tempfile
+    >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9))
+    >>> optimizer = torch.optim.AdamW(model.parameters())
+    >>> with (
+    ...     tempfile.TemporaryDirectory() as runs,
+    ...     watch(model, optimizer, directory=runs, groups="plain", quiet=True) as monitor,
+    ... ):
+    ...     [group.name for group in monitor.groups]
+    ['0', '1']
     """
     optimizers = as_optimizers(optimizer, "watch", "optimizer")
-    if resume and directory is not None:
+    if resume and directory is not None and isinstance(groups, str):
         # Rows that died since could not be certified again: use the groups the run began with.
-        groups = read_info(directory).groups
+        chosen = read_info(directory).groups
     else:
-        found = find_groups(model, example_inputs, granularity)
-        # If the optimizers step no group at all, Monitor raises and says so.
-        groups = stepped_groups(model, optimizers, found) or found
-        if left := [group.name for group in found if group not in groups]:
-            notify(
-                f"{len(left)} of {len(found)} groups are not stepped by the optimizer and left "
-                f"out: {listed(left, most=5)}",
-                quiet=quiet,
-            )
+        choice = Choice(groups, example_inputs, granularity, vectors, quiet)
+        chosen = chosen_groups(model, optimizers, choice)
     return Monitor(
         model,
         optimizers,
-        groups,
+        chosen,
         directory,
         every=every,
         burst=burst,
         cells_every=cells_every,
+        correlation_every=correlation_every,
+        products=products,
         resume=resume,
         first_step=first_step,
         steps=steps,

@@ -12,21 +12,26 @@ from types import TracebackType
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.parameter import is_lazy
 
-from spherical_motion.binding import Role, as_groups, as_optimizers, refuse_second
+from spherical_motion.binding import NamedParameters, Role, as_groups, as_optimizers, refuse_second
 from spherical_motion.checks import whole
+from spherical_motion.invariance import covered_entries
+from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
+from spherical_motion.monitor.sinks import Settings
 from spherical_motion.monitor.station import Station
 from spherical_motion.monitor.targets import find_targets
 from spherical_motion.notices import announce, warn_recording_stopped
-from spherical_motion.records import BYTES_PER_ROW, RunInfo, RunWriter, steps_at_close
+from spherical_motion.records import RunInfo, RunWriter, bytes_per_row, steps_at_close
 from spherical_motion.vocabulary.events import EventKind
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 
 class Monitor:
-    """Measures the motion of invariant groups at each step of one or several optimizers.
+    """Measures the motion of groups of weights at each step of one or several optimizers.
 
     The monitor uses the step hooks of `torch.optim`, so the training loop stays as it is. Weights
     are bit-identical with and without a monitor. If the monitor fails (a full disk, a bad value),
@@ -35,13 +40,21 @@ class Monitor:
     Args:
         model: names the parameters.
         optimizers: the optimizer, or several; each group must belong to one of them.
-        groups: what to measure, from `find_groups`.
+        groups: what to measure, from `find_groups` or `all_groups`.
         directory: where to record; left out, `runs/<date and time>`.
         every: period of the measurements in steps.
         burst: number of consecutive steps measured each time; left out, 2 if `every > 1` (the
             law of motion links neighbours), else 1.
         cells_every: period in steps at which the six products of every certified cell (filter,
             head) are recorded too; left out, never.
+        correlation_every: period in steps at which a burst begins that measures how one group's
+            updates are correlated in time, from which the angle of Muon and of other optimizers
+            with decoupled decay follows; each burst takes the next group. At least the length of a
+            burst, 15/(1 - momentum) steps. Takes up to 256 MB. Left out, never.
+        products: how many products of a step to record. 7: the six and wp = <w, Px>, the pull of
+            gradient and decay in the optimizer's metric, read from its state after the step. 6: no
+            wp. 8: also ws, the effect of a metric that changes, which needs copies of the
+            optimizer's state (twice the memory of the weights).
         resume: append to the run that `directory` holds already.
         first_step: number of the next step; left out, 0 or, when resuming, where the run was
             closed (killed: one past the last recorded step). After going back to a checkpoint
@@ -82,6 +95,8 @@ class Monitor:
         every: int = 1,
         burst: int | None = None,
         cells_every: int | None = None,
+        correlation_every: int | None = None,
+        products: int = 7,
         resume: bool = False,
         first_step: int | None = None,
         steps: int | None = None,
@@ -93,16 +108,21 @@ class Monitor:
         self.groups = tuple(as_groups(groups, "Monitor"))
         for optimizer in self.optimizers:
             refuse_second(optimizer, Role.WATCH, "Monitor")
+        most = len(PRODUCTS)
+        products = whole("Monitor", "products", products, least=len(FIELDS), most=most)
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)
         targets = find_targets(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else _timestamped()
-        info = run_facts(self.groups, self.optimizers, targets, sampling)
+        info = run_facts(self.groups, self.optimizers, targets, sampling, products)
+        meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
         stations = {
-            number: Station(optimizer, number, info, targets, sampling, self._guarded, sink=self)
+            number: Station(
+                optimizer, number, info, targets, sampling, self._guarded, self, meters.get(number)
+            )
             for number, optimizer in enumerate(self.optimizers)
             if number in hooked
         }
@@ -114,8 +134,8 @@ class Monitor:
             next_step = self._writer.next_step if starts is None else starts[number]
             station.attach(next_step, str(self.directory))
         self._closed = False
-        memory = sum(station.nbytes for station in self._stations)
-        announce(_announcement(model, info, self.directory, planned, memory), quiet=quiet)
+        text = _announcement(model, info, self.directory, planned, self._stations)
+        announce(text, quiet=quiet)
 
     @property
     def step(self) -> int:
@@ -138,19 +158,23 @@ class Monitor:
         if self._active():
             self._writer.event(kind, step=self.step if step is None else step, **data)
 
-    def rows(
-        self,
-        step: int,
-        gram: NDArray[np.float64],
-        settings: NDArray[np.float64],
-        slices: NDArray[np.int32],
-    ) -> None:
+    def settings(self, step: int, param_group: int, values: Settings) -> None:
+        """Take the settings that hold from a step on (called by the hooks, not by users)."""
+        self._writer.settings(step, param_group, values)
+
+    def rows(self, step: int, gram: NDArray[np.float64], slices: NDArray[np.int32]) -> None:
         """Take a station's sums (called by the hooks, not by users)."""
-        self._writer.rows(step, gram, settings, slices)
+        self._writer.rows(step, gram, slices)
 
     def cells(self, step: int, group: int, gram: NDArray[np.float64]) -> None:
         """Take the sums of a group's cells (called by the hooks, not by users)."""
         self._writer.cells(step, group, gram)
+
+    def correlation(
+        self, step: int, group: int, rho: NDArray[np.float64], update_sq: float
+    ) -> None:
+        """Take the correlation of a group's updates (called by the hooks, not by users)."""
+        self._writer.correlation(step, group, rho, update_sq)
 
     def flush(self) -> None:
         """Wait until everything measured so far is on disk."""
@@ -232,18 +256,32 @@ def _detached(value: object) -> object:
 
 
 def _announcement(
-    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, memory: int
+    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, stations: Sequence[Station]
 ) -> str:
     """How much of `model` is watched, how often, and the bytes on disk for `steps` steps."""
-    share = sum(group.numel for group in info.groups) / sum(
-        parameter.numel() for parameter in model.parameters()
+    named = NamedParameters(model)
+    entries = sum(
+        0 if is_lazy(parameter) else parameter.numel() for parameter in model.parameters()
     )
-    size = steps * info.burst / info.every * len(info.slices) * BYTES_PER_ROW
+    share = covered_entries(info.slices, lambda name: named[name].shape or (1,)) / entries
+    memory = sum(station.nbytes for station in stations)
+    # A column of NaN takes no space.
+    products = max(station.products for station in stations)
+    size = steps * info.burst / info.every * len(info.slices) * bytes_per_row(products)
     often = "every step" if info.every == 1 else f"{info.burst} of every {info.every} steps"
     return (
-        f"watching {len(info.groups)} groups ({min(share, 1.0):.0%} of all parameters) at {often} "
+        f"watching {_counted(info)} ({share:.0%} of all parameters) at {often} "
         f"→ {directory} (about {_bytes(size)} for {steps:,} steps; {_bytes(memory)} of memory)"
     )
+
+
+def _counted(info: RunInfo) -> str:
+    """How many groups there are, and how many of them are plain."""
+    count, plain = len(info.groups), sum(group.kind == "plain" for group in info.groups)
+    ending = "" if count == 1 else "s"
+    if plain == count:
+        return f"{count} plain group{ending}"
+    return f"{count} group{ending}" + (f", {plain} of them plain" if plain else "")
 
 
 def _bytes(count: float) -> str:

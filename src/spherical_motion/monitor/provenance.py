@@ -27,6 +27,7 @@ def run_facts(
     optimizers: Sequence[torch.optim.Optimizer],
     targets: Mapping[str, Target],
     sampling: Sampling,
+    products: int,
 ) -> RunInfo:
     """The facts of a run, recorded before its first step."""
     before = np.cumsum([0, *(len(optimizer.param_groups) for optimizer in optimizers)])
@@ -38,6 +39,7 @@ def run_facts(
         slice_param_group=tuple(int(before[t.optimizer]) + t.param_group for t in found),
         every=sampling.every,
         burst=sampling.burst,
+        products=products,
         versions=_versions(),
         command=shlex.join(sys.argv),
         commit=_commit(),

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from spherical_motion.monitor.sinks import Sink
+from spherical_motion.monitor.sinks import Settings, Sink
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.hyperparameters import settings_of
 
-Settings = tuple[float, float, float, float | None]
-
 STEADY = 20
 """Steps without a change before a change of a param group's settings counts as an event. Schedules
-may change them at every step, and each sample records them anyway."""
+may change them at every step, and the table of settings has them anyway."""
 
 FIXED = ("nesterov", "dampening", "maximize", "amsgrad", "eps", "decoupled_weight_decay")
 """Settings that schedules do not change; if one changes, the theory may not apply."""
 
 
 class SettingsLog:
-    """The settings of the param groups; lasting changes become events.
+    """Records the settings of the param groups at the first step and at each change.
+
+    A change after a steady stretch is an event as well. Param groups that are added later have no
+    place in the run and are not recorded.
 
     Args:
         optimizer, number, sink: as for `Station`.
-        param_group: per slice, index into `optimizer.param_groups`.
+        places: per param group of the optimizer, its index in the param groups of the run.
 
     Attributes:
-        rows: (slices, 4): lr, weight decay, momentum and β2 of each slice.
         maximize: for each param group whether it steps along the gradient and not against it.
     """
 
@@ -38,20 +37,29 @@ class SettingsLog:
         self,
         optimizer: torch.optim.Optimizer,
         number: int,
-        param_group: NDArray[np.int64],
+        places: Sequence[int],
         sink: Sink,
     ) -> None:
         self._optimizer, self._number, self._sink = optimizer, number, sink
-        self._param_group = param_group
+        self._places = tuple(places)
+        self._recorded: list[Settings | None] = [None] * len(self._places)
         self._now: list[Settings] = []
         self._fixed: list[dict[str, object]] = []
         self._changed_at: list[float] = []
-        self.rows = np.full((len(param_group), 4), np.nan)
         self.maximize: list[bool] = []
-        self.follow(0)
+        self._read(0)
 
     def follow(self, step: int) -> None:
-        """Read the settings of step number `step`."""
+        """Read the settings of step number `step`, and record those that are new."""
+        self._read(step)
+        for index, (place, old, new) in enumerate(
+            zip(self._places, self._recorded, self._now, strict=False)
+        ):
+            if new != old:
+                self._sink.settings(step, place, new)
+                self._recorded[index] = new
+
+    def _read(self, step: int) -> None:
         groups = self._optimizer.param_groups
         now = [settings_of(group) for group in groups]
         fixed = [{name: group[name] for name in FIXED if name in group} for group in groups]
@@ -59,7 +67,6 @@ class SettingsLog:
             self._record_fixed(step, fixed)
         if now == self._now:
             return
-        self.rows = np.array(now, dtype=np.float64)[self._param_group]  # None becomes NaN
         self._changed_at += [-math.inf] * (len(now) - len(self._changed_at))
         for index, (old, new) in enumerate(zip(self._now, now, strict=False)):
             if new != old:

@@ -9,12 +9,19 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+Settings = tuple[float, float, float, float | None]
+"""lr, weight decay, momentum (β1) and β2 of a param group."""
+
 
 class Sink(Protocol):
     """Where a station's results go; `Monitor` is one and documents the methods."""
 
-    def rows(self, step: int, gram: Array, settings: Array, slices: NDArray[np.int32]) -> None: ...
+    def settings(self, step: int, param_group: int, values: Settings) -> None: ...
+
+    def rows(self, step: int, gram: Array, slices: NDArray[np.int32]) -> None: ...
 
     def cells(self, step: int, group: int, gram: Array) -> None: ...
+
+    def correlation(self, step: int, group: int, rho: Array, update_sq: float) -> None: ...
 
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None: ...

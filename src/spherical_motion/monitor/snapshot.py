@@ -41,9 +41,14 @@ class Snapshot:
 
     def take(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copy `tensors`, which must have the shapes and dtypes given at construction."""
-        with torch.no_grad():
-            # One call for all tensors; torch has no public name for it.
-            torch._foreach_copy_(self.tensors, list(tensors))  # pyright: ignore[reportPrivateImportUsage]
+        copy_all(self.tensors, list(tensors))
+
+
+def copy_all(copies: list[torch.Tensor], originals: list[torch.Tensor]) -> None:
+    """Copy each of `originals`, of which there is at least one, into its place in `copies`."""
+    with torch.no_grad():
+        # One call for all tensors; torch has no public name for it.
+        torch._foreach_copy_(copies, originals)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _strides(tensor: torch.Tensor) -> tuple[int, ...]:

@@ -11,6 +11,9 @@ from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, hold, release
 from spherical_motion.measure.cpu import CpuGram
+from spherical_motion.measure.pulls import Preconditioners
+from spherical_motion.monitor.correlation import CorrelationMeter
+from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
@@ -33,6 +36,7 @@ class Station:
         sampling: which steps to measure.
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
+        correlation: measures the correlation of updates in bursts, or None.
     """
 
     def __init__(
@@ -44,10 +48,12 @@ class Station:
         sampling: Sampling,
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
+        correlation: CorrelationMeter | None = None,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
         self._sampling, self._guarded, self._sink = sampling, guarded, sink
+        self._correlation = correlation
         own = [i for i, s in enumerate(info.slices) if targets[s.parameter].optimizer == number]
         slices = [info.slices[i] for i in own]
         place = {name: i for i, name in enumerate(dict.fromkeys(s.parameter for s in slices))}
@@ -55,22 +61,33 @@ class Station:
         self._numbers = np.array(own, dtype=np.int32)
         self._parameters = [targets[name].parameter for name in place]
         self._param_groups = [targets[name].param_group for name in place]
-        of_slices = np.array([targets[s.parameter].param_group for s in slices])
-        self._settings = SettingsLog(optimizer, number, of_slices, sink)
+        self._settings = SettingsLog(optimizer, number, info.own_param_groups(number), sink)
         self._snapshot = Snapshot(self._parameters)
+        self._preconditioners = PreconditionerLog(
+            optimizer, sink, tuple(place), self._parameters, self._param_groups, info.products
+        )
+        self._earlier: Preconditioners | None = None
         self._kernel = CpuGram(
-            self._parameters, [(place[s.parameter], s.axis, s.start, s.stop) for s in slices]
+            self._parameters,
+            [(place[s.parameter], s.axis, s.start, s.stop) for s in slices],
+            products=self._preconditioners.products,
         )
         self._cells = CellMeter(self._parameters, place, groups if sampling.cells_every else {})
-        self._out = np.empty((len(slices), len(FIELDS)))
+        self._out = np.empty((len(slices), info.products))
         self._armed = False
         self._bad = np.zeros(len(slices), dtype=bool)
         self._hooks: list[RemovableHandle] = []
 
     @property
     def nbytes(self) -> int:
-        """Memory of the copy of the weights."""
-        return self._snapshot.nbytes
+        """Memory of the copies of weights and optimizer state, and of updates kept in bursts."""
+        kept = 0 if self._correlation is None else self._correlation.nbytes
+        return self._snapshot.nbytes + self._preconditioners.nbytes + kept
+
+    @property
+    def products(self) -> int:
+        """How many products the kernel measures; the others are NaN."""
+        return self._preconditioners.products
 
     def attach(self, step: int, where: str) -> None:
         """Hook the optimizer, whose next step is number `step`; `where` is the run's directory."""
@@ -96,6 +113,9 @@ class Station:
         self._armed = self._sampling.takes(self.step)
         if self._armed:
             self._snapshot.take(self._parameters)
+            self._earlier = self._preconditioners.before()
+        if self._correlation is not None:
+            self._correlation.before(self.step)
 
     def _after(self) -> None:
         if self._was_skipped():
@@ -105,6 +125,8 @@ class Station:
         if self._armed:
             with torch.no_grad():
                 self._measure()
+        if self._correlation is not None:
+            self._correlation.after(self.step)
         self.step += 1
 
     def _measure(self) -> None:
@@ -115,17 +137,19 @@ class Station:
             -parameter.grad if maximize[number] and parameter.grad is not None else parameter.grad
             for parameter, number in zip(self._parameters, self._param_groups, strict=True)
         ]
-        self._kernel(self._parameters, self._snapshot.tensors, grads, self._out)
+        now = self._preconditioners.after(self.step, grads)
+        before = self._snapshot.tensors
+        self._kernel(self._parameters, before, grads, self._out, now, self._earlier)
         bad = ~np.isfinite(self._out[:, :3]).all(axis=1)
         if (bad & ~self._bad).any():
             slices = self._numbers[bad & ~self._bad].tolist()
             self._sink.event(EventKind.NON_FINITE, step=self.step, slices=slices)
         self._bad = bad
         if self._sampling.takes_cells(self.step):
-            measured = self._cells(self._parameters, self._snapshot.tensors, grads)
+            measured = self._cells(self._parameters, before, grads)
             for group, products in measured.items():
                 self._sink.cells(self.step, group, products)
-        self._sink.rows(self.step, self._out, self._settings.rows, self._numbers)
+        self._sink.rows(self.step, self._out, self._numbers)
 
     def _was_skipped(self) -> bool:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""

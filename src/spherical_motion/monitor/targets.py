@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from spherical_motion.binding import NamedParameters, Steppers
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import check_measurable
+from spherical_motion.monitor.burst import UpdatePiece
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 
@@ -61,3 +62,22 @@ def stepped_groups(
     """The groups of which the optimizers step a member."""
     named, steppers = NamedParameters(model), Steppers(optimizers)
     return tuple(g for g in groups if any(steppers.of(named[name]) for name in g.parameters))
+
+
+def pieces_of(
+    groups: Sequence[InvariantGroup], targets: Mapping[str, Target]
+) -> list[list[UpdatePiece]]:
+    """The slices of each group with their tensors, in the group's order."""
+    return [
+        [
+            UpdatePiece(
+                targets[s.parameter].parameter,
+                s.axis,
+                s.start,
+                s.stop,
+                targets[s.parameter].param_group,
+            )
+            for s in group.slices
+        ]
+        for group in groups
+    ]

@@ -25,6 +25,16 @@ class Layout:
     width: int
     places: tuple[NDArray[np.intp], NDArray[np.int64]] | None = None
 
+    @property
+    def present(self) -> NDArray[np.bool_] | None:
+        """Which places have a row, shape (steps, width); None if all have."""
+        shape = (len(self.steps), self.width)
+        if self.places is None or len(self.places[1]) == shape[0] * shape[1]:
+            return None
+        found = np.zeros(shape, dtype=bool)
+        found.reshape(-1)[self.places[1]] = True
+        return found
+
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn one value a row, shape (rows,), into (steps, width), with NaN where none is."""
         shape = (len(self.steps), self.width)
@@ -58,6 +68,16 @@ def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
     cells = which.reshape(step.shape) * width + column
     rows = latest(cells)
     return Layout(steps, width, (rows, cells[rows]))
+
+
+def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """NaN in this shape, read-only and in the memory of one number."""
+    return np.broadcast_to(np.nan, shape)
+
+
+def is_unknown(array: NDArray[np.float64]) -> bool:
+    """Whether an array comes from `unknown`."""
+    return array.base is not None and not any(array.strides)
 
 
 def latest(keys: Ints) -> NDArray[np.intp]:

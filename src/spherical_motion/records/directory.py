@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
-from spherical_motion.records.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
-from spherical_motion.records.events import drop_torn_line
-from spherical_motion.records.lock import RunLock
-from spherical_motion.records.schema import RunInfo
+from spherical_motion.records.files.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
+from spherical_motion.records.files.events import drop_torn_line
+from spherical_motion.records.files.lock import RunLock
+from spherical_motion.records.info import RunInfo
 
 
 class RunDirectory:
@@ -20,7 +20,9 @@ class RunDirectory:
         self.info = path / "run.json"  # written last: if it exists, there is a run
         self.records = path / "records"
         self.scalars = path / "scalars"
-        self.cells = path / "cells"  # made when first needed
+        self.settings = path / "settings"
+        self.cells = path / "cells"  # made when first needed, as is the next
+        self.correlation = path / "correlation"
         self.events = path / "events.jsonl"
         self.lock = path / "run.lock"
 
@@ -30,8 +32,16 @@ class RunDirectory:
         Raises:
             NotARun: there is none here, or one this version cannot read.
         """
+        return RunInfo.from_json(self.read_text(), where=str(self.info))
+
+    def read_text(self) -> str:
+        """The text of `run.json`.
+
+        Raises:
+            NotARun: there is none, or it is no text.
+        """
         try:
-            text = self.info.read_text(encoding="utf-8")
+            return self.info.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             found = self._describe()
             raise NotARun(
@@ -40,12 +50,19 @@ class RunDirectory:
             ) from error
         except UnicodeDecodeError as error:
             raise NotARun(f"{self.info} is damaged ({error}). Restore it from a copy.") from error
-        return RunInfo.from_json(text, where=str(self.info))
+
+    def publish_info(self, info: RunInfo) -> None:
+        """Write `run.json`; it is the old one or the new one, whatever kills the process."""
+        text = info.to_json()
+        publish(self.info, lambda path: path.write_text(text, encoding="utf-8"))
 
     def foreign(self) -> list[str]:
         """Sorted names in it, without those that an interrupted start of a run leaves."""
-        ours = {p.name for p in (self.records, self.scalars, self.cells, self.events, self.lock)}
-        ours.add(self.info.name + TEMPORARY_SUFFIX)
+        ours = {
+            *(self.records.name, self.settings.name, self.scalars.name, self.cells.name),
+            *(self.correlation.name, self.events.name, self.lock.name),
+            self.info.name + TEMPORARY_SUFFIX,
+        }
         return sorted(p.name for p in self.path.iterdir() if p.name not in ours)
 
     def _describe(self) -> str:
@@ -104,10 +121,10 @@ def _begin(directory: RunDirectory, info: RunInfo) -> None:
             "another directory."
         )
     directory.records.mkdir(exist_ok=True)
+    directory.settings.mkdir(exist_ok=True)
     directory.scalars.mkdir(exist_ok=True)
     directory.events.touch()
-    text = info.to_json()
-    publish(directory.info, lambda path: path.write_text(text, encoding="utf-8"))
+    directory.publish_info(info)
     sync(directory.path.parent)
 
 
@@ -134,7 +151,7 @@ def _difference(recorded: RunInfo, given: RunInfo) -> str | None:
             return f"group {name!r} recorded other slices, cells or kind"
     if recorded.slices != given.slices:
         return "it recorded the same groups in another order"
-    # The settings that each row records may change.
+    # These settings may change: the run records each change.
     fixed = {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.0, "beta2": None}
     for i, piece in enumerate(recorded.slices):
         before, now = (

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.records.events import Event
+from spherical_motion.records.files.events import Event
+
+SMALL_ITEM = 500
+"""Estimated bytes of a waiting scalar, event or row of settings."""
 
 
 class RowBlock(NamedTuple):
     """The rows of one step."""
 
     step: int
-    gram: NDArray[np.float64]  # (rows, 6)
-    settings: NDArray[np.float64]  # (rows, 4)
+    gram: NDArray[np.float64]  # (rows, products)
     slices: NDArray[np.int32]  # (rows,)
+
+
+class SettingsRow(NamedTuple):
+    """The settings of a param group from a step on."""
+
+    step: int
+    param_group: int
+    values: NDArray[np.float64]  # (4,)
 
 
 class CellBlock(NamedTuple):
@@ -30,7 +40,19 @@ class CellBlock(NamedTuple):
     gram: NDArray[np.float64]  # (cells, 6)
 
 
-def copied(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+class CorrelationRow(NamedTuple):
+    """The autocorrelation of one group's updates over a burst of steps."""
+
+    step: int
+    group: int
+    rho: NDArray[np.float64]  # (lags,)
+    update_sq: float
+
+
+Block: TypeAlias = RowBlock | SettingsRow | CellBlock | CorrelationRow
+
+
+def copied(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """A copy of `values` in float64; InvalidArgument if they do not have this shape."""
     array = np.array(values, np.float64)
     if array.shape != shape:
@@ -43,7 +65,23 @@ class Pending:
     """Blocks, scalars and events in the order in which they came, and their size in memory."""
 
     rows: list[RowBlock] = dataclasses.field(default_factory=list)
+    settings: list[SettingsRow] = dataclasses.field(default_factory=list)
     cells: list[CellBlock] = dataclasses.field(default_factory=list)
+    correlations: list[CorrelationRow] = dataclasses.field(default_factory=list)
     scalars: list[tuple[int, Mapping[str, object]]] = dataclasses.field(default_factory=list)
     events: list[Event] = dataclasses.field(default_factory=list)
     nbytes: int = 0
+
+    def add(self, block: Block) -> int:
+        """Append a block to those of its sort; returns its size in memory, roughly."""
+        if isinstance(block, RowBlock):
+            self.rows.append(block)
+            return block.gram.nbytes
+        if isinstance(block, SettingsRow):
+            self.settings.append(block)
+            return SMALL_ITEM
+        if isinstance(block, CellBlock):
+            self.cells.append(block)
+            return block.gram.nbytes
+        self.correlations.append(block)
+        return SMALL_ITEM + block.rho.nbytes

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,33 +16,26 @@ from numpy.typing import NDArray
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
-from spherical_motion.records.dense import Layout, arrange
-from spherical_motion.records.events import Event
-from spherical_motion.records.rates import changes_of, held_values, lasting_changes
-from spherical_motion.records.schema import SETTINGS, RunInfo
+from spherical_motion.records.dense import Layout, arrange, is_unknown, unknown
+from spherical_motion.records.files.events import Event
+from spherical_motion.records.info import RunInfo
+from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.schema import SETTINGS
+from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
+from spherical_motion.records.settings import (
+    SCHEDULED,
+    Different,
+    RecordedSettings,
+    SettingsOfChanges,
+    SettingsOfRows,
+)
 from spherical_motion.vocabulary import Gram, Schedule
-from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.gram import PRODUCTS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-
-SCHEDULED = ("lr", "weight_decay", "momentum")
-
-
-class Series(NamedTuple):
-    """A logged scalar: increasing steps, and the value at each."""
-
-    steps: NDArray[np.int64]
-    values: Array
-
-
-class CellSeries(NamedTuple):
-    """The cells of a group: increasing steps, and Grams of shape (steps, cells)."""
-
-    steps: NDArray[np.int64]
-    gram: Gram
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +49,10 @@ class Records:
         scalars: the numbers that the training loop logged, by name.
         rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
             the settings are made from them on first use.
+        changes: the columns of the table of settings, one entry per param group and change as
+            written; None for a run of schema 1, whose rows hold the settings.
         load_cells: reads the cells of a group by its number; see `cells`.
+        load_correlations: reads the autocorrelations of a group's updates by its number.
     """
 
     directory: Path
@@ -64,7 +60,9 @@ class Records:
     events: tuple[Event, ...]
     scalars: Mapping[str, Series]
     rows: Mapping[str, NDArray[Any]]
+    changes: Mapping[str, NDArray[Any]] | None
     load_cells: Callable[[int], CellSeries]
+    load_correlations: Callable[[int], CorrelationSeries]
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -78,13 +76,20 @@ class Records:
 
     @functools.cached_property
     def slice_gram(self) -> Gram:
-        """The six products per slice, shape (steps, slices)."""
-        return Gram(*(self._per_slice(name) for name in FIELDS))
+        """The products per slice, shape (steps, slices).
+
+        wp = <w, Px> of slices that SGD steps follows from the others where it is not stored; wp
+        and ws are NaN where they are neither stored nor follow.
+        """
+        stored = {name: self._layout.spread(self.rows[name]) for name in self._stored}
+        stored["wp"] = pull_product(self.info, stored, lambda: self._per_slice("weight_decay"))
+        stored.setdefault("ws", unknown(stored["ww"].shape))
+        return Gram(**{name: _frozen(array) for name, array in stored.items()})
 
     @functools.cached_property
     def gram(self) -> Gram:
-        """The six products per group: sums over its slices, NaN if one was not measured."""
-        return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in FIELDS))
+        """The products per group: sums over its slices, NaN if one was not measured."""
+        return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in PRODUCTS))
 
     @functools.cached_property
     def lr(self) -> Array:
@@ -107,24 +112,16 @@ class Records:
         return self._of_main_slice("beta2")
 
     @functools.cached_property
-    def mixed(self) -> Mapping[str, tuple[tuple[float, float, float], ...]]:
+    def mixed(self) -> Mapping[str, Different]:
         """Groups whose slices have different settings (weight decayed, bias not).
 
-        By name the distinct (lr, weight_decay, momentum) among its slices at the first recorded
-        step at which they differ. Groups whose slices always agree are left out.
+        By name the distinct (lr, weight_decay, momentum) among its slices at the first step at
+        which they differ, from the first recorded step to the last. Groups whose slices always
+        agree are left out.
         """
-        found: dict[str, tuple[tuple[float, float, float], ...]] = {}
-        if max(map(len, self.info.members)) == 1:
-            return MappingProxyType(found)
-        settings = np.stack([self._per_slice(name) for name in SCHEDULED])
-        for name, members in zip(self.groups, self.info.members, strict=True):
-            ours = settings[:, :, members]  # (3, steps, members)
-            differs = (ours != ours[:, :, :1]) & ~np.isnan(ours) & ~np.isnan(ours[:, :, :1])
-            at = differs.any(axis=(0, 2))
-            if at.any():
-                values = ours[:, int(np.argmax(at))].T.tolist()
-                found[name] = tuple(dict.fromkeys((lr, wd, mu) for lr, wd, mu in values))
-        return MappingProxyType(found)
+        members = zip(self.groups, self.info.members, strict=True)
+        found = ((name, self.settings.differing(own)) for name, own in members if len(own) > 1)
+        return MappingProxyType({name: different for name, different in found if different})
 
     def cells(self, group: str) -> CellSeries:
         """Read the six products of each certified cell of a group (filter, head).
@@ -132,6 +129,13 @@ class Records:
         Empty, shape (0, 0), unless the run recorded cells (`Monitor(cells_every=...)`).
         """
         return self.load_cells(self.index(group))
+
+    def correlations(self, group: str) -> CorrelationSeries:
+        """Read how the updates of a group resemble each other over bursts of steps.
+
+        Empty unless the run recorded them (`Monitor(correlation_every=...)`).
+        """
+        return self.load_correlations(self.index(group))
 
     def index(self, group: str) -> int:
         """The column of a group.
@@ -173,13 +177,42 @@ class Records:
         """Learning rate over squared norm, as SGD's step acts on the sphere."""
         return sphere.effective_lr(self.gram, self.lr)
 
+    def pull(self) -> Array:
+        """How strongly decay and loss draw the weights inward at each step, p = δ + c·wp/ww.
+
+        In units of weight decay; negative is outward. NaN where wp is unknown: for optimizers
+        other than SGD in runs that recorded six products. Of one step this is a noisy number:
+        for a window divide sums (`theory.balance`). See `sphere.pull`.
+        """
+        decay = decoupled_decay(self.info, self._per_slice("weight_decay"))
+        delta = self._summed(decay * self.slice_gram.ww) / self.gram.ww
+        return sphere.pull(self.gram, delta, scales(self.info, self.main_slices, self.momentum))
+
+    def decay_share(self) -> Array:
+        """Weight decay over pull at each step: 1 if the loss leaves the norm alone.
+
+        Above 1 the loss cancels a part of the decay, below 1 it helps. NaN where the pull is
+        unknown or not inward, and for Adam with L2 decay: its decay passes the preconditioner,
+        and its share needs <w, Pw>, which is not measured.
+        """
+        decay, momentum = self._per_slice("weight_decay"), self._per_slice("momentum")
+        part = self._summed(decay_in_pull(self.info, decay, momentum) * self.slice_gram.ww)
+        pull = self.pull()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(pull > 0, part / self.gram.ww / pull, np.nan)
+
+    def growth(self) -> Array:
+        """Relative growth of the squared norm in each step, (|w_after|² - |w|²)/|w|²."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (2.0 * self.gram.wd + self.gram.dd) / self.gram.ww
+
     def schedule(self, group: str) -> Schedule:
         """Settings of a group at each step, from the first to the last recorded one.
 
-        A recorded value holds until the next one; a "rate_changed" event between two of them
-        (with "step", "optimizer", "param_group" and the new values) sets the exact step of a
-        change. A group with `mixed` settings has those of its largest slice. Values are as
-        recorded, even if no optimizer accepts them.
+        They are exact at every step. In a run of schema 1, which recorded settings with its rows
+        alone, a value holds until the next row, or until a "rate_changed" event between the two.
+        A group with `mixed` settings has those of its largest slice. Values are as recorded, even
+        if no optimizer accepts them.
 
         Raises:
             InvalidArgument: no such group, or nothing is recorded of it yet.
@@ -193,23 +226,18 @@ class Records:
                 "after the first flush."
             )
         sampled = self.steps[measured]
-        param_group = self.info.slice_param_group[main_slice]
-        values = {}
-        for name in SCHEDULED:
-            changes = changes_of(name, self._lasting_changes, self.info, param_group)
-            samples = getattr(self, name)[measured, column]
-            values[name] = held_values(sampled, samples, changes)
+        values = {n: self.settings.at_each_step(n, main_slice, sampled) for n in SCHEDULED}
         hp = self.info.hyperparameters(main_slice)
         return Schedule(hp, start=int(sampled[0]), recorded=True, **values)
 
     def to_arrow(self) -> pa.Table:
-        """One row per step and group: step, group, the six products, the four settings."""
+        """One row per step and group: step, group, the stored products, the four settings."""
         steps, groups = len(self.steps), len(self.groups)
         names = pa.DictionaryArray.from_arrays(
             np.tile(np.arange(groups, dtype=np.int32), steps), pa.array(self.groups)
         )
         step = np.repeat(self.steps, groups)
-        products = {name: getattr(self.gram, name).reshape(-1) for name in FIELDS}
+        products = {name: getattr(self.gram, name).reshape(-1) for name in self._stored}
         settings = {name: getattr(self, name).reshape(-1) for name in SETTINGS}
         return pa.table({"step": step, "group": names, **products, **settings})
 
@@ -249,11 +277,25 @@ class Records:
         size = np.nan_to_num(_first_known(self.slice_gram.ww))
         return tuple(max(members, key=lambda i: size[i]) for members in self.info.members)
 
+    @functools.cached_property
+    def settings(self) -> RecordedSettings:
+        """The settings at each step, from which `lr` and its like are made."""
+        if self.changes is None:
+            return SettingsOfRows(self.rows, self._layout, self.info, self.events)
+        return SettingsOfChanges(self.changes, self._layout, self.info)
+
+    @property
+    def _stored(self) -> tuple[str, ...]:
+        """The products that the rows hold."""
+        return PRODUCTS[: self.info.products]
+
     def _per_slice(self, name: str) -> Array:
-        return _frozen(self._layout.spread(self.rows[name]))
+        return self.settings.at_samples(name, range(len(self.info.slices)))
 
     def _summed(self, per_slice: Array) -> Array:
         """Sums over the slices of each group, (steps, slices) to (steps, groups)."""
+        if is_unknown(per_slice):
+            return unknown((len(per_slice), len(self.groups)))
         counts = [len(members) for members in self.info.members]
         order = np.concatenate(self.info.members)
         if not np.array_equal(order, np.arange(per_slice.shape[1])):
@@ -263,14 +305,7 @@ class Records:
         return np.add.reduceat(per_slice, np.cumsum([0, *counts[:-1]]), axis=1)
 
     def _of_main_slice(self, name: str) -> Array:
-        per_slice = self._per_slice(name)
-        if self.main_slices == tuple(range(per_slice.shape[1])):
-            return per_slice
-        return _frozen(per_slice[:, self.main_slices])
-
-    @functools.cached_property
-    def _lasting_changes(self) -> tuple[Event, ...]:
-        return lasting_changes(self.events)
+        return _frozen(self.settings.at_samples(name, self.main_slices))
 
 
 def _first_known(values: Array) -> Array:

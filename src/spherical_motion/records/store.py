@@ -1,4 +1,4 @@
-"""Store rows, scalars and events in the files of a run."""
+"""Store rows, settings, scalars and events in the files of a run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from spherical_motion.records.continuing import continue_run
 from spherical_motion.records.directory import RunDirectory, claim
-from spherical_motion.records.events import Event, append_events, make_event
-from spherical_motion.records.pending import CellBlock, Pending, RowBlock
-from spherical_motion.records.schema import CELL_SCHEMA, ROW_SCHEMA, SCALAR_SCHEMA, RunInfo
-from spherical_motion.records.segments import SegmentStore
+from spherical_motion.records.files.events import Event, append_events, make_event
+from spherical_motion.records.files.segments import SegmentStore
+from spherical_motion.records.info import RunInfo
+from spherical_motion.records.pending import (
+    CellBlock,
+    CorrelationRow,
+    Pending,
+    RowBlock,
+    SettingsRow,
+)
+from spherical_motion.records.schema import (
+    CELL_SCHEMA,
+    CORRELATION_SCHEMA,
+    SCALAR_SCHEMA,
+    SETTINGS_SCHEMA,
+    row_schema,
+)
 from spherical_motion.vocabulary import EventKind
-from spherical_motion.vocabulary.gram import FIELDS
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 
 
 class RunStore:
@@ -22,15 +37,21 @@ class RunStore:
 
     def __init__(self, directory: RunDirectory, info: RunInfo, *, resume: bool) -> None:
         _warm_up()
-        self._events = directory.events
-        self._cells_directory = directory.cells
+        self._directory = directory
+        self._schema = row_schema(info.products)
         self._skipped: set[str] = set()
         self._merging = True
         self._lock = claim(directory, info, resume=resume)
         try:
-            self._rows = SegmentStore(directory.records, ROW_SCHEMA, noise=FIELDS)
+            # The first of `info.param_groups` among those of the run.
+            self._first = continue_run(directory, info) if resume else 0
+            self._rows = SegmentStore(directory.records, self._schema, noise=PRODUCTS)
+            self._settings = SegmentStore(directory.settings, SETTINGS_SCHEMA, noise=("lr",))
             self._scalars = SegmentStore(directory.scalars, SCALAR_SCHEMA, noise=("value",))
             self._cells = self._open_cells() if directory.cells.is_dir() else None
+            self._correlations = (
+                self._open_correlations() if directory.correlation.is_dir() else None
+            )
             self.last_step = self._rows.last_step
         except BaseException:
             self._lock.release()
@@ -49,12 +70,17 @@ class RunStore:
             events = events + [skipped[name] for name in skipped if name not in self._skipped]
             self._skipped.update(skipped)
         if events:
-            append_events(self._events, events)
+            append_events(self._directory.events, events)
         if pending.cells:
             self._cells = self._cells or self._open_cells()
             self._cells.append(_cell_table(pending.cells))
+        if pending.correlations:
+            self._correlations = self._correlations or self._open_correlations()
+            self._correlations.append(_correlation_table(pending.correlations))
+        if pending.settings:
+            self._settings.append(_settings_table(pending.settings, self._first))
         if pending.rows:
-            self._rows.append(_row_table(pending.rows))
+            self._rows.append(_row_table(pending.rows, self._schema))
 
     def merge(self) -> None:
         """Merge small segments into larger ones if there are enough.
@@ -63,20 +89,27 @@ class RunStore:
         and recording goes on in small segments until the run is resumed.
         """
         try:
-            stores = [s for s in (self._rows, self._scalars, self._cells) if s is not None]
+            tables = (self._rows, self._settings, self._scalars, self._cells, self._correlations)
+            stores = [store for store in tables if store is not None]
             while self._merging and any(store.merge() for store in stores):
                 pass
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, ValueError) as error:
             self._merging = False
-            append_events(self._events, [make_event(EventKind.NOT_MERGED, reason=str(error))])
+            event = make_event(EventKind.NOT_MERGED, reason=str(error))
+            append_events(self._directory.events, [event])
 
     def close(self) -> None:
         """Release the lock."""
         self._lock.release()
 
     def _open_cells(self) -> SegmentStore:
-        self._cells_directory.mkdir(exist_ok=True)
-        return SegmentStore(self._cells_directory, CELL_SCHEMA, noise=FIELDS)
+        self._directory.cells.mkdir(exist_ok=True)
+        return SegmentStore(self._directory.cells, CELL_SCHEMA, noise=FIELDS)
+
+    def _open_correlations(self) -> SegmentStore:
+        self._directory.correlation.mkdir(exist_ok=True)
+        noise = ("rho", "update_sq")
+        return SegmentStore(self._directory.correlation, CORRELATION_SCHEMA, noise)
 
 
 def _warm_up() -> None:
@@ -84,26 +117,51 @@ def _warm_up() -> None:
 
     Later this would delay training, and at exit, when imports fail, it would lose the last data.
     """
-    row = RowBlock(0, np.zeros((1, 6)), np.zeros((1, 4)), np.zeros(1, np.int32))
+    rows = _row_table([RowBlock(0, np.zeros((1, 6)), np.zeros(1, np.int32))], row_schema())
+    settings = _settings_table([SettingsRow(0, 0, np.zeros(4))], first=0)
     scalars, _ = _scalar_table([(0, {"loss": 0.0})])
     cells = _cell_table([CellBlock(0, 0, np.zeros((1, 6)))])
-    for table in (_row_table([row]), cells, scalars):
-        pq.write_table(table, pa.BufferOutputStream())
+    correlations = _correlation_table([CorrelationRow(0, 0, np.zeros(1), 0.0)])
+    for table in (rows, settings, cells, scalars, correlations):
+        pq.write_table(table, pa.BufferOutputStream(), write_page_checksum=True)
 
 
-def _row_table(blocks: Sequence[RowBlock]) -> pa.Table:
+def _row_table(blocks: Sequence[RowBlock], schema: pa.Schema) -> pa.Table:
     counts = [len(block.slices) for block in blocks]
-    columns = [
+    return _table(
+        schema,
         np.repeat([block.step for block in blocks], counts),
         np.concatenate([block.slices for block in blocks]),
         *np.concatenate([block.gram for block in blocks]).T,
-        *np.concatenate([block.settings for block in blocks]).T,
-    ]
+    )
+
+
+def _settings_table(rows: Sequence[SettingsRow], first: int) -> pa.Table:
+    return _table(
+        SETTINGS_SCHEMA,
+        np.array([row.step for row in rows]),
+        np.array([first + row.param_group for row in rows]),
+        *np.stack([row.values for row in rows]).T,
+    )
+
+
+def _correlation_table(rows: Sequence[CorrelationRow]) -> pa.Table:
+    columns = {
+        "step": [row.step for row in rows],
+        "group": [row.group for row in rows],
+        "rho": [row.rho for row in rows],
+        "update_sq": [row.update_sq for row in rows],
+    }
+    return pa.table(columns, schema=CORRELATION_SCHEMA)
+
+
+def _table(schema: pa.Schema, *columns: NDArray[np.generic]) -> pa.Table:
+    """Columns of numbers as a table."""
     arrays = [
         pa.array(np.ascontiguousarray(column, field.type.to_pandas_dtype()))
-        for column, field in zip(columns, ROW_SCHEMA, strict=True)
+        for column, field in zip(columns, schema, strict=True)
     ]
-    return pa.table(arrays, schema=ROW_SCHEMA)
+    return pa.table(arrays, schema=schema)
 
 
 def _cell_table(blocks: Sequence[CellBlock]) -> pa.Table:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
-from spherical_motion.records.events import make_event
-from spherical_motion.records.pending import CellBlock, Pending, RowBlock, copied
-from spherical_motion.records.schema import SETTINGS, RunInfo
+from spherical_motion.records.files.events import make_event
+from spherical_motion.records.info import RunInfo
+from spherical_motion.records.pending import (
+    SMALL_ITEM,
+    Block,
+    CellBlock,
+    CorrelationRow,
+    Pending,
+    RowBlock,
+    SettingsRow,
+    copied,
+)
+from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.store import RunStore
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
@@ -27,25 +38,23 @@ PENDING_LIMIT = 1 << 30
 FIRST_PAUSE = 1.0
 """Seconds until the first flush; each pause is twice the last, up to `flush_seconds`."""
 
-SMALL_ITEM = 500
-"""Estimated bytes of a waiting scalar or event."""
-
 
 class RunWriter:
     """Records into a run directory; training never waits for it or fails because of it.
 
-    `rows`, `scalars` and `event` copy their input and return; a daemon thread stores it every
-    `flush_seconds`, or as soon as `flush_bytes` have gathered. After `flush` returns, all earlier
-    input survives a kill or a power cut. If the disk fails or falls behind by a gigabyte,
-    recording stops: the next call warns once with `RecordingStopped` on the caller's thread, or
-    prints where warnings are errors, and all further calls do nothing. In a forked child every
-    method does nothing.
+    Its methods copy their input and return; a daemon thread stores it every `flush_seconds`, or
+    as soon as `flush_bytes` have gathered. After `flush` returns, all earlier input survives a
+    kill or a power cut. If the disk fails or falls behind by a gigabyte, recording stops: the
+    next call warns once with `RecordingStopped` on the caller's thread, or prints where warnings
+    are errors, and all further calls do nothing. In a forked child every method does nothing.
 
     Args:
         directory: a new or empty one, or with `resume` one that holds a run.
         info: the facts of the run.
         resume: append to the run in `directory`. The groups and the optimizer must be the same
-            as at its start; learning rate, weight decay, momentum and β2 may differ.
+            as at its start; learning rate, weight decay, momentum and β2 may differ, and so may
+            the division into param groups and the number of products. A run of an older version
+            is brought to this one.
         first_step: with `resume`, the step to continue from, after returning to a checkpoint.
         flush_seconds: how much time a kill may cost; less in the beginning, since the pauses
             grow from one second.
@@ -66,7 +75,8 @@ class RunWriter:
     >>> info = RunInfo(groups=(group,), param_groups=(sgd,), slice_param_group=(0,))
     >>> directory = tempfile.TemporaryDirectory()
     >>> with RunWriter(directory.name, info) as writer:
-    ...     writer.rows(0, [[4, 0, 1, 0, 9, -3]], [[0.1, 0, 0, np.nan]])
+    ...     writer.settings(0, 0, (0.1, 0, 0, None))
+    ...     writer.rows(0, [[4, 0, 1, 0, 9, -3]])
     >>> with RunWriter(directory.name, info, resume=True) as writer:
     ...     writer.next_step
     1
@@ -120,26 +130,49 @@ class RunWriter:
                 commit=info.commit,
             )
 
-    def rows(
-        self, step: int, gram: ArrayLike, settings: ArrayLike, slices: ArrayLike | None = None
-    ) -> None:
+    def rows(self, step: int, gram: ArrayLike, slices: ArrayLike | None = None) -> None:
         """Record one step. Copies its input; never raises, never waits for the disk.
 
         Args:
             step: the optimizer step, counted from 0.
-            gram: shape (rows, 6), the products in the order of `vocabulary.gram.FIELDS`.
-            settings: shape (rows, 4): lr, weight decay, momentum (β1) and β2, NaN for none.
+            gram: shape (rows, `info.products`), in the order of `vocabulary.gram.PRODUCTS`.
             slices: shape (rows,), their numbers; left out, all of `info.slices` in order.
         """
 
         def copy() -> RowBlock:
             which = self._slices(slices)
-            products = copied("gram", gram, (len(which), len(FIELDS)))
-            rates = copied("settings", settings, (len(which), len(SETTINGS)))
-            return RowBlock(int(step), products, rates, which)
+            return RowBlock(
+                int(step), copied("gram", gram, (len(which), self.info.products)), which
+            )
 
         if self._is_recording():
             self._queue(f"rows(step={step})", copy)
+
+    def settings(self, step: int, param_group: int, values: Sequence[float | None]) -> None:
+        """Record the settings of a param group that hold from `step` on; like `rows` otherwise.
+
+        To be called at the first step, also after resuming, and at each step at which they
+        change, in the order of the steps and before the rows of that step. The later record of a
+        step counts. A record undoes those of later steps: they belong to a branch of the run that
+        was given up.
+
+        Args:
+            step: the optimizer step.
+            param_group: index in `info.param_groups`.
+            values: lr, weight decay, momentum (β1) and β2, None or NaN for none.
+        """
+
+        def copy() -> SettingsRow:
+            known = len(self.info.param_groups)
+            if not 0 <= param_group < known:
+                raise InvalidArgument(f"param_group {param_group}; there are {known}")
+            given = [math.nan if value is None else value for value in values]
+            return SettingsRow(
+                int(step), int(param_group), copied("values", given, (len(SETTINGS),))
+            )
+
+        if self._is_recording():
+            self._queue(f"settings(step={step}, param_group={param_group})", copy)
 
     def cells(self, step: int, group: int, gram: ArrayLike) -> None:
         """Record the cells of one group at one step; copies and never raises, like `rows`.
@@ -156,6 +189,26 @@ class RunWriter:
 
         if self._is_recording():
             self._queue(f"cells(step={step}, group={group})", copy)
+
+    def correlation(self, step: int, group: int, rho: ArrayLike, update_sq: float) -> None:
+        """Record how the updates of a group resemble each other; like `rows` otherwise.
+
+        Args:
+            step: the first step of the burst from which they come.
+            group: its number in `info.groups`.
+            rho: shape (lags,), the autocorrelation at lags 0, 1, ...
+            update_sq: mean square of an update.
+        """
+
+        def copy() -> CorrelationRow:
+            known = len(self.info.groups)
+            if not 0 <= group < known:
+                raise InvalidArgument(f"group {group}; there are {known}")
+            lags = copied("rho", rho, (np.size(rho),))
+            return CorrelationRow(int(step), int(group), lags, float(update_sq))
+
+        if self._is_recording():
+            self._queue(f"correlation(step={step}, group={group})", copy)
 
     def scalars(self, step: int, values: Mapping[str, object]) -> None:
         """Record named numbers; the writer's thread reads those with an `item()` later.
@@ -212,7 +265,7 @@ class RunWriter:
         self._warn_if_stopped()
         return self._failure is None and not self._closing
 
-    def _queue(self, call: str, copy: Callable[[], RowBlock | CellBlock]) -> None:
+    def _queue(self, call: str, copy: Callable[[], Block]) -> None:
         try:
             block = copy()
         except Exception as error:  # a mistake in measuring must not end training
@@ -220,18 +273,15 @@ class RunWriter:
             self._warn_if_stopped()
             return
         with self._changed:
-            if isinstance(block, RowBlock):
-                self._pending.rows.append(block)
-                self._add_size(block.gram.nbytes + block.settings.nbytes)
-            else:
-                self._pending.cells.append(block)
-                self._add_size(block.gram.nbytes)
+            self._add_size(self._pending.add(block))
 
     def _slices(self, slices: ArrayLike | None) -> NDArray[np.int32]:
         if slices is None:
             return self._all_slices
         which = np.array(slices, dtype=np.int32)
         known = len(self._all_slices)
+        if which.ndim != 1:
+            raise InvalidArgument(f"slices of shape {which.shape}; expected one number a row")
         if len(which) and not 0 <= which.min() <= which.max() < known:
             raise InvalidArgument(f"slices from {which.min()} to {which.max()}; there are {known}")
         return which

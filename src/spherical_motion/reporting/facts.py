@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from spherical_motion.comparison import Comparison, Row
+from spherical_motion.comparison import Comparison, ForceCurves, Row
 from spherical_motion.records import RunInfo
 from spherical_motion.reporting.selection import depth_colors, first_colors
 from spherical_motion.reporting.wording import shortened
@@ -13,6 +13,9 @@ from spherical_motion.vocabulary import Tone, VerdictKind
 
 EVENTS_LISTED = 200
 """At most this many events of one kind are written out; the run directory has them all."""
+
+LARGEST_SHARE = 10.0
+"""Groups in which the loss pulls more than so many times the decay count as equal."""
 
 _EVENT_TEXT_LENGTH = 300
 _OWN_COLUMNS = ("kind", "step", "time")
@@ -42,6 +45,28 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
             "verdict": latest[name].kind.value if name in latest else "",
             "tone": latest[name].tone.value if name in latest else "",
         }
+        for i, name in enumerate(comparison.groups)
+    ]
+
+
+def tug_to_begin_with(comparison: Comparison, forces: Sequence[ForceCurves]) -> int | None:
+    """Index of the group in which the loss pulls most, for its decay; None if none is known."""
+    latest = {row.group: row.tug.forces for row in comparison.rows}
+
+    def share(index: int) -> float:
+        found = latest.get(comparison.groups[index])
+        known = found is not None and found.decay > 0
+        return min(abs(found.loss) / found.decay, LARGEST_SHARE) if found and known else 0.0
+
+    known = [i for i, curves in enumerate(forces) if curves.steps.size]
+    return max(known, key=share, default=None)
+
+
+def groups_of_tug(comparison: Comparison, chosen: int | None) -> list[dict[str, str | bool]]:
+    """One entry a group: what its latest row says of its tug of war, and whether it is chosen."""
+    latest = {row.group: row.words for row in comparison.rows}
+    return [
+        {"name": name, "words": latest.get(name, "It was never measured."), "chosen": i == chosen}
         for i, name in enumerate(comparison.groups)
     ]
 

@@ -68,18 +68,24 @@ def render(comparison: Comparison) -> str:
     stages = common_stages(comparison)
     shown = selection.representative_groups(comparison)
     losses, accuracies = scalar_lines(comparison, "loss"), scalar_lines(comparison, "acc")
-    charts = bokeh_script = ""
+    charts = tug = bokeh_script = ""
+    forces = [comparison.forces(group) for group in comparison.groups]
+    chosen = facts.tug_to_begin_with(comparison, forces)
     if lines.recorded or losses or accuracies:
         try:
             from bokeh.embed import json_item
             from bokeh.resources import Resources
 
             from spherical_motion.reporting.charts import draw_charts
+            from spherical_motion.reporting.tug_chart import draw_tug
         except ImportError as error:
             raise writing.missing_extra("The HTML report", "bokeh") from error
         colors = selection.first_colors(len(comparison.groups), shown)
         drawing = draw_charts(lines, comparison.groups, colors, shown, stages, losses, accuracies)
         charts = writing.json_for_script(json_item(drawing))
+        if chosen is not None:
+            tug_of_war = draw_tug(forces, chosen, lines.first, lines.last, stages)
+            tug = writing.json_for_script(json_item(tug_of_war))
         bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
 
     page_script = _template_text("page.js")
@@ -93,6 +99,7 @@ def render(comparison: Comparison) -> str:
         stages=stages,
         stage_titles=sorted(titles.items()),
         rows=rows,
+        extra=wording.balance_columns(rows),
         tally=facts.tally_of(rows),
         kinds=list(VerdictKind),
         picker=facts.groups_to_pick(comparison, shown),
@@ -103,6 +110,9 @@ def render(comparison: Comparison) -> str:
         policy=writing.content_policy([bokeh_script, page_script]),
         styles=markup(_table_style() + _template_text("page.css")),
         charts=markup(charts),
+        tug=markup(tug),
+        tug_groups=facts.groups_of_tug(comparison, chosen),
+        tug_inseparable=any(row.tug.inseparable for row in rows),
         bokeh_script=markup(bokeh_script),
         page_script=markup(page_script),
     )
@@ -115,7 +125,8 @@ def table_html(comparison: Comparison) -> str:
         MissingExtra: Jinja is not installed.
     """
     templates = _environment()
-    table = templates.get_template("table.html.j2").render(rows=comparison.rows)
+    extra = wording.balance_columns(comparison.rows)
+    table = templates.get_template("table.html.j2").render(rows=comparison.rows, extra=extra)
     return f'<div class="sm-table"><style>{_table_style()}</style>{table}</div>'
 
 

@@ -30,7 +30,7 @@ class Sheet:
         self, first: int, last: int, stages: Sequence[Stage], shown: Sequence[int]
     ) -> None:
         margin = max((last - first) * 0.01, 0.5)
-        self._steps = models.Range1d(start=first - margin, end=last + margin)
+        self._steps = models.Range1d(start=first - margin, end=last + margin, name="steps")
         self._last = last
         self._stages = stages
         self._crosshair = models.Span(dimension="height", line_color=_MUTED, line_width=1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable, Sequence
 
+from spherical_motion.comparison import Row
 from spherical_motion.vocabulary import Stage
 
 UNKNOWN = "–"
@@ -122,3 +125,55 @@ def on_ratio_scale(ratio: float) -> float:
     (0.0, 50.0, 60.9)
     """
     return round(50 + 50 * min(max(math.log(ratio, 1.25), -1.0), 1.0), 1) if ratio > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """A column of the table: heading, unit, meaning, its number in a row, and how to write it."""
+
+    name: str
+    unit: str
+    title: str
+    value: Callable[[Row], float]
+    written: Callable[[float], str]
+
+    def text(self, row: Row) -> str:
+        """The number as text."""
+        return self.written(self.value(row))
+
+
+BALANCE_COLUMNS = (
+    NumberColumn(
+        "Balance",
+        "",
+        "Measured over predicted angle by the balance law, which holds at rest or not",
+        lambda row: row.balance,
+        lambda value: ratio_text(value) if math.isfinite(value) else UNKNOWN,
+    ),
+    NumberColumn(
+        "Pull",
+        "as decay",
+        "How strongly weight decay and loss draw the weights inward, in units of weight decay",
+        lambda row: row.pull,
+        lambda value: significant(value, 2),
+    ),
+    NumberColumn(
+        "Decay",
+        "of pull",
+        "Weight decay over pull; above 1 the loss works against the decay",
+        lambda row: row.decay_share,
+        lambda value: ratio_text(value) if math.isfinite(value) else UNKNOWN,
+    ),
+    NumberColumn(
+        "Growth",
+        "% / 1,000",
+        "Change of the norm in percent per 1,000 steps",
+        lambda row: 50_000.0 * row.growth,
+        lambda value: f"{'+' if value > 0 else ''}{significant(value, 2)}",
+    ),
+)
+
+
+def balance_columns(rows: Sequence[Row]) -> list[NumberColumn]:
+    """The columns of the balance law in which at least one row has a number."""
+    return [c for c in BALANCE_COLUMNS if any(math.isfinite(c.value(row)) for row in rows)]

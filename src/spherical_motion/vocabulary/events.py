@@ -33,6 +33,9 @@ class EventKind(enum.StrEnum):
     NON_FINITE = "non_finite"
     """A slice's weights or step became NaN or infinite. slices: their numbers in the run."""
 
+    NO_PRECONDITIONER = "no_preconditioner"
+    """wp and ws are not measured for some parameters; once for each. parameters, why."""
+
     RATE_CHANGED = "rate_changed"
     """A scheduler changed a param group after a steady stretch. optimizer, param_group, lr,
     weight_decay, momentum, lr_before, weight_decay_before."""
@@ -45,3 +48,10 @@ class EventKind(enum.StrEnum):
 
     RESCALING_LIMITED = "rescaling_limited"
     """A rescaling stopped short of its factor. groups, factors, wanted, max_defect_after."""
+
+    CORRELATION_SAMPLED = "correlation_sampled"
+    """A burst keeps some entries of a group, drawn with replacement, for want of memory. group;
+    entries: how many; numel: out of how many; seed."""
+
+    CORRELATION_ENDED = "correlation_ended"
+    """A burst ended without a result. group, why."""

@@ -20,6 +20,9 @@ class VerdictKind(enum.Enum):
     TOO_FEW_SAMPLES = "too few samples"
     NON_FINITE = "non-finite"
     FROZEN = "frozen"
+    IN_BALANCE = "in balance"
+    OFF_BALANCE = "off balance"
+    NO_PREDICTION = "no prediction"
     NO_WEIGHT_DECAY = "no weight decay"
     NOT_SCALE_INVARIANT = "not scale-invariant"
     EPSILON_DOMINATED = "norm-ε-dominated"
@@ -99,6 +102,27 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
             Tone.ALARM,
             "The weights did not move. It is no alarm if the learning rate is 0.",
             "Check that the optimizer holds them and that they get a gradient.",
+        ),
+        VerdictKind.IN_BALANCE: Meaning(
+            Tone.SETTLED,
+            "The balance law holds: pull and growth of the norm give the measured turning; the 95% "
+            "interval of measured over predicted angle meets the range 0.95 to 1.05.",
+            "Nothing: the steps are what the settings say. The reason says what moves the norm.",
+            shared=("balance", ".2f", "{} of the angle that pull and growth give"),
+        ),
+        VerdictKind.OFF_BALANCE: Meaning(
+            Tone.CAUTION,
+            "The balance law does not hold: pull and growth of the norm do not give the measured "
+            "turning.",
+            "Look for clipping, weights written by other code, and skipped steps; for Adam, record "
+            "with `products=8`.",
+            shared=("balance", ".2f", "{} of the angle that pull and growth give"),
+        ),
+        VerdictKind.NO_PREDICTION: Meaning(
+            Tone.QUIET,
+            "The motion was measured; the reason says what the balance law lacks to predict it.",
+            "Compare runs by the measured angle, or supply what is missing.",
+            state="measured but not predicted",
         ),
         VerdictKind.NO_WEIGHT_DECAY: Meaning(
             Tone.QUIET,

@@ -11,4 +11,5 @@ from spherical_motion.invariance.reasons.notes import (
     partial_cover,
     what_joins,
 )
+from spherical_motion.invariance.reasons.nothing import closest, why_nothing
 from spherical_motion.invariance.reasons.uncovered import Uncovered, Why

@@ -58,13 +58,14 @@
     const charts = Bokeh.documents[0];
     const sources = ["angle", "lone_angle", "predicted_angle", "norm", "lone_norm", "predicted_norm"].map((name) => charts.get_model_by_name(name));
     const measured = ["angle", "norm"].map((name) => charts.get_model_by_name(`measured_${name}`));
-    connectPicker(charts.get_model_by_name("shown"), sources, measured);
+    connectPicker(charts.get_model_by_name("shown"), sources, measured, (index) => chooseTug(index));
     for (const quantity of ["angle", "norm"]) connectTooltips(charts, quantity);
+    const chooseTug = connectTug(charts);
     const ready = () => { document.documentElement.dataset.readyMs = String(Math.round(performance.now())); };
     if (charts.is_idle) ready(); else charts.idle.connect(ready);
   });
 
-  function connectPicker(filter, sources, measured) {
+  function connectPicker(filter, sources, measured, onOnly) {
     const boxes = all("#groups input");
     const first = boxes.map((box) => box.checked);
     const names = boxes.map((box) => box.closest("label").title.toLowerCase());
@@ -102,6 +103,7 @@
     }
     function showOnly(index) {
       show((i) => i === index);
+      onOnly(index);
       boxes[index].closest("li").scrollIntoView({ block: "nearest" });
     }
     function showNeighbour(by) {
@@ -140,6 +142,54 @@
       });
     }
     apply();
+  }
+
+  // ---- the tug of war: one group at a time, steps as in the charts above ----
+
+  // Returns what shows a group there.
+  function connectTug(charts) {
+    const data = byId("tug-data");
+    if (data === null) return () => {};
+    const select = byId("tug-group");
+    const units = all("[data-tug]");
+    let own = null;
+    let label = "";
+    function apply() {
+      byId("tug-words").textContent = select.selectedOptions[0].dataset.words;
+      if (own === null) return;
+      const byRate = units[1].getAttribute("aria-pressed") === "true";
+      const columns = Object.fromEntries(Object.entries(own.get_model_by_name("tug_all").data)
+        .map(([name, arrays]) => [name, arrays[select.selectedIndex]]));
+      for (const name of Object.keys(columns)) {
+        if (byRate && name !== "x" && name !== "lr") columns[name] = columns[name].map((value, i) => value / columns.lr[i]);
+      }
+      own.get_model_by_name("tug").data = columns;
+      own.get_model_by_name("tug_axis").axis_label = byRate ? `${label} ÷ learning rate` : label;
+    }
+    for (const button of units) {
+      button.addEventListener("click", () => {
+        for (const other of units) other.setAttribute("aria-pressed", String(other === button));
+        apply();
+      });
+    }
+    select.addEventListener("change", apply);
+    apply();
+    Bokeh.embed.embed_item(JSON.parse(data.textContent), "tug-plot").then(() => {
+      own = Bokeh.documents[Bokeh.documents.length - 1];
+      label = own.get_model_by_name("tug_axis").axis_label;
+      follow(charts.get_model_by_name("steps"), own.get_model_by_name("steps"));
+      apply();
+    });
+    return (index) => { select.selectedIndex = index; apply(); };
+  }
+
+  // Two ranges move together.
+  function follow(a, b) {
+    for (const [from, to] of [[a, b], [b, a]]) {
+      from.change.connect(() => {
+        if (from.start !== to.start || from.end !== to.end) to.setv({ start: from.start, end: from.end });
+      });
+    }
   }
 
   // Built from text nodes, so that a group's name is never taken for markup or for a template.

@@ -1,0 +1,119 @@
+"""Read each parameter's preconditioner around a step, and note once where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from spherical_motion.binding import preconditioner_rule, read_preconditioner
+from spherical_motion.measure.preconditioner import Preconditioner
+from spherical_motion.monitor.sinks import Sink
+from spherical_motion.monitor.snapshot import Snapshot, copy_all
+from spherical_motion.vocabulary.events import EventKind
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
+
+Found = list[Preconditioner | None]
+
+
+class PreconditionerLog:
+    """The preconditioners of one optimizer's parameters; what has none becomes an event.
+
+    Args:
+        optimizer, sink: as for `Station`.
+        names, parameters, param_groups: the parameters, and for each the index into
+            `optimizer.param_groups`.
+        products: how many products the run records.
+
+    Attributes:
+        products: how many of them the kernel must measure here: 6 where P is 1 (wp
+            follows from the six) or not known.
+        nbytes: memory of the copies of the state.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        sink: Sink,
+        names: Sequence[str],
+        parameters: Sequence[torch.Tensor],
+        param_groups: Sequence[int],
+        products: int,
+    ) -> None:
+        self._optimizer, self._sink = optimizer, sink
+        self._names, self._parameters, self._param_groups = names, parameters, param_groups
+        known = preconditioner_rule(optimizer)
+        self._rule = known if callable(known) and products > len(FIELDS) else None
+        # A rule that is not known is noted at the first measured step, as all else.
+        self._reason = known if isinstance(known, str) and products > len(FIELDS) else ""
+        self._recorded: set[str] = set()
+        self.products = products if self._rule else len(FIELDS)
+        with_state = parameters if self.products == len(PRODUCTS) else ()
+        copies = Snapshot(with_state), Snapshot(with_state)
+        self.nbytes = sum(copy.nbytes for copy in copies)
+        self._state, self._average = (copy.tensors for copy in copies)
+
+    def before(self) -> Found | None:
+        """Those of the step before, with copies of their state; None unless ws is measured."""
+        if self.products < len(PRODUCTS):
+            return None
+        found: Found = []
+        copies: list[torch.Tensor] = []
+        originals: list[torch.Tensor] = []
+        for i, (state, average) in enumerate(zip(self._state, self._average, strict=True)):
+            read = self._read(i)
+            if isinstance(read, str):
+                # There is no state before the first step: the average is zero, and so is ws.
+                found.append(Preconditioner.flat(0.0, average=average.zero_()))
+                continue
+            if read.average is None:
+                found.append(None)
+                continue
+            copies.append(average)
+            originals.append(read.average)
+            if read.state is not None:
+                copies.append(state)
+                originals.append(read.state)
+            kept = None if read.state is None else state
+            found.append(dataclasses.replace(read, state=kept, average=average))
+        if copies:
+            copy_all(copies, originals)
+        return found
+
+    def after(self, step: int, grads: Sequence[torch.Tensor | None]) -> Found | None:
+        """Those of step number `step`, which was just taken; None if there is none at all."""
+        if self._rule is None:
+            if self._reason:
+                self._record(step, dict.fromkeys(self._names, self._reason))
+            self._reason = ""
+            return None
+        found: Found = []
+        missing: dict[str, str] = {}
+        for i, grad in enumerate(grads):
+            read = "it had no gradient" if grad is None else self._read(i)
+            if isinstance(read, str):
+                missing[self._names[i]] = read
+                found.append(None)
+            else:
+                found.append(read)
+        if missing:
+            self._record(step, missing)
+        return found
+
+    def _read(self, i: int) -> Preconditioner | str:
+        assert self._rule is not None
+        parameter = self._parameters[i]
+        group = self._optimizer.param_groups[self._param_groups[i]]
+        # Not state[parameter], which would make an entry where there is none.
+        state = self._optimizer.state.get(parameter, {})
+        with_average = self.products == len(PRODUCTS)
+        return read_preconditioner(self._rule, group, state, parameter, with_average=with_average)
+
+    def _record(self, step: int, reasons: dict[str, str]) -> None:
+        """Record an event for each reason, once for each parameter."""
+        fresh = {name: why for name, why in reasons.items() if name not in self._recorded}
+        self._recorded.update(fresh)
+        for why in dict.fromkeys(fresh.values()):
+            names = [name for name in fresh if fresh[name] == why]
+            self._sink.event(EventKind.NO_PRECONDITIONER, step=step, parameters=names, why=why)

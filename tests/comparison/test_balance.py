@@ -1,0 +1,223 @@
+"""The balance law of runs whose pull is known, and what rows, verdicts and words say about them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pulled import pulled_adam, pulled_sgd
+from simulated import constant
+
+from spherical_motion.comparison import compare
+from spherical_motion.vocabulary import VerdictKind
+
+ADAMW = {"class": "AdamW", "betas": [0.9, 0.99]}
+ADAM = {"class": "Adam", "betas": [0.9, 0.99]}
+
+
+def adam_row(write_run, settings, kappa: float, *, products: int = 7, told=ADAMW, **kwargs):
+    decoupled = told["class"] == "AdamW"
+    walk = pulled_adam(settings, kappa, decoupled=decoupled, beta2=told["betas"][1], **kwargs)
+    run = {"head": walk[:, :products]}
+    return compare(write_run(run, settings, optimizer=told, numel=200, kind="plain"))["head"]
+
+
+def plain_row(write_run, settings, kappa: float = 0.0, **kwargs):
+    run = write_run({"head": pulled_sgd(settings, kappa, **kwargs)}, settings, kind="plain")
+    return compare(run)["head"]
+
+
+@pytest.mark.parametrize("kappa", [-0.015, 0.0, 0.03])
+@pytest.mark.parametrize("norm0", [0.5, 3.0])
+def test_sgd_is_in_balance_whatever_the_loss_pulls_and_wherever_the_norm_is(
+    write_run, kappa, norm0
+) -> None:
+    settings = constant(0.1, 0.02, 0.9, 400)
+    row = plain_row(write_run, settings, kappa, norm0=norm0)
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert row.balance == pytest.approx(1.0, abs=1e-9)
+    assert row.ratio == row.balance
+    assert row.predicted == pytest.approx(row.measured)
+    assert row.pull == pytest.approx(0.02 + kappa, rel=1e-9)
+    assert row.decay_share == pytest.approx(0.02 / (0.02 + kappa), rel=1e-9)
+    assert not row.alarm
+
+
+def test_the_four_forces_add_up_and_growth_is_that_of_the_norm(write_run) -> None:
+    settings = constant(0.02, 0.001, 0.9, 2000)
+    products = pulled_sgd(settings, 0.0004, norm0=2.0)
+    row = compare(write_run({"head": products}, settings, kind="plain"))["head"]
+    forces = row.tug.forces
+    left = forces.turning - forces.decay - forces.loss - forces.change
+    assert left == pytest.approx(forces.growth, rel=1e-9)
+    assert forces.inward == pytest.approx(forces.decay + forces.loss, rel=1e-12)
+    assert forces.loss / forces.decay == pytest.approx(0.4, rel=1e-6)
+    # Heavy ball: decay shortens the weights by ηλ/(1 - α) a step.
+    assert forces.decay == pytest.approx(0.02 * 0.001 / 0.1, rel=0.02)
+    squares = products[50:, 0]
+    truth = (squares[-1] - squares[0]) / squares.sum()
+    assert row.growth == pytest.approx(truth, rel=2e-3)
+    assert forces.growth == pytest.approx(truth / 2, rel=0.05)
+    low, high = row.growth_interval
+    assert low < row.growth < high
+
+
+def test_without_decay_the_loss_alone_balances(write_run) -> None:
+    settings = constant(0.1, 0.0, 0.9, 600)
+    inward = plain_row(write_run, settings, 0.02)
+    assert inward.verdict.kind is VerdictKind.IN_BALANCE
+    assert inward.decay_share == 0.0
+    assert inward.words.startswith("Without weight decay, the loss alone pulls this layer inward")
+    outward = plain_row(write_run, settings, -0.001)
+    assert outward.verdict.kind is VerdictKind.IN_BALANCE
+    assert "pushes this layer outward" in outward.words
+    assert "Nothing holds this norm; it grows by" in outward.words
+    assert math.isnan(outward.decay_share)
+
+
+def test_a_schedule_and_bursts_of_two_steps_change_nothing(write_run) -> None:
+    settings = [(0.1 * (1 + math.cos(math.pi * t / 1000)), 0.02, 0.9) for t in range(1000)]
+    products = {"head": pulled_sgd(settings, 0.01, norm0=2.0)}
+    for steps in (None, [t for t in range(1000) if t % 10 < 2]):
+        row = compare(write_run(products, settings, steps=steps, kind="plain"))["head"]
+        assert row.verdict.kind is VerdictKind.IN_BALANCE
+        assert row.balance == pytest.approx(1.0, abs=1e-9)
+        assert row.pull == pytest.approx(0.03, rel=1e-9)
+
+
+def test_steps_that_are_never_neighbours_have_no_balance_and_say_so(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 1000)
+    products = {"head": pulled_sgd(settings, 0.01)}
+    run = write_run(products, settings, steps=list(range(0, 1000, 5)), kind="plain")
+    row = compare(run)["head"]
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert math.isnan(row.balance)
+    assert "no step follows one that was recorded" in row.balance_unknown
+    assert row.verdict.reason.startswith(row.balance_unknown)
+    assert not row.alarm
+
+
+def test_a_window_shorter_than_the_momentum_is_refused(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 75)
+    row = plain_row(write_run, settings)
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert "23 steps are fewer than" in row.balance_unknown
+
+
+def test_weights_that_something_else_writes_are_off_balance_and_no_alarm(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 400)
+    products = pulled_sgd(settings, 0.01)
+    products[:, [1, 2, 5]] *= 0.8  # each step is a fifth shorter than the optimizer's
+    products[:, 2] *= 0.8
+    row = compare(write_run({"head": products}, settings, kind="plain"))["head"]
+    assert row.verdict.kind is VerdictKind.OFF_BALANCE
+    assert not row.alarm
+    assert "turns at 0." in row.verdict.reason
+    assert row.verdict.evidence["balance_high"] < 0.95
+
+
+@pytest.mark.parametrize(
+    ("kind", "decay", "defect", "loss"),
+    [
+        (VerdictKind.EPSILON_DOMINATED, 0.02, 1e-6, 0.01),
+        (VerdictKind.NOT_SCALE_INVARIANT, 0.02, math.nan, 0.01),
+        (VerdictKind.NO_WEIGHT_DECAY, 0.0, 1e-6, 0.0),
+    ],
+)
+def test_a_certified_group_keeps_its_verdict_and_hears_that_the_balance_holds(
+    write_run, kind, decay, defect, loss
+) -> None:
+    settings = constant(0.1, decay, 0.9, 800)
+    products = {"conv": pulled_sgd(settings, loss)}
+    row = compare(write_run(products, settings, defect=defect))["conv"]
+    assert row.verdict.kind is kind
+    assert ". The balance law holds to 0.1%" in row.verdict.reason
+    assert row.balance == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_group_at_rest_is_judged_as_before_and_has_its_balance(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 1500)
+    row = compare(write_run({"conv": pulled_sgd(settings)}, settings))["conv"]
+    assert row.verdict.kind is VerdictKind.IN_EQUILIBRIUM
+    assert row.ratio != row.balance == pytest.approx(1.0, abs=1e-9)
+    assert row.decay_share == pytest.approx(1.0, rel=1e-9)
+    assert "balance" not in row.verdict.reason
+
+
+def test_the_first_steps_of_a_stage_are_left_out(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 500) + constant(0.01, 0.02, 0.9, 500)
+    products = {"head": pulled_sgd(settings, 0.01)}
+    comparison = compare(write_run(products, settings, kind="plain"))
+    assert [row.tug.terms for row in comparison] == [449, 450]
+    assert all(row.balance == pytest.approx(1.0, abs=1e-9) for row in comparison)
+    assert comparison["head", 2].stage.start == 500
+
+
+WORDS = {
+    # kappa: what the words say of a decay of 0.001 at lr 0.1, which is 0.1% a 1,000 steps × 10
+    -0.94e-3: "94% of your decay is cancelled.",
+    -1.2e-3: "all of your decay is cancelled. Nothing holds this norm; it grows by",
+    0.3e-3: ", and the loss adds 30% to that.",
+    0.0: "the loss does not change that.",
+}
+
+
+@pytest.mark.parametrize("kappa", WORDS)
+def test_words_for_what_the_loss_does_to_the_decay(write_run, kappa) -> None:
+    row = plain_row(write_run, constant(0.01, 0.001, 0.0, 800), kappa, norm0=1.0)
+    # 0.01 × 0.001 a step
+    assert row.words.startswith("Weight decay pulls this layer inward by 1% per 1,000 steps")
+    assert WORDS[kappa] in row.words
+
+
+def test_adamw_is_in_balance_with_the_pull_in_its_own_metric(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 1500)
+    row = adam_row(write_run, settings, 0.05)
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert row.balance == pytest.approx(1.0, abs=0.02)
+    low, high = row.balance_interval
+    assert low < row.balance < high
+    # Entries of the gradient have size 1, so that P is about 1 and the loss pulls by about 0.05.
+    assert row.pull == pytest.approx(0.15, abs=0.02)
+    assert row.decay_share == pytest.approx(0.1 / row.pull)
+    assert row.tug.neglects == "the change of the preconditioner from step to step"
+
+
+def test_with_eight_products_adam_is_exact(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 800)
+    row = adam_row(write_run, settings, 0.05, products=8)
+    assert row.balance == pytest.approx(1.0, abs=1e-9)
+    assert row.tug.neglects == ""
+    forces = row.tug.forces
+    left = forces.turning - forces.inward - forces.change
+    assert left == pytest.approx(forces.growth, rel=1e-6)
+
+
+def test_without_the_seventh_product_adam_has_no_balance_and_says_why(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 800)
+    row = adam_row(write_run, settings, 0.05, products=6)
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert math.isnan(row.pull)
+    assert "<w, Px>" in row.balance_unknown
+    assert row.words.startswith("What pulls this norm is unknown: ")
+
+
+def test_adam_with_l2_cannot_tell_decay_from_loss(write_run) -> None:
+    settings = constant(1e-2, 0.05, 0.9, 1500)
+    row = adam_row(write_run, settings, 0.05, told=ADAM)
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert math.isnan(row.decay_share)
+    assert row.pull == pytest.approx(0.1, abs=0.02)
+    assert "their shares cannot be told apart, because Adam divides" in row.words
+
+
+def test_a_preconditioner_that_changes_too_fast_is_refused_and_the_words_remain(write_run) -> None:
+    settings = constant(1e-2, 0.1, 0.9, 800)
+    fast = {"class": "AdamW", "betas": [0.9, 0.95]}
+    row = adam_row(write_run, settings, 0.05, told=fast)
+    assert math.isnan(row.balance)
+    assert row.balance_unknown
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert "Weight decay pulls this layer inward" in row.verdict.reason
+    known = adam_row(write_run, settings, 0.05, told=fast, products=8)
+    assert known.balance == pytest.approx(1.0, abs=1e-9)

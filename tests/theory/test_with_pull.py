@@ -341,17 +341,6 @@ def test_mean_angle_and_step_differ_by_the_radial_share(entries: int) -> None:
     assert ratio == pytest.approx(1.0 - share, abs=0.003)
 
 
-def test_the_largest_correlation_sum_stops_before_the_sum_falls_again() -> None:
-    rho = np.concatenate([0.9 ** np.arange(1, 16), np.full(40, -0.05)])
-    whole = 1.0 + 2.0 * (0.9 ** np.arange(1, 16)).sum()
-    assert theory.largest_correlation_sum(rho, 0.9) == pytest.approx(whole)
-    assert theory.largest_correlation_sum([-0.1] * 3, 0.0) == 1.0
-    with pytest.raises(InvalidArgument, match=r"at least 3/.* = 30 lags"):
-        theory.largest_correlation_sum([0.1] * 29, 0.9)
-    with pytest.raises(InvalidArgument, match="finite"):
-        theory.largest_correlation_sum([math.nan] * 30, 0.9)
-
-
 def test_muon_in_balance_by_the_correlation_of_its_updates() -> None:
     hp = HyperParameters("muon", lr=0.01, weight_decay=0.3, momentum=0.8)
     walk = simulate.random_walk(hp, shape=(8, 12), steps=1500, burn_in=400, lags=15)

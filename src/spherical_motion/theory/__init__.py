@@ -180,7 +180,6 @@ __all__ = [
     "largest_correlation_sum",
     "law_of",
     "law_of_motion_residual",
-    "largest_correlation_sum",
     "lion_correlation",
     "lion_factor",
     "log_growth_rate",

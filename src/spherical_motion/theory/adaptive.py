@@ -20,7 +20,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 
@@ -160,42 +160,6 @@ def lion_correlation(momentum: Number, beta2: float, intrinsic_lr: float = 0.0) 
     values, where = np.unique(betas, return_inverse=True)
     sums = np.array([lion_memory(float(b), beta2, kept) for b in values])
     return plain(1.0 + 2.0 * kept * sums[where].reshape(betas.shape))
-
-
-LONGEST = 3.0
-"""Lags of the correlation sum, in units of the optimizer's memory 1/(1 - β)."""
-
-
-def largest_correlation_sum(autocorrelations: ArrayLike, momentum: float) -> float:
-    """c = 1 + 2·Σρ_k, the partial sum at its largest over lags up to 3/(1 - β).
-
-    The correlation for the balance law of an optimizer of unknown rule, as Muon. On a real loss the
-    sum over all lags falls again, since its curvature brings later updates back, while the balance
-    is made within the optimizer's memory. Approximate: within 10% on small nets.
-
-    Args:
-        autocorrelations: ρ_1, ρ_2, ... of the updates (`autocorrelation`), without ρ_0; at least
-            3/(1 - β) lags.
-        momentum: β.
-
-    Returns:
-        c >= 1.
-
-    Raises InvalidArgument: too few lags, or not finite.
-
-    >>> largest_correlation_sum([0.5, 0.25, -0.1, 0.0, 0.0, 0.0], momentum=0.5)
-    2.5
-    """
-    where = "largest_correlation_sum"
-    momentum = number(where, "momentum", momentum, least=0.0, below=1.0)
-    rho = numbers_in(where, "autocorrelations", autocorrelations)
-    lags = math.ceil(LONGEST / (1.0 - momentum) - 1e-9)
-    if rho.ndim != 1 or rho.size < lags:
-        raise InvalidArgument(
-            f"{where}(autocorrelations=...) must hold at least 3/(1 - momentum) = {lags} lags, got "
-            f"shape {rho.shape}. Measure the updates over a longer burst."
-        )
-    return float(1.0 + 2.0 * np.max(np.cumsum(rho[:lags]), initial=0.0))
 
 
 LINEAR = 1e-5

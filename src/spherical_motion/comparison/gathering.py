@@ -98,7 +98,7 @@ Found = tuple[type[Measured], Motion, dict[str, Any]]
 def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
     if seen.group.kind == "plain":
-        return Measured, balance_window(here, stage), {}
+        return Measured, balance_window(here, stage) or tail, {}
     if not here.predictable or seen.no_decay:
         return Measured, tail, {}
     try:

@@ -298,6 +298,9 @@ def evidence(settled: bool = True, **changes) -> Evidence:
         "drift": 0.0,
         "rest": rest,
         "tug": TugOfWar(),
+        "prediction_error": 0.0,
+        "correlation": math.nan,
+        "bursts": 0,
     }
     return (Settled if settled else Approaching)(**good | changes)
 

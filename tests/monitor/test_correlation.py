@@ -6,21 +6,24 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from wandering import Wandering
+from watched import groups_of, loss_of, network
 
 from spherical_motion import theory
-from spherical_motion.errors import InvalidArgument
-from spherical_motion.monitor.burst import Burst, Memory, Piece
+from spherical_motion.errors import InvalidArgument, RecordingStopped
+from spherical_motion.monitor import Monitor
+from spherical_motion.monitor.burst import Burst, Memory, UpdatePiece
 from spherical_motion.monitor.correlation import BURST, Bursts, CorrelationMeter, lags_of
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.targets import Target, pieces_of
-from spherical_motion.records import RunInfo
+from spherical_motion.records import RunInfo, read
 from spherical_motion.vocabulary import InvariantGroup, Slice
 from spherical_motion.vocabulary.events import EventKind
 
@@ -50,7 +53,7 @@ def meter_of(
     """A meter of one group for each parameter of an optimizer."""
     homes = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
-    pieces = {i: [Piece(p, 0, 0, len(p), homes[id(p)])] for i, p in enumerate(parameters)}
+    pieces = {i: [UpdatePiece(p, 0, 0, len(p), homes[id(p)])] for i, p in enumerate(parameters)}
     bursts = Bursts(every, tuple(pieces))
     kept = Kept()
     names = [f"group {i}" for i in pieces]
@@ -131,7 +134,7 @@ def test_a_group_spread_over_param_groups_obeys_the_law_at_its_main_rate() -> No
         momentum=0.8,
     )
     kept = Kept()
-    pieces = {0: [Piece(small, 0, 0, 8, 1), Piece(big, 0, 0, 30, 0)]}
+    pieces = {0: [UpdatePiece(small, 0, 0, 8, 1), UpdatePiece(big, 0, 0, 30, 0)]}
     meter = CorrelationMeter(optimizer, Bursts(75, (0,)), pieces, ["both"], kept)
     weights, _ = run(optimizer, meter, 75)
     moved = []
@@ -208,7 +211,7 @@ def test_drawn_entries_give_an_unbiased_correlation() -> None:
     a, b = (p for g in optimizer.param_groups for p in g["params"])
     a.data *= 30  # entries of different size, so that a bias would show
     a.stretch = 30.0
-    pieces = [Piece(b, 0, 0, 20, 0), Piece(a, 0, 0, 50, 0)]
+    pieces = [UpdatePiece(b, 0, 0, 20, 0), UpdatePiece(a, 0, 0, 50, 0)]
     lags, steps, entries = 6, 30, 100
     memory = Memory.needed(entries, lags)
     bursts = [Burst(pieces, lags, steps, Memory(memory), seed) for seed in range(150)]
@@ -246,7 +249,7 @@ def test_a_stored_slice_is_read_whatever_its_layout() -> None:
     torch.manual_seed(0)
     w = torch.nn.Parameter(torch.randn(6, 4, 3).permute(2, 0, 1))
     scalar = torch.nn.Parameter(torch.tensor(2.0))
-    own = [Piece(w, 1, 2, 5, 0), Piece(scalar, 0, 0, 1, 0)]
+    own = [UpdatePiece(w, 1, 2, 5, 0), UpdatePiece(scalar, 0, 0, 1, 0)]
     for nbytes in (10**6, 20 * Memory.needed(1, 6)):
         burst = Burst(own, 6, 30, Memory(nbytes), seed=0)
         burst.take()
@@ -258,7 +261,7 @@ def test_a_stored_slice_is_read_whatever_its_layout() -> None:
 
 def info_of(
     optimizers: Sequence[torch.optim.Optimizer],
-) -> tuple[RunInfo, list[list[Piece]]]:
+) -> tuple[RunInfo, list[list[UpdatePiece]]]:
     """The facts of a run in which each parameter is a group."""
     groups, targets = [], {}
     for number, optimizer in enumerate(optimizers):
@@ -268,7 +271,7 @@ def info_of(
                 s = Slice(name, 0, 0, len(p))
                 groups.append(InvariantGroup(name, "scale", (s,), ((s,),), p.numel()))
                 targets[name] = Target(p, number, index)
-    info = run_facts(tuple(groups), optimizers, targets, Sampling(1, 1))
+    info = run_facts(tuple(groups), optimizers, targets, Sampling(1, 1), products=7)
     return info, pieces_of(groups, targets)
 
 
@@ -308,3 +311,64 @@ def test_more_bursts_and_longer_memory_find_c_to_one_over_the_root() -> None:
     assert np.mean(found) == pytest.approx(1 + 8 * (1 - 0.8**15), rel=0.04)
     assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.35)
     assert BURST * 15 == 75
+
+
+def monitored(directory: Path, correlation_every: int | None) -> tuple[Monitor, Any, Any]:
+    model = network()
+    unknown = Wandering([model[8].weight], lr=0.02, momentum=0.5)
+    others = [p for p in model.parameters() if p is not model[8].weight]
+    adamw = torch.optim.AdamW(others, lr=1e-3)
+    head = Slice("8.weight", 0, 0, 3)
+    groups = [*groups_of(model), InvariantGroup("8", "plain", (head,), (), 432)]
+    monitor = Monitor(
+        model, [unknown, adamw], groups, directory, correlation_every=correlation_every, quiet=True
+    )
+
+    def steps(count: int) -> None:
+        for step in range(count):
+            for optimizer in (unknown, adamw):
+                optimizer.zero_grad()
+            loss_of(model, step).backward()
+            unknown.step()
+            adamw.step()
+
+    return monitor, model, steps
+
+
+def test_weights_are_bit_identical_with_bursts_and_without(tmp_path: Path) -> None:
+    weights = []
+    for every in (None, 30):
+        monitor, model, steps = monitored(tmp_path / str(every), every)
+        with monitor:
+            steps(70)
+        weights.append(model.state_dict())
+    for a, b in zip(weights[0].values(), weights[1].values(), strict=True):
+        assert torch.equal(a, b)
+    found = read(tmp_path / "30").correlations("8")
+    assert found.steps.tolist() == [0, 30]
+    assert found.rho.shape == (2, 7)
+    assert not len(read(tmp_path / "30").correlations("0").steps)
+
+
+def test_a_failing_burst_stops_recording_and_not_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Burst, "measure", fail)
+    monitor, model, steps = monitored(tmp_path / "run", 30)
+    before = model[8].weight.detach().clone()
+    with pytest.warns(RecordingStopped, match="no room"):
+        steps(3)
+    monitor.close()
+    assert not torch.equal(before, model[8].weight)
+
+
+def test_memory_for_bursts_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = network()
+    muon = torch.optim.Muon([model[8].weight], lr=0.02, momentum=0.95)
+    head = InvariantGroup("8", "plain", (Slice("8.weight", 0, 0, 3),), (), 432)
+    with Monitor(model, muon, [head], tmp_path / "run", correlation_every=300):
+        pass
+    assert "118 kB of memory" in capsys.readouterr().err  # 432 × (4 × 61 + 24) bytes and the copy

@@ -138,6 +138,8 @@ class Measured(Evidence):
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
         tug: the balance law, which holds at rest or not, for every kind of group.
+        prediction_error: relative error of what is predicted; 0 unless that is approximate.
+        correlation, bursts: c of the group's updates, and how many bursts measured it.
     """
 
     norm_change: float
@@ -148,6 +150,9 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
+    prediction_error: float
+    correlation: float
+    bursts: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,16 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import sphere, theory
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.comparison.memory import UpdateMemory, memory_of
+from spherical_motion.comparison.recorded_law import (
+    balance_of,
+    changed_settings,
+    class_name,
+    felt_decay,
+)
+from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
+from spherical_motion.vocabulary import Gram, HyperParameters, InvariantGroup
 
 Array = NDArray[np.float64]
 
 RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
+
+WHOLE_RUN = ("group", "hp", "non_finite", "no_theory", "no_balance", "memory")
+"""Fields of `Motion` that belong to the run and not to its samples."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,16 +39,19 @@ class Motion:
         angle: measured angles, rad.
         norm: measured norms before the step.
         drive: what pushes the norm out at each sample, as `theory.driven_norm` takes it: h̃ for SGD,
-            |g̃|² for Nesterov, numel for AdamW and Lion, the RMS of g̃'s entries for Adam with L2;
-            NaN without theory or gradient.
+            |g̃|² for Nesterov, numel for AdamW and Lion, the RMS of g̃'s entries for Adam with L2,
+            |u|² for Muon and other decoupled ones; NaN without theory or gradient.
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        felt_decay: weight decay as the balance law has it: the mean over the group's slices with
+            weights |w|², where their weight decay differs; else `weight_decay`.
         turned, decay, loss, grown, change: the balance law at each sample, `theory.balance_steps`;
             NaN where the step before was not sampled, or a part is not known.
         illegal: for each sample, whether no theory covers its settings.
         no_theory: why nothing can be predicted, or None.
         no_balance: why the balance law says nothing, or None.
+        memory: how strongly the updates remember each other, if bursts measured it.
     """
 
     group: InvariantGroup
@@ -53,6 +66,7 @@ class Motion:
     weight_decay: Array
     momentum: Array
     residual: Array
+    felt_decay: Array
     turned: Array
     decay: Array
     loss: Array
@@ -62,6 +76,7 @@ class Motion:
     illegal: NDArray[np.bool_]
     no_theory: str | None
     no_balance: str | None
+    memory: UpdateMemory | None
 
     def __len__(self) -> int:
         return self.steps.size
@@ -70,7 +85,7 @@ class Motion:
         cut = {
             f.name: getattr(self, f.name)[index]
             for f in dataclasses.fields(self)
-            if f.name not in ("group", "hp", "non_finite", "no_theory", "no_balance")
+            if f.name not in WHOLE_RUN
         }
         return dataclasses.replace(self, **cut)
 
@@ -113,6 +128,17 @@ class Motion:
         return (1.0 - self.momentum) / (1.0 + self.momentum)
 
     @property
+    def prediction_error(self) -> float:
+        """Relative error of what is predicted, where it is approximate; 0 elsewhere."""
+        needed = self.no_theory is None and "correlation" in theory.family_of(self.hp).needs
+        return self.memory.error if needed and self.memory is not None else 0.0
+
+    @property
+    def correlation(self) -> float | None:
+        """c of the group's updates, if bursts measured it."""
+        return None if self.memory is None else self.memory.correlation
+
+    @property
     def driven(self) -> int:
         """At how many samples the drive is known."""
         return int(np.isfinite(self.drive).sum())
@@ -123,7 +149,7 @@ class Motion:
 
         The overlap comes from the steps, so it is valid only if they obey the law of motion.
         """
-        facts = theory.GroupFacts(numel=self.group.numel)
+        facts = theory.GroupFacts(numel=self.group.numel, correlation=self.correlation)
         known = np.isfinite(self.drive)
         if not known.any():
             return facts
@@ -159,7 +185,8 @@ def motion_of(records: Records, index: int) -> Motion:
     legal = (lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1)
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
-    no_theory = _why_no_theory(records, group, main_slice, hp)
+    memory = memory_of(records, group.name)
+    no_theory = _why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
     if no_theory is None and legal.any():
         family, lrs, momenta = theory.family_of(hp), lr[legal], momentum[legal]
@@ -177,8 +204,11 @@ def motion_of(records: Records, index: int) -> Motion:
                 momentum=momenta,
                 first_step=0,
             )
-    sides, no_balance = _balance_of(
-        records, main_slice, hp, gram, steps, Steps(lr, weight_decay, momentum), legal
+    felt = weight_decay
+    if group.name in records.mixed:
+        felt = felt_decay(records, index, kept, weight_decay)
+    sides, no_balance = balance_of(
+        records, main_slice, hp, gram, steps, Steps(lr, felt, momentum), legal, memory
     )
     return Motion(
         group=group,
@@ -193,6 +223,7 @@ def motion_of(records: Records, index: int) -> Motion:
         weight_decay=weight_decay,
         momentum=momentum,
         residual=residual,
+        felt_decay=felt,
         turned=sides.turned,
         decay=sides.decay,
         loss=sides.loss,
@@ -202,62 +233,24 @@ def motion_of(records: Records, index: int) -> Motion:
         illegal=~legal,
         no_theory=no_theory,
         no_balance=no_balance,
+        memory=memory,
     )
 
 
-def _balance_of(
-    records: Records, main_slice: int, hp: HyperParameters, gram: Gram, steps: NDArray[np.int64],
-    s: Steps, legal: NDArray[np.bool_],
-) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
-    """The balance law at each sample, and why it is not known."""
-    whole = [np.full(steps.shape, np.nan) for _ in range(5)]
-    unknown = _changed_settings(records, main_slice)
-    if unknown is None and legal.any():
-        try:
-            sides = theory.balance_steps(
-                hp,
-                gram[legal],
-                steps=steps[legal],
-                lr=s.lr[legal],
-                weight_decay=np.asarray(s.weight_decay)[legal],
-                momentum=s.momentum[legal],
-                first_step=0,
-            )
-        except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
-            unknown = f"{_class_name(records, main_slice)}: {reason}"
-        else:
-            parts = (getattr(sides, field.name) for field in dataclasses.fields(sides))
-            for array, part in zip(whole, parts, strict=True):
-                array[legal] = part
-    return theory.BalanceSteps(*whole), unknown
-
-
-def _class_name(records: Records, main_slice: int) -> str:
-    settings = records.info.param_groups[records.info.slice_param_group[main_slice]]
-    return settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
-
-
 def _why_no_theory(
-    records: Records, group: InvariantGroup, main_slice: int, hp: HyperParameters
+    records: Records,
+    group: InvariantGroup,
+    main_slice: int,
+    hp: HyperParameters,
+    memory: UpdateMemory | None,
 ) -> str | None:
     if group.kind == "rescale":
         return "its members scale by different powers of a number; the theory covers equal powers"
-    name = _class_name(records, main_slice)
+    name = class_name(records, main_slice)
     try:
         family = theory.family_of(hp)
     except NoTheory as reason:
         return f"{name}: {reason}"
-    if family.unrecorded:
+    if family.unrecorded and memory is None:
         return f"{name}: no prediction from records alone. {family.unrecorded}"
-    return _changed_settings(records, main_slice)
-
-
-def _changed_settings(records: Records, main_slice: int) -> str | None:
-    """Settings that no schedule holds were changed: which, and when."""
-    number = records.info.slice_param_group[main_slice]
-    for event in records.events:
-        ours = event["kind"] == EventKind.SETTINGS_CHANGED
-        if ours and records.info.param_group_of(event) == number:
-            changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
-            return f"settings outside the schedule were changed at step {event['step']}: {changed}"
-    return None
+    return changed_settings(records, main_slice)

@@ -97,6 +97,11 @@ class Because(ReasonKind):
     BALANCE = "turns at {balance:.3f} of the angle that pull and growth of the norm give"
     BALANCE_INTERVAL = " (95% interval {low:.3f} to {high:.3f})"
     AMPLIFIED = "; pull and growth nearly cancel, which magnifies every error {amplification:.0f} ×"
+    APPROXIMATE = (
+        ". The prediction is approximate: it rests on the measured correlation of the updates "
+        "(c = {correlation:.3g}, {bursts:,} bursts) and is good to a factor of {factor:.2g}"
+    )
+    TOO_VAGUE = "; the interval is too wide to say whether the law holds"
     NEGLECTS = "; the law leaves out {neglects}"
     WORDS = ". {words}"
     BALANCE_HOLDS = (

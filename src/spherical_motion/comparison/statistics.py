@@ -21,6 +21,14 @@ class Estimate:
     low: float = math.nan
     high: float = math.nan
 
+    def widened(self, error: float) -> Estimate:
+        """The estimate where what it was divided by has this relative error of its own.
+
+        >>> Estimate(1.0, 0.8, 1.2).widened(0.25)
+        Estimate(value=1.0, low=0.64, high=1.5)
+        """
+        return Estimate(self.value, self.low / (1.0 + error), self.high * (1.0 + error))
+
     def meets(self, low: float, high: float) -> bool:
         """Whether the interval shares a point with [low, high]; False if anything is NaN."""
         return self.low <= high and self.high >= low

@@ -23,7 +23,8 @@ def words_of(tug: TugOfWar) -> str:
     """One or two sentences about what moves a group's norm, or why that is unknown."""
     forces = tug.forces
     if math.isnan(forces.inward):
-        return f"What pulls this norm is unknown: {tug.unknown}."
+        why = tug.unknown or f"the law leaves out {tug.neglects}"
+        return f"What pulls this norm is unknown: {why}."
     largest = max(abs(rate) for rate in forces.known)
     if largest == 0.0:
         return "Nothing moves this norm."
@@ -43,6 +44,8 @@ def _inward(tug: TugOfWar, span: int) -> str:
             f"told apart, because {tug.inseparable}."
         )
     pulls = "pulls this layer inward by" if forces.loss > 0 else "pushes this layer outward by"
+    if forces.decay == 0.0 and abs(forces.loss) < SLIGHT * abs(forces.turning):
+        return "There is no weight decay, and the loss hardly pulls on this norm."
     if forces.decay == 0.0:
         return f"Without weight decay, the loss alone {pulls} {loss} {per}."
     own = f"Weight decay pulls this layer inward by {decay} {per}"

@@ -46,9 +46,8 @@ def watch(
     - "plain": every matrix that the optimizer steps. The model is not probed and never runs.
     - a list: these, as `Monitor` takes them.
 
-    With `resume=True` the groups are those the run began with, whichever word is given, and the
-    model is not probed again.
-    A notice names what is left out because the optimizer does not step it (fine-tuning a part).
+    With `resume=True` the groups are those the run began with, whichever word is given. A notice
+    names what is left out because the optimizer does not step it (fine-tuning a part).
 
     Args:
         model, granularity: as for `find_groups`.

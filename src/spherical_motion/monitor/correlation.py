@@ -17,7 +17,7 @@ import torch
 from spherical_motion import theory
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.monitor.burst import Burst, Memory, Piece, Rates, largest
+from spherical_motion.monitor.burst import Burst, Memory, Rates, UpdatePiece, largest
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.targets import Target, pieces_of
 from spherical_motion.records import RunInfo
@@ -83,7 +83,7 @@ class Bursts:
     groups: tuple[int, ...]
 
     @classmethod
-    def of(cls, every: object, info: RunInfo, pieces: Sequence[Sequence[Piece]]) -> Bursts:
+    def of(cls, every: object, info: RunInfo, pieces: Sequence[Sequence[UpdatePiece]]) -> Bursts:
         """From the argument of `Monitor`, the facts of the run and the slices of each group.
 
         Groups whose optimizer has a closed form (SGD, Adam, AdamW) are passed over, unless all
@@ -132,7 +132,7 @@ class CorrelationMeter:
         self,
         optimizer: torch.optim.Optimizer,
         bursts: Bursts,
-        pieces: Mapping[int, Sequence[Piece]],
+        pieces: Mapping[int, Sequence[UpdatePiece]],
         names: Sequence[str],
         sink: Sink,
         limit: int = LIMIT,
@@ -216,7 +216,7 @@ class CorrelationMeter:
         main = pieces[largest(pieces)]
         return lags_of(self._optimizer.param_groups[main.param_group])
 
-    def _settings(self, piece: Piece) -> tuple[float, float, float, float | None]:
+    def _settings(self, piece: UpdatePiece) -> tuple[float, float, float, float | None]:
         return settings_of(self._optimizer.param_groups[piece.param_group])
 
 

@@ -48,6 +48,13 @@ BALANCED: list[UpdateRule] = [
 ]
 """The rules of which the balance law is known, and not where they come to rest."""
 
+SAY_DECOUPLED = (
+    "If its weight decay acts on the weights and not through the gradient, say so: put "
+    "decoupled_weight_decay=True into its param groups, and record how its updates are correlated, "
+    "with Monitor(correlation_every=1000)."
+)
+"""What gives an unknown optimizer a prediction."""
+
 
 def family_of(hp: HyperParameters) -> Family:
     """The family whose formulas hold for these settings.
@@ -65,9 +72,10 @@ def family_of(hp: HyperParameters) -> Family:
         other = "decoupled weight decay" if hp.decoupled else f"dampening={hp.dampening:g}"
         what = f"SGD with nesterov=True and {other}"
     elif hp.optimizer == "other":
-        what = "an unknown optimizer"
+        what = f"an unknown optimizer. {SAY_DECOUPLED}"
     raise NoTheory(
-        f"There is no closed form here for {what}. Known: {', '.join(f.name for f in TABLE)}. "
+        f"There is no closed form here for {what.rstrip('.')}. Known: "
+        f"{', '.join(f.name for f in TABLE)}. "
         "The motion is recorded all the same; only the prediction is missing."
     )
 
@@ -85,9 +93,10 @@ def law_of(hp: HyperParameters) -> BalanceLaw:
     if laws:
         return min(laws, key=lambda law: law.last_resort)
     known = ", ".join(rule.name for rule in rules if rule.balance_law is not None)
+    remedy = f" {SAY_DECOUPLED}" if hp.optimizer == "other" else ""
     raise NoTheory(
         f"There is no balance law here for {hp.optimizer}: its steps are not a running average of "
-        f"preconditioned gradients, as far as is known here. Known: {known}."
+        f"preconditioned gradients, as far as is known here. Known: {known}.{remedy}"
     )
 
 

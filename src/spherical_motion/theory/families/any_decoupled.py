@@ -42,7 +42,7 @@ class AnyDecoupled(Family):
     balance_law = CorrelationLaw()
     unrecorded = (
         "Its angle depends on how its steps are correlated in time, which is not among the six "
-        "recorded products"
+        "recorded products. Record that too, with Monitor(correlation_every=1000)"
     )
 
     def check_facts(

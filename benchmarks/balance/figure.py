@@ -32,9 +32,7 @@ SIZE = (400, 400)
 
 def draw(results: dict[str, Any], picture: Path) -> None:
     """Write the picture of the results that `run` keeps."""
-    from bokeh.embed import file_html
     from bokeh.layouts import gridplot
-    from bokeh.resources import INLINE
 
     charts = [chart(results, key, title) for key, title in PANELS]
     grid = gridplot([charts], toolbar_location=None)

@@ -34,21 +34,21 @@ def page(text: str, results: dict[str, Any]) -> str:
 
 def blocks(results: dict[str, Any]) -> dict[str, str]:
     """The blocks by the name of their marker."""
-    usual = [run for run in results["runs"] if run["beta2"] == 0.999]
-    short = [run for run in results["runs"] if run["beta2"] != 0.999]
+    usual = [run for run in results["runs"] if run["counts"]]
+    harder = [run for run in results["runs"] if not run["counts"]]
     return {
-        "nets": nets(results),
+        "nets": nets(usual),
         "totals": totals(usual),
         "goals": goals(usual),
         "by optimizer": by_optimizer(usual),
         "table": table(usual),
-        "beta2": table(short) if short else "Not measured.",
+        "harder": table(harder) if harder else "Not measured.",
         "machine": machine(results["machine"]),
     }
 
 
-def nets(results: dict[str, Any]) -> str:
-    notes = {run["net"]: run["note"] for run in results["runs"]}
+def nets(runs: list[dict[str, Any]]) -> str:
+    notes = {run["net"]: run["note"] for run in runs}
     return "\n".join(f"- **{net}**: {note}" for net, note in notes.items())
 
 

@@ -56,7 +56,7 @@ def tables(name: str, size: int) -> Net:
         Tables,
         functools.partial(words, size=size),
         words_loss,
-        f"3 embedding tables, a hidden layer, 3 heads, no norm; {size} words of English text a step",
+        f"3 embedding tables, a hidden layer, 3 heads, no norm; {size} words of text a step",
         {"sgd": 0.1, "adam": 2e-3},
         {"sgd": 1e-3, "adam": 1e-4, "adamw": 0.1},
     )

@@ -41,6 +41,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "totals": totals(usual),
         "goals": goals(usual),
         "by optimizer": by_optimizer(usual),
+        "intervals": intervals(usual),
         "table": table(usual),
         "harder": table(harder) if harder else "Not measured.",
         "machine": machine(results["machine"]),
@@ -79,6 +80,18 @@ def goals(runs: list[dict[str, Any]]) -> str:
         worst = max(off(window, "balance") for window in sgd)
         rows.append(f"| {name}, farthest from 1 | ≤ {GOAL_SGD:g} | {worst:.0e} | |")
     return "\n".join(rows)
+
+
+def intervals(runs: list[dict[str, Any]]) -> str:
+    """How often the interval of a user's row holds 1, with seven products."""
+    adams = [run for run in runs if run["optimizer"].startswith("Adam")]
+    rows = [matrix["row_of_seven"] for run in adams for matrix in run["matrices"]]
+    known = [row for row in rows if row["balance"] is not None]
+    held = sum(row["low"] <= 1.0 <= row["high"] for row in known)
+    return (
+        f"Rows of whole runs with the Adams and seven products: {len(known)} of {len(rows)} have a "
+        f"balance, and the 95% interval of {held} of these holds 1."
+    )
 
 
 def by_optimizer(runs: list[dict[str, Any]]) -> str:

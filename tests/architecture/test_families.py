@@ -11,7 +11,7 @@ from spherical_motion.theory.families import BALANCED, TABLE
 SRC = Path(__file__).parents[2] / "src/spherical_motion"
 THEORY = "spherical_motion.theory"
 DOORS = {"equilibrium", "transient", "driven", "travel", "motion", "published"}
-DOORS |= {"balance_by_step", "balance_over_window"}
+DOORS |= {"balance_by_step", "balance_over_window", "with_pull"}
 
 
 def concrete() -> set[str]:

@@ -45,6 +45,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 SMALL_RATE = 1e-3
 """Share of the next rate below which a step is too small to show what the optimizer averaged."""
 
+CANCELS = 20.0
+"""Amplification from which what is neglected or misread may be larger than what is left."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class BalanceSteps:
@@ -142,6 +145,10 @@ class BalanceLaw(abc.ABC):
     def inner(self, moves: Moves) -> Array:
         """X = <w, Px> of each step."""
         return moves.gram.wp
+
+    def rest_ratio_sq(self, hp: HyperParameters, pull: float, facts: GroupFacts) -> float:
+        """|d|²/|w|² at rest under this pull: f·2ηp."""
+        return float(self.form(hp, facts)[0] * 2.0 * hp.lr * pull)
 
 
 class AverageLaw(BalanceLaw):

@@ -26,7 +26,13 @@ class CorrelationLaw(ReadableLaw):
     neglects = "how the updates pull on the norm; the correlation of the updates is a measured sum"
 
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
-        return 1.0 / facts.need("correlation", "balance", "this optimizer"), 1.0
+        if facts.correlation is None:
+            raise NoTheory(
+                "The balance law of an optimizer of unknown rule takes the correlation of its "
+                "updates, which was not measured. Measure it over a burst of steps "
+                "(theory.largest_correlation_sum) and pass correlation=..."
+            )
+        return 1.0 / facts.need("correlation", "balance"), 1.0
 
     def inner(self, moves: Moves) -> Array:
         return 0.0 * moves.gram.ww

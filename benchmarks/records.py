@@ -51,7 +51,7 @@ def main(steps: int, products: int) -> None:
     rows = steps * LAYERS
     p20, p50, p80 = np.percentile(calls, [20, 50, 80]) * 1e6
     print(f"{platform.machine()}, numpy {np.__version__}, pyarrow {pa.__version__}; {rows:,} rows")
-    print(f"rows(), {LAYERS} slices    {p20:.1f} / {p50:.1f} / {p80:.1f} µs (p20/50/80)")
+    print(f"one step, {LAYERS} slices  {p20:.1f} / {p50:.1f} / {p80:.1f} µs (p20/50/80)")
     print(f"write              {rows / writing / 1e6:.2f} million rows a second")
     print(f"read, as arrays    {rows / reading / 1e6:.2f} million rows a second")
     print(f"memory of reading  {peak / rows:.0f} bytes a row")

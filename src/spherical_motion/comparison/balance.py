@@ -53,11 +53,13 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
     """
     here = balance_window(motion.within(stage.start, stage.stop), stage)
+    memory = motion.used_memory
     if unknown := motion.no_balance or _members_differ(motion, mixed):
-        return TugOfWar(unknown=unknown)
+        return TugOfWar(unknown=unknown, memory=memory)
     known = here[np.isfinite(here.turned) & np.isfinite(here.loss)]
     if not len(here):
-        return TugOfWar(unknown="no lawful step is on record after the stage's start")
+        why = "no lawful step is on record after the stage's start"
+        return TugOfWar(unknown=why, memory=memory)
     found = theory.balance(
         here.hp,
         here.gram,
@@ -77,11 +79,12 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         growth=_growth(here),
         amplification=found.amplification,
         # Where the prediction is approximate, the loss's own pull is what it leaves out.
-        forces=NO_FORCES if motion.prediction_error else _forces(known, bool(mixed)),
+        forces=_forces(known, bool(mixed)) if memory is None else NO_FORCES,
         terms=len(known),
         unknown=unknown,
         neglects=found.neglects,
         inseparable=_why_inseparable(known, mixed),
+        memory=memory,
     )
 
 

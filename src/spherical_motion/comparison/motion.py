@@ -119,10 +119,15 @@ class Motion:
         return (1.0 - self.momentum) / (1.0 + self.momentum)
 
     @property
+    def used_memory(self) -> UpdateMemory | None:
+        """`memory` where predictions rest on it, which makes them approximate."""
+        needed = self.no_theory is None and "correlation" in theory.family_of(self.hp).needs
+        return self.memory if needed else None
+
+    @property
     def prediction_error(self) -> float:
         """Relative error of what is predicted, where it is approximate; 0 elsewhere."""
-        needed = self.no_theory is None and "correlation" in theory.family_of(self.hp).needs
-        return self.memory.error if needed and self.memory is not None else 0.0
+        return 0.0 if self.used_memory is None else self.used_memory.error
 
     @property
     def correlation(self) -> float | None:

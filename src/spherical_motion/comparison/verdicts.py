@@ -171,11 +171,11 @@ def _balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
 
 def _approximate(e: Evidence) -> Iterator[Reason]:
     """That the prediction is approximate, where there is one."""
-    if not isinstance(e, Measured) or not e.prediction_error:
+    if not isinstance(e, Measured) or (memory := e.tug.memory) is None:
         return
     if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
         yield Because.APPROXIMATE(
-            correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
+            correlation=memory.correlation, bursts=memory.bursts, factor=1.0 + memory.error
         )
 
 

@@ -60,7 +60,8 @@ def family_of(hp: HyperParameters) -> Family:
     elif hp.optimizer == "other":
         what = f"an unknown optimizer. {SAY_DECOUPLED}"
     raise NoTheory(
-        f"There is no closed form here for {what.rstrip('.')}. Known: {', '.join(f.name for f in TABLE)}. "
+        f"There is no closed form here for {what.rstrip('.')}. "
+        f"Known: {', '.join(f.name for f in TABLE)}. "
         "The motion is recorded all the same; only the prediction is missing."
     )
 

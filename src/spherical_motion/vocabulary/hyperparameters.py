@@ -34,6 +34,8 @@ CLASSES = {
     "AdamW": "adamw",
     "Muon": "muon",
     "SingleDeviceMuon": "muon",
+    "MuonWithAuxAdam": "muon",
+    "SingleDeviceMuonWithAuxAdam": "muon",
     **dict.fromkeys(("Lion", "Lion8bit", "Lion32bit"), "lion"),
     **dict.fromkeys(("PagedLion", "PagedLion8bit", "PagedLion32bit"), "lion"),
 }
@@ -120,6 +122,8 @@ class HyperParameters:
         decoupled = bool(group.get("decoupled_weight_decay", OPTIMIZERS[optimizer]))
         if optimizer == "adam" and decoupled:
             optimizer = "adamw"
+        if optimizer == "muon" and group.get("use_muon") is False:
+            optimizer = "adamw"  # a class that steps some param groups by each rule
         cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
         if group.get("amsgrad") or cautious:
             optimizer = "other"

@@ -31,7 +31,7 @@ LETTERS = 27
 TOPICS = len(topics)
 
 
-def digits(seed: int, size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def digits(seed: int, size: int = 32) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Images (size, 1, 8, 8) and labels (size,)."""
     data, generator = load_digits(), torch.Generator().manual_seed(seed)
     count = len(data.train_labels)
@@ -44,7 +44,7 @@ def digits(seed: int, size: int = 64) -> Iterator[tuple[torch.Tensor, torch.Tens
 
 
 def characters(
-    seed: int, size: int = 16, length: int = 32
+    seed: int, size: int = 8, length: int = 32
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of text (size, length) and the characters that follow (size, length)."""
     text, generator = _text(), torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def characters(
         yield window[:, :-1], window[:, 1:]
 
 
-def words(seed: int, size: int = 128) -> Iterator[tuple[torch.Tensor, ...]]:
+def words(seed: int, size: int = 64) -> Iterator[tuple[torch.Tensor, ...]]:
     """Word, the word before it (0 at the start of a text), topic; the two next words, a letter."""
     rows, generator = _word_rows(), torch.Generator().manual_seed(seed)
     while True:

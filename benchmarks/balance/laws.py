@@ -18,7 +18,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rule", "Window", "windows"]
+__all__ = ["Rule", "Window", "spans", "terms", "window", "windows"]
 
 Array = NDArray[np.float64]
 
@@ -59,7 +59,8 @@ class Window:
         rest: over the law at rest, with the measured pull.
         balance: over the balance law, without S where the optimizer has it.
         exact: over the balance law with S.
-        pull, decay_share: the pull and the share of it that is weight decay.
+        pull, weight_decay: how strongly all draws the weights inward, and decay alone.
+        growth, change: these terms over the law.
         amplification: largest term of the law over their sum.
     """
 
@@ -68,7 +69,9 @@ class Window:
     balance: float
     exact: float
     pull: float
-    decay_share: float
+    weight_decay: float
+    growth: float
+    change: float
     amplification: float
 
 
@@ -79,9 +82,17 @@ def windows(
 
     `products` are (steps, 8) and `rates` (steps,).
     """
-    count = max(1, (len(rates) - start) // length)
-    edges = [start + i * length for i in range(count)] + [len(rates)]
-    return [window(rule, products, rates, *edge) for edge in itertools.pairwise(edges)]
+    return [window(rule, products, rates, *span) for span in spans(len(rates), start, length)]
+
+
+def spans(steps: int, start: int, length: int) -> list[tuple[int, int]]:
+    """First step of each window, and the step after its last.
+
+    >>> spans(1700, 200, 600)
+    [(200, 800), (800, 1700)]
+    """
+    count = max(1, (steps - start) // length)
+    return list(itertools.pairwise([*(start + i * length for i in range(count)), steps]))
 
 
 def window(rule: Rule, products: Array, rates: Array, first: int, last: int) -> Window:
@@ -102,7 +113,9 @@ def window(rule: Rule, products: Array, rates: Array, first: int, last: int) -> 
         balance=root(turned, law),
         exact=root(turned, law + change),
         pull=pull,
-        decay_share=rule.weight_decay / pull,
+        weight_decay=rule.weight_decay,
+        growth=growth / (law + change),
+        change=change / (law + change),
         amplification=max(abs(decay), abs(loss), abs(growth)) / abs(law),
     )
 

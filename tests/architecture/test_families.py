@@ -6,16 +6,19 @@ import ast
 from pathlib import Path
 
 from spherical_motion.theory import Family
-from spherical_motion.theory.families import TABLE
+from spherical_motion.theory.families import BALANCED, TABLE
 
 SRC = Path(__file__).parents[2] / "src/spherical_motion"
 THEORY = "spherical_motion.theory"
 DOORS = {"equilibrium", "transient", "driven", "travel", "motion", "published"}
-DOORS |= {"balance_by_step", "balance_over_window"}
+DOORS |= {"balance_by_step", "balance_over_window", "with_pull"}
 
 
 def concrete() -> set[str]:
-    return {cls.__name__ for family in TABLE for cls in type(family).__mro__} - {"ABC", "object"}
+    return {cls.__name__ for family in [*TABLE, *BALANCED] for cls in type(family).__mro__} - {
+        "ABC",
+        "object",
+    }
 
 
 def imports_of(path: Path) -> set[str]:
@@ -67,12 +70,14 @@ def test_families_and_their_concepts_import_no_door() -> None:
 
 
 def test_the_concept_imports_no_family() -> None:
-    for name in ("family", "group", "settings", "relaxation"):
+    for name in ("family", "update_rule", "balance_law", "group", "settings", "relaxation"):
         assert not any(".families" in i for i in imports_of(SRC / f"theory/{name}.py"))
 
 
 def test_every_built_in_family_is_one_row() -> None:
-    assert len({family.name for family in TABLE}) == len(TABLE)
+    rules = [*TABLE, *BALANCED]
+    assert len({rule.name for rule in rules}) == len(rules)
     files = {p.stem for p in (SRC / "theory/families").glob("*.py")} - {"__init__"}
-    assert {type(family).__module__.rpartition(".")[2] for family in TABLE} == files
+    assert {type(rule).__module__.rpartition(".")[2] for rule in rules} == files
+    assert not any(isinstance(rule, Family) for rule in BALANCED)
     assert all(isinstance(family, Family) for family in TABLE)

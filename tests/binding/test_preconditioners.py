@@ -94,7 +94,7 @@ def adam_state(**changed: Any) -> dict[str, Any]:
         (adam_state(exp_avg_sq=torch.ones(2, 3).bfloat16()), "its state is torch.bfloat16"),
         (adam_state(exp_avg=torch.ones(2, 3).double()), "its weights are torch.float32"),
         (adam_state(exp_avg_sq=torch.ones(2)), r"the shape \(2,\), its weights \(2, 3\)"),
-        (adam_state(exp_avg_sq=torch.ones(2, 3, device="meta")), "its state is on meta"),
+        (adam_state(exp_avg_sq=torch.ones(2, 3, device="meta")), "its state is on meta, which"),
         (adam_state(exp_avg_sq=torch.ones(2, 3).as_subclass(Wrapped)), "is held as Wrapped"),
         (adam_state(exp_avg_sq=torch.ones(2, 3).to_sparse()), "is held in the layout sparse_coo"),
         (adam_state(exp_avg_sq=1.0), "is held as float"),

@@ -100,7 +100,7 @@ def test_without_word_on_the_decay_nothing_is_predicted(tmp_path: Path) -> None:
     assert "decoupled_weight_decay=True" in str(row.verdict.reason)
     assert "decoupled_weight_decay=True" in row.balance_unknown
     assert math.isnan(row.predicted)
-    assert "prediction_error" not in row.verdict.evidence
+    assert row.verdict.evidence["prediction_error"] == 0.0
 
 
 def test_without_bursts_the_reason_says_how_to_record_them(tmp_path: Path) -> None:

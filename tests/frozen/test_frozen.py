@@ -36,6 +36,7 @@ RESULTS = {
         "GroupFacts",
         "ImageStep",
         "RecentredSchedule",
+        "UpdateRule",
         "register",
     },
     "simulate": {"NormRun", "RandomWalk", "ToyRun", "WellRun"},

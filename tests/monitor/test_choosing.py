@@ -188,9 +188,8 @@ def test_a_resumed_run_keeps_its_plain_groups(tmp_path: Path) -> None:
     ) as monitor:
         assert monitor.groups == began
         steps(model, optimizer, inputs, 2)
-    with pytest.raises(
-        RunDirectoryError, match="recorded group"
-    ):  # a list is not replaced silently
+    # A list is not replaced by the run's groups silently.
+    with pytest.raises(RunDirectoryError, match="recorded group 'fc'"):
         smd.watch(model, optimizer, directory=tmp_path / "run", resume=True, groups=began[1:])
     records = smd.read(tmp_path / "run")
     assert list(records.steps) == [0, 1, 2, 3, 4]

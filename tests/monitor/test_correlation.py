@@ -18,7 +18,7 @@ from watched import groups_of, loss_of, network
 from spherical_motion import theory
 from spherical_motion.errors import InvalidArgument, RecordingStopped
 from spherical_motion.monitor import Monitor
-from spherical_motion.monitor.burst import Burst, Memory, Piece
+from spherical_motion.monitor.burst import Burst, Memory, UpdatePiece
 from spherical_motion.monitor.correlation import BURST, Bursts, CorrelationMeter, lags_of
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
@@ -53,7 +53,7 @@ def meter_of(
     """A meter of one group for each parameter of an optimizer."""
     homes = {id(p): i for i, g in enumerate(optimizer.param_groups) for p in g["params"]}
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
-    pieces = {i: [Piece(p, 0, 0, len(p), homes[id(p)])] for i, p in enumerate(parameters)}
+    pieces = {i: [UpdatePiece(p, 0, 0, len(p), homes[id(p)])] for i, p in enumerate(parameters)}
     bursts = Bursts(every, tuple(pieces))
     kept = Kept()
     names = [f"group {i}" for i in pieces]
@@ -134,7 +134,7 @@ def test_a_group_spread_over_param_groups_obeys_the_law_at_its_main_rate() -> No
         momentum=0.8,
     )
     kept = Kept()
-    pieces = {0: [Piece(small, 0, 0, 8, 1), Piece(big, 0, 0, 30, 0)]}
+    pieces = {0: [UpdatePiece(small, 0, 0, 8, 1), UpdatePiece(big, 0, 0, 30, 0)]}
     meter = CorrelationMeter(optimizer, Bursts(75, (0,)), pieces, ["both"], kept)
     weights, _ = run(optimizer, meter, 75)
     moved = []
@@ -211,7 +211,7 @@ def test_drawn_entries_give_an_unbiased_correlation() -> None:
     a, b = (p for g in optimizer.param_groups for p in g["params"])
     a.data *= 30  # entries of different size, so that a bias would show
     a.stretch = 30.0
-    pieces = [Piece(b, 0, 0, 20, 0), Piece(a, 0, 0, 50, 0)]
+    pieces = [UpdatePiece(b, 0, 0, 20, 0), UpdatePiece(a, 0, 0, 50, 0)]
     lags, steps, entries = 6, 30, 100
     memory = Memory.needed(entries, lags)
     bursts = [Burst(pieces, lags, steps, Memory(memory), seed) for seed in range(150)]
@@ -249,7 +249,7 @@ def test_a_stored_slice_is_read_whatever_its_layout() -> None:
     torch.manual_seed(0)
     w = torch.nn.Parameter(torch.randn(6, 4, 3).permute(2, 0, 1))
     scalar = torch.nn.Parameter(torch.tensor(2.0))
-    own = [Piece(w, 1, 2, 5, 0), Piece(scalar, 0, 0, 1, 0)]
+    own = [UpdatePiece(w, 1, 2, 5, 0), UpdatePiece(scalar, 0, 0, 1, 0)]
     for nbytes in (10**6, 20 * Memory.needed(1, 6)):
         burst = Burst(own, 6, 30, Memory(nbytes), seed=0)
         burst.take()
@@ -261,7 +261,7 @@ def test_a_stored_slice_is_read_whatever_its_layout() -> None:
 
 def info_of(
     optimizers: Sequence[torch.optim.Optimizer],
-) -> tuple[RunInfo, list[list[Piece]]]:
+) -> tuple[RunInfo, list[list[UpdatePiece]]]:
     """The facts of a run in which each parameter is a group."""
     groups, targets = [], {}
     for number, optimizer in enumerate(optimizers):

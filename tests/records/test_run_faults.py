@@ -17,6 +17,7 @@ import pytest
 from spherical_motion.errors import RecordingStopped, RunInUse
 from spherical_motion.records import RunWriter, read
 from spherical_motion.records import writer as writer_module
+from spherical_motion.records.files.segments import SegmentStore
 
 HOUR = 3600.0
 
@@ -155,7 +156,7 @@ def test_a_merge_that_fails_leaves_recording_alone(tmp_path, info, gram, monkeyp
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("spherical_motion.records.segments.SegmentStore._concatenate", no_room)
+    monkeypatch.setattr(SegmentStore, "_concatenate", no_room)
     with RunWriter(tmp_path, info) as writer:
         for step in range(40):
             writer.rows(step, gram)

@@ -246,14 +246,14 @@ def test_segments_merged_behind_the_readers_back_are_found(run, info, monkeypatc
         opened = []
         real_open = reader_module._open
 
-        def open_slowly(segment, schema):
+        def open_slowly(segment, content):
             opened.append(segment)
             if len(opened) == 3:  # now the sixteenth segment, and all are merged into one
                 writer.rows(24, np.ones((3, 6)))
                 writer.flush()
                 while segment.path.exists():
                     time.sleep(0.01)
-            return real_open(segment, schema)
+            return real_open(segment, content)
 
         monkeypatch.setattr(reader_module, "_open", open_slowly)
         assert read(directory).steps.tolist() == list(range(25))
@@ -274,7 +274,7 @@ def test_a_listing_that_misses_both_ends_of_a_merge_is_not_believed(run, monkeyp
 
 
 def test_files_that_keep_vanishing_are_an_error_not_a_loop(run, monkeypatch):
-    def vanish(segment, schema):
+    def vanish(segment, content):
         raise FileNotFoundError(segment.path)
 
     monkeypatch.setattr(reader_module, "_open", vanish)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from killed import Killed, disk_calls
 
-from spherical_motion.records import segments as segments_module
-from spherical_motion.records.segments import FAN_IN, SegmentStore, current_segments
+from spherical_motion.records.files import segments as segments_module
+from spherical_motion.records.files.segments import FAN_IN, SegmentStore, current_segments
 
 SCHEMA = pa.schema([("step", pa.int64()), ("value", pa.float64())])
 
@@ -63,29 +61,6 @@ def test_segments_that_are_large_enough_stay(tmp_path, monkeypatch):
         append(store, step)
     assert not store.merge()
     assert len(current_segments(tmp_path)) == FAN_IN
-
-
-class Killed(BaseException):
-    """Nothing may catch it, like a kill."""
-
-
-def disk_calls(monkeypatch, stop_at):
-    """Count the calls that change the disk; from number `stop_at` on, none is made."""
-    made = []
-
-    def counted(function):
-        def call(*args, **kwargs):
-            if len(made) >= stop_at:
-                raise Killed
-            made.append(function.__name__)
-            return function(*args, **kwargs)
-
-        return call
-
-    monkeypatch.setattr(os, "fsync", counted(os.fsync))
-    monkeypatch.setattr(os, "replace", counted(os.replace))
-    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
-    return made
 
 
 def test_a_merge_killed_at_any_call_loses_and_doubles_nothing(tmp_path, monkeypatch):

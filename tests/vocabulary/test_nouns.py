@@ -46,8 +46,8 @@ def test_bad_settings_are_refused_by_name_and_value(field: str, value: float) ->
 
 
 def test_unknown_optimizer_is_refused_and_other_is_offered() -> None:
-    with pytest.raises(InvalidArgument, match=r"'adagrad'.*Use 'other'"):
-        HyperParameters("adagrad", lr=0.1)
+    with pytest.raises(InvalidArgument, match=r"'rprop'.*Use 'other'"):
+        HyperParameters("rprop", lr=0.1)
 
 
 def test_betas_are_momentum_and_beta2_and_exclude_them() -> None:
@@ -70,8 +70,14 @@ def test_settings_are_frozen() -> None:
         ("Adam", {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8}, "adam", False),
         ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "decoupled_weight_decay": True}, "adamw", True),
         ("Adam", {"lr": 0.1, "betas": (0.9, 0.99), "decoupled_weight_decay": True}, "adamw", True),
-        ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "amsgrad": True}, "other", True),
-        ("RMSprop", {"lr": 0.1, "momentum": 0.5}, "other", False),
+        ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "amsgrad": True}, "amsgrad", True),
+        ("Adam", {"lr": 0.1, "betas": (0.9, 0.99), "amsgrad": True}, "amsgrad", False),
+        ("RAdam", {"lr": 0.1, "betas": (0.9, 0.99)}, "radam", False),
+        ("NAdam", {"lr": 1, "betas": (0.9, 0), "decoupled_weight_decay": True}, "nadam", True),
+        ("Adamax", {"lr": 0.1, "betas": (0.9, 0.99)}, "adamax", False),
+        ("RMSprop", {"lr": 0.1, "momentum": 0.5}, "rmsprop", False),
+        ("Adagrad", {"lr": 0.1}, "adagrad", False),
+        ("AdamW", {"lr": 0.1, "betas": (0.9, 0.99), "caution": True}, "other", True),
         ("Lion", {"lr": 0.1, "betas": (0.9, 0.99)}, "lion", True),
         ("PagedLion8bit", {"lr": 0.1, "betas": (0.9, 0.99)}, "lion", True),
         ("Lion", {"lr": 0.1, "betas": (0.9, 0.99), "cautious_factor": 0.5}, "other", True),

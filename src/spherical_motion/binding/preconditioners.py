@@ -37,7 +37,7 @@ The state is that after a step. A KeyError means that the state does not hold wh
 """
 
 
-def _adam(group: ParamGroup, state: State) -> Preconditioner:
+def _adam(group: ParamGroup, state: State, decoupled: bool = False) -> Preconditioner:
     beta1, beta2 = _betas(group)
     t = _step(state)
     return Preconditioner(
@@ -45,14 +45,14 @@ def _adam(group: ParamGroup, state: State) -> Preconditioner:
         scale=1.0 / (1.0 - beta1**t),
         root=(1.0 - beta2**t) ** -0.5,
         eps=float(group["eps"]),
-        decay=_coupled_decay(group),
+        decay=_coupled_decay(group, decoupled),
         average=state["exp_avg"],
     )
 
 
 def _adamw(group: ParamGroup, state: State) -> Preconditioner:
-    # Before torch 2.7, AdamW had no setting that says so.
-    return _adam({"decoupled_weight_decay": True, **group}, state)
+    # Older versions of AdamW have no setting that says so.
+    return _adam(group, state, decoupled=True)
 
 
 def _nadam(group: ParamGroup, state: State) -> Preconditioner:
@@ -193,12 +193,17 @@ def preconditioner_rule(optimizer: torch.optim.Optimizer) -> Rule | str | None:
 
 
 def read_preconditioner(
-    rule: Rule, group: ParamGroup, state: State, parameter: torch.Tensor
+    rule: Rule,
+    group: ParamGroup,
+    state: State,
+    parameter: torch.Tensor,
+    *,
+    with_average: bool = True,
 ) -> Preconditioner | str:
     """The preconditioner of a parameter from the state after a step, or why there is none.
 
     Never raises: a state that is missing, renamed, sharded, on another device, or of another dtype
-    or shape than the weights gives a reason.
+    or shape than the weights gives a reason. The average counts only `with_average`.
 
     >>> w = torch.zeros(2)
     >>> read_preconditioner(_rmsprop, {"eps": 0.0, "weight_decay": 0.0}, {}, w)
@@ -212,27 +217,29 @@ def read_preconditioner(
         return f"the optimizer holds no {error} for it"
     except Exception as error:  # a rule from outside must not end the recording
         return f"its state could not be read: {type(error).__name__}: {error}"
-    for tensor in (found.state, found.average):
-        if tensor is not None and (why := _misfit(tensor, parameter)):
-            return why
-    return found
+    why = _misfit(found.state, parameter)
+    if with_average:
+        why = why or _misfit(found.average, parameter)
+    return why or found
 
 
 def _misfit(tensor: object, parameter: torch.Tensor) -> str | None:
     """Why a tensor of the state cannot be read beside the weights, or None."""
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if tensor is None:
+        return None
+    plain = type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
     if not isinstance(tensor, torch.Tensor) or not plain:
         return f"its state is held as {type(tensor).__name__}"
-    if tensor.layout != torch.strided:
+    if tensor.layout is not torch.strided:
         return f"its state is held in the layout {str(tensor.layout).removeprefix('torch.')}"
-    if tensor.dtype != parameter.dtype:
+    if tensor.dtype is not parameter.dtype:
         return f"its state is {tensor.dtype}, and its weights are {parameter.dtype}"
     if tensor.shape != parameter.shape:
         return (
             f"its state has the shape {tuple(tensor.shape)}, its weights {tuple(parameter.shape)}"
         )
-    if tensor.device != parameter.device:
-        return f"its state is on {tensor.device}, its weights on {parameter.device}"
+    if not tensor.is_cpu:
+        return f"its state is on {tensor.device}, which cannot be measured yet"
     return None
 
 
@@ -249,6 +256,8 @@ def _step(state: State) -> float:
     return step
 
 
-def _coupled_decay(group: ParamGroup) -> float:
-    """λ if weight decay acts through the gradient."""
-    return 0.0 if group.get("decoupled_weight_decay") else float(group["weight_decay"])
+def _coupled_decay(group: ParamGroup, decoupled: bool = False) -> float:
+    """λ if weight decay acts through the gradient; `decoupled` is the class's own way."""
+    if group.get("decoupled_weight_decay", decoupled):
+        return 0.0
+    return float(group["weight_decay"])

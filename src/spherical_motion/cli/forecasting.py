@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from rich.console import Console
 
 from spherical_motion.cli import options, printing
 from spherical_motion.cli.printing import number_text
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
+from spherical_motion.records import read
 from spherical_motion.vocabulary import Schedule
 
 COLOURS = {Outcome.SETTLES: "green", Outcome.FALLS_SHORT: "yellow"}
@@ -47,6 +50,9 @@ def forecast_command(
         float | None, typer.Option(help="Adam with L2: RMS of the unit gradient's entries.")
     ] = None,
     correlation: options.CORRELATION = None,
+    pull: options.PULL = None,
+    pull_from: options.PULL_FROM = None,
+    group: options.GROUP = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Forecast a run: the equilibrium of each stage, whether it is reached, and what would help.
@@ -59,12 +65,19 @@ def forecast_command(
 
     Example: smd forecast --lr 0.1 --wd 5e-4 --momentum 0.9 --csv plan.csv --steps-per-epoch 391
 
+    Example: smd forecast --optimizer adamw --lr 1e-3 --wd 0.1 --steps 20000 --pull 0.034
+
     Exits with 1 if a stage of constant settings ends before it is within 5% of its equilibrium.
     """
     hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
     plan = options.plan_from(context, hp)
     known = {"unit_grad_sq": unit_grad_sq, "numel": numel, "unit_grad_rms": unit_grad_rms}
-    found = forecast(plan, norm0, correlation=correlation, **known)
+    former = options.pulls_from(pull)
+    if pull_from is not None:
+        if pull is not None:
+            raise InvalidArgument("Pass either --pull or --pull-from, not both.")
+        former = read(pull_from)
+    found = forecast(plan, norm0, pull=former, group=group, correlation=correlation, **known)
     if json:
         printing.print_json(_plain(found))
     else:
@@ -79,12 +92,13 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
     )
     console.print(heading, markup=False)
     unit, what = (steps_per_epoch, "epochs") if steps_per_epoch else (1, "steps")
-    names = ("stage", what, "lr", "decay", "equil. rad", "at end", "share", "steps", "needs")
-    table = printing.number_table(*names)
+    pulls = any(math.isfinite(stage.pull) for stage in found)
+    names = ("stage", what, "lr", "decay", *(["pull"] if pulls else []), "equil. rad", "at end")
+    table = printing.number_table(*names, "share", "steps", "needs")
     table.add_column("")
     for i, stage in enumerate(found.stages[:MOST_ROWS], start=1):
         outcome = f"[{COLOURS.get(stage.outcome, 'default')}]{stage.outcome.value}[/]"
-        table.add_row(str(i), *_cells(stage, unit), outcome)
+        table.add_row(str(i), *_cells(stage, unit, pulls), outcome)
     console.print(table)
     if len(found) > MOST_ROWS:
         console.print(f"... and {len(found) - MOST_ROWS} more stages (--json has all)")
@@ -105,19 +119,21 @@ def _explain(console: Console, found: Forecast) -> None:
         console.print(f"• Stage {i}, {stage}", markup=False)
     if found.falling_short:
         console.print(
-            "• Angle and pace depend only on lr × weight decay: raising one of them speeds a stage "
-            "up and raises its angle. Each remedy assumes that earlier stages stay as planned.",
+            "• Angle and pace depend only on lr × weight decay (lr × pull, if one is given): "
+            "raising one of them speeds a stage up and raises its angle. Each remedy assumes that "
+            "earlier stages stay as planned.",
             markup=False,
         )
 
 
-def _cells(stage: StageForecast, unit: int) -> list[str]:
+def _cells(stage: StageForecast, unit: int, pulls: bool) -> list[str]:
     start, stop, hp = stage.stage.start, stage.stage.stop, stage.stage.hp
     settled = stage.outcome in (Outcome.SETTLES, Outcome.FALLS_SHORT)
     return [
         f"{start / unit:,.6g}–{stop / unit:,.6g}" if unit > 1 else f"{start:,}–{stop:,}",
         f"{hp.lr:g}" if hp else "varies",
         f"{hp.weight_decay:g}" if hp else "",
+        *([number_text(stage.pull)] if pulls else []),
         number_text(stage.equilibrium_angle),
         number_text(stage.angle_end),
         number_text(1.0 / stage.shortfall, ".2f"),

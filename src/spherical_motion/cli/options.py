@@ -34,6 +34,19 @@ CORRELATION = Annotated[
     float | None, typer.Option(help="Muon: 1 + 2·sum of its steps' autocorrelations.")
 ]
 
+PULL = Annotated[
+    str | None,
+    typer.Option(
+        help="Pull of weight decay and loss in a former run (smd compare prints it); one number, "
+        "or one for each stage, like 5e-4,3e-4."
+    ),
+]
+PULL_FROM = Annotated[
+    Path | None,
+    typer.Option(help="Instead of --pull: that run. Its loss pulls again; with --group."),
+]
+GROUP = Annotated[str | None, typer.Option(help="The group of --pull-from.")]
+
 SCHEDULE = Annotated[
     Shape | None,
     typer.Option(help="Shape of the learning rate. Left out: step with milestones, else constant."),
@@ -74,6 +87,17 @@ def settings_from(
         nesterov=nesterov,
         decoupled=decoupled or None,
     )
+
+
+def pulls_from(text: str | None) -> float | dict[int, float] | None:
+    """The value of --pull: one number for all stages, or one for each."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InvalidArgument(f"--pull must be numbers like 5e-4,3e-4, got {text!r}.") from None
+    return values[0] if len(values) == 1 else dict(enumerate(values, start=1))
 
 
 def plan_from(context: typer.Context, hp: HyperParameters) -> Schedule:

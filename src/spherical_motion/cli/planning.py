@@ -23,7 +23,10 @@ from spherical_motion.forecasting import (
 def plan_command(
     lr: options.LR,
     weight_decay: Annotated[
-        float, typer.Option("--weight-decay", "--wd", help="Weight decay now; for --batch-factor.")
+        float,
+        typer.Option(
+            "--weight-decay", "--wd", help="Weight decay now; for --batch-factor, --pull."
+        ),
     ] = 0.0,
     momentum: options.MOMENTUM = None,
     optimizer: options.OPTIMIZER = "sgd",
@@ -39,6 +42,10 @@ def plan_command(
     nesterov: options.NESTEROV = False,
     decoupled: options.DECOUPLED = False,
     correlation: options.CORRELATION = None,
+    pull: Annotated[
+        float | None,
+        typer.Option(help="Pull of decay and loss in a former run with --weight-decay."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Plan settings for an angle or a pace, or show the effect of a larger batch on both.
@@ -56,15 +63,19 @@ def plan_command(
         )
     found: tuple[Setting, ...] | tuple[BatchScaling, ...]
     if batch_factor is not None:
+        if pull is not None:
+            raise InvalidArgument("--batch-factor takes no --pull: pass it with --angle.")
         if steps_per_epoch is None:
             raise InvalidArgument("--batch-factor needs --steps-per-epoch of the present batch.")
         found = scale_batch(hp, batch_factor, steps_per_epoch, correlation=correlation)
         table = _batch_table(found)
     elif angle is not None:
-        found = settings_for_angle(hp, angle, correlation=correlation)
+        found = settings_for_angle(hp, angle, pull=pull, correlation=correlation)
         table = _pair_table(found)
     else:
-        found = settings_for_time_constant(hp, time_constant or 0.0, correlation=correlation)
+        found = settings_for_time_constant(
+            hp, time_constant or 0.0, pull=pull, correlation=correlation
+        )
         table = _pair_table(found)
     if json:
         print_json([dataclasses.asdict(entry) for entry in found])
@@ -72,10 +83,11 @@ def plan_command(
     console = stdout()
     console.print(table)
     if batch_factor is None:
+        what = "weight decay" if pull is None else "pull"
         console.print(
             "\nAll of these give the same motion on the sphere: angle and time constant depend "
-            "only on lr × weight decay.\nAt the same time constant, more momentum gives a smaller "
-            "angle."
+            f"only on lr × {what}.\nAt the same time constant, "
+            "more momentum gives a smaller angle."
         )
     else:
         console.print(

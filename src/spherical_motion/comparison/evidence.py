@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from spherical_motion.comparison.memory import UpdateMemory
 from spherical_motion.comparison.statistics import NO_ESTIMATE, Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
@@ -64,8 +63,6 @@ class TugOfWar:
         unknown: why `balance` is NaN; empty if it is known.
         neglects: the term that the law leaves out, in words; empty if none.
         inseparable: why decay and loss have no parts of their own; empty if they have.
-        memory: the measured correlation on which an approximate prediction rests; None where
-            nothing is predicted approximately.
     """
 
     balance: Estimate = NO_ESTIMATE
@@ -78,7 +75,6 @@ class TugOfWar:
     unknown: str = "no step and its predecessor were both recorded"
     neglects: str = ""
     inseparable: str = ""
-    memory: UpdateMemory | None = None
 
 
 NO_TUG = TugOfWar()
@@ -142,6 +138,8 @@ class Measured(Evidence):
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
         tug: the balance law, which holds at rest or not, for every kind of group.
+        prediction_error: relative error of what is predicted; 0 unless that is approximate.
+        correlation, bursts: c of the group's updates, and how many bursts measured it.
     """
 
     norm_change: float
@@ -152,6 +150,9 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
+    prediction_error: float
+    correlation: float
+    bursts: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -204,15 +205,12 @@ class Settled(Predicted):
     rest: Rest
 
 
-def _numbers(part: Evidence | Rest | TugOfWar | Forces | UpdateMemory) -> dict[str, float]:
+def _numbers(part: Evidence | Rest | TugOfWar | Forces) -> dict[str, float]:
     found: dict[str, float] = {}
     for field in dataclasses.fields(part):
         value: object = getattr(part, field.name)
         if isinstance(value, (Rest, TugOfWar)):
             found |= _numbers(value)
-        elif isinstance(value, UpdateMemory):
-            found |= {f"update_{name}": number for name, number in _numbers(value).items()}
-            found["prediction_error"] = value.error
         elif isinstance(value, Forces):
             found |= {f"{name}_rate": rate for name, rate in _numbers(value).items()}
         elif isinstance(value, Estimate):

@@ -41,7 +41,7 @@ class ForceCurves:
     growth: Array
 
 
-def force_curves(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
+def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     """The curves of a group; empty arrays where the balance law says nothing."""
     if motion is None or motion.no_balance is not None:
         return ForceCurves(*(np.empty(0) for _ in range(7)))

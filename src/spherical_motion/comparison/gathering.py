@@ -87,6 +87,12 @@ def gather(
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
     }
     known["tug"] = tug_of_war(motion, stage, mixed)
+    memory = motion.memory if motion.prediction_error else None
+    known |= {
+        "prediction_error": motion.prediction_error,
+        "correlation": memory.correlation if memory else math.nan,
+        "bursts": memory.bursts if memory else 0,
+    }
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
 
@@ -98,7 +104,8 @@ Found = tuple[type[Measured], Motion, dict[str, Any]]
 def _judged(here: Motion, stage: Stage, seen: Evidence) -> Found:
     tail = here[-max(len(here) // 4, min(FEWEST_SAMPLES, len(here))) :]
     if seen.group.kind == "plain":
-        return Measured, balance_window(here, stage), {}
+        window = balance_window(here, stage)
+        return Measured, window if len(window) > 1 else tail, {}
     if not here.predictable or seen.no_decay:
         return Measured, tail, {}
     try:

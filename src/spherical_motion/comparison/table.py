@@ -20,7 +20,7 @@ from spherical_motion.comparison.evidence import (
     Settled,
 )
 from spherical_motion.comparison.findings import Row, findings_of
-from spherical_motion.comparison.force_curves import ForceCurves, force_curves
+from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.statistics import Estimate
@@ -75,7 +75,7 @@ class Comparison:
     def forces(self, group: str) -> ForceCurves:
         """What pulled a group's norm in and pushed it out, window by window, for drawing."""
         self.records.index(group)
-        return force_curves(self._motions.get(group), self.stages(group))
+        return forces_of(self._motions.get(group), self.stages(group))
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:

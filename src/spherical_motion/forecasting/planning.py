@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from spherical_motion import theory
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
+from spherical_motion.forecasting.pulled import loss_part
 from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.group import Fact
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.hyperparameters import HyperParameters, pull_scale
 
 SPREAD = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Learning rates offered, as shares of the one given."""
@@ -63,43 +64,57 @@ class BatchScaling:
 
 def settings_for_angle(
     hp: HyperParameters, angle: float, lrs: Sequence[float] | None = None, *,
+    pull: float | None = None,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> tuple[Setting, ...]:  # fmt: skip
     """Pairs of learning rate and weight decay under which a group turns by `angle` a step.
 
     Args:
-        hp: the optimizer and its momentum; its weight decay is not used.
+        hp: the optimizer and its momentum; its weight decay is not used without `pull`.
         angle: wanted Δ*, radians, in (0, π).
         lrs: learning rates to find the weight decay for; left out, from a tenth of `hp.lr` to ten
-            times it.
+            times it, as far as they are possible.
+        pull: how strongly decay and loss drew the weights inward in a run with the weight decay of
+            `hp` (`Row.pull`). The loss's part of it is taken to stay as it was.
         unit_grad_sq ... update_sq: as in `theory.equilibrium_angle`.
 
     Raises:
-        OutOfDomain: the angle is not in (0, π), or beyond what this optimizer can turn by.
+        OutOfDomain: the angle is not in (0, π), or beyond what this optimizer can turn by; or the
+            loss alone pulls more than that.
         NoTheory: no closed form for this optimizer.
 
     >>> hp = HyperParameters("sgd", lr=0.1, momentum=0.9)
     >>> [float(f"{s.weight_decay:.4g}") for s in settings_for_angle(hp, 3.244e-3, lrs=[0.1, 0.5])]
     [9.997e-05, 1.999e-05]
+
+    In a former run with a weight decay of 1e-4 the loss cancelled half of it:
+
+    >>> before = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
+    >>> found = settings_for_angle(before, 3.244e-3, lrs=[0.1], pull=5e-5)
+    >>> float(f"{found[0].weight_decay:.4g}")
+    0.00015
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     number("settings_for_angle", "angle", angle, above=0.0, below=math.pi, error=OutOfDomain)
     what = f"an angle of {angle:g} rad"
-    return _settings(hp, lrs, facts, lambda hp: family_of(hp).angle(hp, facts), angle, what)
+    loss = loss_part("settings_for_angle", hp, pull)
+    return _settings(hp, lrs, facts, lambda hp: family_of(hp).angle(hp, facts), angle, what, loss)
 
 
 def settings_for_time_constant(
     hp: HyperParameters, time_constant: float, lrs: Sequence[float] | None = None, *,
+    pull: float | None = None,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> tuple[Setting, ...]:  # fmt: skip
     """Pairs of learning rate and weight decay whose norm relaxes over `time_constant` steps.
 
     Args:
-        hp: the optimizer and its momentum; its weight decay is not used.
+        hp: the optimizer and its momentum; its weight decay is not used without `pull`.
         time_constant: wanted 1/r in steps, > 0.
-        lrs: as in `settings_for_angle`.
+        lrs, pull: as in `settings_for_angle`. For weights that are not scale-invariant, whose
+            loss's pull changes with the norm, the time is a guess.
         unit_grad_sq ... update_sq: as in `theory.relaxation_rate`.
 
     Raises:
@@ -115,8 +130,9 @@ def settings_for_time_constant(
     number(where, "time_constant", time_constant, above=0.0, error=OutOfDomain)
     what, rate = f"a time constant of {time_constant:g} steps", 1.0 / time_constant
     return _settings(
-        hp, lrs, facts, lambda hp: family_of(hp).relaxation_rate(hp, facts), rate, what
-    )
+        hp, lrs, facts, lambda hp: family_of(hp).relaxation_rate(hp, facts), rate, what,
+        loss_part(where, hp, pull),
+    )  # fmt: skip
 
 
 def scale_batch(
@@ -179,12 +195,28 @@ def _settings(
     measure: Measure,
     target: float,
     what: str,
+    loss: float,
 ) -> tuple[Setting, ...]:
-    lrs = [hp.lr * share for share in SPREAD] if lrs is None else lrs
-    bad = [lr for lr in lrs if not (math.isfinite(lr) and lr > 0)]
-    if bad or not lrs:
-        raise InvalidArgument(f"lrs=... expects learning rates > 0, got {list(lrs)}.")
-    return tuple(_setting(_solve(hp, lr, measure, target, what), facts) for lr in lrs)
+    offered = [hp.lr * share for share in SPREAD] if lrs is None else lrs
+    bad = [lr for lr in offered if not (math.isfinite(lr) and lr > 0)]
+    if bad or not offered:
+        raise InvalidArgument(f"lrs=... expects learning rates > 0, got {list(offered)}.")
+    alone = [_solve(hp, lr, measure, target, what) for lr in offered]
+    scale = 1.0 if hp.decoupled else float(pull_scale(hp))
+    decays = [settings.weight_decay - loss / scale for settings in alone]
+    left = [(s, decay) for s, decay in zip(alone, decays, strict=True) if decay > 0.0]
+    if not left or (lrs is not None and len(left) < len(alone)):
+        least = min(decays)
+        highest = alone[decays.index(least)]
+        raise OutOfDomain(
+            f"No weight decay gives {hp.optimizer} {what} at lr {highest.lr:g}: the loss alone "
+            f"pulls by {loss:g}, more than the {highest.weight_decay * scale:g} that it takes. "
+            "Lower the rate."
+        )
+    return tuple(
+        dataclasses.replace(_setting(settings, facts), weight_decay=decay)
+        for settings, decay in left
+    )
 
 
 def _solve(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.forecasting.pulled import Pull, pull_at_each_step, pulled_schedule
 from spherical_motion.forecasting.remedies import find_remedy
 from spherical_motion.forecasting.stages import Outcome, StageForecast
 from spherical_motion.forecasting.state import (
@@ -23,7 +25,7 @@ from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.group import Fact
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.hyperparameters import HyperParameters, pull_scale
 from spherical_motion.vocabulary.schedule import Schedule, Stage
 
 SAMPLES = 256
@@ -62,6 +64,7 @@ class Forecast:
 
 def forecast(
     schedule: Schedule, norm0: float | None = None, *,
+    pull: Pull | None = None, group: str | None = None,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> Forecast:  # fmt: skip
@@ -75,6 +78,14 @@ def forecast(
         norm0: norm of the group before the first step. Left out: it starts at rest under the
             settings of the first stage that has an equilibrium, or if none has, of the step with
             the highest learning rate.
+        pull: how strongly decay and loss draw the weights inward, from a former run, in units of
+            weight decay: `Row.pull` as a number for all stages, a mapping from the number of a
+            stage (from 1) to it, or the `Records` of that run, whose loss then adds to each stage
+            what it added in the former run's stage of that number, the last one for all later.
+            Where it is below 0 nothing holds the norm, and the forecast of the norm takes it as 0.
+            The balance law predicts from it for every weight. The norm and the time to rest take
+            the pull to stay as it is, which for weights that are not scale-invariant is a guess.
+        group: the group of `pull`'s records.
         unit_grad_sq ... update_sq: facts of the group, as in `theory.equilibrium_norm`. Without
             the drive, norms are not forecast and `norm0` cannot be used; the angles do not depend
             on it once the start is at rest.
@@ -90,7 +101,23 @@ def forecast(
     1,111,757 to come within 5%, and has 150,000: its angle ends 2.46 × below. Rescale its
     weights by 0.559 at its start, or raise its weight decay × 11.7, which raises the
     equilibrium × 3.4 too.
+
+    A loss that cancels half of the decay leaves 1/√2 of the angle:
+
+    >>> print(forecast(Schedule.constant(hp, 2_000_000), pull=5e-5)[0])
+    steps 0-2,000,000: pull 5e-05; equilibrium 0.00229 rad a step; within 5% of it throughout.
     """
+    asked = schedule
+    if pull is not None:
+        pulls = pull_at_each_step(schedule, pull, group)
+        if norm0 is None and not (pulls * schedule.lr > 0).any():
+            raise InvalidArgument(
+                f"forecast(pull=...) is {pulls.max():g} at most, so that nothing pulls inward and "
+                "there is no equilibrium to start from. Pass norm0 and the drive."
+            )
+        schedule = pulled_schedule(schedule, pulls)
+    elif group is not None:
+        raise InvalidArgument(f"forecast(group={group!r}) needs pull=, the records of a run.")
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     hp, family = schedule.hp, family_of(schedule.hp)
     drive = getattr(facts, family.drive)
@@ -107,19 +134,41 @@ def forecast(
             f"forecast: under {family.name} the angle depends on {family.drive}. Pass "
             f"{' and '.join(f'{name}=...' for name in family.needs)}."
         )
-    return _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, facts)).forecast()
+    run = _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, facts), asked.stages())
+    found = run.forecast()
+    return found if pull is None else with_pulls(found, asked, pulls)
+
+
+def with_pulls(found: Forecast, asked: Schedule, pulls: NDArray[np.float64]) -> Forecast:
+    """A forecast whose stages name the planned settings, the pull, and remedies in weight decay."""
+    stages = []
+    for plain, stage in zip(found.stages, asked.stages(), strict=True):
+        pull = float(pulls[stage.stop - 1 - asked.start])
+        remedy, hp = plain.remedy, stage.hp
+        if remedy is not None and hp is not None:
+            # Only weight decay can be raised; the loss's part of the pull stays.
+            own = hp.weight_decay * (1.0 if hp.decoupled else float(pull_scale(hp)))
+            known = own > 0 and (hp.decoupled or hp.optimizer != "adam")
+            factor = 1.0 + (remedy.weight_decay - 1.0) * pull / own if known else math.nan
+            remedy = dataclasses.replace(remedy, weight_decay=factor)
+        stages.append(dataclasses.replace(plain, stage=stage, pull=pull, remedy=remedy))
+    return dataclasses.replace(found, stages=tuple(stages))
 
 
 class _Run:
     """One schedule, the norm before each of its steps, and what is known of the group."""
 
     def __init__(
-        self, schedule: Schedule, norm0: float | None, drive: float | None, known: GroupFacts
-    ) -> None:
+        self, schedule: Schedule, norm0: float | None, drive: float | None, known: GroupFacts,
+        stages: Sequence[Stage],
+    ) -> None:  # fmt: skip
         self.schedule, self.known = schedule, known
         self.absolute = drive is not None
         self.drive = drive or 1.0
-        self.stages = schedule.stages()
+        self.stages = [
+            stage if stage.hp is None else dataclasses.replace(stage, hp=schedule.at(stage.start))
+            for stage in stages
+        ]
         self.start = "the given norm"
         if norm0 is None:
             rest, self.start = self._resting_place()

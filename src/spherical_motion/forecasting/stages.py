@@ -43,6 +43,7 @@ class StageForecast:
             settings vary, of each step's own Δ*.
         settled_until: the step after the last such step; NaN if there is none.
         remedy: what would help a stage that falls short, else None.
+        pull: the pull that was given; where settings vary, at the last step. NaN: weight decay's.
     """
 
     stage: Stage
@@ -60,6 +61,7 @@ class StageForecast:
     share_settled: float = math.nan
     settled_until: float = math.nan
     remedy: Remedy | None = None
+    pull: float = math.nan
 
     @property
     def settles(self) -> bool:
@@ -72,7 +74,8 @@ class StageForecast:
         return self.equilibrium_angle / self.angle_end if self.angle_end else math.inf
 
     def __str__(self) -> str:
-        return f"steps {self.stage.start:,}-{self.stage.stop:,}: {self._sentence()}"
+        pull = "" if math.isnan(self.pull) else f"pull {self.pull:.3g}; "
+        return f"steps {self.stage.start:,}-{self.stage.stop:,}: {pull}{self._sentence()}"
 
     def _sentence(self) -> str:
         course = f"the angle goes from {self.angle_start:.3g} to {self.angle_end:.3g} rad a step"
@@ -97,8 +100,12 @@ class StageForecast:
         hp = self.stage.hp
         if hp is None or hp.lr == 0:
             return "the learning rate is 0, so nothing moves"
-        if hp.weight_decay == 0:
+        if self.pull <= 0:
+            return "decay and loss together do not pull inward, so nothing holds the norm"
+        if math.isnan(self.pull) and hp.weight_decay == 0:
             return "no weight decay, so no equilibrium: the norm only grows"
+        if not math.isnan(self.pull):
+            return f"lr × pull = {hp.lr * self.pull:g} is too large for an equilibrium"
         return f"lr × weight decay = {hp.intrinsic_lr:g} is too large for an equilibrium"
 
     def _shortage(self) -> str:

@@ -15,7 +15,7 @@ Rates = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Piece:
+class UpdatePiece:
     """A slice of a parameter, and the number of the param group that steps it."""
 
     parameter: torch.Tensor
@@ -36,7 +36,7 @@ class Piece:
         return self.entries.numel()
 
 
-def largest(pieces: Sequence[Piece]) -> int:
+def largest(pieces: Sequence[UpdatePiece]) -> int:
     """Index of the piece with the most entries, whose settings stand for the group's."""
     return max(range(len(pieces)), key=lambda i: pieces[i].numel)
 
@@ -116,7 +116,7 @@ class Burst:
     """
 
     def __init__(
-        self, pieces: Sequence[Piece], lags: int, steps: int, memory: Memory, seed: int
+        self, pieces: Sequence[UpdatePiece], lags: int, steps: int, memory: Memory, seed: int
     ) -> None:
         self.lags, self.steps, self.done = lags, steps, 0
         self._pieces = tuple(pieces)

@@ -17,7 +17,7 @@ import torch
 from spherical_motion import theory
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument, NoTheory
-from spherical_motion.monitor.burst import Burst, Memory, Piece, Rates, largest
+from spherical_motion.monitor.burst import Burst, Memory, Rates, UpdatePiece, largest
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.targets import Target, pieces_of
 from spherical_motion.records import RunInfo
@@ -53,17 +53,20 @@ def lags_of(param_group: ParamGroup) -> int:
 
 
 def has_closed_form(hp: HyperParameters) -> bool:
-    """Whether the angle follows from settings and records alone.
+    """Whether the motion, at rest or in balance, follows from settings and recorded products.
 
-    >>> has_closed_form(HyperParameters("adamw", lr=1e-3))
-    True
-    >>> has_closed_form(HyperParameters("muon", lr=0.02))
-    False
+    >>> [has_closed_form(HyperParameters(name, lr=1e-3)) for name in ("adamw", "radam", "muon")]
+    [True, True, False]
     """
     try:
         return not theory.family_of(hp).unrecorded
     except NoTheory:
+        pass
+    try:
+        theory.law_of(hp)
+    except NoTheory:
         return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Bursts:
     groups: tuple[int, ...]
 
     @classmethod
-    def of(cls, every: object, info: RunInfo, pieces: Sequence[Sequence[Piece]]) -> Bursts:
+    def of(cls, every: object, info: RunInfo, pieces: Sequence[Sequence[UpdatePiece]]) -> Bursts:
         """From the argument of `Monitor`, the facts of the run and the slices of each group.
 
         Groups whose optimizer has a closed form (SGD, Adam, AdamW) are passed over, unless all
@@ -132,7 +135,7 @@ class CorrelationMeter:
         self,
         optimizer: torch.optim.Optimizer,
         bursts: Bursts,
-        pieces: Mapping[int, Sequence[Piece]],
+        pieces: Mapping[int, Sequence[UpdatePiece]],
         names: Sequence[str],
         sink: Sink,
         limit: int = LIMIT,
@@ -216,7 +219,7 @@ class CorrelationMeter:
         main = pieces[largest(pieces)]
         return lags_of(self._optimizer.param_groups[main.param_group])
 
-    def _settings(self, piece: Piece) -> tuple[float, float, float, float | None]:
+    def _settings(self, piece: UpdatePiece) -> tuple[float, float, float, float | None]:
         return settings_of(self._optimizer.param_groups[piece.param_group])
 
 

@@ -106,9 +106,9 @@ class PreconditionerLog:
         parameter = self._parameters[i]
         group = self._optimizer.param_groups[self._param_groups[i]]
         # Not state[parameter], which would make an entry where there is none.
-        return read_preconditioner(
-            self._rule, group, self._optimizer.state.get(parameter, {}), parameter
-        )
+        state = self._optimizer.state.get(parameter, {})
+        with_average = self.products == len(PRODUCTS)
+        return read_preconditioner(self._rule, group, state, parameter, with_average=with_average)
 
     def _record(self, step: int, reasons: dict[str, str]) -> None:
         """Record an event for each reason, once for each parameter."""

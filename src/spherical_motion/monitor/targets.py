@@ -10,7 +10,7 @@ import torch
 from spherical_motion.binding import NamedParameters, Steppers
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import check_measurable
-from spherical_motion.monitor.burst import Piece
+from spherical_motion.monitor.burst import UpdatePiece
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 
@@ -64,11 +64,13 @@ def stepped_groups(
     return tuple(g for g in groups if any(steppers.of(named[name]) for name in g.parameters))
 
 
-def pieces_of(groups: Sequence[InvariantGroup], targets: Mapping[str, Target]) -> list[list[Piece]]:
+def pieces_of(
+    groups: Sequence[InvariantGroup], targets: Mapping[str, Target]
+) -> list[list[UpdatePiece]]:
     """The slices of each group with their tensors, in the group's order."""
     return [
         [
-            Piece(
+            UpdatePiece(
                 targets[s.parameter].parameter,
                 s.axis,
                 s.start,

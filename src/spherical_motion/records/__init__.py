@@ -14,8 +14,9 @@ Files are plain Parquet and JSON. Start with `RunInfo` (schema), `RunWriter` and
 
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.reader import read, read_info, steps_at_close
-from spherical_motion.records.result import CellSeries, CorrelationSeries, Records, Series
+from spherical_motion.records.result import Records
 from spherical_motion.records.schema import BYTES_PER_ROW, SCHEMA_VERSION, bytes_per_row
+from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.writer import RunWriter
 
 __all__ = [

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from spherical_motion.records.directory import RunDirectory
+from spherical_motion.records.files.segments import SegmentStore
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.reader import read
 from spherical_motion.records.schema import SCHEMA_VERSION, SETTINGS, SETTINGS_SCHEMA
-from spherical_motion.records.segments import SegmentStore
 
 
 def continue_run(directory: RunDirectory, given: RunInfo) -> int:

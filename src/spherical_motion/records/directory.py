@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
-from spherical_motion.records.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
-from spherical_motion.records.events import drop_torn_line
+from spherical_motion.records.files.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
+from spherical_motion.records.files.events import drop_torn_line
+from spherical_motion.records.files.lock import RunLock
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.lock import RunLock
 
 
 class RunDirectory:

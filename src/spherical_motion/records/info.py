@@ -13,7 +13,7 @@ from typing import Any
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, NotARun
 from spherical_motion.records import packing
-from spherical_motion.records.events import Event
+from spherical_motion.records.files.events import Event
 from spherical_motion.records.schema import SCHEMA_VERSION
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS

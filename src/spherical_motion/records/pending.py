@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.records.events import Event
+from spherical_motion.records.files.events import Event
 
 SMALL_ITEM = 500
 """Estimated bytes of a waiting scalar, event or row of settings."""

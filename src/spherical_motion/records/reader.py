@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.dense import latest, unknown
 from spherical_motion.records.directory import RunDirectory
-from spherical_motion.records.events import read_events
+from spherical_motion.records.files.events import read_events
+from spherical_motion.records.files.segments import Segment, current_segments, damaged, open_part
 from spherical_motion.records.info import RunInfo, version_of
-from spherical_motion.records.result import CellSeries, CorrelationSeries, Records, Series
+from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
     CELL_SCHEMA,
     CORRELATION_SCHEMA,
@@ -27,12 +28,25 @@ from spherical_motion.records.schema import (
     SETTINGS_SCHEMA,
     row_schema,
 )
-from spherical_motion.records.segments import Segment, current_segments, open_part
+from spherical_motion.records.series import (
+    CellSeries,
+    CorrelationSeries,
+    cells_of_group,
+    correlations_of_group,
+    scalar_series,
+)
 from spherical_motion.vocabulary import EventKind
-from spherical_motion.vocabulary.gram import FIELDS, Gram
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 
 LISTINGS = 100
 """Listings of a directory whose files vanish, before that counts as an error."""
+
+OPTIONAL = frozenset(PRODUCTS) - frozenset(FIELDS) | frozenset(SETTINGS)
+"""Columns that a part of the rows may lack: it was written before they were measured, or since
+settings have their own table."""
+
+Columns = Mapping[str, NDArray[Any]]
+Content = TypeVar("Content")
 
 
 def read(directory: str | os.PathLike[str]) -> Records:
@@ -52,28 +66,7 @@ def read(directory: str | os.PathLike[str]) -> Records:
         now = run.read_text()
         if now == text:
             return records
-        text = now  # a run that is resumed may change what the rows and settings mean
-
-
-def _records(run: RunDirectory, text: str) -> Records:
-    info = RunInfo.from_json(text, where=str(run.info))
-    # Settings come after the rows: a writer stores them in the other order.
-    if version_of(text) == 1:
-        columns = [*row_schema(info.products), *(pa.field(n, pa.float64()) for n in SETTINGS)]
-        rows, changes = _columns(_load(run.records, pa.schema(columns))), None
-    else:
-        rows = _columns(_load(run.records, row_schema(info.products)))
-        changes = _columns(_load(run.settings, SETTINGS_SCHEMA))
-    return Records(
-        directory=run.path,
-        info=info,
-        scalars=_series(_load(run.scalars, SCALAR_SCHEMA)),
-        events=read_events(run.events),
-        rows=rows,
-        changes=changes,
-        load_cells=functools.partial(_cells_of_group, run.cells),
-        load_correlations=functools.partial(_correlations_of_group, run.correlation),
-    )
+        text = now  # a resumed run may have changed what its rows and settings mean
 
 
 def read_info(directory: str | os.PathLike[str]) -> RunInfo:
@@ -92,61 +85,106 @@ def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
     return ends[-1]["steps"] if ends and ends[-1]["kind"] == EventKind.CLOSED else None
 
 
-def _cells_of_group(directory: Path, number: int) -> CellSeries:
-    """The cells of group `number`, read on demand, since a model may have very many."""
-    table = _of_group(_load(directory, CELL_SCHEMA), number)
-    step = table["step"].to_numpy()
-    shape = (len(step), -1) if len(step) else (0, 0)
-    chosen = latest(step)
-    lists = (table[name].combine_chunks().flatten().to_numpy().reshape(shape) for name in FIELDS)
-    products = [column[chosen] for column in lists]
-    unmeasured = unknown(products[0].shape)
-    return CellSeries(step[chosen], Gram(*products, wp=unmeasured, ws=unmeasured))
+def _records(run: RunDirectory, text: str) -> Records:
+    info = RunInfo.from_json(text, where=str(run.info))
+    # Rows come before settings: the writer stores them in the other order, so none lacks its own.
+    if version_of(text) == 1:
+        settings = [pa.field(name, pa.float64()) for name in SETTINGS]
+        rows = _numbers(run.records, pa.schema([*row_schema(), *settings]))
+        changes = None
+    else:
+        rows = _numbers(run.records, row_schema(info.products))
+        changes = _numbers(run.settings, SETTINGS_SCHEMA)
+    return Records(
+        directory=run.path,
+        info=info,
+        scalars=scalar_series(_table(run.scalars, SCALAR_SCHEMA)),
+        events=read_events(run.events),
+        rows=rows,
+        changes=changes,
+        load_cells=functools.partial(_cells, run.cells),
+        load_correlations=functools.partial(_correlations, run.correlation),
+    )
 
 
-def _correlations_of_group(directory: Path, number: int) -> CorrelationSeries:
-    """The autocorrelations of the updates of group `number`; the later row of a step counts."""
-    table = _of_group(_load(directory, CORRELATION_SCHEMA), number)
-    step = table["step"].to_numpy()
-    chosen = latest(step)
-    lists = [np.array(rho, np.float64) for rho in table["rho"].to_pylist()]
-    rho = np.full((len(chosen), max(map(len, lists), default=0)), np.nan)
-    for row, i in enumerate(chosen):
-        rho[row, : len(lists[i])] = lists[i]
-    return CorrelationSeries(step[chosen], rho, table["update_sq"].to_numpy()[chosen])
+def _cells(directory: Path, group: int) -> CellSeries:
+    """Read on demand, since a model may have very many."""
+    return cells_of_group(_table(directory, CELL_SCHEMA), group)
 
 
-def _of_group(table: pa.Table, number: int) -> pa.Table:
-    return table.filter(pa.array(table["group"].to_numpy() == number))
+def _correlations(directory: Path, group: int) -> CorrelationSeries:
+    return correlations_of_group(_table(directory, CORRELATION_SCHEMA), group)
 
 
-def _columns(table: pa.Table) -> Mapping[str, NDArray[Any]]:
-    """The columns as arrays, null as NaN; each is released before the next is copied."""
+def _table(directory: Path, schema: pa.Schema) -> pa.Table:
+    """The table in a directory of segments, without columns that the schema does not have."""
+
+    def whole(file: pq.ParquetFile) -> pa.Table:
+        _check_columns(schema, file.schema_arrow)
+        return file.read(columns=schema.names).replace_schema_metadata(None)
+
+    return pa.concat_tables([schema.empty_table(), *_segments(directory, whole)])
+
+
+def _numbers(directory: Path, schema: pa.Schema) -> Columns:
+    """Like `_table`, for a table of numbers alone; null is NaN.
+
+    One column of one row group is decoded at a time, and the arrays of the segments are released
+    as soon as they are joined: a long run takes hardly more memory than its arrays.
+    """
+    parts = _segments(directory, functools.partial(_arrays, schema=schema))
     columns: dict[str, NDArray[Any]] = {}
-    for name in table.column_names:
-        columns[name] = table[name].to_numpy()
-        table = table.drop_columns(name)
+    for field in schema:
+        pieces = [part.pop(field.name) for part in parts]
+        empty = np.empty(0, field.type.to_pandas_dtype())
+        columns[field.name] = pieces[0] if len(pieces) == 1 else np.concatenate([empty, *pieces])
     return MappingProxyType(columns)
 
 
-def _load(directory: Path, schema: pa.Schema) -> pa.Table:
-    """The table in a directory of segments, with the columns of `schema`.
+def _arrays(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, NDArray[Any]]:
+    """The columns of one file."""
+    _check_columns(schema, file.schema_arrow)
+    return {field.name: _array(file, field) for field in schema}
 
-    A column that a segment lacks is null, and others are not read.
-    """
+
+def _array(file: pq.ParquetFile, field: pa.Field) -> NDArray[Any]:
+    if field.name not in file.schema_arrow.names:
+        return np.full(file.metadata.num_rows, np.nan)
+    array = np.empty(file.metadata.num_rows, field.type.to_pandas_dtype())
+    first = 0
+    for group in range(file.metadata.num_row_groups):
+        column = file.read_row_group(group, columns=[field.name])[field.name]
+        if column.null_count and not pa.types.is_floating(column.type):
+            raise pa.ArrowInvalid(f"its column {field.name} has gaps")
+        array[first : first + len(column)] = column.to_numpy()
+        first += len(column)
+    return array
+
+
+def _check_columns(expected: pa.Schema, found: pa.Schema) -> None:
+    """Raise ArrowInvalid unless a file has the columns of a table; it may have others."""
+    for field in expected:
+        if field.name in found.names:
+            if found.field(field.name).type != field.type:
+                raise pa.ArrowInvalid(f"its column {field.name} is not of type {field.type}")
+        elif field.name not in OPTIONAL or "slice" not in expected.names:
+            raise pa.ArrowInvalid(f"it has no column {field.name}")
+
+
+def _segments(directory: Path, content: Callable[[pq.ParquetFile], Content]) -> list[Content]:
+    """What `content` reads of each segment of a table, in their order."""
     if not directory.is_dir():
-        return schema.empty_table()
-    tables: dict[Path, pa.Table] = {}
+        return []
+    found: dict[Path, Content] = {}
     for _ in range(LISTINGS):
         segments = _listing(directory)
         try:
             for segment in segments:
-                if segment.path not in tables:
-                    tables[segment.path] = _open(segment, schema)
+                if segment.path not in found:
+                    found[segment.path] = _open(segment, content)
         except FileNotFoundError:
             continue  # merged into another segment since the listing
-        found = (tables[segment.path] for segment in segments)
-        return pa.concat_tables([schema.empty_table(), *found], promote_options="default")
+        return [found[segment.path] for segment in segments]
     raise RunDirectoryError(
         f"{directory}: files vanished as fast as they were listed, {LISTINGS} times. Read a copy "
         "of the run."
@@ -165,39 +203,11 @@ def _listing(directory: Path) -> list[Segment]:
     return now
 
 
-def _open(segment: Segment, schema: pa.Schema) -> pa.Table:
+def _open(segment: Segment, content: Callable[[pq.ParquetFile], Content]) -> Content:
     try:
         with open_part(segment.path) as file:
-            table = file.read(columns=schema.names)
+            return content(file)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(segment, str(error)) from error
-    optional = {"wp", "ws", *SETTINGS} if schema.names[1] == "slice" else set()
-    for field in schema:
-        if field.name not in table.column_names:
-            if field.name not in optional:
-                raise _damaged(segment, f"it has no column {field.name}")
-        elif table.schema.field(field.name).type != field.type:
-            raise _damaged(segment, f"its column {field.name} is no {field.type}")
-    return table
-
-
-def _damaged(segment: Segment, why: str) -> RunDirectoryError:
-    return RunDirectoryError(
-        f"{segment.path} is damaged ({why}). Restore it from a copy, or move it away to read the "
-        "rest of the run."
-    )
-
-
-def _series(table: pa.Table) -> Mapping[str, Series]:
-    """Per name the increasing steps and their values; of equal steps the later row counts."""
-    names = table["name"].dictionary_encode().unify_dictionaries().combine_chunks()
-    step, value = table["step"].to_numpy(), table["value"].to_numpy()
-    which = names.indices.to_numpy()
-    series: dict[str, Series] = {}
-    for i, name in sorted(enumerate(names.dictionary.to_pylist()), key=lambda pair: pair[1]):
-        rows = np.flatnonzero(which == i)
-        chosen = rows[latest(step[rows])]
-        series[name] = Series(step[chosen], value[chosen])
-    return MappingProxyType(series)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise damaged(segment.path, error) from error

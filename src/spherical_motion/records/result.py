@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.dense import Layout, arrange, is_unknown, unknown
-from spherical_motion.records.events import Event
+from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
 from spherical_motion.records.schema import SETTINGS
+from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.settings import (
     SCHEDULED,
     Different,
@@ -35,32 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-
-
-class Series(NamedTuple):
-    """A logged scalar: increasing steps, and the value at each."""
-
-    steps: NDArray[np.int64]
-    values: Array
-
-
-class CellSeries(NamedTuple):
-    """The cells of a group: increasing steps, and Grams of shape (steps, cells)."""
-
-    steps: NDArray[np.int64]
-    gram: Gram
-
-
-class CorrelationSeries(NamedTuple):
-    """How the updates of a group resemble each other, at increasing steps.
-
-    `rho`, shape (steps, lags), is the autocorrelation at lags 0, 1, ..., NaN beyond the last lag
-    measured; `update_sq`, shape (steps,), is the mean square of an update.
-    """
-
-    steps: NDArray[np.int64]
-    rho: Array
-    update_sq: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

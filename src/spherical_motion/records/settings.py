@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.records.dense import Layout, latest
-from spherical_motion.records.events import Event
+from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.vocabulary import EventKind
 

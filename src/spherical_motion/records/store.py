@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spherical_motion.records.continuing import continue_run
 from spherical_motion.records.directory import RunDirectory, claim
-from spherical_motion.records.events import Event, append_events, make_event
+from spherical_motion.records.files.events import Event, append_events, make_event
+from spherical_motion.records.files.segments import SegmentStore
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import (
     CellBlock,
@@ -27,7 +28,6 @@ from spherical_motion.records.schema import (
     SETTINGS_SCHEMA,
     row_schema,
 )
-from spherical_motion.records.segments import SegmentStore
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 
@@ -93,7 +93,7 @@ class RunStore:
             stores = [store for store in tables if store is not None]
             while self._merging and any(store.merge() for store in stores):
                 pass
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, ValueError) as error:
             self._merging = False
             event = make_event(EventKind.NOT_MERGED, reason=str(error))
             append_events(self._directory.events, [event])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
-from spherical_motion.records.events import make_event
+from spherical_motion.records.files.events import make_event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import (
     SMALL_ITEM,

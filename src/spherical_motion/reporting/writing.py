@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spherical_motion.errors import InvalidArgument, MissingExtra
-from spherical_motion.records.durable import publish
+from spherical_motion.records.files.durable import publish
 
 
 def page_file(where: str, path: str | os.PathLike[str], example: str) -> Path:

@@ -78,8 +78,7 @@ def random_walk(
         burn_in: number of steps before the first recorded one.
         lags: number of autocorrelations of the update to compute.
         seed: of all random numbers.
-        radial: κ of the gradient's part κ·w, or a function of |w| (shape (replicas,)) that
-            returns it.
+        radial: κ of the gradient's part κ·w, or a function of |w|, shape (replicas,), for it.
         grad_correlation: correlation of the random part from one step to the next, in [0, 1).
 
     Raises:
@@ -93,9 +92,7 @@ def random_walk(
     0.0447
     """
     _check_counts(hp, shape, steps, replicas, burn_in, lags)
-    checks.number(
-        "random_walk", "grad_correlation", grad_correlation, least=0.0, below=1.0, error=OutOfDomain
-    )
+    _check_below_one("grad_correlation", grad_correlation)
     for name, value in {"norm0": norm0, "unit_grad_norm": unit_grad_norm}.items():
         checks.number("random_walk", name, value, above=0.0, error=OutOfDomain)
     checks.number("random_walk", "variation", variation, least=0.0, error=OutOfDomain)
@@ -179,6 +176,10 @@ def _profile(profile: ArrayLike | None, shape: tuple[int, ...]) -> Array:
             f"{scale.shape}."
         )
     return scale
+
+
+def _check_below_one(name: str, value: float) -> None:
+    checks.number("random_walk", name, value, least=0.0, below=1.0, error=OutOfDomain)
 
 
 def _check_counts(

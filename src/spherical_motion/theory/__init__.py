@@ -10,7 +10,7 @@ from spherical_motion.theory.adaptive import (
 )
 from spherical_motion.theory.balance_by_step import balance_steps
 from spherical_motion.theory.balance_law import BalanceLaw, BalanceSteps
-from spherical_motion.theory.balance_over_window import Balance, balance
+from spherical_motion.theory.balance_over_window import Balance, balance, boundary_error
 from spherical_motion.theory.driven import driven_norm, driven_step_ratio_sq
 from spherical_motion.theory.equilibrium import (
     balance_terms,
@@ -106,6 +106,15 @@ from spherical_motion.theory.travel import (
     accumulated_angle_approx,
     forgetting_rate,
 )
+from spherical_motion.theory.update_rule import UpdateRule
+from spherical_motion.theory.with_pull import (
+    angle_of_step,
+    pulled_angle,
+    pulled_angle_interval,
+    pulled_norm,
+    radial_share,
+    steps_to_rest_with_pull,
+)
 
 ExponentialSchedule = ExponentialRates
 """The earlier name of `ExponentialRates`."""
@@ -124,18 +133,21 @@ __all__ = [
     "GroupFacts",
     "ImageStep",
     "RecentredSchedule",
+    "UpdateRule",
     "accumulated_angle",
     "accumulated_angle_approx",
     "adam_moment_on_sphere",
     "angle_at_excess",
     "angle_bound",
     "angle_floor",
+    "angle_of_step",
     "angle_tolerance",
     "autocorrelation",
     "balance",
     "balance_steps",
     "balance_terms",
     "bound_constant",
+    "boundary_error",
     "burn_in_steps",
     "check_assumptions",
     "correlation_sum",
@@ -165,9 +177,9 @@ __all__ = [
     "growth_root",
     "has_law_of_motion",
     "image_step",
+    "largest_correlation_sum",
     "law_of",
     "law_of_motion_residual",
-    "largest_correlation_sum",
     "lion_correlation",
     "lion_factor",
     "log_growth_rate",
@@ -177,6 +189,10 @@ __all__ = [
     "narrowest_well",
     "norm_bound",
     "norm_fourth",
+    "pulled_angle",
+    "pulled_angle_interval",
+    "pulled_norm",
+    "radial_share",
     "radius_ratio_on_sphere",
     "radius_sq_after",
     "radius_sq_by_taylor",
@@ -189,6 +205,7 @@ __all__ = [
     "steps_to_equilibrium",
     "steps_to_overflow",
     "steps_to_overflow_approx",
+    "steps_to_rest_with_pull",
     "steps_to_within",
     "tapered_exponential_bound",
     "tapered_exponential_schedule",

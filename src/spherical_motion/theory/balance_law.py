@@ -45,6 +45,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 SMALL_RATE = 1e-3
 """Share of the next rate below which a step is too small to show what the optimizer averaged."""
 
+CANCELS = 20.0
+"""Amplification from which what is neglected or misread may be larger than what is left."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class BalanceSteps:
@@ -119,6 +122,7 @@ class BalanceLaw(abc.ABC):
         changes: whether S counts, since the preconditioner stands outside the average.
         keeps_buffer: whether a step without momentum leaves the buffer as it is, as torch's SGD
             and RMSprop do.
+        last_resort: whether any other law of the same optimizer goes before this one.
         exact: whether the law is an identity in the recorded products, with `ws` if S counts.
         neglects: what it leaves out, in words; empty if nothing.
     """
@@ -126,6 +130,7 @@ class BalanceLaw(abc.ABC):
     preconditioned: ClassVar[bool] = False
     changes: ClassVar[bool] = False
     keeps_buffer: ClassVar[bool] = False
+    last_resort: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     neglects: ClassVar[str] = ""
 
@@ -140,6 +145,10 @@ class BalanceLaw(abc.ABC):
     def inner(self, moves: Moves) -> Array:
         """X = <w, Px> of each step."""
         return moves.gram.wp
+
+    def rest_ratio_sq(self, hp: HyperParameters, pull: float, facts: GroupFacts) -> float:
+        """|d|²/|w|² at rest under this pull: f·2ηp."""
+        return float(self.form(hp, facts)[0] * 2.0 * hp.lr * pull)
 
 
 class AverageLaw(BalanceLaw):

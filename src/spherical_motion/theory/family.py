@@ -61,6 +61,7 @@ class Family(UpdateRule):
         decoupled: whether weight decay acts on the weights and not through the gradient.
         power: the power y of the norm that relaxes.
         drive: the field of `GroupFacts` that drives the norm.
+        pull_power: the power of |w|² with which the pull changes where only decay pulls.
         needs: the fields that every formula needs; those of the norm need `drive` too.
         unrecorded: which of `needs` no record holds, as a sentence; empty if records do.
         takes_entries_alike: whether the prediction takes the gradient's entries to be alike in
@@ -72,6 +73,7 @@ class Family(UpdateRule):
     classes: ClassVar[tuple[str, ...]] = ()
     power: ClassVar[int] = 2
     drive: ClassVar[str] = "numel"
+    pull_power: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ()
     unrecorded: ClassVar[str] = ""
     takes_entries_alike: ClassVar[bool] = False

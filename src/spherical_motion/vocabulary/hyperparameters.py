@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,10 +23,20 @@ OPTIMIZERS = {
     "lion": True,
     "muon": True,
     "other": False,
+    "amsgrad": False,
+    "radam": False,
+    "nadam": False,
+    "adamax": False,
+    "rmsprop": False,
+    "adagrad": False,
 }
 """Known optimizers → whether weight decay acts on the weights and not through the gradient.
 
 "other" is recorded, and not predicted."""
+
+BALANCE_ONLY = frozenset({"amsgrad", "radam", "nadam", "adamax", "rmsprop", "adagrad"})
+"""Of these only the balance law is known, not where they come to rest; a family from outside the
+package may take over their names."""
 
 CLASSES = {
     "SGD": "sgd",
@@ -36,6 +46,11 @@ CLASSES = {
     "SingleDeviceMuon": "muon",
     "MuonWithAuxAdam": "muon",
     "SingleDeviceMuonWithAuxAdam": "muon",
+    "RAdam": "radam",
+    "NAdam": "nadam",
+    "Adamax": "adamax",
+    "RMSprop": "rmsprop",
+    "Adagrad": "adagrad",
     **dict.fromkeys(("Lion", "Lion8bit", "Lion32bit"), "lion"),
     **dict.fromkeys(("PagedLion", "PagedLion8bit", "PagedLion32bit"), "lion"),
 }
@@ -112,8 +127,8 @@ class HyperParameters:
         """Read the settings of a `torch.optim` parameter group; torch is not needed.
 
         What no theory covers becomes "other": an unknown class, a variant that moves differently
-        from its family (amsgrad, cautious updates), and settings outside their range, which are
-        then left out.
+        from its family (cautious updates), and settings outside their range, which are then left
+        out. Adam and AdamW with amsgrad=True are "amsgrad".
 
         >>> HyperParameters.from_param_group("SGD", {"lr": 0.1, "momentum": 0.9}).momentum
         0.9
@@ -125,7 +140,9 @@ class HyperParameters:
         if optimizer == "muon" and group.get("use_muon") is False:
             optimizer = "adamw"  # a class that steps some param groups by each rule
         cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
-        if group.get("amsgrad") or cautious:
+        if group.get("amsgrad") and optimizer in ("adam", "adamw"):
+            optimizer = "amsgrad"
+        if cautious:
             optimizer = "other"
         lr, weight_decay, momentum, beta2 = settings_of(group)
         eps = float(group["eps"]) if group.get("eps") is not None else None
@@ -189,20 +206,33 @@ def register_optimizer(
         A function that takes the names out again.
 
     Raises:
-        InvalidArgument: one of the names is known already.
+        InvalidArgument: one of the names is known already, and more than its balance law is.
     """
     for what, names, known in (("optimizer", (name,), OPTIMIZERS), ("class", classes, CLASSES)):
         for taken in known.keys() & names:
-            raise InvalidArgument(
-                f"register_optimizer: the {what} {taken!r} is known already. Choose another "
-                "name, or undo the earlier registration."
-            )
+            if (taken if what == "optimizer" else CLASSES[taken]) not in BALANCE_ONLY:
+                raise InvalidArgument(
+                    f"register_optimizer: the {what} {taken!r} is known already. Choose another "
+                    "name, or undo the earlier registration."
+                )
+    before = {name: OPTIMIZERS.get(name)}, {taken: CLASSES.get(taken) for taken in classes}
     OPTIMIZERS[name] = decoupled
     CLASSES.update(dict.fromkeys(classes, name))
 
     def forget() -> None:
-        OPTIMIZERS.pop(name, None)
-        for taken in classes:
-            CLASSES.pop(taken, None)
+        _restore(OPTIMIZERS, before[0])
+        _restore(CLASSES, before[1])
 
     return forget
+
+
+Entry = TypeVar("Entry")
+
+
+def _restore(table: dict[str, Entry], before: Mapping[str, Entry | None]) -> None:
+    """Put entries back as they were; None takes one out."""
+    for name, entry in before.items():
+        if entry is None:
+            table.pop(name, None)
+        else:
+            table[name] = entry

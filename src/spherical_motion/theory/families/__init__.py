@@ -12,13 +12,17 @@ import dataclasses
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.balance_law import BalanceLaw
 from spherical_motion.theory.families.adam_l2 import AdamL2
+from spherical_motion.theory.families.adam_like import AdamLikeDecoupled, AdamLikeL2
 from spherical_motion.theory.families.adamw import AdamW
 from spherical_motion.theory.families.any_decoupled import AnyDecoupled
 from spherical_motion.theory.families.heavy_ball import HeavyBallDecoupled, HeavyBallL2
 from spherical_motion.theory.families.lion import Lion
+from spherical_motion.theory.families.nadam import NAdamDecoupled, NAdamL2
 from spherical_motion.theory.families.nesterov import NesterovL2
+from spherical_motion.theory.families.rmsprop import Adagrad, RMSprop
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import MEASURED, GroupFacts
+from spherical_motion.theory.update_rule import UpdateRule
 from spherical_motion.vocabulary.hyperparameters import HyperParameters, register_optimizer
 
 __all__ = ["family_of", "law_of", "register"]
@@ -33,6 +37,16 @@ TABLE: list[Family] = [
     AnyDecoupled(),
 ]
 """Every family there is; at most one covers given settings."""
+
+BALANCED: list[UpdateRule] = [
+    AdamLikeL2(),
+    AdamLikeDecoupled(),
+    NAdamL2(),
+    NAdamDecoupled(),
+    RMSprop(),
+    Adagrad(),
+]
+"""The rules of which the balance law is known, and not where they come to rest."""
 
 SAY_DECOUPLED = (
     "If its weight decay acts on the weights and not through the gradient, say so: put "
@@ -60,8 +74,8 @@ def family_of(hp: HyperParameters) -> Family:
     elif hp.optimizer == "other":
         what = f"an unknown optimizer. {SAY_DECOUPLED}"
     raise NoTheory(
-        f"There is no closed form here for {what.rstrip('.')}. "
-        f"Known: {', '.join(f.name for f in TABLE)}. "
+        f"There is no closed form here for {what.rstrip('.')}. Known: "
+        f"{', '.join(f.name for f in TABLE)}. "
         "The motion is recorded all the same; only the prediction is missing."
     )
 
@@ -74,10 +88,11 @@ def law_of(hp: HyperParameters) -> BalanceLaw:
     >>> law_of(HyperParameters("adamw", lr=1e-3)).neglects
     'the change of the preconditioner from step to step'
     """
-    for rule in TABLE:
-        if rule.covers(hp) and rule.balance_law is not None:
-            return rule.balance_law
-    known = ", ".join(rule.name for rule in TABLE if rule.balance_law is not None)
+    rules: list[UpdateRule] = [*TABLE, *BALANCED]
+    laws = [rule.balance_law for rule in rules if rule.covers(hp) and rule.balance_law is not None]
+    if laws:
+        return min(laws, key=lambda law: law.last_resort)
+    known = ", ".join(rule.name for rule in rules if rule.balance_law is not None)
     remedy = f" {SAY_DECOUPLED}" if hp.optimizer == "other" else ""
     raise NoTheory(
         f"There is no balance law here for {hp.optimizer}: its steps are not a running average of "
@@ -124,6 +139,6 @@ def register(family: Family) -> contextlib.ExitStack:
         for i, name in enumerate(family.optimizers):
             classes = family.classes if i == 0 else ()
             undo.callback(register_optimizer(name, classes, decoupled=family.decoupled))
-        TABLE.append(family)
+        TABLE.insert(0, family)  # it goes before what is known of the optimizers it takes over
         undo.callback(TABLE.remove, family)
         return undo.pop_all()

@@ -27,6 +27,7 @@ class AdamL2(Family):
     optimizers = ("adam", "adamw")
     decoupled = False
     drive = "unit_grad_rms"
+    pull_power = 0.5
     needs = ("unit_grad_rms", "numel")
     takes_entries_alike = True
     balance_law = AdamLaw()

@@ -13,7 +13,7 @@ from spherical_motion.theory.balance_law import Moves, ReadableLaw
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.settings import Settings, Value
-from spherical_motion.vocabulary.hyperparameters import HyperParameters
+from spherical_motion.vocabulary.hyperparameters import BALANCE_ONLY, HyperParameters
 
 
 class CorrelationLaw(ReadableLaw):
@@ -22,10 +22,17 @@ class CorrelationLaw(ReadableLaw):
     The updates' pull on the norm is left out, and c is one number for the whole window.
     """
 
+    last_resort = True
     neglects = "how the updates pull on the norm; the correlation of the updates is a measured sum"
 
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
-        return 1.0 / facts.need("correlation", "balance", "this optimizer"), 1.0
+        if facts.correlation is None:
+            raise NoTheory(
+                "The balance law of an optimizer of unknown rule takes the correlation of its "
+                "updates, which was not measured. Measure it over a burst of steps "
+                "(theory.largest_correlation_sum) and pass correlation=..."
+            )
+        return 1.0 / facts.need("correlation", "balance"), 1.0
 
     def inner(self, moves: Moves) -> Array:
         return 0.0 * moves.gram.ww
@@ -35,7 +42,7 @@ class AnyDecoupled(Family):
     """|w|² relaxes at 2ηλ, driven by mean |u|²; leading order in ηλ."""
 
     name = "decoupled weight decay and steps of known correlation"
-    optimizers = ("muon", "other")
+    optimizers = ("muon", "other", *BALANCE_ONLY)
     drive = "update_sq"
     needs = ("correlation",)
     balance_law = CorrelationLaw()

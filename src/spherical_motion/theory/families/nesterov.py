@@ -8,6 +8,7 @@ its h̃), and the turn's bracket grows by 2α²(1 + α - α²)q.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -48,6 +49,10 @@ class NesterovLaw(HeavyBallLaw):
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
         a = s.momentum
         return (1.0 + 2.0 * a - 2.0 * a**3) / (1.0 + a), 1.0 - a
+
+    def rest_ratio_sq(self, hp: HyperParameters, pull: float, facts: GroupFacts) -> float:
+        # A pull and weight decay act alike, so that the plain law is exact with one for the other.
+        return NesterovL2().step_ratio_sq(dataclasses.replace(hp, weight_decay=pull), facts)
 
 
 class NesterovL2(HeavyBallL2):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.durable import sync
+from spherical_motion.records.files.durable import sync
 
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""

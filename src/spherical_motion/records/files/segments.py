@@ -6,9 +6,9 @@ flushes leaves dozens of files, and each row is rewritten a few times. The merge
 before its parts are removed, and a file whose numbers lie within another's is ignored, so a crash
 at any point loses no row and counts none twice.
 
-Each page of a file has a checksum, which is compared whenever the page is read. Segments of one
-table may differ in their columns: a later version of the library may have added some, or measured
-more. A merged segment has them all, with null where a part had none.
+Each file has a checksum (`checksum`), which is compared before it is read, and so has each of its
+pages. Segments of one table may differ in their columns: a later version of the library may have
+added some, or measured more. A merged segment has them all, with null where a part had none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spherical_motion.records.durable import publish, remove_leftovers, sync
+from spherical_motion.errors import RunDirectoryError
+from spherical_motion.records.files.checksum import METADATA, seal, verify
+from spherical_motion.records.files.durable import publish, remove_leftovers, sync
 
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
@@ -93,15 +95,18 @@ class SegmentStore:
 
     @property
     def last_step(self) -> int:
-        """The largest step stored, -1 if there is none; read from the files' statistics."""
+        """The largest step stored, -1 if there is none; read from the files' statistics.
+
+        Raises:
+            RunDirectoryError: a file is damaged.
+        """
         return max((_largest_step(segment.path) for segment in self._segments), default=-1)
 
     def append(self, table: pa.Table) -> None:
         """Store `table` as the next segment; after this returns, it survives a power cut."""
         number = self._segments[-1].last + 1 if self._segments else 0
         segment = Segment.within(self._directory, number, number)
-        style = _format(self._schema, self._noise)
-        publish(segment.path, lambda path: pq.write_table(table, path, **style))
+        publish(segment.path, lambda path: self._write(table, path))
         self._segments.append(segment)
 
     def merge(self) -> bool:
@@ -119,8 +124,14 @@ class SegmentStore:
         sync(self._directory)
         return True
 
+    def _write(self, table: pa.Table, path: Path) -> None:
+        table = table.replace_schema_metadata(METADATA)
+        pq.write_table(table, path, **_format(self._schema, self._noise))
+        seal(path)
+
     def _concatenate(self, parts: Sequence[Segment], path: Path) -> None:
-        schema = pa.unify_schemas([self._schema, *(pq.read_schema(part.path) for part in parts)])
+        found = (pq.read_schema(part.path).remove_metadata() for part in parts)
+        schema = pa.unify_schemas([self._schema, *found]).with_metadata(METADATA)
         with pq.ParquetWriter(path, schema, **_format(schema, self._noise)) as writer:
             held: list[pa.Table] = []
             for part in parts:
@@ -132,11 +143,22 @@ class SegmentStore:
                             held.clear()
             if held:
                 writer.write_table(_joined(schema, held))
+        seal(path)
+
+
+def damaged(path: Path, why: object) -> RunDirectoryError:
+    """The error that names a damaged file."""
+    return RunDirectoryError(
+        f"{path} is damaged ({why}). Restore it from a copy, or move it away to read the rest of "
+        "the run."
+    )
 
 
 def open_part(path: Path) -> pq.ParquetFile:
-    """A file whose pages are compared with their checksums when they are read."""
-    return pq.ParquetFile(path, page_checksum_verification=True)
+    """A file that has the bytes with which it was written; ArrowInvalid or OSError if not."""
+    verify(path)
+    # Without a buffer ahead, reading a column takes the memory of this column alone.
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
 
 
 def _joined(schema: pa.Schema, tables: Sequence[pa.Table]) -> pa.Table:
@@ -164,7 +186,10 @@ def _format(schema: pa.Schema, noise: frozenset[str]) -> dict[str, Any]:
 
 
 def _largest_step(path: Path) -> int:
-    with pq.ParquetFile(path) as file:
-        column = file.schema_arrow.get_field_index("step")
-        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
-        return max((group.column(column).statistics.max for group in groups), default=-1)
+    try:
+        with pq.ParquetFile(path) as file:
+            column = file.schema_arrow.get_field_index("step")
+            groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+            return max((group.column(column).statistics.max for group in groups), default=-1)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise damaged(path, error) from error

@@ -45,6 +45,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "by optimizer": by_optimizer(usual),
         "intervals": intervals(usual),
         "size of S": size_of_change(usual),
+        "heads": heads(usual),
         "table": table(usual),
         "harder": table(harder) if harder else "Not measured.",
         "machine": machine(results["machine"]),
@@ -106,6 +107,28 @@ def size_of_change(runs: list[dict[str, Any]]) -> str:
         f"Measured at β2 = 0.999, S is up to {half} of the law's largest term in half of all "
         f"windows, up to {most} in 95% of them, and {worst} at the most."
     )
+
+
+HEADS = ("head", "token", "next", "after", "letter", "11", "7")
+"""Names of the matrices that make the logits; the token embedding where it is the head, too."""
+
+
+def heads(runs: list[dict[str, Any]]) -> str:
+    """Pull and amplification of the heads, with AdamW at a constant rate."""
+    head = "| net | head | pull/λ, window by window | amplification |"
+    rows = [head, "|---|---|---|---|"]
+    for run in runs:
+        if (run["optimizer"], run["schedule"]) != ("AdamW", "constant"):
+            continue
+        names = [m["name"] for m in run["matrices"] if m["name"] in HEADS]
+        if "head" in names:
+            names = ["head"]
+        for matrix in run["matrices"]:
+            if matrix["name"] in names:
+                pulls = ", ".join(f"{w['pull']:.2f}" for w in matrix["windows"])
+                sizes = ", ".join(f"{w['amplification']:.1f}" for w in matrix["windows"])
+                rows.append(f"| {run['net']} | `{matrix['name']}` | {pulls} | {sizes} |")
+    return "\n".join(rows)
 
 
 def by_optimizer(runs: list[dict[str, Any]]) -> str:

@@ -144,6 +144,15 @@ def test_a_certified_group_keeps_its_verdict_and_hears_that_the_balance_holds(
     assert row.balance == pytest.approx(1.0, abs=1e-9)
 
 
+def test_findings_name_the_groups_whose_decay_the_loss_cancels(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 400)
+    pulls = {"free": 0.0, "half": -0.012, "all": -0.03, "helped": 0.02}
+    products = {name: pulled_sgd(settings, kappa) for name, kappa in pulls.items()}
+    findings = compare(write_run(products, settings, kind="plain")).findings
+    assert "all 4 groups are in balance: 1.00 of the angle that pull and growth" in findings[0]
+    assert findings[-1] == "In all and half the loss cancels 60% to 100% of weight decay's pull."
+
+
 def test_a_group_at_rest_is_judged_as_before_and_has_its_balance(write_run) -> None:
     settings = constant(0.1, 0.02, 0.9, 1500)
     row = compare(write_run({"conv": pulled_sgd(settings)}, settings))["conv"]

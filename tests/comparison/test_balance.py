@@ -104,6 +104,13 @@ def test_a_window_shorter_than_the_momentum_is_refused(write_run) -> None:
     assert "23 steps are fewer than" in row.balance_unknown
 
 
+def test_a_stage_of_a_few_steps_is_measured_and_not_judged(write_run) -> None:
+    row = plain_row(write_run, constant(0.1, 0.02, 0.9, 30))
+    assert row.verdict.kind is VerdictKind.NO_PREDICTION
+    assert row.measured > 0
+    assert row.samples == 20
+
+
 def test_weights_that_something_else_writes_are_off_balance_and_no_alarm(write_run) -> None:
     settings = constant(0.1, 0.02, 0.9, 400)
     products = pulled_sgd(settings, 0.01)

@@ -125,7 +125,7 @@ def test_an_optimizer_without_theory_is_recorded_and_not_judged(write_run) -> No
     told = {"class": "RMSprop"}
     row = compare(write_run({"conv": simulate_sgd(SETTLED)}, SETTLED, optimizer=told))["conv"]
     assert row.verdict.kind is VerdictKind.NO_THEORY
-    assert "unknown optimizer" in row.verdict.reason
+    assert "There is no closed form here" in row.verdict.reason
     assert math.isfinite(row.measured)
     assert math.isnan(row.predicted)
 
@@ -298,6 +298,9 @@ def evidence(settled: bool = True, **changes) -> Evidence:
         "drift": 0.0,
         "rest": rest,
         "tug": TugOfWar(),
+        "prediction_error": 0.0,
+        "correlation": math.nan,
+        "bursts": 0,
     }
     return (Settled if settled else Approaching)(**good | changes)
 

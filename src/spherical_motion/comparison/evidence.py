@@ -150,9 +150,9 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
-    prediction_error: float = 0.0
-    correlation: float = math.nan
-    bursts: int = 0
+    prediction_error: float
+    correlation: float
+    bursts: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -87,12 +87,12 @@ def gather(
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
     }
     known["tug"] = tug_of_war(motion, stage, mixed)
-    if motion.prediction_error and motion.memory is not None:
-        known |= {
-            "prediction_error": motion.memory.error,
-            "correlation": motion.memory.correlation,
-            "bursts": motion.memory.bursts,
-        }
+    memory = motion.memory if motion.prediction_error else None
+    known |= {
+        "prediction_error": motion.prediction_error,
+        "correlation": memory.correlation if memory else math.nan,
+        "bursts": memory.bursts if memory else 0,
+    }
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
 

@@ -9,11 +9,17 @@ from numpy.typing import NDArray
 
 from spherical_motion import sphere, theory
 from spherical_motion.comparison.memory import UpdateMemory, memory_of
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.comparison.recorded_law import (
+    balance_of,
+    changed_settings,
+    class_name,
+    felt_decay,
+)
+from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
+from spherical_motion.vocabulary import Gram, HyperParameters, InvariantGroup
 
 Array = NDArray[np.float64]
 
@@ -38,6 +44,8 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        felt_decay: weight decay as the balance law has it: the mean over the group's slices with
+            weights |w|², where their weight decay differs; else `weight_decay`.
         turned, decay, loss, grown, change: the balance law at each sample, `theory.balance_steps`;
             NaN where the step before was not sampled, or a part is not known.
         illegal: for each sample, whether no theory covers its settings.
@@ -58,6 +66,7 @@ class Motion:
     weight_decay: Array
     momentum: Array
     residual: Array
+    felt_decay: Array
     turned: Array
     decay: Array
     loss: Array
@@ -195,8 +204,11 @@ def motion_of(records: Records, index: int) -> Motion:
                 momentum=momenta,
                 first_step=0,
             )
-    sides, no_balance = _balance_of(
-        records, main_slice, hp, gram, steps, Steps(lr, weight_decay, momentum), legal, memory
+    felt = weight_decay
+    if group.name in records.mixed:
+        felt = felt_decay(records, index, kept, weight_decay)
+    sides, no_balance = balance_of(
+        records, main_slice, hp, gram, steps, Steps(lr, felt, momentum), legal, memory
     )
     return Motion(
         group=group,
@@ -211,6 +223,7 @@ def motion_of(records: Records, index: int) -> Motion:
         weight_decay=weight_decay,
         momentum=momentum,
         residual=residual,
+        felt_decay=felt,
         turned=sides.turned,
         decay=sides.decay,
         loss=sides.loss,
@@ -224,39 +237,6 @@ def motion_of(records: Records, index: int) -> Motion:
     )
 
 
-def _balance_of(
-    records: Records, main_slice: int, hp: HyperParameters, gram: Gram, steps: NDArray[np.int64],
-    s: Steps, legal: NDArray[np.bool_], memory: UpdateMemory | None,
-) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
-    """The balance law at each sample, and why it is not known."""
-    whole = [np.full(steps.shape, np.nan) for _ in range(5)]
-    unknown = _changed_settings(records, main_slice)
-    if unknown is None and legal.any():
-        try:
-            sides = theory.balance_steps(
-                hp,
-                gram[legal],
-                steps=steps[legal],
-                lr=s.lr[legal],
-                weight_decay=np.asarray(s.weight_decay)[legal],
-                momentum=s.momentum[legal],
-                first_step=0,
-                correlation=None if memory is None else memory.correlation,
-            )
-        except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
-            unknown = f"{_class_name(records, main_slice)}: {reason}"
-        else:
-            parts = (getattr(sides, field.name) for field in dataclasses.fields(sides))
-            for array, part in zip(whole, parts, strict=True):
-                array[legal] = part
-    return theory.BalanceSteps(*whole), unknown
-
-
-def _class_name(records: Records, main_slice: int) -> str:
-    settings = records.info.param_groups[records.info.slice_param_group[main_slice]]
-    return settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
-
-
 def _why_no_theory(
     records: Records,
     group: InvariantGroup,
@@ -266,22 +246,11 @@ def _why_no_theory(
 ) -> str | None:
     if group.kind == "rescale":
         return "its members scale by different powers of a number; the theory covers equal powers"
-    name = _class_name(records, main_slice)
+    name = class_name(records, main_slice)
     try:
         family = theory.family_of(hp)
     except NoTheory as reason:
         return f"{name}: {reason}"
     if family.unrecorded and memory is None:
         return f"{name}: no prediction from records alone. {family.unrecorded}"
-    return _changed_settings(records, main_slice)
-
-
-def _changed_settings(records: Records, main_slice: int) -> str | None:
-    """Settings that no schedule holds were changed: which, and when."""
-    number = records.info.slice_param_group[main_slice]
-    for event in records.events:
-        ours = event["kind"] == EventKind.SETTINGS_CHANGED
-        if ours and records.info.param_group_of(event) == number:
-            changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
-            return f"settings outside the schedule were changed at step {event['step']}: {changed}"
-    return None
+    return changed_settings(records, main_slice)

@@ -101,6 +101,7 @@ class Because(ReasonKind):
         ". The prediction is approximate: it rests on the measured correlation of the updates "
         "(c = {correlation:.3g}, {bursts:,} bursts) and is good to a factor of {factor:.2g}"
     )
+    TOO_VAGUE = "; the interval is too wide to say whether the law holds"
     NEGLECTS = "; the law leaves out {neglects}"
     WORDS = ". {words}"
     BALANCE_HOLDS = (

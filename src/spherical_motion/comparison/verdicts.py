@@ -8,30 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeGuard
 
 from spherical_motion import theory
+from spherical_motion.comparison.balance_rules import (
+    HIGH,
+    LOW,
+    VAGUE,
+    approximate,
+    balance_holds,
+    in_balance,
+    no_prediction,
+    off_balance,
+)
 from spherical_motion.comparison.evidence import (
     Approaching,
     Evidence,
     Measured,
     Predicted,
     Settled,
-    TugOfWar,
 )
 from spherical_motion.comparison.gathering import FEWEST_SAMPLES
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.comparison.reasons import Because, differing_settings
 from spherical_motion.comparison.statistics import Estimate
-from spherical_motion.comparison.words import words_of
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import Reason, Verdict, VerdictKind
 
 ALARMS = tuple(kind for kind in VerdictKind if kind.meaning.alarm)
 """Kinds that ask for action; a verdict of such a kind is no alarm if its suspect is harmless."""
-
-LOW, HIGH = 0.95, 1.05
-"""A ratio whose 95% interval meets this range agrees with the theory."""
 
 FAR_LOW, FAR_HIGH = 0.85, 1.18
 """The transient is a leading-order law: an interval that misses even this range contradicts it."""
@@ -41,9 +45,6 @@ FARTHEST_LOW, FARTHEST_HIGH = 0.75, 1.33
 
 WORTH_SAYING = 0.2
 """While the gradient fades, fewer remaining steps than this share of the stage mean nothing."""
-
-VAGUE = 0.30
-"""The reason warns of an interval that is wider than this."""
 
 RADIAL_LIMIT = 0.10
 """A radial gradient of this share of weight decay's pull shifts the angle by 5%."""
@@ -63,19 +64,6 @@ FADED = 0.5
 UNEVEN = 0.90
 """Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
-EXACT = 1e-3
-"""An interval of the balance narrower than this is not given: the law is an identity there."""
-
-AMPLIFIED = 5.0
-"""From this amplification on the reason says that pull and growth cancel."""
-
-EXPLAINED = (
-    VerdictKind.NO_WEIGHT_DECAY,
-    VerdictKind.NOT_SCALE_INVARIANT,
-    VerdictKind.EPSILON_DOMINATED,
-    VerdictKind.OFF,
-)
-"""Kinds to which the balance law adds an explanation where it holds."""
 
 Rule = Callable[[Evidence], Iterable[Reason]]
 
@@ -92,8 +80,8 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
     """
     for kind, rule in RULES if rules is None else rules:
         if reasons := tuple(rule(evidence)):
-            reasons += tuple(_balance_holds(kind, evidence))
-            reasons += tuple(_approximate(evidence))
+            reasons += tuple(balance_holds(kind, evidence))
+            reasons += tuple(approximate(evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
@@ -121,62 +109,6 @@ def _non_finite(e: Evidence) -> Iterator[Reason]:
 def _frozen(e: Evidence) -> Iterator[Reason]:
     if not e.moved:
         yield Because.RATE_ZERO() if e.lr_is_zero else Because.NO_MOTION()
-
-
-def _in_balance(e: Evidence) -> Iterator[Reason]:
-    if _is_plain(e) and e.tug.balance.meets(LOW, HIGH):
-        yield from _balance(e.tug)
-        if e.tug.balance.high - e.tug.balance.low > VAGUE:
-            yield Because.VAGUE()
-        yield Because.WORDS(words=words_of(e.tug).rstrip("."))
-
-
-def _off_balance(e: Evidence) -> Iterator[Reason]:
-    if _is_plain(e) and not math.isnan(e.tug.balance.low):
-        yield from _balance(e.tug)
-        if e.residual > RESIDUAL_LIMIT:
-            yield Because.LAW_BROKEN(residual=e.residual)
-        elif e.tug.neglects:
-            yield Because.NEGLECTS(neglects=e.tug.neglects)
-
-
-def _no_prediction(e: Evidence) -> Iterator[Reason]:
-    if _is_plain(e):
-        yield Because.NO_THEORY(why=e.tug.unknown.rstrip("."))
-        if not math.isnan(e.tug.forces.inward):
-            yield Because.WORDS(words=words_of(e.tug).rstrip("."))
-
-
-def _is_plain(e: Evidence) -> TypeGuard[Measured]:
-    """Whether the weights moved, and no symmetry is claimed of them."""
-    return isinstance(e, Measured) and e.group.kind == "plain"
-
-
-def _balance(tug: TugOfWar) -> Iterator[Reason]:
-    """The balance with its interval, and what makes it uncertain."""
-    yield Because.BALANCE(balance=tug.balance.value)
-    if tug.balance.high - tug.balance.low > EXACT:
-        yield Because.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
-    if tug.neglects and tug.amplification > AMPLIFIED:
-        yield Because.AMPLIFIED(amplification=tug.amplification)
-
-
-def _balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
-    """What explains a group whose own law fails: the balance law, if it holds."""
-    if kind not in EXPLAINED or not isinstance(e, Measured) or not e.tug.balance.meets(LOW, HIGH):
-        return
-    error = max(abs(e.tug.balance.value - 1.0), 1e-3)
-    yield Because.BALANCE_HOLDS(error=f"{error:.1%}", pull=e.tug.pull.value)
-
-
-def _approximate(e: Evidence) -> Iterator[Reason]:
-    """That the prediction is approximate, where there is one."""
-    if not isinstance(e, Measured) or not e.prediction_error:
-        return
-    if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
-        yield Because.APPROXIMATE(
-            correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
-        )
 
 
 def _no_weight_decay(e: Evidence) -> Iterator[Reason]:
@@ -263,6 +195,8 @@ def _off(e: Evidence) -> Iterator[Reason]:
 
 def _why_off(e: Predicted) -> Reason:
     """The first cause that the evidence supports, the hardest evidence first."""
+    if e.mixed and e.tug.balance.meets(LOW, HIGH):  # the residual takes one setting for all
+        return Because.MIXED()
     if e.residual > RESIDUAL_LIMIT:
         return Because.LAW_BROKEN(residual=e.residual)
     if e.mixed:
@@ -289,9 +223,9 @@ RULES: tuple[tuple[VerdictKind, Rule], ...] = (
     (VerdictKind.TOO_FEW_SAMPLES, _too_few_samples),
     (VerdictKind.NON_FINITE, _non_finite),
     (VerdictKind.FROZEN, _frozen),
-    (VerdictKind.IN_BALANCE, _in_balance),
-    (VerdictKind.OFF_BALANCE, _off_balance),
-    (VerdictKind.NO_PREDICTION, _no_prediction),
+    (VerdictKind.IN_BALANCE, in_balance),
+    (VerdictKind.OFF_BALANCE, off_balance),
+    (VerdictKind.NO_PREDICTION, no_prediction),
     (VerdictKind.NO_WEIGHT_DECAY, _no_weight_decay),
     (VerdictKind.NOT_SCALE_INVARIANT, _not_scale_invariant),
     (VerdictKind.EPSILON_DOMINATED, _epsilon_dominated),

@@ -44,6 +44,8 @@ def _inward(tug: TugOfWar, span: int) -> str:
             f"told apart, because {tug.inseparable}."
         )
     pulls = "pulls this layer inward by" if forces.loss > 0 else "pushes this layer outward by"
+    if forces.decay == 0.0 and abs(forces.loss) < SLIGHT * abs(forces.turning):
+        return "There is no weight decay, and the loss hardly pulls on this norm."
     if forces.decay == 0.0:
         return f"Without weight decay, the loss alone {pulls} {loss} {per}."
     own = f"Weight decay pulls this layer inward by {decay} {per}"

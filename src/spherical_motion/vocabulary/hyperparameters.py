@@ -46,6 +46,8 @@ CLASSES = {
     "AdamW": "adamw",
     "Muon": "muon",
     "SingleDeviceMuon": "muon",
+    "MuonWithAuxAdam": "muon",
+    "SingleDeviceMuonWithAuxAdam": "muon",
     "RAdam": "radam",
     "NAdam": "nadam",
     "Adamax": "adamax",
@@ -137,6 +139,8 @@ class HyperParameters:
         decoupled = bool(group.get("decoupled_weight_decay", OPTIMIZERS[optimizer]))
         if optimizer == "adam" and decoupled:
             optimizer = "adamw"
+        if optimizer == "muon" and group.get("use_muon") is False:
+            optimizer = "adamw"  # a class that steps some param groups by each rule
         cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
         if group.get("amsgrad") and optimizer in ("adam", "adamw"):
             optimizer = "amsgrad"

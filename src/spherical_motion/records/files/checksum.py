@@ -17,7 +17,9 @@ import pyarrow as pa
 MARK = b"CRC-32 of all other bytes: "
 DIGITS = 8
 
-METADATA = {b"checksum": MARK + b"0" * DIGITS}
+BLANK = b"0" * DIGITS
+
+METADATA = {b"checksum": MARK + BLANK}
 """Metadata of the schema of a file that `seal` will complete."""
 
 TRAILER = 8
@@ -38,7 +40,10 @@ def seal(path: Path) -> None:
 
 
 def verify(path: Path) -> None:
-    """Compare the checksum of a file with its bytes; a file without one is let pass.
+    """Compare the checksum of a file with its bytes.
+
+    A file without one passes: schema 1 had none, and other programs that rewrite a file leave it
+    out, or blank.
 
     Raises:
         pyarrow.ArrowInvalid: they differ.
@@ -47,10 +52,10 @@ def verify(path: Path) -> None:
     with path.open("rb") as file:
         place = _place(file)
         if place is None:
-            return  # written by schema 1
+            return
         file.seek(place)
         stored, found = file.read(DIGITS), _checksum(file, place)
-    if stored != f"{found:0{DIGITS}x}".encode():
+    if stored not in (BLANK, f"{found:0{DIGITS}x}".encode()):
         raise pa.ArrowInvalid(
             f"its bytes have the checksum {found:0{DIGITS}x}, and it was written with "
             f"{stored.decode(errors='replace')}"

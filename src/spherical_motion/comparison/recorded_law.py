@@ -1,0 +1,72 @@
+"""The balance law of a group's recorded steps, and why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion import theory
+from spherical_motion.comparison.memory import UpdateMemory
+from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.records import Records
+from spherical_motion.theory.settings import Steps
+from spherical_motion.vocabulary import EventKind, Gram, HyperParameters
+
+Array = NDArray[np.float64]
+
+
+def felt_decay(records: Records, index: int, kept: NDArray[np.bool_], weight_decay: Array) -> Array:
+    """Mean weight decay over the slices of a group with weights |w|², at the samples kept."""
+    members, steps = records.info.members[index], records.steps
+    each = [records.settings.at_each_step("weight_decay", member, steps) for member in members]
+    first = steps[0]
+    decay = np.stack([values[steps - first] for values in each], axis=1)[kept]
+    squares = records.slice_gram.ww[:, members][kept]
+    mean = (decay * squares).sum(axis=1) / squares.sum(axis=1)
+    return np.where(np.isfinite(mean), mean, weight_decay)
+
+
+def balance_of(
+    records: Records, main_slice: int, hp: HyperParameters, gram: Gram, steps: NDArray[np.int64],
+    s: Steps, legal: NDArray[np.bool_], memory: UpdateMemory | None,
+) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
+    """The balance law at each sample, and why it is not known."""
+    whole = [np.full(steps.shape, np.nan) for _ in range(5)]
+    unknown = changed_settings(records, main_slice)
+    if unknown is None and legal.any():
+        try:
+            sides = theory.balance_steps(
+                hp,
+                gram[legal],
+                steps=steps[legal],
+                lr=s.lr[legal],
+                weight_decay=np.asarray(s.weight_decay)[legal],
+                momentum=s.momentum[legal],
+                first_step=0,
+                correlation=None if memory is None else memory.correlation,
+            )
+        except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
+            unknown = f"{class_name(records, main_slice)}: {reason}"
+        else:
+            parts = (getattr(sides, field.name) for field in dataclasses.fields(sides))
+            for array, part in zip(whole, parts, strict=True):
+                array[legal] = part
+    return theory.BalanceSteps(*whole), unknown
+
+
+def class_name(records: Records, main_slice: int) -> str:
+    settings = records.info.param_groups[records.info.slice_param_group[main_slice]]
+    return settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
+
+
+def changed_settings(records: Records, main_slice: int) -> str | None:
+    """Settings that no schedule holds were changed: which, and when."""
+    number = records.info.slice_param_group[main_slice]
+    for event in records.events:
+        ours = event["kind"] == EventKind.SETTINGS_CHANGED
+        if ours and records.info.param_group_of(event) == number:
+            changed = ", ".join(f"{k}={v}" for k, v in event["changed"].items())
+            return f"settings outside the schedule were changed at step {event['step']}: {changed}"
+    return None

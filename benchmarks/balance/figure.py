@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balance.photograph import photograph
 from balance.training import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -22,27 +21,22 @@ __all__ = ["draw"]
 
 ROOT = Path(__file__).parents[2]
 PANELS = (
-    ("plain", "papers' law: weight decay alone, at rest"),
+    ("plain", "plain law: weight decay alone, at rest"),
     ("rest", "with the loss's pull, at rest"),
     ("balance", "balance law: pull and growth"),
 )
 COLOURS = dict(zip(OPTIMIZERS, ("#1f5fbf", "#3fa34d", "#e08a1e", "#a13d63"), strict=True))
-RANGE = (1e-4, 0.2)
+RANGE = (3e-5, 0.05)
 SIZE = (400, 400)
 
 
 def draw(results: dict[str, Any], picture: Path) -> None:
     """Write the picture of the results that `run` keeps."""
-    from bokeh.embed import file_html
     from bokeh.layouts import gridplot
-    from bokeh.resources import INLINE
 
     charts = [chart(results, key, title) for key, title in PANELS]
     grid = gridplot([charts], toolbar_location=None)
-    with tempfile.TemporaryDirectory() as directory:
-        page = Path(directory) / "page.html"
-        page.write_text(file_html(grid, INLINE, "The balance law"), encoding="utf-8")
-        photograph(page, picture)
+    photograph(grid, picture, width=3 * SIZE[0] + 30, height=SIZE[1] + 20)
 
 
 def chart(results: dict[str, Any], key: str, title: str) -> figure:
@@ -90,21 +84,6 @@ def points(results: dict[str, Any], optimizer: str, key: str) -> list[tuple[floa
                 if ratio is not None and math.isfinite(ratio):
                     found.append((window["measured"] / ratio, window["measured"]))
     return found
-
-
-def photograph(page: Path, picture: Path) -> None:
-    """A screenshot in few colours, which keeps the file small."""
-    from PIL import Image
-
-    sys.path.insert(0, str(ROOT / "tests" / "reporting"))
-    from browser import open_page
-
-    with open_page(page, width=3 * SIZE[0] + 30, height=SIZE[1] + 20) as opened:
-        opened.wait_for("Boolean(window.Bokeh)")
-        opened.evaluate("new Promise(done => setTimeout(() => done(true), 1500))")
-        opened.screenshot(picture)
-    with Image.open(picture) as image:
-        image.convert("RGB").quantize(64).save(picture, optimize=True)
 
 
 if __name__ == "__main__":

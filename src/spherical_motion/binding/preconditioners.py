@@ -129,10 +129,11 @@ PRECONDITIONERS: dict[str, Rule | None] = {
     "RMSprop": _rmsprop,
     "Adagrad": _adagrad,
 }
-"""Class name → rule, or None where P is 1. Of classes with these names that are not of torch, only
-those count that `vocabulary.hyperparameters.CLASSES` names, too."""
+"""Class name of torch → rule, or None where P is 1."""
 
-_registered: set[str] = set()
+_everywhere = {"SGD", "Adam", "AdamW"}
+"""Names that count for classes of other packages, too; registered ones join them. Another package's
+RAdam may place eps elsewhere or decay otherwise."""
 
 
 def register_preconditioner(name: str, rule: Rule) -> Callable[[], None]:
@@ -160,11 +161,11 @@ def register_preconditioner(name: str, rule: Rule) -> Callable[[], None]:
             "name, or undo the earlier registration."
         )
     PRECONDITIONERS[name] = rule
-    _registered.add(name)
+    _everywhere.add(name)
 
     def forget() -> None:
         PRECONDITIONERS.pop(name, None)
-        _registered.discard(name)
+        _everywhere.discard(name)
 
     return forget
 
@@ -183,10 +184,10 @@ def preconditioner_rule(optimizer: torch.optim.Optimizer) -> Rule | str | None:
     for cls in type(optimizer).__mro__:
         if cls is torch.optim.Optimizer:
             break
-        of_torch = cls.__module__.startswith("torch.optim.")
-        if of_torch or cls.__name__ in CLASSES or cls.__name__ in _registered:
+        trusted = cls.__module__.startswith("torch.optim.") or cls.__name__ in _everywhere
+        if trusted or cls.__name__ in CLASSES:
             name = cls.__name__
-            if name in PRECONDITIONERS:
+            if trusted and name in PRECONDITIONERS:
                 return PRECONDITIONERS[name]
             break
     return f"no preconditioner is known for {name}; register_preconditioner adds one"

@@ -16,8 +16,8 @@ from spherical_motion.comparison import Comparison, Row, known_columns
 from spherical_motion.vocabulary import Stage
 
 WIDTH_WITHOUT_TERMINAL = 160
-VERDICT_WIDTH = 24
-"""The column of verdicts is at least this wide."""
+WIDE = 140
+"""From this width on reasons stand in the table, else below it."""
 
 BALANCE = (
     *("balance", "balance_interval", "balance_unknown", "pull", "pull_interval"),
@@ -60,22 +60,26 @@ def print_comparison(comparison: Comparison) -> None:
         rows = [row for row in comparison if (row.number, row.stage) == (number, stage)]
         heading = f"Stage {number}: {stage.settings}, steps {stage.start:,} to {stage.stop:,}"
         console.print(f"\n{heading}", style="bold")
-        console.print(_table(rows))
+        wide = console.width >= WIDE
+        console.print(_table(rows, reasons=wide))
+        for row in rows if not wide else ():
+            console.print(f"{row.group}: {row.verdict.reason}.".replace("?.", "?"), markup=False)
     console.print("\nWhat this says", style="bold")
     for sentence in comparison.findings:
         console.print(f"• {sentence}", markup=False)
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Row], reasons: bool) -> Table:
     columns = known_columns(rows)
     table = number_table(*columns, label="group")
-    table.add_column("verdict", min_width=VERDICT_WIDTH)
+    table.add_column("verdict", no_wrap=not reasons)
     for row in rows:
         colour = row.verdict.tone.colour
         table.add_row(
             escape(row.group),
             *(column.text(row) for column in columns.values()),
-            f"[{colour}]{row.verdict.kind.value}[/]: {escape(row.verdict.reason)}",
+            f"[{colour}]{row.verdict.kind.value}[/]"
+            + (f": {escape(row.verdict.reason)}" if reasons else ""),
         )
     return table
 

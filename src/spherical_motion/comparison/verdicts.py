@@ -195,6 +195,8 @@ def _off(e: Evidence) -> Iterator[Reason]:
 
 def _why_off(e: Predicted) -> Reason:
     """The first cause that the evidence supports, the hardest evidence first."""
+    if e.mixed and e.tug.balance.meets(LOW, HIGH):  # the residual takes one setting for all
+        return Because.MIXED()
     if e.residual > RESIDUAL_LIMIT:
         return Because.LAW_BROKEN(residual=e.residual)
     if e.mixed:

@@ -56,12 +56,12 @@ def pulled_schedule(schedule: Schedule, pull: Array) -> Schedule:
     return Schedule(hp, schedule.lr, decay, schedule.momentum, schedule.start)
 
 
-def pulled(hp: HyperParameters, pull: float) -> HyperParameters:
+def settings_under_pull(hp: HyperParameters, pull: float) -> HyperParameters:
     """The settings whose weight decay alone pulls by `pull` >= 0.
 
     With a pull, Adam with L2 decay turns as AdamW does: its preconditioner is in the pull.
 
-    >>> pulled(HyperParameters("sgd", lr=0.1, momentum=0.5, dampening=0.5), 0.01).weight_decay
+    >>> settings_under_pull(HyperParameters("sgd", lr=0.1, momentum=0.5, dampening=0.5), 0.01).weight_decay
     0.02
     """
     if hp.optimizer == "adam":

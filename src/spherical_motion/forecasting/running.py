@@ -107,7 +107,7 @@ def forecast(
     >>> print(forecast(Schedule.constant(hp, 2_000_000), pull=5e-5)[0])
     steps 0-2,000,000: pull 5e-05; equilibrium 0.00229 rad a step; within 5% of it throughout.
     """
-    asked = schedule
+    asked, pulls = schedule, None
     if pull is not None:
         pulls = pull_at_each_step(schedule, pull, group)
         if norm0 is None and not (pulls * schedule.lr > 0).any():
@@ -136,7 +136,7 @@ def forecast(
         )
     run = _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, facts), asked.stages())
     found = run.forecast()
-    return found if pull is None else with_pulls(found, asked, pulls)
+    return found if pulls is None else with_pulls(found, asked, pulls)
 
 
 def with_pulls(found: Forecast, asked: Schedule, pulls: NDArray[np.float64]) -> Forecast:

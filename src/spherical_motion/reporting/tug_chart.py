@@ -47,7 +47,7 @@ def draw_tug(
         stages: drawn as vertical lines.
     """
     span = run_span(curves)
-    groups = [_columns(curve, 100.0 * span) for curve in curves]
+    groups: list[dict[str, Any]] = [_columns(curve, 100.0 * span) for curve in curves]
     every: dict[str, Any] = {name: [group[name] for group in groups] for name in groups[0]}
     source = models.ColumnDataSource(groups[chosen], name="tug")
     per = f"{span:,} steps" if span > 1 else "step"

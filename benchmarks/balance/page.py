@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from balance.training import OPTIMIZERS
 
 __all__ = ["page", "within"]
@@ -42,6 +44,8 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "goals": goals(usual),
         "by optimizer": by_optimizer(usual),
         "intervals": intervals(usual),
+        "size of S": size_of_change(usual),
+        "heads": heads(usual),
         "table": table(usual),
         "harder": table(harder) if harder else "Not measured.",
         "machine": machine(results["machine"]),
@@ -92,6 +96,39 @@ def intervals(runs: list[dict[str, Any]]) -> str:
         f"Rows of whole runs with the Adams and seven products: {len(known)} of {len(rows)} have a "
         f"balance, and the 95% interval of {held} of these holds 1."
     )
+
+
+def size_of_change(runs: list[dict[str, Any]]) -> str:
+    """How large S is, beside the largest term of the law."""
+    found = windows([run for run in runs if run["optimizer"].startswith("Adam")])
+    shares = [abs(w["change"]) / max(1.0, w["amplification"]) for w in found]
+    half, most, worst = (percent(float(x)) for x in np.quantile(shares, [0.5, 0.95, 1.0]))
+    return (
+        f"Measured at β2 = 0.999, S is up to {half} of the law's largest term in half of all "
+        f"windows, up to {most} in 95% of them, and {worst} at the most."
+    )
+
+
+HEADS = ("head", "token", "next", "after", "letter", "11", "7")
+"""Names of the matrices that make the logits; the token embedding where it is the head, too."""
+
+
+def heads(runs: list[dict[str, Any]]) -> str:
+    """Pull and amplification of the heads, with AdamW at a constant rate."""
+    head = "| net | head | pull/λ, window by window | amplification |"
+    rows = [head, "|---|---|---|---|"]
+    for run in runs:
+        if (run["optimizer"], run["schedule"]) != ("AdamW", "constant"):
+            continue
+        names = [m["name"] for m in run["matrices"] if m["name"] in HEADS]
+        if "head" in names:
+            names = ["head"]
+        for matrix in run["matrices"]:
+            if matrix["name"] in names:
+                pulls = ", ".join(f"{w['pull']:.2f}" for w in matrix["windows"])
+                sizes = ", ".join(f"{w['amplification']:.1f}" for w in matrix["windows"])
+                rows.append(f"| {run['net']} | `{matrix['name']}` | {pulls} | {sizes} |")
+    return "\n".join(rows)
 
 
 def by_optimizer(runs: list[dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format bench zoo docs wheel clean
+.PHONY: demo test test-slow check format bench zoo balance docs wheel clean
 
 demo: $(READY)          ## train the embedded digits, compare with theory, write a report
 	$(BIN)/smd demo
@@ -31,6 +31,9 @@ bench: $(READY)         ## every figure of the README, with machine and spread
 
 zoo: $(READY)           ## docs/zoo.md: precision and recall against truth derived by hand; three minutes
 	cd benchmarks && ../$(BIN)/python -m zoo.run
+
+balance: $(READY)       ## docs/balance.md: the balance law on nets x optimizers x schedules; half an hour
+	cd benchmarks && OMP_NUM_THREADS=1 ../$(BIN)/python -m balance.run
 
 docs: $(READY)          ## pages that are generated from the code
 	$(BIN)/python tools/make_cli_docs.py

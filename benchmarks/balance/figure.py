@@ -21,7 +21,7 @@ __all__ = ["draw"]
 
 ROOT = Path(__file__).parents[2]
 PANELS = (
-    ("plain", "papers' law: weight decay alone, at rest"),
+    ("plain", "plain law: weight decay alone, at rest"),
     ("rest", "with the loss's pull, at rest"),
     ("balance", "balance law: pull and growth"),
 )

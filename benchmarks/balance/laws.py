@@ -55,7 +55,7 @@ class Window:
     """What one matrix did in one window, roots of measured over predicted sums of |d|².
 
     Attributes:
-        plain: over the papers' law, where weight decay is the only pull.
+        plain: over the plain law, where weight decay is the only pull.
         rest: over the law at rest, with the measured pull.
         balance: over the balance law, without S where the optimizer has it.
         exact: over the balance law with S.

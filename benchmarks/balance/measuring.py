@@ -34,7 +34,10 @@ def measured(net: Net, setting: Setting) -> dict[str, Any]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         loss, records = recorded(net, setting, Path(directory) / "run")
-        rows = {row.group: row for row in smd.compare(records)}
+        seven, eight = (
+            {row.group: row_facts(row) for row in smd.compare(read)}
+            for read in (without_change(records), records)
+        )
     seconds = time.perf_counter() - start
     return {
         "net": net.name,
@@ -45,7 +48,8 @@ def measured(net: Net, setting: Setting) -> dict[str, Any]:
         "matrices": [
             {
                 "name": name,
-                "row": row_facts(rows[name]),
+                "row": eight[name],
+                "row_of_seven": seven[name],
                 "windows": matrix(records, name, rule_of(net, setting)),
             }
             for name in records.groups
@@ -68,6 +72,13 @@ def recorded(net: Net, setting: Setting, directory: Path) -> tuple[float, smd.Re
 def watched(model: nn.Module, optimizer: optim.Optimizer, directory: Path) -> smd.Monitor:
     """Watch every matrix at every step, with all eight products."""
     return smd.watch(model, optimizer, directory=directory, groups="plain", products=8, quiet=True)
+
+
+def without_change(records: smd.Records) -> smd.Records:
+    """The run as seven products record it, without S."""
+    info = dataclasses.replace(records.info, products=7)
+    rows = {name: column for name, column in records.rows.items() if name != "ws"}
+    return dataclasses.replace(records, info=info, rows=rows)
 
 
 def row_facts(row: Row) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from balance.training import OPTIMIZERS
 
 __all__ = ["page", "within"]
@@ -34,21 +36,24 @@ def page(text: str, results: dict[str, Any]) -> str:
 
 def blocks(results: dict[str, Any]) -> dict[str, str]:
     """The blocks by the name of their marker."""
-    usual = [run for run in results["runs"] if run["beta2"] == 0.999]
-    short = [run for run in results["runs"] if run["beta2"] != 0.999]
+    usual = [run for run in results["runs"] if run["counts"]]
+    harder = [run for run in results["runs"] if not run["counts"]]
     return {
-        "nets": nets(results),
+        "nets": nets(usual),
         "totals": totals(usual),
         "goals": goals(usual),
         "by optimizer": by_optimizer(usual),
+        "intervals": intervals(usual),
+        "size of S": size_of_change(usual),
+        "heads": heads(usual),
         "table": table(usual),
-        "beta2": table(short) if short else "Not measured.",
+        "harder": table(harder) if harder else "Not measured.",
         "machine": machine(results["machine"]),
     }
 
 
-def nets(results: dict[str, Any]) -> str:
-    notes = {run["net"]: run["note"] for run in results["runs"]}
+def nets(runs: list[dict[str, Any]]) -> str:
+    notes = {run["net"]: run["note"] for run in runs}
     return "\n".join(f"- **{net}**: {note}" for net, note in notes.items())
 
 
@@ -67,7 +72,7 @@ def goals(runs: list[dict[str, Any]]) -> str:
     found = windows(runs)
     clear = [window for window in found if window["amplification"] <= CLEAR]
     rows = [
-        "| goal | asked | all windows | terms cancel to no less than 1/5 |",
+        "| goal | asked | all windows | where amplification is ≤ 5 |",
         "|---|---|---|---|",
     ]
     for law, words in (("balance", "seven products"), ("exact", "eight products")):
@@ -78,6 +83,51 @@ def goals(runs: list[dict[str, Any]]) -> str:
         sgd = windows([run for run in runs if run["optimizer"] == name])
         worst = max(off(window, "balance") for window in sgd)
         rows.append(f"| {name}, farthest from 1 | ≤ {GOAL_SGD:g} | {worst:.0e} | |")
+    return "\n".join(rows)
+
+
+def intervals(runs: list[dict[str, Any]]) -> str:
+    """How often the interval of a user's row holds 1, with seven products."""
+    adams = [run for run in runs if run["optimizer"].startswith("Adam")]
+    rows = [matrix["row_of_seven"] for run in adams for matrix in run["matrices"]]
+    known = [row for row in rows if row["balance"] is not None]
+    held = sum(row["low"] <= 1.0 <= row["high"] for row in known)
+    return (
+        f"Rows of whole runs with the Adams and seven products: {len(known)} of {len(rows)} have a "
+        f"balance, and the 95% interval of {held} of these holds 1."
+    )
+
+
+def size_of_change(runs: list[dict[str, Any]]) -> str:
+    """How large S is, beside the largest term of the law."""
+    found = windows([run for run in runs if run["optimizer"].startswith("Adam")])
+    shares = [abs(w["change"]) / max(1.0, w["amplification"]) for w in found]
+    half, most, worst = (percent(float(x)) for x in np.quantile(shares, [0.5, 0.95, 1.0]))
+    return (
+        f"Measured at β2 = 0.999, S is up to {half} of the law's largest term in half of all "
+        f"windows, up to {most} in 95% of them, and {worst} at the most."
+    )
+
+
+HEADS = ("head", "token", "next", "after", "letter", "11", "7")
+"""Names of the matrices that make the logits; the token embedding where it is the head, too."""
+
+
+def heads(runs: list[dict[str, Any]]) -> str:
+    """Pull and amplification of the heads, with AdamW at a constant rate."""
+    head = "| net | head | pull/λ, window by window | amplification |"
+    rows = [head, "|---|---|---|---|"]
+    for run in runs:
+        if (run["optimizer"], run["schedule"]) != ("AdamW", "constant"):
+            continue
+        names = [m["name"] for m in run["matrices"] if m["name"] in HEADS]
+        if "head" in names:
+            names = ["head"]
+        for matrix in run["matrices"]:
+            if matrix["name"] in names:
+                pulls = ", ".join(f"{w['pull']:.2f}" for w in matrix["windows"])
+                sizes = ", ".join(f"{w['amplification']:.1f}" for w in matrix["windows"])
+                rows.append(f"| {run['net']} | `{matrix['name']}` | {pulls} | {sizes} |")
     return "\n".join(rows)
 
 
@@ -97,7 +147,7 @@ def by_optimizer(runs: list[dict[str, Any]]) -> str:
 
 
 TITLES = {
-    "plain": "papers' law",
+    "plain": "plain law",
     "rest": "with the pull, at rest",
     "balance": "balance law",
     "exact": "balance law with S",
@@ -107,7 +157,7 @@ TITLES = {
 def table(runs: list[dict[str, Any]]) -> str:
     """One row a run."""
     head = (
-        "| net | optimizer | rate | matrices (windows) | papers' law: 5% / 2%; worst, why "
+        "| net | optimizer | rate | matrices (windows) | plain law: 5% / 2%; worst, why "
         "| pull, at rest: 5% / 2%; worst, why | balance: 5% / 2%; worst, why | with S: worst |"
     )
     rows = [head, "|---" * 3 + "|---:" + "|---" * 4 + "|"]
@@ -130,15 +180,15 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def why_plain(window: Window) -> str:
-    """What the papers' law leaves out: the loss's pull, and growth."""
+    """What the plain law leaves out: the loss's pull, and growth."""
     growth = percent(window["growth"])
-    return f"`{window['matrix']}`, pull {number(window['pull'])} λ, growth {growth} of the law"
+    return f"`{window['matrix']}`, pull {number(window['pull'])} λ, growth/law {growth}"
 
 
 def why_rest(window: Window) -> str:
     if window["pull"] <= 0.0:
         return f"`{window['matrix']}`, the pull is outward: no rest"
-    return f"`{window['matrix']}`, growth {percent(window['growth'])} of the law"
+    return f"`{window['matrix']}`, growth/law {percent(window['growth'])}"
 
 
 def why_balance(window: Window) -> str:
@@ -207,6 +257,13 @@ def number(ratio: float | None) -> str:
 
 
 def percent(share: float) -> str:
+    """A share of the law; in multiples of it if it is large.
+
+    >>> percent(0.0123), percent(-0.5), percent(-12.3)
+    ('1.2%', '-50%', '-12 ×')
+    """
+    if abs(share) >= 3.0:
+        return f"{share:.0f} ×"
     return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"
 
 

@@ -122,6 +122,7 @@ def _adaptive() -> Iterator[Value]:
     yield from call("autocorrelation/flat", theory.autocorrelation, noise[0], 1)
     for key, rho in (("falling", [0.5, 0.25]), ("none", []), ("opposed", [-0.6])):
         yield from call(f"correlation_sum/{key}", theory.correlation_sum, rho)
+        yield from call(f"largest_correlation_sum/{key}", theory.largest_correlation_sum, rho)
     for lr in (0.1, 0.0, np.linspace(0.1, 0.2, 40)):
         key = f"updates_between/{np.ndim(lr)}/{np.min(lr)}"
         yield from call(key, theory.updates_between, noise[:-1], noise[1:], lr, 0.3)

@@ -258,3 +258,42 @@ def test_a_run_without_cells_has_none(tmp_path: Path) -> None:
         train(model, optimizer, 2)
     assert read(tmp_path / "run").cells("0").gram.shape == (0, 0)
     assert not (tmp_path / "run" / "cells").exists()
+
+
+def test_settings_are_recorded_at_each_change_sampled_or_not(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
+    rates = []
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", every=9, quiet=True):
+        for step in range(40):
+            if step in (17, 18):
+                optimizer.param_groups[0]["weight_decay"] = 0.0 if step == 17 else 0.125
+            rates.append(optimizer.param_groups[0]["lr"])
+            train(model, optimizer, 1)
+            if step >= 10:  # ten steps at one rate take one row
+                scheduler.step()
+    records = read(tmp_path / "run")
+    schedule = records.schedule("0")
+    assert schedule.lr.tolist() == rates[: len(schedule.lr)]
+    assert len(schedule.lr) == records.steps[-1] + 1 == 38
+    assert schedule.weight_decay[16:20].tolist() == [schedule.weight_decay[0], 0.0, 0.125, 0.125]
+    assert records.changes is not None
+    assert records.changes["step"].tolist() == [0, *range(11, 40)]
+    np.testing.assert_array_equal(records.lr[:, 0], np.array(rates)[records.steps])
+
+
+def test_a_step_that_was_skipped_leaves_the_settings_of_the_next(tmp_path: Path) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True):
+        for attempt in range(4):
+            optimizer.zero_grad()
+            optimizer.param_groups[0]["lr"] = 0.01 * (attempt + 1)
+            scaler.scale(loss_of(model, attempt)).backward()
+            if attempt == 1:
+                model[0].weight.grad.fill_(float("inf"))
+            scaler.step(optimizer)
+            scaler.update()
+    assert read(tmp_path / "run").lr[:, 0].tolist() == [0.01, 0.03, 0.04]

@@ -126,3 +126,57 @@ def test_events_of_the_loop_may_use_any_names(tmp_path: Path) -> None:
         monitor.event("mine", kind="odd", time=5)
     event = read(tmp_path / "run").events[0]
     assert (event["kind"], event["kind_"], event["time_"]) == ("mine", "odd", 5)
+
+
+def test_resuming_records_the_settings_of_its_first_step(tmp_path: Path) -> None:
+    model = network()
+    directory, groups = tmp_path / "run", groups_of(model)
+
+    def go(first: int | None, steps: int, rates: dict[int, float]) -> None:
+        optimizer = OPTIMIZERS["momentum"](model)
+        with Monitor(
+            model,
+            optimizer,
+            groups,
+            directory,
+            every=4,
+            resume=first is not None,
+            first_step=first,
+            quiet=True,
+        ) as monitor:
+            for _ in range(steps):
+                optimizer.param_groups[0]["lr"] = rates.get(
+                    monitor.step, optimizer.param_groups[0]["lr"]
+                )
+                train(model, optimizer, 1)
+
+    go(None, 10, {0: 0.1, 6: 0.2, 9: 0.3})
+    go(7, 6, {7: 0.1, 10: 0.4})  # step 9 is another one now
+    records = read(directory)
+    assert records.steps.tolist() == [0, 1, 4, 5, 8, 9, 12]
+    assert records.schedule("0").lr.tolist() == [0.1] * 6 + [0.2] + [0.1] * 3 + [0.4] * 3
+    assert records.lr[:, 0].tolist() == [0.1] * 6 + [0.4]
+
+
+def test_two_optimizers_have_settings_of_their_own(tmp_path: Path) -> None:
+    model = network()
+    first = torch.optim.SGD([{"params": model[0].parameters()}, {"params": []}], lr=0.1)
+    second = torch.optim.AdamW(
+        [{"params": model[3].parameters()}, {"params": model[8].parameters(), "lr": 0.3}], lr=0.2
+    )
+    with Monitor(model, [first, second], groups_of(model), tmp_path / "run", quiet=True):
+        for step in range(5):
+            loss_of(model, step).backward()
+            first.step()
+            second.param_groups[1]["lr"] = 0.3 + step
+            if step % 2:
+                second.step()
+    records = read(tmp_path / "run")
+    columns = {name: records.lr[:, records.index(name)] for name in records.groups}
+    assert columns["0"].tolist() == [0.1] * 5
+    np.testing.assert_array_equal(columns["3"], [0.2] * 2 + [np.nan] * 3)
+    np.testing.assert_array_equal(records.beta2[:2, records.index("3")], [0.999] * 2)
+    assert records.changes is not None
+    by_group = {i: records.changes["lr"][records.changes["param_group"] == i] for i in range(4)}
+    assert [len(rates) for rates in by_group.values()] == [1, 1, 1, 2]
+    assert by_group[3].tolist() == [1.3, 3.3]

@@ -19,7 +19,7 @@ from spherical_motion.errors import (
     RunExists,
     RunInUse,
 )
-from spherical_motion.records import BYTES_PER_ROW, RunInfo, RunWriter, read
+from spherical_motion.records import BYTES_PER_ROW, RunInfo, RunWriter, bytes_per_row, read
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
 HOUR = 3600.0
@@ -253,24 +253,30 @@ def test_arguments_are_checked_before_anything_is_made(tmp_path, info, bad):
     assert not (tmp_path / "run").exists()
 
 
-def test_bytes_per_row_foretell_the_size_of_a_run(tmp_path, make_info, rng):
+@pytest.mark.parametrize("products", [6, 7, 8])
+def test_bytes_per_row_foretell_the_size_of_a_run(tmp_path, make_info, rng, products):
     layers, steps = 53, 400
     slices = [Slice(f"layer{i}.weight", 0, 0, 64) for i in range(layers)]
     groups = tuple(InvariantGroup(s.parameter, "scale", (s,), ((s,),), 1) for s in slices)
-    info: RunInfo = make_info(groups=groups, slice_param_group=(0,) * layers)
+    info: RunInfo = make_info(groups=groups, slice_param_group=(0,) * layers, products=products)
     ww = np.exp(2 * rng.normal(size=layers) + 1e-4 * rng.normal(size=(steps, layers)).cumsum(0))
     dd = ww * 1e-4 * np.exp(0.3 * rng.normal(size=ww.shape))
     gg = 1e-2 * np.exp(0.5 * rng.normal(size=ww.shape))
     wg = 1e-9 * rng.normal(size=ww.shape)
     dg = -np.sqrt(dd * gg) * rng.uniform(0.1, 1, size=ww.shape)
-    grams = np.stack([ww, -dd / 2 + 1e-6 * wg, dd, wg, gg, dg], axis=-1)
+    wp = ww * 1e-4 * (1 + 0.1 * rng.normal(size=ww.shape))
+    ws = ww * 1e-6 * rng.normal(size=ww.shape)
+    grams = np.stack([ww, -dd / 2 + 1e-6 * wg, dd, wg, gg, dg, wp, ws], axis=-1)
     cosine = 0.05 * (1 + np.cos(np.linspace(0, np.pi, steps)))
     with RunWriter(tmp_path, info) as writer:
         for step in range(steps):
             writer.settings(step, 0, (cosine[step], 1e-4, 0.9, None))
-            writer.rows(step, grams[step])
+            writer.rows(step, grams[step, :, :products])
     size = sum(path.stat().st_size for path in (tmp_path / "records").iterdir())
-    assert size / (layers * steps) == pytest.approx(BYTES_PER_ROW, rel=0.05)
+    assert size / (layers * steps) == pytest.approx(bytes_per_row(products), rel=0.05)
+    assert bytes_per_row() == BYTES_PER_ROW
+    settings = sum(path.stat().st_size for path in (tmp_path / "settings").iterdir())
+    assert settings < 20 * steps
 
 
 def test_run_json_says_its_version(tmp_path, info):

@@ -142,3 +142,36 @@ def test_updates_between_undo_the_step() -> None:
         theory.updates_between(w, after, 0.0, 0.3)
     with pytest.raises(InvalidArgument, match="lags"):
         theory.autocorrelation(u, lags=5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.95])
+def test_the_largest_sum_of_an_exponential_memory_lacks_e_to_the_minus_three(
+    momentum: float,
+) -> None:
+    rho = momentum ** np.arange(1, 1000)
+    whole = theory.correlation_sum(rho)
+    found = theory.largest_correlation_sum(rho, momentum)
+    assert theory.largest_correlation_sum(rho) == pytest.approx(whole)
+    assert found <= whole
+    assert whole - found <= math.exp(-3.0) * (whole - 1.0)
+
+
+def test_the_largest_sum_stops_where_the_loss_answers() -> None:
+    lags = np.arange(1, 200)
+    memory = 0.9**lags
+    answered = memory - 0.02 * np.exp(-lags / 60)
+    falls = int(np.argmax(answered < 0))
+    assert theory.largest_correlation_sum(answered) == pytest.approx(1 + 2 * answered[:falls].sum())
+    assert theory.largest_correlation_sum(answered) > theory.correlation_sum(answered)
+
+
+@pytest.mark.parametrize("rho", [[], [-0.1, -0.2], [-0.4, 0.1]])
+def test_the_largest_sum_of_updates_that_never_agree_has_no_lags(rho: list[float]) -> None:
+    assert theory.largest_correlation_sum(rho) == 1.0
+
+
+def test_the_largest_sum_refuses_a_momentum_without_memory() -> None:
+    with pytest.raises(OutOfDomain, match="momentum"):
+        theory.largest_correlation_sum([0.5], momentum=1.0)
+    with pytest.raises(InvalidArgument, match="1 of 2"):
+        theory.largest_correlation_sum([0.5, math.nan])

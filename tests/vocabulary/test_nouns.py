@@ -82,6 +82,10 @@ def test_settings_are_frozen() -> None:
         ("PagedLion8bit", {"lr": 0.1, "betas": (0.9, 0.99)}, "lion", True),
         ("Lion", {"lr": 0.1, "betas": (0.9, 0.99), "cautious_factor": 0.5}, "other", True),
         ("Muon", {"lr": 0.1, "momentum": 0.95, "nesterov": True}, "muon", True),
+        ("MuonWithAuxAdam", {"lr": 0.1, "momentum": 0.95, "use_muon": True}, "muon", True),
+        ("MuonWithAuxAdam", {"lr": 0.1, "betas": (0.8, 0.9), "use_muon": False}, "adamw", True),
+        ("Unheard", {"lr": 0.1}, "other", False),
+        ("Unheard", {"lr": 0.1, "decoupled_weight_decay": True}, "other", True),
     ],
 )
 def test_param_groups_are_read(class_name, group, optimizer, decoupled) -> None:

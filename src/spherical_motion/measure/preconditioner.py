@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Preconditioner:
     """How P and x of one tensor arise from an optimizer's state, both of the tensor's shape.
 

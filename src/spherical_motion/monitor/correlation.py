@@ -53,17 +53,20 @@ def lags_of(param_group: ParamGroup) -> int:
 
 
 def has_closed_form(hp: HyperParameters) -> bool:
-    """Whether the angle follows from settings and records alone.
+    """Whether the motion, at rest or in balance, follows from settings and recorded products.
 
-    >>> has_closed_form(HyperParameters("adamw", lr=1e-3))
-    True
-    >>> has_closed_form(HyperParameters("muon", lr=0.02))
-    False
+    >>> [has_closed_form(HyperParameters(name, lr=1e-3)) for name in ("adamw", "radam", "muon")]
+    [True, True, False]
     """
     try:
         return not theory.family_of(hp).unrecorded
     except NoTheory:
+        pass
+    try:
+        theory.law_of(hp)
+    except NoTheory:
         return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class CorrelationSeries(NamedTuple):
     """How the updates of a group resemble each other, at increasing steps.
 
     `rho`, shape (steps, lags), is the autocorrelation at lags 0, 1, ..., NaN beyond the last lag
-    measured; `update_sq`, shape (steps,), is the mean square of an update.
+    measured; `update_sq`, shape (steps,), is the mean |u|² of the updates u.
     """
 
     steps: NDArray[np.int64]

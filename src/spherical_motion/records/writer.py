@@ -197,7 +197,7 @@ class RunWriter:
             step: the first step of the burst from which they come.
             group: its number in `info.groups`.
             rho: shape (lags,), the autocorrelation at lags 0, 1, ...
-            update_sq: mean square of an update.
+            update_sq: mean |u|² of the updates.
         """
 
         def copy() -> CorrelationRow:

@@ -38,12 +38,16 @@ BALANCE_ONLY = frozenset({"amsgrad", "radam", "nadam", "adamax", "rmsprop", "ada
 """Of these only the balance law is known, not where they come to rest; a family from outside the
 package may take over their names."""
 
+_replaced: set[str] = set()
+
 CLASSES = {
     "SGD": "sgd",
     "Adam": "adam",
     "AdamW": "adamw",
     "Muon": "muon",
     "SingleDeviceMuon": "muon",
+    "MuonWithAuxAdam": "muon",
+    "SingleDeviceMuonWithAuxAdam": "muon",
     "RAdam": "radam",
     "NAdam": "nadam",
     "Adamax": "adamax",
@@ -135,6 +139,8 @@ class HyperParameters:
         decoupled = bool(group.get("decoupled_weight_decay", OPTIMIZERS[optimizer]))
         if optimizer == "adam" and decoupled:
             optimizer = "adamw"
+        if optimizer == "muon" and group.get("use_muon") is False:
+            optimizer = "adamw"  # a class that steps some param groups by each rule
         cautious = group.get("caution") or group.get("cautious_factor", 1.0) != 1.0
         if group.get("amsgrad") and optimizer in ("adam", "adamw"):
             optimizer = "amsgrad"
@@ -206,7 +212,7 @@ def register_optimizer(
     """
     for what, names, known in (("optimizer", (name,), OPTIMIZERS), ("class", classes, CLASSES)):
         for taken in known.keys() & names:
-            if (taken if what == "optimizer" else CLASSES[taken]) not in BALANCE_ONLY:
+            if (taken if what == "optimizer" else CLASSES[taken]) not in BALANCE_ONLY - _replaced:
                 raise InvalidArgument(
                     f"register_optimizer: the {what} {taken!r} is known already. Choose another "
                     "name, or undo the earlier registration."
@@ -214,8 +220,10 @@ def register_optimizer(
     before = {name: OPTIMIZERS.get(name)}, {taken: CLASSES.get(taken) for taken in classes}
     OPTIMIZERS[name] = decoupled
     CLASSES.update(dict.fromkeys(classes, name))
+    _replaced.add(name)
 
     def forget() -> None:
+        _replaced.discard(name)
         _restore(OPTIMIZERS, before[0])
         _restore(CLASSES, before[1])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from pulled import pulled_adam, pulled_sgd
 from simulated import constant
 
 from spherical_motion.comparison import compare
-from spherical_motion.vocabulary import VerdictKind
+from spherical_motion.records import RunInfo, RunWriter
+from spherical_motion.vocabulary import InvariantGroup, Slice, VerdictKind
 
 ADAMW = {"class": "AdamW", "betas": [0.9, 0.99]}
 ADAM = {"class": "Adam", "betas": [0.9, 0.99]}
@@ -142,6 +144,15 @@ def test_a_certified_group_keeps_its_verdict_and_hears_that_the_balance_holds(
     assert row.balance == pytest.approx(1.0, abs=1e-9)
 
 
+def test_findings_name_the_groups_whose_decay_the_loss_cancels(write_run) -> None:
+    settings = constant(0.1, 0.02, 0.9, 400)
+    pulls = {"free": 0.0, "half": -0.012, "all": -0.03, "helped": 0.02}
+    products = {name: pulled_sgd(settings, kappa) for name, kappa in pulls.items()}
+    findings = compare(write_run(products, settings, kind="plain")).findings
+    assert "all 4 groups are in balance: 1.00 of the angle that pull and growth" in findings[0]
+    assert findings[-1] == "In all and half the loss cancels 60% to 100% of weight decay's pull."
+
+
 def test_a_group_at_rest_is_judged_as_before_and_has_its_balance(write_run) -> None:
     settings = constant(0.1, 0.02, 0.9, 1500)
     row = compare(write_run({"conv": pulled_sgd(settings)}, settings))["conv"]
@@ -228,3 +239,36 @@ def test_a_preconditioner_that_changes_too_fast_is_refused_and_the_words_remain(
     assert "Weight decay pulls this layer inward" in row.verdict.reason
     known = adam_row(write_run, settings, 0.05, told=fast, products=8)
     assert known.balance == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("told", [{"class": "SGD"}, ADAMW], ids=["SGD", "AdamW"])
+def test_a_weight_that_decays_and_a_bias_that_does_not_are_balanced_together(
+    tmp_path, told
+) -> None:
+    lr, decays, steps = 0.01, (0.1, 0.0), 800
+    walk = pulled_sgd if told["class"] == "SGD" else pulled_adam
+    parts = [walk(constant(lr, d, 0.9, steps), 0.03, seed=i) for i, d in enumerate(decays)]
+    slices = (Slice("fc.weight", 0, 0, 4), Slice("fc.bias", 0, 0, 4))
+    groups = tuple(told | {"optimizer": 0, "lr": lr, "weight_decay": d} for d in decays)
+    groups = tuple(group | ({} if "betas" in group else {"momentum": 0.9}) for group in groups)
+    info = RunInfo(
+        groups=(InvariantGroup("fc", "plain", slices, (), 400),),
+        param_groups=groups,
+        slice_param_group=(0, 1),
+        products=parts[0].shape[1],
+    )
+    with RunWriter(tmp_path / "run", info) as writer:
+        for number, decay in enumerate(decays):
+            writer.settings(0, number, (lr, decay, 0.9, told.get("betas", [0, None])[1]))
+        for step in range(steps):
+            writer.rows(step, np.stack([part[step] for part in parts]))
+    row = compare(tmp_path / "run")["fc"]
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert row.balance == pytest.approx(1.0, abs=3e-3)
+    # The decay of both is the mean of theirs with weights |w|².
+    late = [part[50:, 0].sum() for part in parts]
+    mean = sum(d * x for d, x in zip(decays, late, strict=True)) / sum(late)
+    assert row.decay_share * row.pull == pytest.approx(mean, rel=1e-2)
+    forces = row.tug.forces
+    assert forces.decay / forces.inward == pytest.approx(row.decay_share, rel=1e-2)
+    assert "Members differ in weight decay (0, 0.1)" in row.verdict.reason

@@ -90,13 +90,15 @@ def test_another_group_is_chosen_and_the_steps_move_together(comparison, tmp_pat
         own = "Bokeh.documents[1].get_model_by_name"
         grown = f"Array.from({own}('tug').data.growth)"
         words = "document.getElementById('tug-words').textContent"
-        assert page.evaluate(words) == comparison["head<b>"].words  # where the loss pulls most
+        assert (
+            page.evaluate(words) == f"Stage 2: {comparison['head<b>'].words}"
+        )  # where the loss pulls most
         first = page.evaluate(grown)
         page.evaluate(
             "(() => { const s = document.getElementById('tug-group'); s.selectedIndex = 0;"
             " s.dispatchEvent(new Event('change')); })()"
         )
-        assert page.evaluate(words) == comparison["body"].words
+        assert page.evaluate(words) == f"Stage 2: {comparison['body'].words}"
         assert page.evaluate(grown) != first
         assert (
             json.dumps(page.evaluate(f"{own}('tug_axis').axis_label")) == '"% of |w| per 100 steps"'

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from driven_weights import leaning, products
 
-from spherical_motion import theory
+from spherical_motion import simulate, theory
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.vocabulary import Gram, HyperParameters
 
@@ -21,6 +21,16 @@ RULES = {
     "decoupled, dampened": {"optimizer": "sgd", "decoupled": True, "dampening": 0.3},
     "AdamW": {"optimizer": "adamw", "beta2": 0.97},
     "Adam": {"optimizer": "adam", "beta2": 0.97},
+}
+
+RELATIVES = {
+    "amsgrad": {"optimizer": "amsgrad", "beta2": 0.97},
+    "amsgrad, decoupled": {"optimizer": "amsgrad", "beta2": 0.97, "decoupled": True},
+    "RAdam": {"optimizer": "radam", "beta2": 0.97},
+    "RAdam, decoupled": {"optimizer": "radam", "beta2": 0.97, "decoupled": True},
+    "Adamax": {"optimizer": "adamax", "beta2": 0.97},
+    "RMSprop": {"optimizer": "rmsprop", "beta2": 0.97},
+    "Adagrad": {"optimizer": "adagrad"},
 }
 
 STEPS = 120
@@ -47,7 +57,7 @@ SCHEDULES = {
 
 def setup(rule: str, schedule: str = "constant", **gradient) -> tuple[HyperParameters, Gram, dict]:
     plan = [SCHEDULES[schedule](t) for t in range(STEPS)]
-    hp = HyperParameters(lr=plan[0][0], momentum=plan[0][2], **RULES[rule])
+    hp = HyperParameters(lr=plan[0][0], momentum=plan[0][2], **{**RULES, **RELATIVES}[rule])
     gram = products(hp, plan, leaning(**{"radial": -0.01, **gradient}))
     lr, weight_decay, momentum = np.array(plan).T
     settings = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
@@ -70,6 +80,37 @@ def test_balance_is_an_identity_from_the_first_step_on(rule: str, schedule: str)
     # And so in any window.
     window = slice(50, 90)
     assert sides.turned[window].sum() == pytest.approx(sides.law[window].sum(), rel=1e-11)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "warm-up from 0", "restarts", "rate 0 at times"])
+@pytest.mark.parametrize("rule", RELATIVES)
+def test_relatives_of_adam_balance_exactly_though_their_rest_is_not_known(rule, schedule) -> None:
+    if rule == "Adagrad":
+        schedule = "no momentum"
+    hp, gram, settings = setup(rule, schedule)
+    sides = theory.balance_steps(hp, gram, first_step=0, **settings)
+    assert misfit(sides, gram).max() < 1e-11
+    if not hp.decoupled:
+        with pytest.raises(NoTheory, match="no closed form here for"):
+            theory.family_of(hp)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_nadam_with_fresh_gradients_keeps_its_approximate_law(decoupled: bool) -> None:
+    hp = HyperParameters("nadam", lr=0.002, betas=(0.9, 0.999), decoupled=decoupled)
+    count, decay = 4000, 0.3 if decoupled else 0.02
+    rng = np.random.default_rng(0)
+    gram = products(
+        hp, [(0.002, decay, 0.9)] * count, lambda t, w: rng.standard_normal(w.size), dimension=300
+    )
+    told = {"steps": np.arange(count), "lr": 0.002, "weight_decay": decay, "momentum": 0.9}
+    window = {**told, "steps": told["steps"][500:]}
+    found = theory.balance(hp, gram[500:], **window)
+    # The start of the schedule of μ: β1/2 rather than β1, a fourfold D.
+    assert found.ratio == pytest.approx(1.0, abs=0.03)
+    assert "in common with the gradient" in found.neglects
+    late, _ = theory.law_of(hp).form(hp, theory.GroupFacts())
+    assert late == pytest.approx(0.1 * (1 + 1.8 - 2 * 0.729) / 1.9, rel=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -225,6 +266,119 @@ def test_outputs_do_not_change_with_the_scale_of_the_weights(rule: str) -> None:
     assert other.pull * (k if adam else 1.0) == pytest.approx(one.pull, rel=1e-12)
     assert other.amplification == pytest.approx(one.amplification, rel=1e-12)
     assert other.expected == pytest.approx(one.expected, rel=1e-12)
+
+
+# The readable form
+
+
+def at_rest(count: int, seed: int = 0) -> tuple[HyperParameters, Gram, dict]:
+    hp = HyperParameters("sgd", lr=0.1, weight_decay=0.02, momentum=0.9)
+    walk = simulate.random_walk(hp, steps=count, burn_in=300, replicas=16, seed=seed, radial=0.01)
+    return hp, walk.gram, {"lr": hp.lr, "weight_decay": hp.weight_decay, "momentum": hp.momentum}
+
+
+def test_without_the_boundary_the_residual_falls_as_one_over_n_and_with_it_it_is_zero() -> None:
+    hp, gram, settings = at_rest(1500)
+    lengths, errors, predicted = (50, 150, 500, 1500), [], []
+    for length in lengths:
+        misses, sds = [], []
+        for i in range(gram.shape[1]):
+            window = gram[:length, i]
+            found = theory.balance(hp, window, steps=np.arange(length), **settings)
+            assert found.ratio == pytest.approx(1.0, abs=1e-11)
+            # `expected` is of the steps but the first, the readable form of the window.
+            ratio = window.dd[1:].sum() / window.ww[1:].sum() / found.expected
+            misses.append(ratio - 1.0)
+            sds.append(theory.boundary_error(window, 0.9))
+        errors.append(float(np.sqrt(np.mean(np.square(misses)))))
+        predicted.append(float(np.mean(sds)))
+    slope = np.polyfit(np.log(lengths), np.log(errors), 1)[0]
+    assert slope == pytest.approx(-1.0, abs=0.15)
+    np.testing.assert_allclose(errors, predicted, rtol=0.5)  # of 16 windows, and correlated ends
+
+
+def test_without_a_pull_an_invariant_group_turns_by_its_growth() -> None:
+    hp = HyperParameters("sgd", lr=0.1, momentum=0.9)
+    gram = simulate.random_walk(hp, steps=2000, burn_in=100, norm0=2.0).gram[:, 0]
+    f, s = theory.law_of(hp).form(hp, theory.GroupFacts())
+    ratio = gram.dd.sum() / gram.ww.sum()
+    grown = (2.0 * gram.wd + gram.dd).sum() / gram.ww.sum()
+    assert ratio == pytest.approx(f * s * grown, rel=0.02)  # the two ends of 2,000 steps
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_readable_form_agrees_with_the_exact_one_over_a_long_window(rule: str) -> None:
+    if rule == "Nesterov":
+        return  # takes fresh gradients; the angle at rest is tested with its overlap
+    hp = HyperParameters(lr=0.02, weight_decay=0.05, momentum=0.8, **RULES[rule])
+    hp = dataclasses.replace(hp, beta2=0.999) if "Adam" in rule else hp
+    walk = simulate.random_walk(hp, steps=2000, burn_in=300, grad_correlation=0.5)
+    gram = walk.gram[:, 0]
+    settings = {"lr": hp.lr, "weight_decay": hp.weight_decay, "momentum": hp.momentum}
+    found = theory.balance(hp, gram, steps=np.arange(2000), **settings)
+    assert gram.dd.sum() / gram.ww.sum() == pytest.approx(found.expected, rel=0.01)
+
+
+def test_steps_of_a_schedule_are_weighted_by_their_rates() -> None:
+    hp, gram, settings = setup("decoupled", "drops")
+    found = theory.balance(hp, gram, **settings)
+    lr = settings["lr"][1:]
+    inward = lr * (0.02 * gram.ww + 5.0 * gram.wg)[1:]
+    assert found.pull == pytest.approx(inward.sum() / (lr * gram.ww[1:]).sum(), rel=1e-12)
+
+
+# What is not known
+
+
+def test_a_preconditioner_as_fast_as_the_average_is_not_left_out_silently() -> None:
+    for beta1, beta2, known in ((0.9, 0.95, False), (0.9, 0.98, True), (0.5, 0.95, True)):
+        hp = HyperParameters("adamw", lr=0.01, weight_decay=0.1, betas=(beta1, beta2))
+        gram = simulate.random_walk(hp, steps=400).gram[:, 0]
+        told = {"steps": np.arange(400), "lr": 0.01, "weight_decay": 0.1, "momentum": beta1}
+        seven = Gram.from_array(gram.to_array((*FIELDS, "wp")))
+        short, whole = theory.balance(hp, seven, **told), theory.balance(hp, gram, **told)
+        assert whole.ratio == pytest.approx(1.0, abs=1e-11)
+        assert whole.neglects == ""
+        assert (short.unknown == "") == known
+        assert short.neglects
+        assert short.pull == pytest.approx(whole.pull)
+        if not known:
+            assert "beta2=0.95" in short.unknown
+            assert "products=8" in short.unknown
+
+
+def test_a_change_that_was_measured_at_some_steps_stands_for_the_others() -> None:
+    hp, gram, settings = setup("AdamW")
+    some = gram.to_array((*FIELDS, "wp", "ws"))
+    some[1::2, 7] = np.nan
+    whole = theory.balance(hp, gram, **settings)
+    sampled = theory.balance(hp, Gram.from_array(some), **settings)
+    without = theory.balance(hp, Gram.from_array(some[:, :7]), **settings)
+    assert "known at 50% of the steps" in sampled.neglects
+    assert sampled.change_share == pytest.approx(whole.change_share, rel=0.5)
+    assert sampled.ratio == pytest.approx(1.0, abs=0.02)
+    assert math.isnan(without.change_share)
+
+
+def test_terms_that_cancel_leave_an_exact_law_and_no_approximate_one() -> None:
+    # The loss cancels the decay, and the norm rests: nothing is left but noise.
+    for name, cancels in (("sgd", False), ("adamw", True)):
+        hp = HyperParameters(name, lr=1e-3, weight_decay=1.0, momentum=0.9, beta2=0.999)
+        rng = np.random.default_rng(0)
+
+        def outward(t: int, w: np.ndarray, hp=hp, rng=rng) -> np.ndarray:
+            g = 0.02 * rng.standard_normal(w.size)
+            return g - w if hp.optimizer == "sgd" else 0.0 * g - w
+
+        plan = [(1e-3, 1.0, 0.9)] * 400
+        gram = products(hp, plan, outward, norm0=5.477)  # AdamW: |w_i| near 1, sign(g) cancels λw
+        told = {"steps": np.arange(400), "lr": 1e-3, "weight_decay": 1.0, "momentum": 0.9}
+        found = theory.balance(hp, Gram.from_array(gram.to_array((*FIELDS, "wp"))), **told)
+        assert found.amplification > 20
+        if cancels:
+            assert "less than what the law neglects" in found.unknown
+        else:
+            assert found.ratio == pytest.approx(1.0, abs=1e-9)
 
 
 def test_a_window_that_says_nothing_says_why() -> None:

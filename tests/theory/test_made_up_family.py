@@ -133,6 +133,40 @@ def test_what_is_known_already_is_refused() -> None:
         theory.register(TripleDecay)
 
 
+def test_names_with_a_balance_law_alone_may_be_taken_over() -> None:
+    class Named(TripleDecay):
+        name = "a RAdam of our own"
+        optimizers = ("radam",)
+        classes = ("RAdam",)
+
+    group = {"lr": 0.1, "weight_decay": 0.01, "betas": (0.9, 0.99)}
+    before = HyperParameters.from_param_group("RAdam", group)
+    law = theory.law_of(before)
+    with theory.register(Named()):
+        hp = HyperParameters.from_param_group("RAdam", group)
+        assert (hp.optimizer, hp.decoupled) == ("radam", True)
+        assert theory.family_of(hp).name == "a RAdam of our own"
+        with pytest.raises(InvalidArgument, match="'radam' is known"):
+            theory.register(type("Again", (TripleDecay,), {"optimizers": ("radam",)})())
+    assert HyperParameters.from_param_group("RAdam", group) == before
+    assert theory.law_of(before) is law
+    with pytest.raises(NoTheory, match="no closed form"):
+        theory.family_of(before)
+
+
+def test_a_family_may_bring_its_own_balance_law(hp) -> None:
+    with pytest.raises(NoTheory, match="no balance law here for triple"):
+        theory.law_of(hp)
+
+    class Weighed(TripleDecay):
+        optimizers, classes = ("weighed",), ("Weighed",)
+        balance_law = theory.law_of(HyperParameters("sgd", lr=0.1))
+
+    with theory.register(Weighed()):
+        weighed = HyperParameters("weighed", lr=0.1)
+        assert theory.law_of(weighed) is Weighed.balance_law
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
     [

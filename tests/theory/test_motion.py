@@ -72,6 +72,14 @@ def test_law_of_motion_links_neighbours_only() -> None:
     assert np.nanmax(found) < 1e-10
 
 
+def test_momentum_that_is_switched_on_is_no_foreign_step() -> None:
+    settings = [(0.1, 0.01, 0.9 * (t >= 20)) for t in range(60)]
+    products = simulate_sgd(settings)
+    found = residual(products, settings, sgd(0.1, 0.01, 0.9), first_step=0)
+    assert math.isnan(found[20])  # it takes up a buffer that step 19 does not show
+    assert np.nanmax(found) < 1e-10
+
+
 def test_law_of_motion_is_not_claimed_for_others() -> None:
     hp = HyperParameters("adamw", lr=1e-3, weight_decay=0.1)
     with pytest.raises(NoTheory, match="adamw"):

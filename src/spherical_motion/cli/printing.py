@@ -69,7 +69,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(f"• {sentence}", markup=False)
 
 
-def _table(rows: list[Row], reasons: bool) -> Table:
+def _table(rows: list[Row], reasons: bool = True) -> Table:
     columns = known_columns(rows)
     table = number_table(*columns, label="group")
     table.add_column("verdict", no_wrap=not reasons)

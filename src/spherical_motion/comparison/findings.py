@@ -193,6 +193,8 @@ def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
         known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]
         if known:
             return words.format(_span(known, spec))
+    if kind is VerdictKind.NO_PREDICTION and len({row.verdict.reason for row in rows}) > 1:
+        return "each for a reason of its own, which stands beside it"
     return rows[0].verdict.reason
 
 

@@ -49,19 +49,20 @@ def pull_at_each_step(schedule: Schedule, pull: Pull, group: str | None) -> Arra
 
 def pulled_schedule(schedule: Schedule, pull: Array) -> Schedule:
     """The plan whose weight decay alone pulls by `pull`; 0 where nothing pulls inward."""
-    hp = pulled(schedule.hp, 0.0)
+    hp = settings_of_pull(schedule.hp, 0.0)
     decay = np.maximum(pull, 0.0)
     if not hp.decoupled:
         decay = decay / pull_scale(hp, schedule.momentum)
     return Schedule(hp, schedule.lr, decay, schedule.momentum, schedule.start)
 
 
-def settings_under_pull(hp: HyperParameters, pull: float) -> HyperParameters:
+def settings_of_pull(hp: HyperParameters, pull: float) -> HyperParameters:
     """The settings whose weight decay alone pulls by `pull` >= 0.
 
     With a pull, Adam with L2 decay turns as AdamW does: its preconditioner is in the pull.
 
-    >>> settings_under_pull(HyperParameters("sgd", lr=0.1, momentum=0.5, dampening=0.5), 0.01).weight_decay
+    >>> damped = HyperParameters("sgd", lr=0.1, momentum=0.5, dampening=0.5)
+    >>> settings_of_pull(damped, 0.01).weight_decay
     0.02
     """
     if hp.optimizer == "adam":

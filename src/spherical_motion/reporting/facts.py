@@ -64,7 +64,10 @@ def tug_to_begin_with(comparison: Comparison, forces: Sequence[ForceCurves]) -> 
 
 def groups_of_tug(comparison: Comparison, chosen: int | None) -> list[dict[str, str | bool]]:
     """One entry a group: what its latest row says of its tug of war, and whether it is chosen."""
-    latest = {row.group: row.words for row in comparison.rows}
+    latest = {
+        row.group: f"Stage {row.number}: {row.words}" if row.number > 1 else row.words
+        for row in comparison.rows
+    }
     return [
         {"name": name, "words": latest.get(name, "It was never measured."), "chosen": i == chosen}
         for i, name in enumerate(comparison.groups)

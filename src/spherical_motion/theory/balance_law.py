@@ -42,7 +42,7 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 Mask: TypeAlias = NDArray[np.bool_]
 
-SMALL_RATE = 1e-3
+SMALL_RATE = 1e-2
 """Share of the next rate below which a step is too small to show what the optimizer averaged."""
 
 CANCELS = 20.0

@@ -11,7 +11,8 @@ step and for any schedule:
 
 <w, g> is 0 for an invariant group; it is kept, so that the law also holds where the norm layer's
 epsilon breaks the invariance a little. At the optimizer's first step the buffer is empty and the
-bracket with α drops out, as wherever α_t = 0. Dampening scales η, except at the first step.
+bracket with α drops out, as wherever α_t = 0; where α_{t-1} = 0 and α_t is not, it is not known.
+Dampening scales η, except at the first step.
 
 A step that breaks the law was not made by this optimizer alone: skipped, written from outside, or
 clipped element by element. Rescaling the whole gradient does not show, and with λ = α = 0 the law
@@ -85,6 +86,8 @@ def law_of_motion_residual(
     with np.errstate(divide="ignore", invalid="ignore"):
         neighbours = np.diff(steps) == 1
         carried[1:][neighbours] = family.carried(s, gram)[neighbours]
+        # A step without momentum leaves the buffer as it was, so that it does not show there.
+        carried[1:][momentum[:-1] == 0.0] = np.nan
         carried[(momentum == 0.0) | first] = 0.0
         made = gram.wd / np.where(first, lr, s.lr)
         largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)

@@ -38,6 +38,8 @@ BALANCE_ONLY = frozenset({"amsgrad", "radam", "nadam", "adamax", "rmsprop", "ada
 """Of these only the balance law is known, not where they come to rest; a family from outside the
 package may take over their names."""
 
+_replaced: set[str] = set()
+
 CLASSES = {
     "SGD": "sgd",
     "Adam": "adam",
@@ -210,7 +212,7 @@ def register_optimizer(
     """
     for what, names, known in (("optimizer", (name,), OPTIMIZERS), ("class", classes, CLASSES)):
         for taken in known.keys() & names:
-            if (taken if what == "optimizer" else CLASSES[taken]) not in BALANCE_ONLY:
+            if (taken if what == "optimizer" else CLASSES[taken]) not in BALANCE_ONLY - _replaced:
                 raise InvalidArgument(
                     f"register_optimizer: the {what} {taken!r} is known already. Choose another "
                     "name, or undo the earlier registration."
@@ -218,8 +220,10 @@ def register_optimizer(
     before = {name: OPTIMIZERS.get(name)}, {taken: CLASSES.get(taken) for taken in classes}
     OPTIMIZERS[name] = decoupled
     CLASSES.update(dict.fromkeys(classes, name))
+    _replaced.add(name)
 
     def forget() -> None:
+        _replaced.discard(name)
         _restore(OPTIMIZERS, before[0])
         _restore(CLASSES, before[1])
 

@@ -78,19 +78,32 @@ class BalanceSteps:
         known = [np.where(np.isnan(part), 0.0, part) for part in (self.decay, self.change)]
         return self.loss + self.growth + known[0] + known[1]
 
+    def moved(self, rows: NDArray[np.intp] | None) -> BalanceSteps:
+        """The parts where they belong: each row moved to the place that `rows` names."""
+        if rows is None:
+            return self
+        parts = [np.empty_like(self.turned) for _ in range(5)]
+        found = (getattr(self, field.name) for field in dataclasses.fields(self))
+        for part, values in zip(parts, found, strict=True):
+            np.put_along_axis(part, rows, values, axis=0)
+        return BalanceSteps(*parts)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Moves:
     """Recorded steps as a law reads them; arrays of the Grams' shape, steps first.
 
+    In each column the rows without a gradient come first, where they are in nobody's way.
+
     Attributes:
         hp: names the optimizer; the settings that may change are in `s`.
         gram: products of the steps.
         s: settings of each step.
-        steps: number of each step.
+        steps: number of each step, not counting those without a gradient; NaN there.
         facts: what is known of the group.
         start: whether this step found the optimizer's average empty.
         follows: whether the step before is the row before, and shows the average.
+        rows: the place of each row in the record; None where all are in its order.
     """
 
     hp: HyperParameters
@@ -100,6 +113,7 @@ class Moves:
     facts: GroupFacts
     start: Mask
     follows: Mask
+    rows: NDArray[np.intp] | None = None
 
 
 def before(values: ArrayLike) -> Array:
@@ -226,7 +240,7 @@ class ReadableLaw(BalanceLaw):
         gram, (f, s) = moves.gram, self.forms(moves)
         doubled = 2.0 * moves.s.lr * f
         decayed = doubled * moves.s.weight_decay * gram.ww
-        inner, none = self.inner(moves), np.zeros(gram.shape)
+        inner, none = self.inner(moves), 0.0 * moves.steps  # NaN without a gradient
         if moves.hp.decoupled:
             decay, loss = decayed, doubled * inner
         else:

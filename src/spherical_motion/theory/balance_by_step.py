@@ -25,7 +25,7 @@ from spherical_motion.theory.balance_law import (
 )
 from spherical_motion.theory.families import law_of
 from spherical_motion.theory.group import Fact, GroupFacts
-from spherical_motion.theory.settings import Steps, Value
+from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -127,7 +127,7 @@ def _without_idle(
 ) -> tuple[Gram, Steps, Array, Mask, Mask]:
     """The rows with idle ones first, and the others numbered as if those had not been."""
 
-    def ordered(values: Value) -> Array:
+    def ordered(values: ArrayLike) -> Array:
         return np.take_along_axis(np.asarray(values), rows, axis=0)
 
     gram = Gram.from_array(np.stack([ordered(getattr(gram, name)) for name in PRODUCTS], axis=-1))

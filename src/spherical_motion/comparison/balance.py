@@ -70,6 +70,8 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         weight_decay=here.felt_decay,
         momentum=here.momentum,
         correlation=motion.correlation,
+        dtype=here.dtype,
+        numel=here.group.numel,
     )
     unknown = found.unknown or _why_unsure(known)
     pull = _pull(known)
@@ -78,6 +80,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         pull=pull,
         decay_share=_decay_share(found.decay, pull),
         growth=_growth(here),
+        real_decay=_real_decay(here),
         amplification=found.amplification,
         # Where the prediction is approximate, the loss's own pull is what it leaves out.
         forces=NO_FORCES if motion.prediction_error else _forces(known),
@@ -92,6 +95,7 @@ def _balance(known: Motion, found: theory.Balance) -> Estimate:
     """The ratio, its interval from batch means, and in it the size of what the law leaves out."""
     balance = around(found.ratio, root_mean_ratio(known.turned, known.law))
     balance = balance.widened(known.prediction_error)
+    balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():
         return balance
     share = NEGLECTED * (1.0 - known.hp.beta2) * found.amplification if known.hp.beta2 else 0.0
@@ -172,6 +176,11 @@ def _decay_share(decay: float, pull: Estimate) -> Estimate:
     return Estimate(
         decay / pull.value, decay / pull.high, math.nan if math.isnan(pull.low) else high
     )
+
+
+def _real_decay(here: Motion) -> float:
+    nominal = float(here.weight_decay.sum())
+    return float(here.felt_decay.sum()) / nominal if nominal else math.nan
 
 
 def _growth(here: Motion) -> Estimate:

@@ -56,6 +56,8 @@ class TugOfWar:
         decay_share: λ/p; above 1 the loss works against the decay. Its upper end is infinite where
             the pull's interval reaches 0, and it is unknown where the pull itself is not above 0.
         growth: relative change of |w|² in a step.
+        real_decay: the weight decay that acts over the one that was set: float32 rounds 1 - ηλ, and
+            members of the group may have weight decays of their own.
         amplification: by how much an error of one term is magnified in the law, because pull and
             growth cancel.
         forces: the law as rates of the norm.
@@ -69,6 +71,7 @@ class TugOfWar:
     pull: Estimate = NO_ESTIMATE
     decay_share: Estimate = NO_ESTIMATE
     growth: Estimate = NO_ESTIMATE
+    real_decay: float = math.nan
     amplification: float = math.nan
     forces: Forces = NO_FORCES
     terms: int = 0

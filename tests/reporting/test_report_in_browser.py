@@ -39,12 +39,15 @@ def outside_requests(page):
 def hover(page, x_share, span):
     """Move down the page's charts until a tooltip opens; its text."""
     page.evaluate("document.getElementById('plot').scrollIntoView()")
+    page.wait_for("Bokeh.documents[0].is_idle")
+    page.settle()
     left, top, width = page.evaluate(
         "(({ x, y, width }) => [x, y, width])"
         "(document.getElementById('plot').getBoundingClientRect())"
     )
     for y in np.arange(top + span[0], top + span[1], 2.0):
         page.move_mouse(left + x_share * width, float(y))
+        page.settle()
         if tips := page.evaluate(TIPS):
             return tips[0]
     raise AssertionError("no tooltip")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
-from spherical_motion.comparison.account import STARTING_MEMORIES
 from spherical_motion.comparison.evidence import NO_FORCES, Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import Estimate, around, mean_ratio, root_mean_ratio
@@ -24,6 +23,9 @@ from spherical_motion.vocabulary.hyperparameters import pull_scale
 
 Array = NDArray[np.float64]
 Mixed = Sequence[tuple[float, float, float]]
+
+STARTING_MEMORIES = 5
+"""A stage's first steps are left out, this many times 1/(1 - α) of them."""
 
 FEWEST_TERMS = 10
 """Fewer terms than this have no interval."""

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.comparison.account import STARTING_MEMORIES, account_of
+from spherical_motion import sphere
+from spherical_motion.comparison.balance import STARTING_MEMORIES
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.vocabulary import Stage
 
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 WINDOWS = 160
 """At most so many windows in a run, ..."""
 
-MEMORIES = 5
+MEMORIES = 8
 """... each of at least this many times 1/(1 - α) steps."""
 
 
@@ -84,9 +85,8 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     """The curves of a group; empty arrays where the balance law says nothing."""
     if motion is None or motion.no_balance is not None:
         return NO_CURVES
-    account = account_of(motion)
-    lawful = np.isfinite(account.turning) & np.isfinite(account.inward)
-    known, account = motion[lawful], account[lawful]
+    rates = _step_rates(motion)
+    known, rates = motion[rates.lawful], rates[rates.lawful]
     starts = _window_starts(known, stages)
     if not starts.size:
         return NO_CURVES
@@ -95,21 +95,58 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     def means(values: Array) -> Array:
         return np.add.reduceat(values, starts) / counts
 
-    turning, inward, growth = (
-        means(part) for part in (account.turning, account.inward, account.growth)
-    )
+    turning, inward, growth = means(rates.turning), means(rates.inward), means(rates.growth)
     return ForceCurves(
         steps=_places(known, stages, starts, means(known.steps.astype(np.float64))),
         first=known.steps[starts].astype(np.float64),
         last=known.steps[starts + counts - 1].astype(np.float64),
         lr=means(known.lr),
         inward=inward,
-        decay=means(account.decay),
-        loss=means(account.loss),
+        decay=means(rates.decay),
+        loss=means(rates.loss),
         turning=turning,
         growth=growth,
         missing=growth - (turning - inward),
         early=_early(known, stages, starts, counts),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rates:
+    """The account of each sample, as `ForceCurves` has it of windows; shape (samples,)."""
+
+    inward: Array
+    decay: Array
+    loss: Array
+    turning: Array
+    growth: Array
+
+    @property
+    def lawful(self) -> NDArray[np.bool_]:
+        """Where all of it is known."""
+        return np.isfinite(self.turning) & np.isfinite(self.inward) & np.isfinite(self.growth)
+
+    def __getitem__(self, index: NDArray[np.bool_]) -> _Rates:
+        return _Rates(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+
+
+def _step_rates(motion: Motion) -> _Rates:
+    """The account of each sample. Writes between two steps count as growth of the second."""
+    gram, told_apart = motion.gram, np.isfinite(motion.decay)
+    # The first step of a run finds nothing that momentum could carry over.
+    size = 2.0 * gram.ww * np.where(motion.steps == 0, 1.0, motion.growth_share)
+    inward = (motion.loss + np.where(told_apart, motion.decay, 0.0)) / size
+    change = np.where(np.isfinite(motion.change), motion.change, 0.0)
+    in_step = (2.0 * gram.wd + gram.dd) / (2.0 * gram.ww)
+    after, adjacent = sphere.norm_after(gram), np.diff(motion.steps) == 1
+    between = np.zeros(len(motion))
+    between[1:][adjacent] = np.log(motion.norm[1:] / after[:-1])[adjacent]
+    return _Rates(
+        inward=inward,
+        decay=motion.decay / size,
+        loss=np.where(told_apart, motion.loss / size, np.nan),
+        turning=(motion.turned - motion.grown - change) / size + in_step,
+        growth=in_step + between,
     )
 
 

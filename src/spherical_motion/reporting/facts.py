@@ -63,25 +63,28 @@ def tug_to_begin_with(
     """
     latest = {row.group: row.tug.forces for row in comparison.rows}
 
-    def share(index: int) -> float:
+    def loss_of(index: int) -> float:
+        """The loss's pull over that of weight decay; below 0 it pushes outward."""
         found = latest.get(comparison.groups[index])
         known = found is not None and found.decay > 0 and math.isfinite(found.loss)
-        return min(abs(found.loss) / found.decay, LARGEST_SHARE) if found and known else 0.0
+        return found.loss / found.decay if found and known else 0.0
 
     known = [i for i, curves in enumerate(forces) if curves.steps.size]
-    chosen = max(known, key=share, default=None)
+    chosen = max(known, key=lambda i: min(abs(loss_of(i)), LARGEST_SHARE), default=None)
     if chosen is None or len(forces) == 1:
         return chosen, ""
-    largest = share(chosen)
-    name = shortened(comparison.groups[chosen])
-    if largest >= LARGEST_SHARE:
-        why = f"there the loss moves the norm more than {LARGEST_SHARE:.0f} times as much as decay"
-    elif largest > 0:
-        why = f"there the loss counts most beside weight decay ({largest:.2g} times as much)"
+    name, loss = shortened(comparison.groups[chosen]), loss_of(chosen)
+    times = f"{abs(loss):.2g} times" if abs(loss) < LARGEST_SHARE else "many times"
+    if -1 < loss < 0:
+        why = f"where the loss cancels more of weight decay than elsewhere ({-loss:.0%})"
+    elif loss < 0:
+        why = f"where the loss pushes outward {times} as hard as weight decay pulls inward"
+    elif loss > 0:
+        why = f"where the loss pulls {times} as hard as weight decay"
     else:
-        why = "the first one with an account"
-    others = f" {len(known)} of {len(forces)} groups have one." if len(known) < len(forces) else ""
-    return chosen, f"Shown first: {name}, {why}.{others}"
+        why = "the first group with a chart"
+    few = f" {len(known)} of {len(forces)} groups have a chart." if len(known) < len(forces) else ""
+    return chosen, f"Shown first: {name}, {why}.{few}"
 
 
 def groups_of_tug(
@@ -120,9 +123,9 @@ def left_out(shown: int, count: int) -> str:
     """Why not all groups are shown at first; empty if they are."""
     if shown >= count:
         return ""
-    rest = counted(count - shown, "group")
+    rest = count - shown
     return (
-        f"{rest} left out at first, so that the lines stay readable. Shown are those whose verdict "
+        f"{counted(rest, 'group')} {'is' if rest == 1 else 'are'} left out at first, so that the lines stay readable. Shown are those whose verdict "
         "asks for attention, and others from the first layer to the last."
     )
 

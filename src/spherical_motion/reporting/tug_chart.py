@@ -39,7 +39,10 @@ MARKS = ("x", "y", "text", "side", "align")
 """Columns of the marks where values leave the picture."""
 
 ROOM = 3.0
-"""The picture reaches to this many times the upper quartile of a stage, if values lie so far."""
+"""The picture reaches to this many times the upper quartile of a stage, ..."""
+
+SPARE = 1.6
+"""... or to the largest value, if that is at most this many times farther."""
 
 MARGIN = 1.08
 LEAST = 0.15
@@ -73,8 +76,8 @@ def draw_tug(
     failed = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_failed")
     marks = models.ColumnDataSource({name: [] for name in MARKS}, name="tug_marks")
     per = f"{span:,} steps" if span > 1 else "step"
-    label = f"← inward · % of |w| per {per} · outward →"
-    chart = Sheet(first, last, stages, ()).chart("", label, 360, "linear")
+    label = f"in ← % of |w| per {per} → out"
+    chart = Sheet(first, last, stages, ()).chart("", label, 380, "linear")
     low, high = every["range"][chosen]
     chart.y_range = models.Range1d(start=low, end=high, name="tug_range")
     chart.toolbar.logo = None
@@ -82,15 +85,15 @@ def draw_tug(
     for lower, upper, color in AREAS:
         chart.varea("x", lower, upper, source=source, fill_color=color, fill_alpha=0.75)
     chart.vstrip(
-        "x0", "x1", source=failed, line_color=None, fill_color="#ffffff", fill_alpha=0.45,
-        hatch_pattern="right_diagonal_line", hatch_color=FAILED, hatch_alpha=0.55, hatch_scale=10,
+        "x0", "x1", source=failed, line_color=None, fill_color="#ffffff", fill_alpha=0.5,
+        hatch_pattern="right_diagonal_line", hatch_color=FAILED, hatch_alpha=0.35, hatch_scale=16,
     )  # fmt: skip
     chart.line("x", "zero", source=source, line_color=INK, line_width=1, line_alpha=0.5)
     grown = chart.line("x", "growth", source=source, line_color=INK, line_width=2.5)
     chart.text(
         "x", "y", text="text", text_baseline="side", source=marks, text_color=INK,
         text_font_size="12px", text_align="align", background_fill_color="#ffffff",
-        background_fill_alpha=0.85,
+        background_fill_alpha=0.9, padding=2, border_radius=3,
     )  # fmt: skip
     rows = [("step", "@x{0,0}")]
     rows += [(words, f"@{name}{{+0.000}}") for name, words in HOVER.items()]
@@ -107,8 +110,7 @@ def picture_range(
 ) -> list[float]:
     """Lowest and highest value of the picture: all of each stage but its start and what is rare."""
     scale = 1.0 / curve.lr if by_rate else np.ones_like(curve.lr)
-    outer = np.maximum(columns["both_out"], columns["growth"]) * scale
-    inner = -np.minimum(columns["turned_in"], columns["growth"]) * scale
+    outer, inner = columns["outer"] * scale, -columns["inner"] * scale
     high, low = (_reach(side, curve, stages) for side in (outer, inner))
     whole = high + low
     if not whole > 0:
@@ -124,7 +126,8 @@ def _reach(values: Array, curve: ForceCurves, stages: Sequence[Stage]) -> float:
         late = inside & ~curve.early
         here = values[late if late.any() else inside]
         if here.size:
-            found = max(found, min(here.max(), ROOM * float(np.quantile(here, 0.75))))
+            largest, reach = float(here.max()), ROOM * float(np.quantile(here, 0.75))
+            found = max(found, largest if largest <= SPARE * reach else reach)
     return found
 
 
@@ -155,4 +158,9 @@ def _columns(curve: ForceCurves, scale: float) -> dict[str, Array]:
         "growth": scale * curve.growth,
         "missing": scale * curve.missing,
     }
+    # Where the law failed, the parts are not to be trusted, and the line alone counts.
+    for name, edge, farther in (
+        ("outer", "both_out", np.maximum), ("inner", "turned_in", np.minimum)
+    ):  # fmt: skip
+        found[name] = np.where(curve.failed, found["growth"], farther(found[edge], found["growth"]))
     return {name: values.astype(np.float32) for name, values in found.items()}

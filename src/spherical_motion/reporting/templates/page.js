@@ -169,7 +169,7 @@
       own.get_model_by_name("tug").data = columns;
       own.get_model_by_name("tug_failed").data = { x0: failed.filter((_, i) => i % 2 === 0), x1: failed.filter((_, i) => i % 2 === 1) };
       own.get_model_by_name("tug_marks").data = marksBeyond(columns, start, end);
-      own.get_model_by_name("tug_axis").axis_label = byRate ? `${label} ÷ learning rate` : label;
+      own.get_model_by_name("tug_axis").axis_label = byRate ? label.replace(" →", " ÷ learning rate →") : label;
     }
     for (const button of units) {
       button.addEventListener("click", () => {
@@ -192,16 +192,15 @@
   function marksBeyond(columns, low, high) {
     const marks = { x: [], y: [], text: [], side: [], align: [] };
     const last = columns.x.length - 1;
-    for (const [sign, part, limit, arrow, side] of [[1, "both_out", high, "▲", "top"], [-1, "turned_in", -low, "▼", "bottom"]]) {
-      const reach = Array.from(columns.x, (_, i) => sign * columns.growth[i] > limit || sign * columns[part][i] > limit
-        ? Math.max(sign * columns.growth[i], sign * columns[part][i]) : 0);
+    for (const [sign, edge, limit, arrow, side] of [[1, columns.outer, high, "▲", "top"], [-1, columns.inner, -low, "▼", "bottom"]]) {
+      const reach = Array.from(edge, (value) => (sign * value > limit ? sign * value : 0));
       let farthest = -1;
       reach.forEach((value, i) => {
         if (value > 0 && (farthest < 0 || value > reach[farthest])) farthest = i;
         if (farthest < 0 || (value > 0 && i < last)) return;
         marks.x.push(columns.x[farthest]);
         marks.y.push(sign * limit);
-        marks.text.push(`${arrow} ${Number((sign * reach[farthest]).toPrecision(2)).toLocaleString("en")}%`);
+        marks.text.push(`${arrow} ${sign < 0 ? "−" : ""}${Number(reach[farthest].toPrecision(2)).toLocaleString("en")}%`);
         marks.side.push(side);
         marks.align.push(farthest === 0 ? "left" : farthest === last ? "right" : "center");
         farthest = -1;

@@ -125,8 +125,9 @@ def left_out(shown: int, count: int) -> str:
         return ""
     rest = count - shown
     return (
-        f"{counted(rest, 'group')} {'is' if rest == 1 else 'are'} left out at first, so that the lines stay readable. Shown are those whose verdict "
-        "asks for attention, and others from the first layer to the last."
+        f"{counted(rest, 'group')} {'is' if rest == 1 else 'are'} left out at first, so that the "
+        "lines stay readable. Shown are those whose verdict asks for attention, and others from "
+        "the first layer to the last."
     )
 
 

@@ -129,7 +129,7 @@ class StageForecast:
     def _norms(self) -> str:
         if math.isnan(self.norm_end):
             return ""
-        least = " at least" if self.pull < 0 else ""
+        least = " at least" if self.pull < 0 and not self.guess else ""
         return f"; the norm goes from {self.norm_start:.3g} to {self.norm_end:.3g}{least}"
 
     def _obstacle(self) -> str:
@@ -137,7 +137,8 @@ class StageForecast:
         if hp is None or hp.lr == 0:
             return "the learning rate is 0, so nothing moves"
         if self.pull <= 0:
-            return "decay and loss together do not pull inward, so nothing holds the norm"
+            lasting = " while that lasts" if self.guess else ""
+            return f"decay and loss together do not pull inward, so nothing holds the norm{lasting}"
         if math.isnan(self.pull) and hp.weight_decay == 0:
             return "no weight decay, so no equilibrium: the norm only grows"
         if not math.isnan(self.pull):

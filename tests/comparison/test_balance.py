@@ -203,6 +203,15 @@ def test_adamw_is_in_balance_with_the_pull_in_its_own_metric(write_run) -> None:
     assert row.tug.neglects == "the change of the preconditioner from step to step"
 
 
+def test_the_interval_holds_what_a_young_preconditioner_may_do(write_run) -> None:
+    slow = {"class": "AdamW", "betas": [0.9, 0.999]}
+    row = adam_row(write_run, constant(1e-2, 0.1, 0.9, 200), 0.05, told=slow)
+    low, high = row.balance_interval
+    newest = (1.0 - 0.999) / (1.0 - 0.999**200)  # five times 1 - β2
+    assert high - row.balance >= 8.0 * newest * row.tug.amplification * row.balance / 2.0
+    assert row.balance - low >= 8.0 * newest * row.tug.amplification * row.balance / 2.0
+
+
 def test_with_eight_products_adam_is_exact(write_run) -> None:
     settings = constant(1e-2, 0.1, 0.9, 800)
     row = adam_row(write_run, settings, 0.05, products=8)

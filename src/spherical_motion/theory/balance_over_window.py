@@ -48,8 +48,8 @@ class Balance:
             above 5 a few percent of error in a term are an interval of the ratio, not a number.
         change_share: the part of the law that is the change of the preconditioner; 0 where there
             is none.
-        rounding: the error of the law that rounding of the weights leaves, as a share of it; 0 where
-            their dtype was not told.
+        rounding: the error of the law that rounding of the weights leaves, as a share of it; 0
+            where their dtype was not told.
         steps: steps that were used.
         left_out: recorded steps that were not, since the one before is not known, or the group had
             no gradient.

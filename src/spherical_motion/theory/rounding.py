@@ -86,7 +86,7 @@ def rounding_error(hp: HyperParameters, gram: Gram, s: Steps, dtype: str, numel:
     >>> hp = HyperParameters("adamw", lr=1e-5)
     >>> error = rounding_error(hp, gram, s, "float32", 1000.0)
     >>> print(f"{error / gram.dd.sum():.2f}")  # steps of 1e-4 |w|
-    0.11
+    0.15
     """
     unit = ROUNDOFF.get(dtype, 0.0)
     if not unit or not len(gram.ww):

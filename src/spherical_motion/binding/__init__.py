@@ -19,6 +19,7 @@ from spherical_motion.binding.names import NamedParameters
 from spherical_motion.binding.param_groups import invariant_param_groups, split_param_groups
 from spherical_motion.binding.pieces import Piece
 from spherical_motion.binding.preconditioners import (
+    has_stepped,
     preconditioner_rule,
     read_preconditioner,
     register_preconditioner,
@@ -42,6 +43,7 @@ __all__ = [
     "check_state",
     "class_name",
     "disjoint_groups",
+    "has_stepped",
     "hold",
     "invariant_param_groups",
     "preconditioner_rule",

@@ -224,6 +224,24 @@ def read_preconditioner(
     return why or found
 
 
+def has_stepped(state: State) -> bool:
+    """Whether a parameter's state comes from steps that were taken, and not from the start.
+
+    >>> w = torch.zeros(2, requires_grad=True)
+    >>> optimizer = torch.optim.Adagrad([w], lr=0.1)
+    >>> has_stepped(optimizer.state[w])
+    False
+    >>> w.grad = torch.ones(2)
+    >>> optimizer.step()
+    >>> has_stepped(optimizer.state[w])
+    True
+    """
+    step = state.get("step")
+    if step is not None:
+        return float(step) > 0
+    return any(value is not None for value in state.values())
+
+
 def _misfit(tensor: object, parameter: torch.Tensor) -> str | None:
     """Why a tensor of the state cannot be read beside the weights, or None."""
     if tensor is None:

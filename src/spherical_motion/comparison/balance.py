@@ -66,7 +66,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
     found = theory.balance(
         here.hp,
         here.gram,
-        steps=here.steps,
+        steps=here.counted,
         lr=here.lr,
         weight_decay=here.felt_decay,
         momentum=here.momentum,

@@ -13,7 +13,9 @@ from spherical_motion.comparison.recorded_law import (
     balance_of,
     changed_settings,
     class_name,
+    counted_steps,
     felt_decay,
+    first_step_of,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
@@ -44,6 +46,7 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        counted: step numbers by which neighbours are told, with a gap where the run was resumed.
         dtype: of the weights; None if it was not recorded.
         felt_decay: weight decay as the balance law has it: as the arithmetic of the weights rounds
             it, and where it differs between the group's slices, the mean with weights |w|².
@@ -59,6 +62,7 @@ class Motion:
     group: InvariantGroup
     hp: HyperParameters
     steps: NDArray[np.int64]
+    counted: NDArray[np.int64]
     dtype: str | None
     gram: Gram
     angle: Array
@@ -185,6 +189,7 @@ def motion_of(records: Records, index: int) -> Motion:
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
     memory = memory_of(records, group.name)
+    first_step, counted = first_step_of(records, group), counted_steps(records, steps)
     no_theory = _why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
     if no_theory is None and legal.any():
@@ -193,24 +198,24 @@ def motion_of(records: Records, index: int) -> Motion:
         drive[legal] = family.measured_drive(gram[legal], s, group.numel)
         cross[legal] = family.measured_overlap(gram[legal], s)
         if family.has_law_of_motion:
-            # A run that is recorded from its step 0 on is taken to start with an empty buffer.
             residual[legal] = theory.law_of_motion_residual(
                 hp,
                 gram[legal],
-                steps=steps[legal],
+                steps=counted[legal],
                 lr=lrs,
                 weight_decay=s.weight_decay,
                 momentum=momenta,
-                first_step=0,
+                first_step=first_step,
             )
     felt = felt_decay(records, index, kept, hp, lr, weight_decay)
     sides, no_balance = balance_of(
-        records, main_slice, hp, gram, steps, Steps(lr, felt, momentum), legal, memory
+        records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), legal, memory, first_step
     )
     return Motion(
         group=group,
         hp=hp,
         steps=steps,
+        counted=counted,
         dtype=records.info.dtype_of(index),
         gram=gram,
         angle=sphere.angle(gram),

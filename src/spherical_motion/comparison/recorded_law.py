@@ -13,7 +13,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.rounding import real_decay
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary import EventKind, Gram, HyperParameters
+from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def felt_decay(
 
 def balance_of(
     records: Records, main_slice: int, hp: HyperParameters, gram: Gram, steps: NDArray[np.int64],
-    s: Steps, legal: NDArray[np.bool_], memory: UpdateMemory | None,
+    s: Steps, legal: NDArray[np.bool_], memory: UpdateMemory | None, first_step: int | None,
 ) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
     """The balance law at each sample, and why it is not known."""
     whole = [np.full(steps.shape, np.nan) for _ in dataclasses.fields(theory.BalanceSteps)]
@@ -55,7 +55,7 @@ def balance_of(
                 lr=s.lr[legal],
                 weight_decay=np.asarray(s.weight_decay)[legal],
                 momentum=s.momentum[legal],
-                first_step=0,
+                first_step=first_step,
                 correlation=None if memory is None else memory.correlation,
             )
         except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
@@ -65,6 +65,29 @@ def balance_of(
             for array, part in zip(whole, parts, strict=True):
                 array[legal] = part
     return theory.BalanceSteps(*whole), unknown
+
+
+def first_step_of(records: Records, group: InvariantGroup) -> int | None:
+    """The step that found the optimizer's averages of a group empty; None if none is known to.
+
+    Recording begins at step 0. Where an event says that the optimizer had stepped the group
+    before, or went on with it elsewhere, this is not the first.
+    """
+    for event in records.events:
+        began = event["kind"] == EventKind.HAD_STATE and event["step"] == 0
+        if began and not set(group.parameters).isdisjoint(event["parameters"]):
+            return None
+    return 0
+
+
+def counted_steps(records: Records, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Step numbers with a gap where the run was resumed.
+
+    The optimizer's averages may not have come along, and the weights may have changed meanwhile.
+    """
+    resumed = [e["step"] for e in records.events if e["kind"] == EventKind.RESUMED]
+    starts = np.sort([step for step in resumed if step is not None]).astype(np.int64)
+    return steps + np.searchsorted(starts, steps, side="right")
 
 
 def class_name(records: Records, main_slice: int) -> str:

@@ -88,7 +88,7 @@ def test_the_blocks_of_the_page_count_what_was_measured() -> None:
     made = blocks({"machine": {"cores": 2}, "runs": [*runs, run("AdamW", 0.95, 0.7)]})
     assert "| balance within 5%, seven products | ≥ 95% | 66% | 66% |" in made["goals"]
     assert "| balance within 2%, eight products | ≥ 85% | 100% | 100% |" in made["goals"]
-    assert "`head`, refused: terms cancel to 1/4" in made["table"]
+    assert "`head`, refused, would be 1.010, terms cancel to 1/4" in made["table"]
     assert "AdamW, β2 0.95" in made["harder"]
     assert "AdamW, β2 0.95" not in made["table"]
     assert "12 windows" in made["totals"]

@@ -69,9 +69,9 @@ def step_rates(moved: Motion) -> StepRates:
     """The parts of the balance law at each sample, as rates of the norm."""
     # Decoupled decay shortens the weights by ηλ in a step, whatever momentum does: s without it.
     settings = Steps(moved.lr, np.zeros(len(moved)), moved.momentum, moved.hp.beta2)
-    f, s = _law(moved).form(settings, theory.GroupFacts(correlation=moved.correlation))
+    _, s = _law(moved).form(settings, theory.GroupFacts(correlation=moved.correlation))
     decay, pull = _pulls(moved)
-    size = 2.0 * moved.gram.ww * f * s
+    size = 2.0 * moved.gram.ww * moved.growth_share
     return StepRates(
         decay=moved.lr / s * decay,
         loss=moved.lr / s * (pull - decay),

@@ -38,7 +38,7 @@ def balance_of(
     s: Steps, legal: Mask, memory: UpdateMemory | None,
 ) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
     """The balance law at each sample, and why it is not known."""
-    whole = [np.full(counted.shape, np.nan) for _ in range(5)]
+    whole = [np.full(counted.shape, np.nan) for _ in dataclasses.fields(theory.BalanceSteps)]
     unknown = changed_settings(records, main_slice)
     if unknown is None and legal.any():
         try:

@@ -117,17 +117,6 @@ def common_span(all_forces: Iterable[Forces]) -> int:
     return SPANS[0] if largest * SPANS[0] <= 1.0 else SPANS[1]
 
 
-def readable_span(largest: float) -> int:
-    """The number of steps for which rates a step, the largest of them given, read best in a chart.
-
-    >>> readable_span(1e-5), readable_span(2e-3), readable_span(1e-9)
-    (1000, 100, 1000000)
-    """
-    if largest * 1_000 < SMALLEST:
-        return 1_000_000
-    return next((span for span in (1_000, 100, 10) if largest * span <= 0.5), 1)
-
-
 def _percent(rate: float, span: int) -> str:
     """A rate as a percentage over `span` steps, with two digits.
 

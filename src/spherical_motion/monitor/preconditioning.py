@@ -13,6 +13,7 @@ from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.snapshot import Snapshot, copy_all
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
+from spherical_motion.vocabulary.hyperparameters import ParamGroup
 
 Found = list[Preconditioner | None]
 
@@ -53,6 +54,9 @@ class PreconditionerLog:
         copies = Snapshot(with_state), Snapshot(with_state)
         self.nbytes = sum(copy.nbytes for copy in copies)
         self._state, self._average = (copy.tensors for copy in copies)
+        # Of each parameter, the settings by which it was stepped last: P of the step before has
+        # the coefficients of then, which a schedule has changed since.
+        self._stepped_by: list[ParamGroup | None] = [None] * len(parameters)
 
     def before(self) -> Found | None:
         """Those of the step before, with copies of their state; None unless ws is measured."""
@@ -62,7 +66,7 @@ class PreconditionerLog:
         copies: list[torch.Tensor] = []
         originals: list[torch.Tensor] = []
         for i, (state, average) in enumerate(zip(self._state, self._average, strict=True)):
-            read = self._read(i)
+            read = self._read(i, self._stepped_by[i])
             if isinstance(read, str):
                 # There is no state before the first step: the average is zero, and so is ws.
                 found.append(Preconditioner.flat(0.0, average=average.zero_()))
@@ -80,6 +84,19 @@ class PreconditionerLog:
         if copies:
             copy_all(copies, originals)
         return found
+
+    def remember(self) -> None:
+        """Keep the settings of the step just taken, measured or not, for the next `before`."""
+        if self.products < len(PRODUCTS):
+            return
+        settings = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self._optimizer.param_groups
+        ]
+        for i, parameter in enumerate(self._parameters):
+            # A parameter without a gradient was passed by.
+            if parameter.grad is not None:
+                self._stepped_by[i] = settings[self._param_groups[i]]
 
     def after(self, step: int, grads: Sequence[torch.Tensor | None]) -> Found | None:
         """Those of step number `step`, which was just taken; None if there is none at all."""
@@ -101,10 +118,11 @@ class PreconditionerLog:
             self._record(step, missing)
         return found
 
-    def _read(self, i: int) -> Preconditioner | str:
+    def _read(self, i: int, settings: ParamGroup | None = None) -> Preconditioner | str:
+        """That of parameter `i` by these settings, left out by those of now."""
         assert self._rule is not None
         parameter = self._parameters[i]
-        group = self._optimizer.param_groups[self._param_groups[i]]
+        group = settings or self._optimizer.param_groups[self._param_groups[i]]
         # Not state[parameter], which would make an entry where there is none.
         state = self._optimizer.state.get(parameter, {})
         with_average = self.products == len(PRODUCTS)

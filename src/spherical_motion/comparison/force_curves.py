@@ -73,7 +73,11 @@ class ForceCurves:
         return [(int(self.first[a]), int(self.last[b - 1])) for a, b in runs]
 
 
-NO_CURVES = ForceCurves(*(np.empty(0) for _ in range(10)), np.empty(0, bool))
+_NONE = np.empty(0)
+NO_CURVES = ForceCurves(
+    _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0, bool)
+)
+"""Those of a group of which the balance law says nothing."""
 
 
 def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:

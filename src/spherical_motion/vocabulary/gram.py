@@ -36,7 +36,8 @@ class Gram:
     * wp = <w, Px>, the pull of gradient and decay on the norm. For SGD, P is 1.
     * ws = <w, (P - P_before)b>, the effect of a preconditioner that changes.
 
-    They are NaN where they were not measured, or where the optimizer has no such form.
+    They are NaN where they were not measured, or where the optimizer has no such form. Left out,
+    they are read-only and take no memory, also in parts, sums and copies.
 
     Grams of **disjoint** slices add: filters into a layer, shards into a tensor.
 
@@ -69,7 +70,7 @@ class Gram:
     ) -> None:
         arrays = [np.asarray(x, dtype=np.float64) for x in (ww, wd, dd, wg, gg, dg)]
         arrays += [
-            np.full(arrays[0].shape, np.nan) if x is None else np.asarray(x, dtype=np.float64)
+            unknown(arrays[0].shape) if x is None else np.asarray(x, dtype=np.float64)
             for x in (wp, ws)
         ]
         shapes = {a.shape for a in arrays}
@@ -90,14 +91,15 @@ class Gram:
     def __add__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
             return NotImplemented
-        return Gram(*(getattr(self, name) + getattr(other, name) for name in PRODUCTS))
+        pairs = zip(self._given(), other._given(), strict=True)
+        return Gram(*(None if a is None or b is None else a + b for a, b in pairs))
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> Gram:
-        return Gram(*(getattr(self, name)[index] for name in PRODUCTS))
+        return Gram(*(None if array is None else array[index] for array in self._given()))
 
     def sum(self, axis: int | tuple[int, ...]) -> Gram:
         """Add the Grams along `axis`, which must run over disjoint slices."""
-        return Gram(*(getattr(self, name).sum(axis=axis) for name in PRODUCTS))
+        return Gram(*(None if array is None else array.sum(axis=axis) for array in self._given()))
 
     def to_array(self, names: Sequence[str] = FIELDS) -> NDArray[np.float64]:
         """These products, by default the six, stacked on a last axis in this order."""
@@ -121,4 +123,37 @@ class Gram:
         rows = list(grams)
         if not rows:
             raise InvalidArgument("Gram.stack expects at least one Gram, got none.")
-        return cls(*(np.stack([getattr(r, n) for r in rows], axis=axis) for n in PRODUCTS))
+        columns = zip(*(row._given() for row in rows), strict=True)
+        return cls(*(_stacked(column, axis) for column in columns))
+
+    def _given(self) -> list[NDArray[np.float64] | None]:
+        """The products, None for each that is known nowhere."""
+        arrays = [getattr(self, name) for name in PRODUCTS]
+        return [None if is_unknown(array) else array for array in arrays]
+
+    def __reduce__(self) -> tuple[type[Gram], tuple[NDArray[np.float64] | None, ...]]:
+        # By way of the constructor, what is unknown is not copied and pickled number by number.
+        return Gram, tuple(self._given())
+
+
+def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """NaN in this shape, read-only and in the memory of one number.
+
+    >>> unknown((2, 1000)).strides
+    (0, 0)
+    """
+    return np.broadcast_to(np.nan, shape)
+
+
+def is_unknown(array: NDArray[np.float64]) -> bool:
+    """Whether an array is that of `unknown`, or a part of it that is still without memory."""
+    return array.size > 0 and not any(array.strides) and bool(np.isnan(array.flat[0]))
+
+
+def _stacked(column: Sequence[NDArray[np.float64] | None], axis: int) -> NDArray[np.float64] | None:
+    """One product of several Grams along a new axis; None if none of them knows it."""
+    known = [array for array in column if array is not None]
+    if not known:
+        return None
+    filler = unknown(known[0].shape)
+    return np.stack([filler if array is None else array for array in column], axis=axis)

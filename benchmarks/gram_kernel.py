@@ -30,8 +30,8 @@ import numba
 import numpy as np
 import torch
 
-from spherical_motion.binding import preconditioner_rule, read_preconditioner
-from spherical_motion.measure import CpuGram, Preconditioner
+from spherical_motion.binding import StateReader, preconditioner_rule
+from spherical_motion.measure import CpuGram
 
 REST = 0.02
 """Seconds after which torch's threads sleep. Straight after an operation they spin on their cores
@@ -150,19 +150,17 @@ class Stepped:
         slices = [(t, 0, 0, shape[0]) for t, shape in enumerate(shapes)]
         self.six, self.seven = (CpuGram(self.weights, slices, products=n) for n in (6, 7))
         self.out = {n: np.empty((len(slices), n)) for n in (6, 7)}
-        self.found = self.read()
+        rule = preconditioner_rule(self.optimizer)
+        assert callable(rule)
+        every = [0] * len(self.weights)  # all in the first param group
+        self.reader = StateReader(self.optimizer, rule, self.weights, every, with_average=False)
+        self.read()
         self.measure_six()  # the sums alone need the addresses that a call writes down
         self.measure_seven()
 
-    def read(self) -> list[Preconditioner | None]:
+    def read(self) -> None:
         """What the monitor looks up at each measured step."""
-        rule = preconditioner_rule(self.optimizer)
-        assert callable(rule)
-        group, state = self.optimizer.param_groups[0], self.optimizer.state
-        read = [
-            read_preconditioner(rule, group, state[w], w, with_average=False) for w in self.weights
-        ]
-        return [p if isinstance(p, Preconditioner) else None for p in read]
+        self.reader.read()
 
     def measure_six(self) -> None:
         self.six(self.weights, self.before, self.grads, self.out[6])
@@ -172,10 +170,11 @@ class Stepped:
         self.seven(self.weights, self.before, self.grads, self.out[7])
 
     def measure_seven(self) -> None:
-        self.seven(self.weights, self.before, self.grads, self.out[7], self.found)
+        self.seven(self.weights, self.before, self.grads, self.out[7], self.reader.table)
 
     def read_and_measure(self) -> None:
-        self.seven(self.weights, self.before, self.grads, self.out[7], self.read())
+        self.read()
+        self.measure_seven()
 
     def sum_six(self) -> None:
         self.six._sum_tiles(0, len(self.six._table.tiles))

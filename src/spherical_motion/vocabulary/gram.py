@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType
 from typing import TypeAlias
 
@@ -91,15 +91,16 @@ class Gram:
     def __add__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
             return NotImplemented
-        pairs = zip(self._given(), other._given(), strict=True)
-        return Gram(*(None if a is None or b is None else a + b for a, b in pairs))
+        six = (getattr(self, name) + getattr(other, name) for name in FIELDS)
+        pairs = ((self.wp, other.wp), (self.ws, other.ws))
+        return Gram(*six, *(None if is_unknown(a) or is_unknown(b) else a + b for a, b in pairs))
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> Gram:
-        return Gram(*(None if array is None else array[index] for array in self._given()))
+        return self._of_each(lambda array: array[index])  # pyright: ignore
 
     def sum(self, axis: int | tuple[int, ...]) -> Gram:
         """Add the Grams along `axis`, which must run over disjoint slices."""
-        return Gram(*(None if array is None else array.sum(axis=axis) for array in self._given()))
+        return self._of_each(lambda array: array.sum(axis=axis))
 
     def to_array(self, names: Sequence[str] = FIELDS) -> NDArray[np.float64]:
         """These products, by default the six, stacked on a last axis in this order."""
@@ -123,17 +124,22 @@ class Gram:
         rows = list(grams)
         if not rows:
             raise InvalidArgument("Gram.stack expects at least one Gram, got none.")
-        columns = zip(*(row._given() for row in rows), strict=True)
-        return cls(*(_stacked(column, axis) for column in columns))
+        six = (np.stack([getattr(r, name) for r in rows], axis=axis) for name in FIELDS)
+        others = ([r.wp for r in rows], [r.ws for r in rows])
+        return cls(
+            *six,
+            *(None if all(map(is_unknown, xs)) else np.stack(xs, axis=axis) for xs in others),
+        )
 
-    def _given(self) -> list[NDArray[np.float64] | None]:
-        """The products, None for each that is known nowhere."""
-        arrays = [getattr(self, name) for name in PRODUCTS]
-        return [None if is_unknown(array) else array for array in arrays]
+    def _of_each(self, of: Callable[[NDArray[np.float64]], ArrayLike]) -> Gram:
+        """The Gram of a function of every product; what is unknown stays without memory."""
+        six = (of(getattr(self, name)) for name in FIELDS)
+        return Gram(*six, *(None if is_unknown(x) else of(x) for x in (self.wp, self.ws)))
 
     def __reduce__(self) -> tuple[type[Gram], tuple[NDArray[np.float64] | None, ...]]:
         # By way of the constructor, what is unknown is not copied and pickled number by number.
-        return Gram, tuple(self._given())
+        six = (getattr(self, name) for name in FIELDS)
+        return Gram, (*six, *(None if is_unknown(x) else x for x in (self.wp, self.ws)))
 
 
 def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -148,12 +154,3 @@ def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
 def is_unknown(array: NDArray[np.float64]) -> bool:
     """Whether an array is that of `unknown`, or a part of it that is still without memory."""
     return array.size > 0 and not any(array.strides) and bool(np.isnan(array.flat[0]))
-
-
-def _stacked(column: Sequence[NDArray[np.float64] | None], axis: int) -> NDArray[np.float64] | None:
-    """One product of several Grams along a new axis; None if none of them knows it."""
-    known = [array for array in column if array is not None]
-    if not known:
-        return None
-    filler = unknown(known[0].shape)
-    return np.stack([filler if array is None else array for array in column], axis=axis)

@@ -1,17 +1,20 @@
 """Read the preconditioners of parameters from what their optimizer holds, one by one or at once.
 
-Nothing is kept from step to step but the layouts of the weights. Which state an optimizer holds,
-how it lies in memory and the settings are looked up anew at each reading, because a training loop
-may change any of them between two steps. What the parameters of a param group have in common is
-worked out once for all of them.
+Which state an optimizer holds, how it lies in memory and the settings are looked up anew at each
+reading, because a training loop may change any of them between two steps. Kept are only the layouts
+of the weights and which parameters could be read together the last time. What the parameters of a
+param group have in common is worked out once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from spherical_motion.binding.preconditioners import Formula, Rule, State
 from spherical_motion.measure.layout import StridedLayout
@@ -63,72 +66,115 @@ class StateReader:
         self._members: dict[int, list[int]] = {}
         for i, number in enumerate(param_groups):
             self._members.setdefault(number, []).append(i)
+        self._cohorts = {number: self._cohort(own) for number, own in self._members.items()}
 
     def read(self) -> dict[int, str]:
         """Fill the table; returns why there is none, by the number of the parameter."""
         reasons: dict[int, str] = {}
         for number, members in self._members.items():
-            group, rest = self._optimizer.param_groups[number], members
-            if isinstance(self._rule, Formula):
-                rest = self._read_at_once(self._rule, group, members)
-            for i in rest:
-                parameter = self._parameters[i]
-                # Not state[parameter], which would make an entry where there is none.
-                state = self._optimizer.state.get(parameter, {})
-                found = read_preconditioner(
-                    self._rule, group, state, parameter, with_average=self._with_average
-                )
-                if isinstance(found, str):
-                    reasons[i] = found
-                self.table.put(i, None if isinstance(found, str) else found)
+            group, rule = self._optimizer.param_groups[number], self._rule
+            if not isinstance(rule, Formula):
+                self._read_each(group, members, reasons)
+                continue
+            cohort = self._cohorts[number]
+            done = self._read_at_once(rule, group, cohort)
+            if done and len(cohort.places) == len(members):
+                continue
+            own = set(cohort.places) if done else ()
+            self._read_each(group, [i for i in members if i not in own], reasons)
+            regular = [i for i in members if self._is_regular(rule, group, i)]
+            if regular != cohort.places:
+                self._cohorts[number] = self._cohort(regular)
         return dict(sorted(reasons.items()))
 
-    def _read_at_once(self, rule: Formula, group: ParamGroup, members: list[int]) -> list[int]:
-        """Read those whose state is as it should be; returns the others."""
-        layouts, parameters = self.table.layouts, self._parameters
-        state_of, with_average = self._optimizer.state.get, self._with_average
-        places: list[int] = []
-        entries: list[State] = []
-        states: list[torch.Tensor] = []
-        averages: list[torch.Tensor | None] = []
-        rest: list[int] = []
+    def _read_each(self, group: ParamGroup, members: list[int], reasons: dict[int, str]) -> None:
+        for i in members:
+            state, with_average = self._state_of(i), self._with_average
+            found = read_preconditioner(
+                self._rule, group, state, self._parameters[i], with_average=with_average
+            )
+            if isinstance(found, str):
+                reasons[i] = found
+            self.table.put(i, None if isinstance(found, str) else found)
+
+    def _read_at_once(self, rule: Formula, group: ParamGroup, cohort: _Cohort) -> bool:
+        """Read a whole cohort; False if the state of any is not as it should be.
+
+        The loops run inside of Python: each line takes some 50 ns a tensor.
+        """
+        if not cohort.places:
+            return True
         try:
-            look_up = rule.tensors(group)
-            for i in members:
-                entry, layout = state_of(parameters[i]), layouts[i]
-                try:
-                    state, average = look_up(entry)  # pyright: ignore  # None raises TypeError
-                except (KeyError, TypeError):
-                    rest.append(i)
-                    continue
-                fits = layout.is_of(state)
-                if with_average and average is not None:
-                    fits = fits and layout.is_of(average)
-                if not fits:
-                    rest.append(i)
-                    continue
-                places.append(i)
-                entries.append(entry)
-                states.append(state)
-                averages.append(average)
-            numbers = [[_number(entry[name]) for entry in entries] for name in rule.numbers]
-            rows = _rows(rule, group, numbers, len(places))
-        except Exception:  # one by one, which tells whose state it is and what is wrong
-            return members
-        if places:
-            self.table.fill(places, rows, states, averages)
-        return rest
+            entries: list[Any] = list(map(self._optimizer.state.get, cohort.parameters))
+            states, averages = zip(*map(rule.tensors(group), entries), strict=True)
+            read = (
+                [states, averages] if self._with_average and averages[0] is not None else [states]
+            )
+            if not all(cohort.lie_like(tensors) for tensors in read):
+                return False
+            numbers = [_numbers(map(itemgetter(name), entries)) for name in rule.numbers]
+            rows = _rows(rule, group, numbers)
+            self.table.fill(cohort.places, rows, states, averages)
+        except Exception:  # read one by one, which tells whose state it is and what is wrong
+            return False
+        return True
+
+    def _is_regular(self, rule: Formula, group: ParamGroup, i: int) -> bool:
+        """Whether the state of a parameter can be read with that of others."""
+        try:
+            state, average = rule.tensors(group)(self._state_of(i))
+            rule(group, self._state_of(i))
+        except Exception:  # as in `read_preconditioner`
+            return False
+        fits, with_average = self.table.layouts[i].is_of, self._with_average
+        return fits(state) and (average is None or not with_average or fits(average))
+
+    def _state_of(self, i: int) -> State:
+        # Not state[parameter], which would make an entry where there is none.
+        return self._optimizer.state.get(self._parameters[i], {})
+
+    def _cohort(self, places: list[int]) -> _Cohort:
+        layouts = [self.table.layouts[i] for i in places]
+        return _Cohort(
+            places,
+            [self._parameters[i] for i in places],
+            [(layout.dtype, True, torch.strided, layout.shape) for layout in layouts],
+            [layout.strides for layout in layouts],
+        )
 
 
-def _number(value: object) -> float:
-    # The method of a tensor takes half the time of float().
-    return value.item() if type(value) is torch.Tensor else float(value)  # pyright: ignore
+class _Cohort(NamedTuple):
+    """Parameters of one param group, and how a state that lies like the weights looks."""
+
+    places: list[int]
+    parameters: list[torch.Tensor]
+    looks: list[tuple[object, ...]]
+    strides: list[tuple[int, ...]]
+
+    def lie_like(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether plain tensors on the CPU lie in memory like the parameters."""
+        return (
+            PLAIN.issuperset(map(type, tensors))
+            and list(map(LOOK, tensors)) == self.looks
+            and list(map(torch.Tensor.stride, tensors)) == self.strides
+        )
 
 
-def _rows(rule: Formula, group: ParamGroup, numbers: list[list[float]], count: int) -> np.ndarray:
-    """The coefficients of `count` parameters, or one row for all, from columns of numbers."""
-    if all(column.count(column[0]) == count for column in numbers if column):
-        return np.array(rule.coefficients(group, *(float(c[0]) for c in numbers)) if count else ())
+PLAIN = {torch.Tensor, torch.nn.Parameter}
+LOOK = attrgetter("dtype", "is_cpu", "layout", "shape")
+
+
+def _numbers(found: Iterable[object]) -> list[float]:
+    values = list(found)
+    if PLAIN.issuperset(map(type, values)):
+        return list(map(torch.Tensor.item, values))  # pyright: ignore  # they are tensors
+    return [float(value) for value in values]  # pyright: ignore  # raises where it is no number
+
+
+def _rows(rule: Formula, group: ParamGroup, numbers: list[list[float]]) -> NDArray[np.float64]:
+    """The coefficients of each parameter, or one row for all, from columns of numbers."""
+    if all(column.count(column[0]) == len(column) for column in numbers):
+        return np.array(rule.coefficients(group, *(float(column[0]) for column in numbers)))
     keys = list(zip(*numbers, strict=True))
     # Parameters that were frozen for some steps have taken fewer.
     known = {key: rule.coefficients(group, *map(float, key)) for key in dict.fromkeys(keys)}

@@ -68,10 +68,11 @@ class StridedLayout:
         if tensor.ndim == 0:
             tensor = tensor.reshape(1)
         if tensor.dtype != self.dtype or tensor.shape != self.shape or not tensor.is_cpu:
+            shape, found = tuple(self.shape), tuple(tensor.shape)
             raise InvalidArgument(
-                f"{name} must be {self.dtype} of shape {tuple(self.shape)} on cpu, as the weights "
-                f"were when measuring was set up, got {tensor.dtype} of shape {tuple(tensor.shape)} "
-                f"on {tensor.device}. Convert it, or set up measuring again."
+                f"{name} must be {self.dtype} of shape {shape} on cpu, as the weights were when "
+                f"measuring was set up, got {tensor.dtype} of shape {found} on {tensor.device}. "
+                "Convert it, or set up measuring again."
             )
         if tensor.layout == torch.strided and self._matches(tensor.stride()):
             return tensor

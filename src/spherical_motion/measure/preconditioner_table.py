@@ -42,6 +42,7 @@ class PreconditionerTable(Sequence[Preconditioner | None]):
         self.layouts = tuple(layouts)
         self.coefficients = np.full((len(self.layouts), 5), np.nan)
         self.addresses = np.zeros(len(self.layouts), dtype=np.int64)
+        self._all = list(range(len(self.layouts)))
         # They must live until the tiles are summed.
         self._states: list[torch.Tensor | None] = [None] * len(self.layouts)
         self._averages: list[torch.Tensor | None] = [None] * len(self.layouts)
@@ -96,8 +97,12 @@ class PreconditionerTable(Sequence[Preconditioner | None]):
             coefficients: (tensors, 5), or (5,) for all of them.
             states, averages: v and b of each.
         """
-        self.coefficients[places] = coefficients
-        self.addresses[places] = [state.data_ptr() for state in states]
+        addresses = list(map(torch.Tensor.data_ptr, states))
+        if len(places) == len(self.layouts) and list(places) == self._all:
+            self.coefficients[:], self.addresses[:] = coefficients, addresses
+            self._states, self._averages = list(states), list(averages)
+            return
+        self.coefficients[places], self.addresses[places] = coefficients, addresses
         for i, state, average in zip(places, states, averages, strict=True):
             self._states[i], self._averages[i] = state, average
 

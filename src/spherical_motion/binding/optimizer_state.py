@@ -166,9 +166,10 @@ LOOK = attrgetter("dtype", "is_cpu", "layout", "shape")
 
 def _numbers(found: Iterable[object]) -> list[float]:
     values = list(found)
-    if PLAIN.issuperset(map(type, values)):
-        return list(map(torch.Tensor.item, values))  # pyright: ignore  # they are tensors
-    return [float(value) for value in values]  # pyright: ignore  # raises where it is no number
+    try:
+        return list(map(torch.Tensor.item, values))  # pyright: ignore
+    except TypeError:  # some are numbers already
+        return [float(value) for value in values]  # pyright: ignore
 
 
 def _rows(rule: Formula, group: ParamGroup, numbers: list[list[float]]) -> NDArray[np.float64]:

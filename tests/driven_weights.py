@@ -11,7 +11,7 @@ import numpy as np
 
 from spherical_motion.vocabulary import Gram, HyperParameters
 
-Gradient = Callable[[int, np.ndarray], np.ndarray]
+Gradient = Callable[[int, np.ndarray], np.ndarray | None]
 Settings = Sequence[tuple[float, float, float]]
 
 
@@ -38,16 +38,24 @@ def products(
     norm0: float = 3.0,
     seed: int = 1,
 ) -> Gram:
-    """Step through `settings` (lr, weight_decay, momentum) and record the products (steps, 8)."""
+    """Step through `settings` (lr, weight_decay, momentum) and record the products (steps, 8).
+
+    Where the gradient is None, the optimizer passes the weights by, as those of torch do.
+    """
     rng = np.random.default_rng(seed)
     w = rng.standard_normal(dimension)
     w *= norm0 / np.linalg.norm(w)
     state: dict[str, np.ndarray] = {}
     rows = []
+    count = 0
     for t, (lr, weight_decay, momentum) in enumerate(settings):
         g = gradient(t, w)
+        if g is None:
+            rows.append([w @ w, 0.0, 0.0, *[np.nan] * 5])
+            continue
+        count += 1
         x = g if hp.decoupled else g + weight_decay * w
-        update, metric, ws = UPDATES.get(hp.optimizer, _adam)(hp, state, x, t + 1, momentum, w)
+        update, metric, ws = UPDATES.get(hp.optimizer, _adam)(hp, state, x, count, momentum, w)
         after = w - lr * update - (lr * weight_decay * w if hp.decoupled else 0.0)
         d = after - w
         rows.append([w @ w, w @ d, d @ d, w @ g, g @ g, d @ g, w @ (metric * x), ws])

@@ -169,7 +169,7 @@ def table(runs: list[dict[str, Any]]) -> str:
             f"{len(run['matrices'])} ({len(found)})",
         ]
         for law, why in REASONS.items():
-            worst = max(found, key=lambda window, law=law: off(window, law))
+            worst = max(found, key=lambda w, law=law: (off(w, law), abs(without_change(w) - 1.0)))
             because = f" ({why(worst)})" if off(worst, law) > 0.02 else ""
             shares = f"{cut(within(found, law, 0.05))} / {cut(within(found, law, 0.02))}"
             cells.append(f"{shares}; {number(worst[law])}{because}")
@@ -192,12 +192,19 @@ def why_rest(window: Window) -> str:
 
 
 def why_balance(window: Window) -> str:
-    cancel = f"terms cancel to 1/{window['amplification']:.0f}"
+    text = f"`{window['matrix']}`, "
     if window["balance"] is None:
-        return f"`{window['matrix']}`, refused: {cancel}"
-    share = percent(window["change"] / max(1.0, window["amplification"]))
-    text = f"`{window['matrix']}`, S is {share} of the largest term"
-    return text + (f", {cancel}" if window["amplification"] >= 2.0 else "")
+        text += f"refused, would be {number(without_change(window))}"
+    else:
+        share = percent(window["change"] / max(1.0, window["amplification"]))
+        text += f"S is {share} of the largest term"
+    cancel = f", terms cancel to 1/{window['amplification']:.0f}"
+    return text + (cancel if window["amplification"] >= 2.0 else "")
+
+
+def without_change(window: Window) -> float:
+    """What the ratio without S is, also where the library refuses to give it."""
+    return window["exact"] / math.sqrt(1.0 - window["change"])
 
 
 REASONS: dict[str, Callable[[Window], str]] = {

@@ -93,9 +93,10 @@ def line(run: dict[str, Any]) -> str:
     """Progress of one run."""
     found = [w for matrix in run["matrices"] for w in matrix["windows"]]
     off = [abs(w["balance"] - 1.0) for w in found if w["balance"] is not None]
+    worst = f"within {max(off):.1e} of 1" if off else "known"
     return (
-        f"{run['net']}, {run['optimizer']}, {run['schedule']}, β2 {run['beta2']:g}: balance within "
-        f"{max(off):.1e} of 1 in {len(off)} of {len(found)} windows, {run['seconds']:.0f} s"
+        f"{run['net']}, {run['optimizer']}, {run['schedule']}, β2 {run['beta2']:g}: balance "
+        f"{worst} in {len(off)} of {len(found)} windows, {run['seconds']:.0f} s"
     )
 
 

@@ -22,6 +22,7 @@ TORCH_FREE = (
     "notices",
     "vocabulary",
     "sphere",
+    "estimates",
     "theory",
     "simulate",
     "records",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from balance.catalogue import NETS
 from balance.laws import Rule, terms, windows
+from balance.measuring import rule_of
 from balance.net import Net
 from balance.slow import SlowProducts
 from balance.training import OPTIMIZERS, SCHEDULES, Setting, rate_factor, train
@@ -31,11 +32,6 @@ def recorded(net: Net, setting: Setting) -> SlowProducts:
     return records[0]
 
 
-def rule(net: Net, setting: Setting) -> Rule:
-    kind = "sgd" if setting.optimizer in ("SGDM", "Nesterov") else setting.optimizer.lower()
-    return Rule(setting.optimizer, 0.9, net.weight_decay[kind])
-
-
 def test_at_least_eight_nets_with_names_of_their_own() -> None:
     assert len(BY_NAME) == len(NETS) >= 8
 
@@ -56,17 +52,31 @@ def test_the_law_with_all_its_terms_is_an_identity(optimizer: str, schedule: str
     records = recorded(net, setting)
     assert len(records.products) == 4
     for products in records.products.values():
-        for window in windows(rule(net, setting), products, records.rates, start=20, length=60):
+        for window in windows(rule_of(net, setting), products, records.rates, start=20, length=60):
             assert abs(window.exact - 1.0) < ROUNDING[optimizer] * max(1.0, window.amplification)
             if optimizer in ("SGDM", "Nesterov"):
                 assert window.balance == window.exact
+
+
+def test_what_is_left_of_adamw_is_the_rounding_of_its_decay() -> None:
+    net, setting = BY_NAME["MLP, no norm"], Setting("AdamW", steps=150)
+    records, lr = recorded(net, setting), net.lr["adam"]
+    nominal = rule_of(net, setting)
+    rounded = (1.0 - float(np.float32(1.0 - lr * nominal.weight_decay))) / lr
+    for products in records.products.values():
+        off = []
+        for weight_decay in (nominal.weight_decay, rounded):
+            settings = Rule("AdamW", nominal.momentum, weight_decay)
+            (window,) = windows(settings, products, records.rates, start=20, length=130)
+            off.append(abs(window.exact - 1.0))
+        assert off[1] < 1e-6 < off[0]
 
 
 def test_the_law_holds_step_by_step_and_not_only_in_sums() -> None:
     net, setting = BY_NAME["MLP, no norm"], Setting("Adam", "cosine", steps=40)
     records = recorded(net, setting)
     for products in records.products.values():
-        turned, *parts = terms(rule(net, setting), products, records.rates)
+        turned, *parts = terms(rule_of(net, setting), products, records.rates)
         size = np.abs(np.array([turned, *parts])).max(0)
         assert np.abs(turned - sum(parts)).max() < 1e-5 * size.max()
 
@@ -75,7 +85,7 @@ def test_wrong_settings_break_the_law() -> None:
     net, setting = BY_NAME["MLP, no norm"], Setting("SGDM", steps=150)
     records = recorded(net, setting)
     products = records.products["3.weight"]
-    right = rule(net, setting)
+    right = rule_of(net, setting)
     for wrong in (
         Rule("SGDM", 0.89, right.weight_decay),
         Rule("Nesterov", 0.9, right.weight_decay),

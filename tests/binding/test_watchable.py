@@ -187,6 +187,16 @@ def test_slices_along_two_axes_cover_a_matrix_only_if_one_axis_is_covered() -> N
         (mlp, lambda m: mlp().parameters(), "found none: 0.weight and 2.weight .not stepped by"),
         (mlp, lambda m: [m[0].bias], r"only gains and biases. vectors=True watches"),
         (lambda: mlp().half(), lambda m: m.parameters(), r"float16.*cannot be measured yet"),
+        (
+            lambda: mlp().bfloat16(),
+            lambda m: m.parameters(),
+            r"measured yet.\. Keep the weights in float32(?!.*very model)",
+        ),
+        (
+            lambda: mlp().requires_grad_(False),
+            lambda m: m.parameters(),
+            r"\(frozen\). Call requires_grad_(?!.*very model)",
+        ),
         (nn.ReLU, lambda m: mlp().parameters(), "ReLU, which has no parameters"),
         (lambda: "model", lambda m: mlp().parameters(), "expects a torch.nn.Module, got str"),
     ],

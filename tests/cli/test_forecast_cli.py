@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pulled import pulled_sgd
+from simulated import constant
 
 from spherical_motion.cli.plotting import Line, line_chart
 
@@ -41,6 +43,38 @@ def test_forecast_speaks_strict_json(smd) -> None:
     assert [s["outcome"] for s in found["stages"]] == ["settles"] * 2 + ["falls short"] * 2
     assert found["stages"][2]["remedy"]["rescale"] == pytest.approx(0.559, abs=1e-3)
     assert found["stages"][0]["norm_end"] is None
+
+
+def test_a_plan_from_a_run_says_whether_it_settles_and_where(smd, write_run) -> None:
+    settings = constant(0.1, 1e-4, 0.9, 300)
+    products = pulled_sgd(settings, -5e-5, norm0=1.0)
+    run = write_run({"head": products}, settings, kind="plain")
+    from_run = ["--pull-from", run, "--group", "head"]
+    code, out, _ = smd("forecast", *SGD, "--steps", 2000, *from_run)
+    text = " ".join(out.split())
+    assert code == 1
+    assert "where the run ended after step 299" in text
+    assert "throughout" not in text
+    assert "reaches its equilibrium" not in text
+    assert "pull 5e-05" in text
+    assert "at norm" in text
+    assert "A guess: the pull itself changes with the norm." in text
+    code, out, _ = smd("forecast", *SGD, "--steps", 2_000_000, *from_run)
+    text = " ".join(out.split())
+    assert code == 0
+    assert "within 5% of it after" in text
+    _, out, _ = smd("forecast", *SGD, "--steps", 2000, *from_run, "--json")
+    stage = strict(out)["stages"][0]
+    assert stage["norm_start"] < stage["norm_end"] < stage["norm_at_rest"]
+    assert stage["guess"] is True
+
+
+def test_a_start_at_rest_that_is_assumed_is_said_to_be(smd) -> None:
+    _, out, _ = smd("forecast", *SGD, "--steps", 20_000, "--pull", "5e-5")
+    assert "The start at rest is assumed." in out
+    known = ["--norm0", "3", "--unit-grad-sq", "1"]
+    _, out, _ = smd("forecast", *SGD, "--steps", 20_000, "--pull", "5e-5", *known)
+    assert "assumed" not in out
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from driven_weights import products
 from pulled import pulled_adam, pulled_sgd
 from simulated import constant
 
 from spherical_motion.comparison import compare
 from spherical_motion.records import RunInfo, RunWriter
-from spherical_motion.vocabulary import InvariantGroup, Slice, VerdictKind
+from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice, VerdictKind
+from spherical_motion.vocabulary.gram import FIELDS
 
 ADAMW = {"class": "AdamW", "betas": [0.9, 0.99]}
 ADAM = {"class": "Adam", "betas": [0.9, 0.99]}
@@ -201,6 +203,15 @@ def test_adamw_is_in_balance_with_the_pull_in_its_own_metric(write_run) -> None:
     assert row.tug.neglects == "the change of the preconditioner from step to step"
 
 
+def test_the_interval_holds_what_a_young_preconditioner_may_do(write_run) -> None:
+    slow = {"class": "AdamW", "betas": [0.9, 0.999]}
+    row = adam_row(write_run, constant(1e-2, 0.1, 0.9, 200), 0.05, told=slow)
+    low, high = row.balance_interval
+    newest = (1.0 - 0.999) / (1.0 - 0.999**200)  # five times 1 - β2
+    assert high - row.balance >= 8.0 * newest * row.tug.amplification * row.balance / 2.0
+    assert row.balance - low >= 8.0 * newest * row.tug.amplification * row.balance / 2.0
+
+
 def test_with_eight_products_adam_is_exact(write_run) -> None:
     settings = constant(1e-2, 0.1, 0.9, 800)
     row = adam_row(write_run, settings, 0.05, products=8)
@@ -272,3 +283,35 @@ def test_a_weight_that_decays_and_a_bias_that_does_not_are_balanced_together(
     forces = row.tug.forces
     assert forces.decay / forces.inward == pytest.approx(row.decay_share, rel=1e-2)
     assert "Members differ in weight decay (0, 0.1)" in row.verdict.reason
+
+
+def test_forces_weigh_growth_as_the_optimizers_own_law_does(write_run) -> None:
+    """For NAdam f·s is twice (1 - β1)/(1 + β1) and more; the norm's rate says which is right."""
+    settings = constant(0.003, 0.0, 0.9, 1500)
+    hp = HyperParameters("nadam", lr=0.003, betas=(0.9, 0.999))
+    rng = np.random.default_rng(0)
+    gram = products(hp, settings, lambda t, w: rng.standard_normal(w.size), dimension=200)
+    told = {"class": "NAdam", "betas": [0.9, 0.999]}
+    walk = gram.to_array((*FIELDS, "wp"))
+    run = write_run({"head": walk}, settings, optimizer=told, numel=200, kind="plain")
+    row = compare(run)["head"]
+    squares = walk[50:, 0]
+    assert row.tug.forces.growth == pytest.approx(row.growth / 2.0, rel=0.02)
+    truth = math.log(squares[-1] / squares[0]) / (2.0 * squares.size)
+    assert row.growth / 2.0 == pytest.approx(truth, rel=0.1)
+    # β2 = .999: the interval is as wide as what the law leaves out.
+    low, high = row.balance_interval
+    assert high - low > 2.0 * 4.0 * 0.001 * row.balance / 2.0
+
+
+def test_nadam_is_refused_where_its_preconditioner_is_fast(write_run) -> None:
+    settings = constant(0.003, 0.0, 0.9, 600)
+    hp = HyperParameters("nadam", lr=0.003, betas=(0.9, 0.95))
+    rng = np.random.default_rng(0)
+    gram = products(hp, settings, lambda t, w: rng.standard_normal(w.size), dimension=200)
+    told = {"class": "NAdam", "betas": [0.9, 0.95]}
+    walk = gram.to_array((*FIELDS, "wp"))
+    run = write_run({"head": walk}, settings, optimizer=told, numel=200, kind="plain")
+    row = compare(run)["head"]
+    assert math.isnan(row.balance)
+    assert "changes as fast as the average" in row.balance_unknown

@@ -103,9 +103,11 @@ def test_without_word_on_the_decay_nothing_is_predicted(tmp_path: Path) -> None:
     assert row.verdict.evidence["prediction_error"] == 0.0
 
 
-def test_without_bursts_the_reason_says_how_to_record_them(tmp_path: Path) -> None:
-    row = row_of(wander(tmp_path / "run", every=None, steps=300))
-    assert "correlation_every" in str(row.verdict.reason)
+@pytest.mark.parametrize("kind", ["scale", "plain"])
+def test_without_bursts_the_reason_says_how_to_record_them(kind: str, tmp_path: Path) -> None:
+    row = row_of(wander(tmp_path / "run", kind=kind, every=None, steps=300))
+    assert "watch(..., correlation_every=1000)" in str(row.verdict.reason)
+    assert "must be finite" not in str(row.verdict.reason)
 
 
 def test_correlations_of_an_optimizer_with_a_closed_form_change_nothing(tmp_path: Path) -> None:

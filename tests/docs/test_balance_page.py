@@ -49,6 +49,30 @@ def test_rounded_decay_is_as_the_page_says() -> None:
     assert f"it is {excess(1e-7):.0%} larger" in " ".join(PAGE.split())
 
 
+def windows_of(net: str, optimizer: str, schedule: str, matrices: set[str]) -> list[list[dict]]:
+    (run,) = [
+        run
+        for run in RESULTS["runs"]
+        if (run["net"], run["optimizer"], run["schedule"]) == (net, optimizer, schedule)
+    ]
+    return [m["windows"] for m in run["matrices"] if m["name"] in matrices]
+
+
+def test_what_the_page_says_of_single_runs() -> None:
+    convolutions = {"0", "3", "6"}
+    adamw = windows_of("conv, batch norm", "AdamW", "constant", convolutions)
+    pulls = [window["pull"] for windows in adamw for window in windows]
+    assert (round(min(pulls), 2), round(max(pulls), 2)) == (0.95, 1.01)
+    for optimizer, low, high in (("SGDM", 1.6, 1.75), ("AdamW", 2.0 - 0.05, 4.0)):
+        for windows in windows_of("conv, batch norm", optimizer, "cosine", convolutions):
+            assert low < 1.0 / windows[-1]["plain"] < high
+            assert windows[-1]["growth"] < -1.0
+            assert windows[-1]["pull"] == pytest.approx(1.0, abs=0.07)
+    tables = windows_of("tables, rare words", "AdamW", "constant", {"word", "before", "topic"})
+    assert len(tables) == 3
+    assert all(abs(window["balance"] - 1.0) < 0.01 for windows in tables for window in windows)
+
+
 def test_the_goals_of_the_law_are_met() -> None:
     usual = [run for run in RESULTS["runs"] if run["counts"]]
     windows = [window for run in usual for m in run["matrices"] for window in m["windows"]]

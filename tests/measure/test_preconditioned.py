@@ -59,7 +59,7 @@ def size_of(step: Step, kind: str) -> np.ndarray:
     for w, g, state in zip(step.before, step.grads, step.states, strict=True):
         decay = step.group["weight_decay"]
         x = g.double().abs() + decay * w.double().abs()
-        px = reference.preconditioner(kind, step.group, state) * x
+        px = reference.metric(kind, step.group, state) * x
         rows, pulls = (t.double().reshape(len(w), -1).norm(dim=1) for t in (w, px))
         sizes.append((rows * pulls).numpy())
     return np.concatenate(sizes)
@@ -201,7 +201,7 @@ def test_ws_is_that_of_the_definition(name: str, dtype: torch.dtype) -> None:
         of = zip(step.before, step.states, step.earlier, strict=True)
         for w, state, old in of:
             expected.append(reference.change(kind, step.group, state, old, w))
-            pb = reference.preconditioner(kind, step.group, state) * old["exp_avg"].double()
+            pb = reference.metric(kind, step.group, state) * old["exp_avg"].double()
             sizes.append((w.double() * pb).abs().reshape(len(w), -1).sum(1))
         expected, size = torch.cat(expected).numpy(), torch.cat(sizes).numpy()
         assert np.all(np.abs(found[:, 7] - expected) <= 1e-12 * size)

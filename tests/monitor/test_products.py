@@ -319,7 +319,7 @@ def test_slices_on_any_axis_of_float64_weights(tmp_path: Path) -> None:
             optimizer.step()
     group, state = optimizer.param_groups[0], optimizer.state[w]
     assert w.grad is not None
-    px = reference.preconditioner("Adamax", group, state) * (w.grad + 0.1 * before)
+    px = reference.metric("Adamax", group, state) * (w.grad + 0.1 * before)
     entries = before * px
     wp = [float(entries.select(axis, i).sum()) for axis in (0, 1) for i in range(2)]
     assert np.allclose(read(tmp_path / "run").gram.wp[-1], wp, rtol=1e-11)

@@ -30,7 +30,7 @@ _FLAGS = (
     "--disable-component-update",
     "--remote-debugging-port=0",
 )
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 class Page:
@@ -94,6 +94,12 @@ class Page:
     def move_mouse(self, x: float, y: float) -> None:
         """Move to a place in the viewport."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def settle(self) -> None:
+        """Return once the page has drawn what it was told, however slow the machine is."""
+        frame = "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+        for _ in range(2):  # an event asks for a frame, which may ask for another
+            self.evaluate(frame)
 
     def screenshot(self, path: Path) -> None:
         """Save what the viewport shows."""

@@ -36,15 +36,24 @@ def outside_requests(page):
     return [url for url in page.requests if not url.startswith(("data:", "file:"))]
 
 
+def draw(page):
+    """Wait until the charts show what was asked for."""
+    page.settle()
+    page.wait_for("Bokeh.documents[0].is_idle")
+    page.settle()
+
+
 def hover(page, x_share, span):
     """Move down the page's charts until a tooltip opens; its text."""
     page.evaluate("document.getElementById('plot').scrollIntoView()")
+    draw(page)
     left, top, width = page.evaluate(
         "(({ x, y, width }) => [x, y, width])"
         "(document.getElementById('plot').getBoundingClientRect())"
     )
     for y in np.arange(top + span[0], top + span[1], 2.0):
         page.move_mouse(left + x_share * width, float(y))
+        page.settle()
         if tips := page.evaluate(TIPS):
             return tips[0]
     raise AssertionError("no tooltip")
@@ -63,6 +72,7 @@ def test_groups_are_shown_hidden_searched_and_hovered(tmp_path):
         assert page.evaluate(SHOWN) == first
         click(page, "show-none")
         assert page.evaluate(SHOWN) == []
+        draw(page)
         assert all("could not determine" in problem for problem in page.problems)
         page.problems.clear()  # Bokeh's remark that axes of nothing keep a default range
         click(page, "show-next")

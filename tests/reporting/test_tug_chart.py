@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import html
-import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from browser import CHROMIUM, open_page
+from fake_comparison import make_comparison
 from pulled import pulled_adam, pulled_sgd
-from simulated import constant
+from simulated import constant, simulate_sgd
 
-from spherical_motion.comparison import compare
+from spherical_motion.comparison import Forces, TugOfWar, compare
+from spherical_motion.comparison.force_curves import NO_CURVES
 from spherical_motion.reporting import render, write_report
-from spherical_motion.reporting.tug_chart import AREAS, _columns, run_span
+from spherical_motion.reporting.facts import failure_of, left_out, tug_to_begin_with
+from spherical_motion.reporting.selection import representative_groups
+from spherical_motion.reporting.tug_chart import AREAS, _columns, picture_range
 
 SETTINGS = constant(0.05, 0.004, 0.9, 600) + constant(0.01, 0.004, 0.9, 600)
 PULLS = {"body": 0.002, "head<b>": -0.003}
@@ -25,17 +29,141 @@ def comparison(write_run):
     return compare(write_run(products, SETTINGS, kind="plain"))
 
 
-def test_the_areas_add_up_to_the_growth(comparison) -> None:
+@pytest.fixture
+def written(write_run):
+    """Weights that lose 1 in 1,000 of their length after each step, by other hands, from 300 on."""
+
+    def shrink(step, w):
+        if step >= 300:
+            w *= 0.999
+
+    settings = constant(0.05, 0.004, 0.9, 600)
+    products = simulate_sgd(settings, norm0=2.0, tamper=shrink)
+    # A write between two steps is no part of either.
+    lawful = simulate_sgd(settings[:300], norm0=2.0)
+    np.testing.assert_array_equal(products[:300], lawful)
+    products[300:, 1:3] = between_steps(products[300:])
+    return compare(write_run({"body": products}, settings, kind="plain"))
+
+
+def drawn(curves, span):
+    return {name: v.astype(np.float64) for name, v in _columns(curves, 100.0 * span).items()}
+
+
+def test_what_is_drawn_are_the_numbers_and_the_areas_add_up_to_the_growth(comparison) -> None:
     for name in PULLS:
-        columns = {
-            k: v.astype(np.float64) for k, v in _columns(comparison.forces(name), 1e6).items()
-        }
-        parts = columns["turning"] + columns["loss"] + columns["decay"]
-        np.testing.assert_allclose(parts, columns["growth"], atol=1e-4)
-        above, below = columns["both_out"], columns["both_in"]
-        np.testing.assert_allclose(above + below, columns["growth"], atol=1e-4)
+        curves = comparison.forces(name)
+        columns = drawn(curves, 1_000)
+        for part, sign in (("turning", 1), ("loss", -1), ("decay", -1), ("growth", 1)):
+            numbers = 1e5 * sign * getattr(curves, part)
+            np.testing.assert_allclose(columns[part], numbers, rtol=1e-6)
+        growth = columns["growth"]
+        np.testing.assert_allclose(
+            columns["turning"] + columns["loss"] + columns["decay"], growth, atol=1e-3
+        )
+        np.testing.assert_allclose(columns["both_out"] + columns["turned_in"], growth, atol=1e-3)
         for low, high, _ in AREAS:
             assert (np.abs(columns[high]) >= np.abs(columns[low]) - 1e-3).all()
+        assert not curves.failed.any()
+
+
+def test_the_line_is_the_growth_of_the_norm(comparison, written) -> None:
+    for run, name in ((comparison, "body"), (comparison, "head<b>"), (written, "body")):
+        curves, records = run.forces(name), run.records
+        norm = records.norm()[:, records.index(name)]
+        ends = np.append(curves.first[1:], records.steps[-1]).astype(int)
+        grown = np.log(norm[ends] / norm[curves.first.astype(int)])
+        steps = curves.last - curves.first + 1
+        # A write before the first step of a window belongs to that step.
+        np.testing.assert_allclose(curves.growth * steps, grown, atol=2.5e-3)
+
+
+def test_steps_in_which_the_parts_do_not_add_up_are_marked(written) -> None:
+    curves = written.forces("body")
+    assert (curves.failed == (curves.last > 330)).all()
+    (span,) = curves.spans(curves.failed)
+    assert span[1] == 599
+    np.testing.assert_allclose(curves.missing[curves.first > 300], -1e-3, rtol=0.02)
+    said = failure_of(curves)
+    assert f"({span[0]:,} to 599)" in said
+    assert html.escape(said) in render(written)
+
+
+def test_spans_join_neighbours_only(comparison) -> None:
+    curves = comparison.forces("body")
+    chosen = np.zeros(curves.steps.size, bool)
+    chosen[[0, 1, 4]] = True
+    first, last = curves.first, curves.last
+    assert curves.spans(chosen) == [(first[0], last[1]), (first[4], last[4])]
+    assert curves.spans(~chosen | chosen) == [(0, 1199)]
+    assert curves.spans(chosen & ~chosen) == []
+
+
+def test_the_picture_holds_all_but_the_start_and_what_is_rare(comparison) -> None:
+    stages = comparison.stages("body")
+    curves = comparison.forces("body")
+    assert curves.early.tolist() == [
+        stage.start <= step < stage.start + 50
+        for stage, step in ((s, c) for s in stages for c in middles(curves, s))
+    ]
+    columns = drawn(curves, 100)
+    columns["outer"][0] = 1e6
+    low, high = picture_range(columns, curves, stages, by_rate=False)
+    late = ~curves.early
+    assert high >= columns["outer"][late].max()
+    assert low <= columns["inner"][late].min()
+    assert high < 10 * columns["outer"][late].max()
+    assert min(high, -low) >= 0.14 * (high - low)
+    # A rare value is left out even later, and a whole stage never is.
+    quiet = {"outer": np.where(curves.first >= 600, 1.0, 50.0), "inner": columns["inner"] * 0}
+    assert picture_range(quiet, curves, stages, by_rate=False)[1] >= 50.0
+    rare = {"outer": np.ones_like(curves.steps), "inner": columns["inner"] * 0}
+    rare["outer"][3] = 500.0
+    assert picture_range(rare, curves, stages, by_rate=False)[1] < 5.0
+
+
+def test_the_chart_opens_on_the_group_in_which_the_loss_counts_most(comparison) -> None:
+    def opened(**forces):
+        rows = [SimpleNamespace(group=n, tug=TugOfWar(forces=f)) for n, f in forces.items()]
+        run = SimpleNamespace(groups=tuple(forces), rows=rows)
+        return tug_to_begin_with(run, [comparison.forces("body")] * len(forces))
+
+    even = Forces(decay=1e-4, loss=0.0)
+    assert opened(a=even) == (0, "")
+    assert opened(a=even, b=even) == (0, "Shown first: a, the first group with a chart.")
+    index, why = opened(a=even, b=Forces(decay=1e-4, loss=-6e-5))
+    assert (index, "(60%)" in why) == (1, True)
+    index, why = opened(a=even, b=Forces(decay=1e-4, loss=3.1e-4))
+    assert (index, "pulls 3.1 times as hard" in why) == (1, True)
+    index, why = opened(a=Forces(decay=1e-9, loss=-1.0), b=Forces(decay=1e-9, loss=-2.0))
+    assert (index, "many times as hard" in why) == (0, True)
+    assert tug_to_begin_with(comparison, [NO_CURVES, comparison.forces("body")]) == (
+        1,
+        "Shown first: head<b>, where the loss cancels more of weight decay than elsewhere (75%). "
+        "1 of 2 groups have a chart.",
+    )
+
+
+def test_groups_that_are_left_out_are_counted() -> None:
+    assert left_out(8, 8) == ""
+    assert left_out(8, 9).startswith("1 group is left out at first")
+    many = make_comparison(30, points=60)
+    shown = representative_groups(many)
+    assert left_out(len(shown), 30).startswith(f"{30 - len(shown)} groups are left out at first")
+    assert left_out(len(shown), 30) in render(many)
+    assert "left out" not in render(make_comparison(8, points=60))
+
+
+def middles(curves, stage):
+    inside = (curves.first >= stage.start) & (curves.last < stage.stop)
+    return ((curves.first + curves.last + 1) // 2)[inside]
+
+
+def between_steps(products):
+    """<w, d> and |d|² of steps that were followed by a factor .999, without that factor."""
+    ww, wd, dd = products[:, 0], products[:, 1], products[:, 2]
+    w_after, after = (ww + wd) / 0.999, (ww + 2 * wd + dd) / 0.999**2
+    return np.stack([w_after - ww, after - 2 * w_after + ww], axis=1)
 
 
 def test_the_loss_is_drawn_on_the_side_to_which_it_pulls(comparison) -> None:
@@ -70,7 +198,6 @@ def test_a_run_without_the_law_has_no_chart(write_run) -> None:
     assert comparison.forces("head").steps.size == 0
     page = render(comparison)
     assert 'id="tug"' not in page
-    assert run_span([comparison.forces("head")]) == 1_000_000
 
 
 def test_the_page_has_a_sentence_for_every_group(comparison) -> None:
@@ -100,9 +227,8 @@ def test_another_group_is_chosen_and_the_steps_move_together(comparison, tmp_pat
         )
         assert page.evaluate(words) == f"Stage 2: {comparison['body'].words}"
         assert page.evaluate(grown) != first
-        assert (
-            json.dumps(page.evaluate(f"{own}('tug_axis').axis_label")) == '"% of |w| per 100 steps"'
-        )
+        axis = page.evaluate(f"{own}('tug_axis').axis_label")
+        assert axis == "in ← % of |w| per 100 steps → out"
         page.evaluate("document.querySelector('[data-tug=lr]').click()")
         decay = page.evaluate(f"Array.from({own}('tug').data.decay)")
         assert max(decay) == pytest.approx(min(decay), rel=0.05)  # the same pull at either rate
@@ -110,4 +236,32 @@ def test_another_group_is_chosen_and_the_steps_move_together(comparison, tmp_pat
             "Bokeh.documents[0].get_model_by_name('steps').setv({ start: 100, end: 200 })"
         )
         assert page.evaluate(f"{own}('steps').end") == 200
+        assert page.problems == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on PATH")
+@pytest.mark.timeout(120)
+def test_the_browser_marks_what_leaves_the_picture_and_where_the_law_failed(
+    written, tmp_path
+) -> None:
+    with open_page(write_report(written, tmp_path / "report.html"), height=2_200) as page:
+        page.wait_for("Bokeh.documents.length > 1")
+        own = "Bokeh.documents[1].get_model_by_name"
+        page.wait_for(f"{own}('tug_failed').data.x0.length")
+        curves = written.forces("body")
+        (span,) = curves.spans(curves.failed)
+        hatched = page.evaluate(f"[{own}('tug_failed').data.x0[0], {own}('tug_failed').data.x1[0]]")
+        assert tuple(hatched) == span
+        said = page.evaluate("document.getElementById('tug-failed').textContent")
+        assert said == failure_of(curves)
+        low, high = page.evaluate(f"[{own}('tug_range').start, {own}('tug_range').end]")
+        columns = drawn(curves, 100)
+        marks = page.evaluate(f"{own}('tug_marks').data")
+        beyond = [columns["outer"].max() > high, columns["inner"].min() < low]
+        assert [side in marks["side"] for side in ("top", "bottom")] == beyond
+        assert any(beyond)
+        for text, side in zip(marks["text"], marks["side"], strict=True):
+            number = float(text[1:].replace("−", "-").strip(" %").replace(",", ""))
+            edge = columns["outer"].max() if side == "top" else columns["inner"].min()
+            assert number == pytest.approx(edge, rel=0.05)
         assert page.problems == []

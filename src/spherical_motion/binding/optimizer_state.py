@@ -61,7 +61,7 @@ class StateReader:
         with_average: bool = True,
     ) -> None:
         self._optimizer, self._rule, self._with_average = optimizer, rule, with_average
-        self._parameters = parameters
+        self._parameters, self._param_groups = parameters, param_groups
         self.table = PreconditionerTable([StridedLayout.of(p.detach()) for p in parameters])
         self._members: dict[int, list[int]] = {}
         for i, number in enumerate(param_groups):
@@ -74,25 +74,30 @@ class StateReader:
         for number, members in self._members.items():
             group, rule = self._optimizer.param_groups[number], self._rule
             if not isinstance(rule, Formula):
-                self._read_each(group, members, reasons)
+                self._read_each(members, reasons)
                 continue
             cohort = self._cohorts[number]
             done = self._read_at_once(rule, group, cohort)
             if done and len(cohort.places) == len(members):
                 continue
             own = set(cohort.places) if done else ()
-            self._read_each(group, [i for i in members if i not in own], reasons)
+            self._read_each([i for i in members if i not in own], reasons)
             regular = [i for i in members if self._is_regular(rule, group, i)]
             if regular != cohort.places:
                 self._cohorts[number] = self._cohort(regular)
         return dict(sorted(reasons.items()))
 
-    def _read_each(self, group: ParamGroup, members: list[int], reasons: dict[int, str]) -> None:
+    def read_one(self, i: int, settings: ParamGroup | None = None) -> Preconditioner | str:
+        """That of parameter `i` by these settings, left out by those of now; not in the table."""
+        group = settings or self._optimizer.param_groups[self._param_groups[i]]
+        state, with_average = self._state_of(i), self._with_average
+        return read_preconditioner(
+            self._rule, group, state, self._parameters[i], with_average=with_average
+        )
+
+    def _read_each(self, members: list[int], reasons: dict[int, str]) -> None:
         for i in members:
-            state, with_average = self._state_of(i), self._with_average
-            found = read_preconditioner(
-                self._rule, group, state, self._parameters[i], with_average=with_average
-            )
+            found = self.read_one(i)
             if isinstance(found, str):
                 reasons[i] = found
             self.table.put(i, None if isinstance(found, str) else found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -108,7 +108,7 @@ def with_plain(
         pieces = [(named.bare_name(named[piece.parameter]), piece) for piece in group.slices]
         members = {name for name, _ in pieces}
         wanted |= members  # an unwatched bias is named too, since it costs the group
-        if any(obstacles[name] for name in members):
+        if any(obstacles[name].why for name in members):
             continue
         if len({id(steppers.all_of(named[name])[0].optimizer) for name in members}) > 1:
             left[group.name] = "its members are stepped by several optimizers"
@@ -116,14 +116,14 @@ def with_plain(
         kept.append(group)
         for name, piece in pieces:
             covering.setdefault(name, []).append(piece)
-    left |= {name: why for name, why in obstacles.items() if why and name in wanted}
+    left |= {name: o.why for name, o in obstacles.items() if o.why and name in wanted}
     if left:
         notify(f"{where} leaves out {_by_reason(left)}", quiet=quiet)
     alone = [
         name
         for name, parameter in named.items()
         if (vectors or _is_matrix(parameter))
-        and not obstacles[name]
+        and not obstacles[name].why
         and (name not in covering or first_gap(parameter, covering[name]))
     ]
     if not kept and not alone:
@@ -134,18 +134,47 @@ def with_plain(
     return tuple(groups)
 
 
-def _obstacle(parameter: nn.Parameter, steppers: Steppers) -> str:
-    """Why a parameter cannot be watched; empty if it can."""
+class Obstacle(NamedTuple):
+    """Why a parameter cannot be watched, and what would change it; two empty texts if it can."""
+
+    why: str = ""
+    remedy: str = ""
+
+
+def _obstacle(parameter: nn.Parameter, steppers: Steppers) -> Obstacle:
     owners = len(steppers.all_of(parameter))
-    if owners != 1:
-        return f"stepped by {owners} param groups" if owners else "not stepped by the optimizer"
+    if not owners:
+        return Obstacle(
+            "not stepped by the optimizer",
+            "Pass the optimizer that was made from this very model's parameters (after moving or "
+            "wrapping it).",
+        )
+    if owners > 1:
+        return Obstacle(
+            f"stepped by {owners} param groups",
+            "Put each parameter into one param group of one optimizer.",
+        )
     if not parameter.requires_grad:
-        return "frozen"
+        return Obstacle("frozen", "Call requires_grad_() on what is to be trained.")
     if nn.parameter.is_lazy(parameter):
-        return "without a shape until the model has run"
+        return Obstacle(
+            "without a shape until the model has run", "Run the model once before watching it."
+        )
     if not is_measurable(parameter):
-        return f"{parameter.dtype} on {parameter.device.type}, which cannot be measured yet"
-    return "" if parameter.numel() else "empty"
+        why = f"{parameter.dtype} on {parameter.device.type}, which cannot be measured yet"
+        return Obstacle(why, _measurable_instead(parameter))
+    return Obstacle() if parameter.numel() else Obstacle("empty", "Watch a model with weights.")
+
+
+def _measurable_instead(parameter: nn.Parameter) -> str:
+    if not parameter.is_cpu:
+        return "Move the model to the CPU, then make its optimizer."
+    if parameter.is_floating_point():
+        return (
+            "Keep the weights in float32 and compute in low precision under torch.autocast, or let "
+            "the optimizer step a float32 copy of the model and watch that copy."
+        )
+    return "Only dense weights in float32 or float64 can be measured."
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:
@@ -179,15 +208,14 @@ def _plain_groups(
 
 
 def _nothing_to_watch(
-    model: nn.Module, obstacles: Mapping[str, str], left: Mapping[str, str], where: str
+    model: nn.Module, obstacles: Mapping[str, Obstacle], left: Mapping[str, str], where: str
 ) -> str:
     """The message for a model of which nothing can be watched."""
     expected = f"{where}: expected an optimizer that steps a matrix of {type(model).__name__}"
     if not obstacles:
         return f"{expected}, which has no parameters."
-    if any(not why for why in obstacles.values()):
+    if any(not obstacle.why for obstacle in obstacles.values()):
         return f"{expected}, found only gains and biases. vectors=True watches these."
-    return (
-        f"{expected}, found none: {_by_reason(left or obstacles)}. Pass the optimizer that was "
-        "made from this very model's parameters (after moving or wrapping it)."
-    )
+    found = left or {name: obstacle.why for name, obstacle in obstacles.items()}
+    remedies = dict.fromkeys(obstacles[name].remedy for name in found)
+    return f"{expected}, found none: {_by_reason(found)}. {' '.join(remedies)}"

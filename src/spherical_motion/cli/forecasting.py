@@ -67,6 +67,9 @@ def forecast_command(
 
     Example: smd forecast --optimizer adamw --lr 1e-3 --wd 0.1 --steps 20000 --pull 0.034
 
+    Example: smd forecast --lr 0.05 --wd 5e-4 --momentum 0.9 --steps 20000
+    --pull-from runs/mine --group head
+
     Exits with 1 if a stage of constant settings ends before it is within 5% of its equilibrium.
     """
     hp = options.settings_from(optimizer, lr, weight_decay, momentum, beta2, nesterov, decoupled)
@@ -114,9 +117,14 @@ def _explain(console: Console, found: Forecast) -> None:
     noted = [(i, stage) for i, stage in stages if stage.outcome is not Outcome.SETTLES]
     console.print("\nWhat this says", style="bold")
     if not noted:
-        console.print("• Every stage reaches its equilibrium.")
-    for i, stage in noted[:MOST_ROWS]:
+        console.print("• Every stage reaches its equilibrium.", markup=False)
+    for i, stage in (noted if found.assumed else list(enumerate(found, start=1)))[:MOST_ROWS]:
         console.print(f"• Stage {i}, {stage}", markup=False)
+    if found.assumed:
+        console.print(
+            "• The start at rest is assumed. To start where a run ended: --pull-from DIR --group G",
+            markup=False,
+        )
     if found.falling_short:
         console.print(
             "• Angle and pace depend only on lr × weight decay (lr × pull, if one is given): "

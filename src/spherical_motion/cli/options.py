@@ -43,7 +43,10 @@ PULL = Annotated[
 ]
 PULL_FROM = Annotated[
     Path | None,
-    typer.Option(help="Instead of --pull: that run. Its loss pulls again; with --group."),
+    typer.Option(
+        help="Instead of --pull: that run. Its loss pulls again, and the plan starts at its last "
+        "norm; with --group."
+    ),
 ]
 GROUP = Annotated[str | None, typer.Option(help="The group of --pull-from.")]
 

@@ -1,4 +1,4 @@
-"""What moves a group's norm along the run: the balance law in windows, ready to be drawn.
+"""What moves a group's norm along the run: its account in windows, ready to be drawn.
 
 Source: wan2021, eq. 12, for weights that the loss does not pull and steps without momentum; here
 for every weight (`theory.balance_law`).
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion import sphere
+from spherical_motion.comparison.balance import STARTING_MEMORIES
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.vocabulary import Stage
 
@@ -20,56 +22,142 @@ Array = NDArray[np.float64]
 WINDOWS = 160
 """At most so many windows in a run, ..."""
 
-MEMORIES = 5
+MEMORIES = 8
 """... each of at least this many times 1/(1 - α) steps."""
+
+
+TOLERANCE = 0.1
+"""The parts may miss the growth by this share of the largest of them; beyond it the law failed."""
+
+ROUNDING = 1e-7
+"""A gap of this size, as a change of |w| in a step, is rounding."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForceCurves:
-    """The `Forces` of a group in one window after another; arrays of shape (windows,).
+    """What moves the norm of a group, in one window after another; arrays of shape (windows,).
 
-    `steps` is the middle of each window, and of the first and last of a stage the outer end, so
-    that a change of the settings shows as a jump; `lr` is the mean learning rate.
+    Rates are changes of |w| in a step, as a share of that step's |w|, averaged over the steps of a
+    window. Where the law holds, growth = turning - inward; `missing` is what is left over.
+
+    Attributes:
+        steps: where a window is drawn: its middle, and of the first and last of a stage the outer
+            end, so that a change of the settings shows as a jump.
+        first, last: its first and last step.
+        lr: the mean learning rate.
+        inward: by which decay and loss shorten the weights together.
+        decay, loss: the two parts of it; NaN where they cannot be told apart.
+        turning: by which turning lengthens the weights.
+        growth: by which the norm really grew, whatever the law says.
+        missing: growth without the parts.
+        early: whether the window lies in the start of its stage, which the sentences leave out.
     """
 
     steps: Array
+    first: Array
+    last: Array
     lr: Array
     inward: Array
     decay: Array
     loss: Array
     turning: Array
     growth: Array
+    missing: Array
+    early: NDArray[np.bool_]
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Whether the parts of a window do not add up to its growth."""
+        parts = np.abs([self.turning, self.inward, *np.nan_to_num([self.decay, self.loss])])
+        return np.abs(self.missing) > TOLERANCE * parts.max(axis=0, initial=0.0) + ROUNDING
+
+    def spans(self, chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """First and last step of each run of neighbouring windows among those chosen."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(int)))
+        runs = edges.reshape(-1, 2)
+        return [(int(self.first[a]), int(self.last[b - 1])) for a, b in runs]
+
+
+NO_CURVES = ForceCurves(*(np.empty(0) for _ in range(10)), np.empty(0, bool))
 
 
 def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     """The curves of a group; empty arrays where the balance law says nothing."""
     if motion is None or motion.no_balance is not None:
-        return ForceCurves(*(np.empty(0) for _ in range(7)))
-    known = motion[np.isfinite(motion.turned) & np.isfinite(motion.loss)]
+        return NO_CURVES
+    rates = _step_rates(motion)
+    known, rates = motion[rates.lawful], rates[rates.lawful]
     starts = _window_starts(known, stages)
     if not starts.size:
-        return ForceCurves(*(np.empty(0) for _ in range(7)))
+        return NO_CURVES
+    counts = np.diff(starts, append=len(known))
 
     def means(values: Array) -> Array:
         return np.add.reduceat(values, starts) / counts
 
-    counts = np.diff(starts, append=len(known))
-    size = 2.0 * means(known.gram.ww)
-
-    def rates(part: Array) -> Array:
-        return means(part / known.growth_share) / size
-
-    decay, loss = rates(known.decay), rates(known.loss)
-    told_apart = np.isfinite(decay)
+    turning, inward, growth = means(rates.turning), means(rates.inward), means(rates.growth)
     return ForceCurves(
         steps=_places(known, stages, starts, means(known.steps.astype(np.float64))),
+        first=known.steps[starts].astype(np.float64),
+        last=known.steps[starts + counts - 1].astype(np.float64),
         lr=means(known.lr),
-        inward=loss + np.where(told_apart, decay, 0.0),
-        decay=decay,
-        loss=np.where(told_apart, loss, np.nan),
-        turning=rates(known.turned),
-        growth=rates(known.grown),
+        inward=inward,
+        decay=means(rates.decay),
+        loss=means(rates.loss),
+        turning=turning,
+        growth=growth,
+        missing=growth - (turning - inward),
+        early=_early(known, stages, starts, counts),
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rates:
+    """The account of each sample, as `ForceCurves` has it of windows; shape (samples,)."""
+
+    inward: Array
+    decay: Array
+    loss: Array
+    turning: Array
+    growth: Array
+
+    @property
+    def lawful(self) -> NDArray[np.bool_]:
+        """Where all of it is known."""
+        return np.isfinite(self.turning) & np.isfinite(self.inward) & np.isfinite(self.growth)
+
+    def __getitem__(self, index: NDArray[np.bool_]) -> _Rates:
+        return _Rates(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+
+
+def _step_rates(motion: Motion) -> _Rates:
+    """The account of each sample. Writes between two steps count as growth of the second."""
+    gram, told_apart = motion.gram, np.isfinite(motion.decay)
+    # The first step of a run finds nothing that momentum could carry over.
+    size = 2.0 * gram.ww * np.where(motion.steps == 0, 1.0, motion.growth_share)
+    inward = (motion.loss + np.where(told_apart, motion.decay, 0.0)) / size
+    change = np.where(np.isfinite(motion.change), motion.change, 0.0)
+    in_step = (2.0 * gram.wd + gram.dd) / (2.0 * gram.ww)
+    after, adjacent = sphere.norm_after(gram), np.diff(motion.steps) == 1
+    between = np.zeros(len(motion))
+    between[1:][adjacent] = np.log(motion.norm[1:] / after[:-1])[adjacent]
+    return _Rates(
+        inward=inward,
+        decay=motion.decay / size,
+        loss=np.where(told_apart, motion.loss / size, np.nan),
+        turning=(motion.turned - motion.grown - change) / size + in_step,
+        growth=in_step + between,
+    )
+
+
+def _early(
+    known: Motion, stages: Sequence[Stage], starts: NDArray[np.intp], counts: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Whether most of a window lies in the start of its stage."""
+    middles = known.steps[starts + counts // 2]
+    memory = STARTING_MEMORIES / (1.0 - known.momentum[starts])
+    begun = np.array([stage.start for stage in stages])
+    return middles - begun[np.searchsorted(begun, middles, side="right") - 1] < memory
 
 
 def _window_starts(known: Motion, stages: Sequence[Stage]) -> NDArray[np.intp]:

@@ -48,6 +48,7 @@ class Motion:
             weights |w|², where their weight decay differs; else `weight_decay`.
         turned, decay, loss, grown, change: the balance law at each sample, `theory.balance_steps`;
             NaN where the step before was not sampled, or a part is not known.
+        growth_share: the weight of the change of |w|² in `grown`.
         illegal: for each sample, whether no theory covers its settings.
         no_theory: why nothing can be predicted, or None.
         no_balance: why the balance law says nothing, or None.
@@ -72,6 +73,7 @@ class Motion:
     loss: Array
     grown: Array
     change: Array
+    growth_share: Array
     non_finite: NDArray[np.int64]
     illegal: NDArray[np.bool_]
     no_theory: str | None
@@ -121,11 +123,6 @@ class Motion:
             if measured.any():
                 law = law + np.where(measured, part, part[measured].mean())
         return law
-
-    @property
-    def growth_share(self) -> Array:
-        """The weight that growth of |w|² has in the balance law, once momentum has played out."""
-        return (1.0 - self.momentum) / (1.0 + self.momentum)
 
     @property
     def prediction_error(self) -> float:
@@ -229,6 +226,7 @@ def motion_of(records: Records, index: int) -> Motion:
         loss=sides.loss,
         grown=sides.growth,
         change=sides.change,
+        growth_share=sides.growth_share,
         non_finite=non_finite,
         illegal=~legal,
         no_theory=no_theory,

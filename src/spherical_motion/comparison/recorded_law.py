@@ -33,7 +33,7 @@ def balance_of(
     s: Steps, legal: NDArray[np.bool_], memory: UpdateMemory | None,
 ) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
     """The balance law at each sample, and why it is not known."""
-    whole = [np.full(steps.shape, np.nan) for _ in range(5)]
+    whole = [np.full(steps.shape, np.nan) for _ in dataclasses.fields(theory.BalanceSteps)]
     unknown = changed_settings(records, main_slice)
     if unknown is None and legal.any():
         try:

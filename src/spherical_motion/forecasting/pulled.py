@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion import sphere
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.forecasting.former import FormerRun, former_run
 from spherical_motion.records import Records
 from spherical_motion.vocabulary.hyperparameters import HyperParameters, pull_scale
 from spherical_motion.vocabulary.schedule import Schedule
@@ -25,11 +25,27 @@ Array = NDArray[np.float64]
 Pull: TypeAlias = float | Mapping[int, float] | Records
 
 
-def pull_at_each_step(schedule: Schedule, pull: Pull, group: str | None) -> Array:
-    """p at each step of a planned run, shape (steps,); weight decay's own where none is given."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlannedPull:
+    """The pull in each stage of a planned run.
+
+    Attributes:
+        each: p at each step, shape (steps,).
+        reach: for each stage, how far the 95% interval of its pull goes to either side; NaN where
+            the pull was given as a number.
+        former: the run that it comes from, or None.
+    """
+
+    each: Array
+    reach: tuple[float, ...]
+    former: FormerRun | None = None
+
+
+def planned_pull(schedule: Schedule, pull: Pull, group: str | None) -> PlannedPull:
+    """The pull of a planned run; weight decay's own where none is given."""
     own = own_pull(schedule.hp, schedule.weight_decay, schedule.momentum)
     if isinstance(pull, Records):
-        return own + _loss_at_each_step(schedule, pull, group)
+        return _pull_of_run(schedule, own, former_run(pull, group))
     if group is not None:
         raise InvalidArgument(
             f"forecast(group={group!r}) names a group of a former run; pass that run as pull=."
@@ -44,7 +60,7 @@ def pull_at_each_step(schedule: Schedule, pull: Pull, group: str | None) -> Arra
     for i, value in given.items():
         first, last = (x - schedule.start for x in (stages[i - 1].start, stages[i - 1].stop))
         own[first:last] = number("forecast", "pull", value)
-    return own
+    return PlannedPull(own, (math.nan,) * len(stages))
 
 
 def pulled_schedule(schedule: Schedule, pull: Array) -> Schedule:
@@ -90,35 +106,34 @@ def own_pull(hp: HyperParameters, weight_decay: Array, momentum: Array) -> Array
     return np.array(weight_decay * scale, np.float64)
 
 
-def _loss_at_each_step(schedule: Schedule, records: Records, group: str | None) -> Array:
-    """What the loss added to decay's pull in each stage of the run; the last stage's goes on."""
-    if group is None:
-        names = ", ".join(records.groups[:3])
+def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPull:
+    """The run's pull in the stage of that number, with the planned weight decay for the run's."""
+    if former.hp.optimizer != schedule.hp.optimizer:
         raise InvalidArgument(
-            f"forecast(pull=records) needs group=, the name of one of its groups ({names}, ...)."
+            f"forecast(pull=records): {former.hp.optimizer} trained the run, the plan is for "
+            f"{schedule.hp.optimizer}, and the loss pulls differently through the steps of another "
+            "optimizer. Plan for the same one, or pass a run of this one."
         )
-    column = records.index(group)
-    hp = records.info.hyperparameters(records.main_slices[column])
-    if hp.optimizer == "adam" and not hp.decoupled:
+    each, reach = own.copy(), []
+    for i, stage in enumerate(schedule.stages(), start=1):
+        number = min(i, len(former.stages))
+        found, part = former.pull(number), former.own_pull(number)
+        here = slice(stage.start - schedule.start, stage.stop - schedule.start)
+        _check_same_decay(former, number, schedule.weight_decay[here])
+        each[here] += found.value - part
+        reach.append(found.high - found.value)
+    return PlannedPull(each, tuple(reach), former)
+
+
+def _check_same_decay(former: FormerRun, number: int, planned: Array) -> None:
+    """Refuse another weight decay where its part of the pull is not known."""
+    if former.hp.optimizer != "adam" or former.hp.decoupled:
+        return
+    before = former.decays(number)
+    if not all(np.allclose(planned, decay, rtol=1e-9) for decay in before):
         raise InvalidArgument(
             "forecast(pull=records): under Adam with L2 decay the loss's part of the pull is not "
-            "known. Pass the pull itself, as a number."
+            "known, so a plan must keep the weight decay of the run"
+            f", {', '.join(f'{decay:g}' for decay in before)}. For another one pass the pull "
+            "itself, as a number."
         )
-    gram, steps, lr = records.gram[:, column], records.steps, records.lr[:, column]
-    weight, loss = lr * gram.ww, sphere.pull(gram, 0.0, pull_scale(hp, records.momentum[:, column]))
-    if not hp.decoupled:
-        loss = loss - own_pull(hp, records.weight_decay[:, column], records.momentum[:, column])
-    found: list[float] = []
-    for stage in records.schedule(group).stages():
-        known = (steps >= stage.start) & (steps < stage.stop) & np.isfinite(weight * loss)
-        total = float(weight[known].sum())
-        found.append(float((weight * loss)[known].sum()) / total if total > 0 else math.nan)
-    if not np.isfinite(found).all():
-        raise InvalidArgument(
-            f"forecast(pull=...): the run has no pull of group {group!r} in stage "
-            f"{int(np.isfinite(found).argmin()) + 1}: <w, Px> was not recorded there. Watch with "
-            "products=7."
-        )
-    planned = schedule.stages()
-    counts = [stage.steps for stage in planned]
-    return np.repeat([found[min(i, len(found) - 1)] for i in range(len(planned))], counts)

@@ -7,11 +7,18 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spherical_motion.checks import number
+from spherical_motion import theory
+from spherical_motion.checks import Array, number
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.forecasting.pulled import Pull, pull_at_each_step, pulled_schedule
+from spherical_motion.forecasting.former import FormerRun
+from spherical_motion.forecasting.pulled import (
+    PlannedPull,
+    Pull,
+    planned_pull,
+    pulled_schedule,
+    settings_of_pull,
+)
 from spherical_motion.forecasting.remedies import find_remedy
 from spherical_motion.forecasting.stages import Outcome, StageForecast
 from spherical_motion.forecasting.state import (
@@ -39,10 +46,12 @@ class Forecast:
     Attributes:
         stages: in order.
         start: where the first norm comes from, in words.
+        assumed: whether that is no norm that was given or measured, but a start at rest.
     """
 
     stages: tuple[StageForecast, ...]
     start: str
+    assumed: bool = True
 
     def __iter__(self) -> Iterator[StageForecast]:
         return iter(self.stages)
@@ -75,23 +84,26 @@ def forecast(
 
     Args:
         schedule: learning rate, weight decay and momentum of every step.
-        norm0: norm of the group before the first step. Left out: it starts at rest under the
-            settings of the first stage that has an equilibrium, or if none has, of the step with
-            the highest learning rate.
+        norm0: norm of the group before the first step. Left out: the norm at the end of `pull`'s
+            records; without records the group starts at rest under the settings of the first stage
+            that has an equilibrium, or if none has, of the step with the highest learning rate.
         pull: how strongly decay and loss draw the weights inward, from a former run, in units of
             weight decay: `Row.pull` as a number for all stages, a mapping from the number of a
-            stage (from 1) to it, or the `Records` of that run, whose loss then adds to each stage
-            what it added in the former run's stage of that number, the last one for all later.
+            stage (from 1) to it, or the `Records` of that run. Then each stage has the pull that
+            `compare` prints for the run's stage of that number (the last one for all later), with
+            the planned weight decay instead of the run's; and the plan goes on from the run's last
+            norm, under a drive that makes the steps as long as its late ones were.
             Where it is below 0 nothing holds the norm, and the forecast of the norm takes it as 0.
             The balance law predicts from it for every weight. The norm and the time to rest take
             the pull to stay as it is, which for weights that are not scale-invariant is a guess.
         group: the group of `pull`'s records.
         unit_grad_sq ... update_sq: facts of the group, as in `theory.equilibrium_norm`. Without
             the drive, norms are not forecast and `norm0` cannot be used; the angles do not depend
-            on it once the start is at rest.
+            on it once the start is at rest. Records give the drive themselves.
 
     Raises:
-        InvalidArgument: a norm without the drive that gives it a meaning, or a value <= 0.
+        InvalidArgument: a norm without the drive that gives it a meaning, or a value <= 0; records
+            that lack the pull, or of another optimizer.
         NoTheory: no closed form for this optimizer.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-4, momentum=0.9)
@@ -107,18 +119,20 @@ def forecast(
     >>> print(forecast(Schedule.constant(hp, 2_000_000), pull=5e-5)[0])
     steps 0-2,000,000: pull 5e-05; equilibrium 0.00229 rad a step; within 5% of it throughout.
     """
-    asked, pulls = schedule, None
+    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
+    asked, planned = schedule, None
+    start = "the given norm"
     if pull is not None:
-        pulls = pull_at_each_step(schedule, pull, group)
-        if norm0 is None and not (pulls * schedule.lr > 0).any():
-            raise InvalidArgument(
-                f"forecast(pull=...) is {pulls.max():g} at most, so that nothing pulls inward and "
-                "there is no equilibrium to start from. Pass norm0 and the drive."
-            )
-        schedule = pulled_schedule(schedule, pulls)
+        planned = planned_pull(schedule, pull, group)
+        schedule = pulled_schedule(schedule, planned.each)
+        if planned.former is not None:
+            facts = _with_drive_of(planned.former, schedule.hp, facts)
+            if norm0 is None:
+                norm0, start = planned.former.norm, planned.former.ending
+        elif norm0 is None and not (planned.each * schedule.lr > 0).any():
+            raise InvalidArgument(_nothing_inward(planned.each, family_of(schedule.hp).drive))
     elif group is not None:
         raise InvalidArgument(f"forecast(group={group!r}) needs pull=, the records of a run.")
-    facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     hp, family = schedule.hp, family_of(schedule.hp)
     drive = getattr(facts, family.drive)
     for name, value in (("norm0", norm0), (family.drive, drive)):
@@ -134,25 +148,72 @@ def forecast(
             f"forecast: under {family.name} the angle depends on {family.drive}. Pass "
             f"{' and '.join(f'{name}=...' for name in family.needs)}."
         )
-    run = _Run(schedule, norm0, drive, with_drive(hp, drive or 1.0, facts), asked.stages())
-    found = run.forecast()
-    return found if pulls is None else with_pulls(found, asked, pulls)
+    known = with_drive(hp, drive or 1.0, facts)
+    found = _Run(schedule, norm0, drive, known, asked.stages(), start).forecast()
+    return found if planned is None else with_pulls(found, asked, planned, known)
 
 
-def with_pulls(found: Forecast, asked: Schedule, pulls: NDArray[np.float64]) -> Forecast:
+def _with_drive_of(former: FormerRun, hp: HyperParameters, facts: GroupFacts) -> GroupFacts:
+    """The facts with the run's drive, if the user gave none."""
+    if getattr(facts, family_of(hp).drive) is not None:
+        return facts
+    return with_drive(hp, former.drive(hp, facts), facts)
+
+
+def _nothing_inward(pulls: Array, drive: str) -> str:
+    """Why a plan under these pulls has no start, in words for its user."""
+    return (
+        f"forecast(pull={pulls.max():.3g}): nothing pulls inward. The loss pushes the weights "
+        "outward at least as strongly as weight decay draws them in, so their norm grows and never "
+        "comes to rest. To forecast the growth, tell where it starts and how strongly the gradient "
+        f"drives it: norm0=... and {drive}=...; or pass the run, pull=read(DIRECTORY) and "
+        "group=NAME (--pull-from DIRECTORY --group NAME), which tells both."
+    )
+
+
+def with_pulls(
+    found: Forecast, asked: Schedule, planned: PlannedPull, known: GroupFacts
+) -> Forecast:
     """A forecast whose stages name the planned settings, the pull, and remedies in weight decay."""
-    stages = []
-    for plain, stage in zip(found.stages, asked.stages(), strict=True):
-        pull = float(pulls[stage.stop - 1 - asked.start])
+    stages: list[StageForecast] = []
+    for plain, stage, reach in zip(found.stages, asked.stages(), planned.reach, strict=True):
+        pull = float(planned.each[stage.stop - 1 - asked.start])
         remedy, hp = plain.remedy, stage.hp
         if remedy is not None and hp is not None:
             # Only weight decay can be raised; the loss's part of the pull stays.
             own = hp.weight_decay * (1.0 if hp.decoupled else float(pull_scale(hp)))
-            known = own > 0 and (hp.decoupled or hp.optimizer != "adam")
-            factor = 1.0 + (remedy.weight_decay - 1.0) * pull / own if known else math.nan
+            separable = own > 0 and (hp.decoupled or hp.optimizer != "adam")
+            factor = 1.0 + (remedy.weight_decay - 1.0) * pull / own if separable else math.nan
             remedy = dataclasses.replace(remedy, weight_decay=factor)
-        stages.append(dataclasses.replace(plain, stage=stage, pull=pull, remedy=remedy))
+        stages.append(
+            dataclasses.replace(
+                plain,
+                stage=stage,
+                pull=pull,
+                pull_low=pull - reach,
+                pull_high=pull + reach,
+                remedy=remedy,
+                guess=planned.former is not None and planned.former.changes_with_norm,
+                **_angles(plain.equilibrium_angle, stage.hp, pull, reach, known),
+            )
+        )
     return dataclasses.replace(found, stages=tuple(stages))
+
+
+def _angles(
+    at_rest: float, hp: HyperParameters | None, pull: float, reach: float, known: GroupFacts
+) -> dict[str, float]:
+    """The angles at rest that belong to the ends of the pull's interval."""
+    if hp is None or not (math.isfinite(reach) and math.isfinite(at_rest)):
+        return {}
+    low, high = theory.pulled_angle_interval(
+        settings_of_pull(hp, pull),
+        pull - reach,
+        pull + reach,
+        overlap=known.overlap,
+        correlation=known.correlation,
+    )
+    return {"equilibrium_low": low, "equilibrium_high": high}
 
 
 class _Run:
@@ -160,7 +221,7 @@ class _Run:
 
     def __init__(
         self, schedule: Schedule, norm0: float | None, drive: float | None, known: GroupFacts,
-        stages: Sequence[Stage],
+        stages: Sequence[Stage], start: str,
     ) -> None:  # fmt: skip
         self.schedule, self.known = schedule, known
         self.absolute = drive is not None
@@ -169,7 +230,7 @@ class _Run:
             stage if stage.hp is None else dataclasses.replace(stage, hp=schedule.at(stage.start))
             for stage in stages
         ]
-        self.start = "the given norm"
+        self.start, self.assumed = start, norm0 is None
         if norm0 is None:
             rest, self.start = self._resting_place()
             norm0 = norm_at_rest(rest, self.drive, known)
@@ -177,7 +238,8 @@ class _Run:
         self.norms = norms_under(schedule.hp, norm0, s, self.drive, 1.0, known)
 
     def forecast(self) -> Forecast:
-        return Forecast(tuple(self._of_stage(stage) for stage in self.stages), self.start)
+        stages = tuple(self._of_stage(stage) for stage in self.stages)
+        return Forecast(stages, self.start, self.assumed)
 
     def _resting_place(self) -> tuple[HyperParameters, str]:
         for i, stage in enumerate(self.stages, start=1):
@@ -228,6 +290,7 @@ class _Run:
             common,
             outcome=Outcome.SETTLES if settles else Outcome.FALLS_SHORT,
             equilibrium_angle=family.angle(hp, self.known),
+            norm_at_rest=norm_at_rest(hp, self.drive, self.known) if self.absolute else math.nan,
             angle_start=float(angles[0]),
             angle_end=float(angles[1]),
             angle_peak=float(max(angles)),

@@ -44,6 +44,11 @@ class StageForecast:
         settled_until: the step after the last such step; NaN if there is none.
         remedy: what would help a stage that falls short, else None.
         pull: the pull that was given; where settings vary, at the last step. NaN: weight decay's.
+        pull_low, pull_high: its 95% interval in the run that it was measured in, else NaN.
+        equilibrium_low, equilibrium_high: the equilibrium angles that belong to these; NaN with
+            them. Where `pull_low` is not above 0 the weights may not come to rest at all.
+        norm_at_rest: the norm that belongs to Δ*; NaN as `norm_end`.
+        guess: whether the pull changes as the norm does, so that norms and times are a guess.
     """
 
     stage: Stage
@@ -62,6 +67,12 @@ class StageForecast:
     settled_until: float = math.nan
     remedy: Remedy | None = None
     pull: float = math.nan
+    pull_low: float = math.nan
+    pull_high: float = math.nan
+    equilibrium_low: float = math.nan
+    equilibrium_high: float = math.nan
+    norm_at_rest: float = math.nan
+    guess: bool = False
 
     @property
     def settles(self) -> bool:
@@ -74,15 +85,23 @@ class StageForecast:
         return self.equilibrium_angle / self.angle_end if self.angle_end else math.inf
 
     def __str__(self) -> str:
-        pull = "" if math.isnan(self.pull) else f"pull {self.pull:.3g}; "
-        return f"steps {self.stage.start:,}-{self.stage.stop:,}: {pull}{self._sentence()}"
+        pull = "" if math.isnan(self.pull) else f"pull {self.pull:.3g}{self._pull_interval()}; "
+        text = f"steps {self.stage.start:,}-{self.stage.stop:,}: {pull}{self._sentence()}"
+        if self.guess and math.isfinite(self.norm_end):
+            text += " A guess: the pull itself changes with the norm."
+        return text
+
+    def _pull_interval(self) -> str:
+        if math.isnan(self.pull_low):
+            return ""
+        return f" ({self.pull_low:.3g} to {self.pull_high:.3g})"
 
     def _sentence(self) -> str:
         course = f"the angle goes from {self.angle_start:.3g} to {self.angle_end:.3g} rad a step"
         if self.outcome is Outcome.NO_EQUILIBRIUM:
-            return f"{self._obstacle()}; {course}."
+            return f"{self._obstacle()}; {course}{self._norms()}."
         if self.outcome is Outcome.VARIES:
-            text = f"the settings vary; {course}, at most {self.angle_peak:.3g}"
+            text = f"the settings vary; {course}, at most {self.angle_peak:.3g}{self._norms()}"
             if math.isnan(self.share_settled):
                 return f"{text}; without weight decay there is no equilibrium."
             text += f"; within {WITHIN:.0%} of the equilibrium of the moment for "
@@ -90,18 +109,36 @@ class StageForecast:
             if self.settled_until < self.stage.stop:
                 text += f", and no more from step {self.settled_until:,.0f} on"
             return text + "."
-        head = f"equilibrium {self.equilibrium_angle:.3g} rad a step; "
+        head = f"equilibrium {self.equilibrium_angle:.3g} rad a step{self._rest()}; "
+        if self.pull_low <= 0:
+            head += "the pull may be 0 or below, and then nothing comes to rest; "
         if self.settles:
             when = f"after {self.steps_needed:,.0f} steps" if self.steps_needed else "throughout"
-            return head + f"within {WITHIN:.0%} of it {when}."
+            return f"{head}within {WITHIN:.0%} of it {when}{self._norms()}."
         return f"{head}{self._shortage()} {self._ways_out()}"
+
+    def _rest(self) -> str:
+        """The interval of the equilibrium angle and the norm that belongs to it."""
+        text = ""
+        if math.isfinite(self.equilibrium_low):
+            text += f" ({self.equilibrium_low:.3g} to {self.equilibrium_high:.3g})"
+        if math.isfinite(self.norm_at_rest):
+            text += f" at norm {self.norm_at_rest:.3g}"
+        return text
+
+    def _norms(self) -> str:
+        if math.isnan(self.norm_end):
+            return ""
+        least = " at least" if self.pull < 0 and not self.guess else ""
+        return f"; the norm goes from {self.norm_start:.3g} to {self.norm_end:.3g}{least}"
 
     def _obstacle(self) -> str:
         hp = self.stage.hp
         if hp is None or hp.lr == 0:
             return "the learning rate is 0, so nothing moves"
         if self.pull <= 0:
-            return "decay and loss together do not pull inward, so nothing holds the norm"
+            lasting = " while that lasts" if self.guess else ""
+            return f"decay and loss together do not pull inward, so nothing holds the norm{lasting}"
         if math.isnan(self.pull) and hp.weight_decay == 0:
             return "no weight decay, so no equilibrium: the norm only grows"
         if not math.isnan(self.pull):
@@ -115,7 +152,8 @@ class StageForecast:
             needs = f"needs at least {least} steps, {needed} to come within {WITHIN:.0%},"
         times = max(self.shortfall, 1.0 / self.shortfall)
         side = "below" if self.shortfall > 1.0 else "above"
-        return f"{needs} and has {self.stage.steps:,}: its angle ends {times:.2f} × {side}."
+        ends = f"its angle ends {times:.2f} × {side}{self._norms()}"
+        return f"{needs} and has {self.stage.steps:,}: {ends}."
 
     def _ways_out(self) -> str:
         if self.remedy is None:

@@ -50,18 +50,18 @@ def pull(
     tensor([4.], dtype=torch.float64)
     """
     x = grad.double() + _coupled_decay(kind, group) * before.double()
-    return (_rows(before) * _rows(preconditioner(kind, group, state) * x)).sum(1)
+    return (_rows(before) * _rows(metric(kind, group, state) * x)).sum(1)
 
 
 def change(
     kind: str, group: Settings, state: Settings, earlier: Settings, before: torch.Tensor
 ) -> torch.Tensor:
     """ws = <w, (P - P_before) b_before> of each row, from the states after and before the step."""
-    p, old = (preconditioner(kind, group, of) for of in (state, earlier))
+    p, old = (metric(kind, group, of) for of in (state, earlier))
     return (_rows(before) * _rows((p - old) * earlier["exp_avg"].double())).sum(1)
 
 
-def preconditioner(kind: str, group: Settings, state: Settings) -> torch.Tensor:
+def metric(kind: str, group: Settings, state: Settings) -> torch.Tensor:
     """P of every entry in float64, with its bias corrections, straight from the definitions.
 
     Sources: the algorithm boxes of the documentation of `torch.optim`, and for eps, where boxes
@@ -95,7 +95,7 @@ def preconditioner(kind: str, group: Settings, state: Settings) -> torch.Tensor:
         above = (length - 4) * (length - 2) * longest
         rectified = math.sqrt(above / ((longest - 4) * (longest - 2) * length))
         return rectified * math.sqrt(1 - beta2**t) / (1 - beta1**t) / (v.sqrt() + eps)
-    raise InvalidArgument(f"reference.preconditioner: {kind!r} has no formula here. Add one.")
+    raise InvalidArgument(f"reference.metric: {kind!r} has no formula here. Add one.")
 
 
 def _coupled_decay(kind: str, group: Settings) -> float:

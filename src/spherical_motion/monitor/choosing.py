@@ -42,11 +42,7 @@ def chosen_groups(
     given = choice.groups
     if not isinstance(given, str):
         return as_groups(given, "watch")
-    if given not in CHOICES:
-        raise InvalidArgument(
-            f"watch(groups=...) must be 'certified', 'all', 'plain' or a list of groups, got "
-            f"{given!r}.{near(given, CHOICES)}"
-        )
+    check_choice(given)
 
     def plain(certified: Sequence[InvariantGroup] = ()) -> tuple[InvariantGroup, ...]:
         """The groups that are certified, if they can be watched, and all other matrices."""
@@ -70,6 +66,20 @@ def chosen_groups(
         notify(_why_plain(model, inspection, groups), quiet=choice.quiet)
         return groups
     return _stepped(model, optimizers, inspection.groups, choice.quiet)
+
+
+def check_choice(given: object) -> str:
+    """`given`, checked to be one of the words that `watch` takes.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if isinstance(given, str) and given in CHOICES:
+        return given
+    raise InvalidArgument(
+        "watch(groups=...) must be 'certified', 'all', 'plain' or a list of groups, got "
+        f"{given!r}.{near(str(given), CHOICES)}"
+    )
 
 
 def _check_no_path(example_inputs: object) -> None:

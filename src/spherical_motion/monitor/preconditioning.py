@@ -14,6 +14,7 @@ from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.snapshot import Snapshot, copy_all
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
+from spherical_motion.vocabulary.hyperparameters import ParamGroup
 
 
 class PreconditionerLog:
@@ -40,7 +41,8 @@ class PreconditionerLog:
         param_groups: Sequence[int],
         products: int,
     ) -> None:
-        self._names, self._sink = names, sink
+        self._optimizer, self._sink = optimizer, sink
+        self._names, self._parameters, self._param_groups = names, parameters, param_groups
         known = preconditioner_rule(optimizer)
         self._reader = None
         if callable(known) and products > len(FIELDS):
@@ -56,18 +58,20 @@ class PreconditionerLog:
         copies = Snapshot(with_state), Snapshot(with_state)
         self.nbytes = sum(copy.nbytes for copy in copies)
         self._state, self._average = (copy.tensors for copy in copies)
+        # Of each parameter, the settings by which it was stepped last: P of the step before has
+        # the coefficients of then, which a schedule has changed since.
+        self._stepped_by: list[ParamGroup | None] = [None] * len(parameters)
 
     def before(self) -> Preconditioners | None:
         """Those of the step before, with copies of their state; None unless ws is measured."""
         if self._reader is None or self.products < len(PRODUCTS):
             return None
-        self._reader.read()
         found: list[Preconditioner | None] = []
         copies: list[torch.Tensor] = []
         originals: list[torch.Tensor] = []
-        own = zip(self._reader.table, self._state, self._average, strict=True)
-        for read, state, average in own:
-            if read is None:
+        for i, (state, average) in enumerate(zip(self._state, self._average, strict=True)):
+            read = self._reader.read_one(i, self._stepped_by[i])
+            if isinstance(read, str):
                 # There is no state before the first step: the average is zero, and so is ws.
                 found.append(Preconditioner.flat(0.0, average=average.zero_()))
                 continue
@@ -84,6 +88,19 @@ class PreconditionerLog:
         if copies:
             copy_all(copies, originals)
         return found
+
+    def remember(self) -> None:
+        """Keep the settings of the step just taken, measured or not, for the next `before`."""
+        if self.products < len(PRODUCTS):
+            return
+        settings = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self._optimizer.param_groups
+        ]
+        for i, parameter in enumerate(self._parameters):
+            # A parameter without a gradient was passed by.
+            if parameter.grad is not None:
+                self._stepped_by[i] = settings[self._param_groups[i]]
 
     def after(self, step: int, grads: Sequence[torch.Tensor | None]) -> Preconditioners | None:
         """Those of step number `step`, which was just taken; None if there is none at all.

@@ -125,6 +125,7 @@ class Station:
         if self._armed:
             with torch.no_grad():
                 self._measure()
+        self._preconditioners.remember()
         if self._correlation is not None:
             self._correlation.after(self.step)
         self.step += 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from spherical_motion.comparison import Comparison, ForceCurves, Row
+from spherical_motion.notices import listed
 from spherical_motion.records import RunInfo
 from spherical_motion.reporting.selection import depth_colors, first_colors
-from spherical_motion.reporting.wording import shortened
+from spherical_motion.reporting.wording import counted, shortened
 from spherical_motion.vocabulary import Tone, VerdictKind
 
 EVENTS_LISTED = 200
@@ -16,6 +18,9 @@ EVENTS_LISTED = 200
 
 LARGEST_SHARE = 10.0
 """Groups in which the loss pulls more than so many times the decay count as equal."""
+
+SPANS_NAMED = 3
+"""At most so many stretches of steps are named."""
 
 _EVENT_TEXT_LENGTH = 300
 _OWN_COLUMNS = ("kind", "step", "time")
@@ -49,29 +54,81 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
     ]
 
 
-def tug_to_begin_with(comparison: Comparison, forces: Sequence[ForceCurves]) -> int | None:
-    """Index of the group in which the loss pulls most, for its decay; None if none is known."""
+def tug_to_begin_with(
+    comparison: Comparison, forces: Sequence[ForceCurves]
+) -> tuple[int | None, str]:
+    """Index of the group in which the loss pulls most, for its decay, and why this one.
+
+    None if no group has an account of its norm; no reason where there is no choice.
+    """
     latest = {row.group: row.tug.forces for row in comparison.rows}
 
-    def share(index: int) -> float:
+    def loss_of(index: int) -> float:
+        """The loss's pull over that of weight decay; below 0 it pushes outward."""
         found = latest.get(comparison.groups[index])
-        known = found is not None and found.decay > 0
-        return min(abs(found.loss) / found.decay, LARGEST_SHARE) if found and known else 0.0
+        known = found is not None and found.decay > 0 and math.isfinite(found.loss)
+        return found.loss / found.decay if found and known else 0.0
 
     known = [i for i, curves in enumerate(forces) if curves.steps.size]
-    return max(known, key=share, default=None)
+    chosen = max(known, key=lambda i: min(abs(loss_of(i)), LARGEST_SHARE), default=None)
+    if chosen is None or len(forces) == 1:
+        return chosen, ""
+    name, loss = shortened(comparison.groups[chosen]), loss_of(chosen)
+    times = f"{abs(loss):.2g} times" if abs(loss) < LARGEST_SHARE else "many times"
+    if -1 < loss < 0:
+        why = f"where the loss cancels more of weight decay than elsewhere ({-loss:.0%})"
+    elif loss < 0:
+        why = f"where the loss pushes outward {times} as hard as weight decay pulls inward"
+    elif loss > 0:
+        why = f"where the loss pulls {times} as hard as weight decay"
+    else:
+        why = "the first group with a chart"
+    few = f" {len(known)} of {len(forces)} groups have a chart." if len(known) < len(forces) else ""
+    return chosen, f"Shown first: {name}, {why}.{few}"
 
 
-def groups_of_tug(comparison: Comparison, chosen: int | None) -> list[dict[str, str | bool]]:
-    """One entry a group: what its latest row says of its tug of war, and whether it is chosen."""
+def groups_of_tug(
+    comparison: Comparison, forces: Sequence[ForceCurves], chosen: int | None
+) -> list[dict[str, str | bool]]:
+    """One entry a group: what its latest row says of its tug of war, and where the law failed."""
     latest = {
         row.group: f"Stage {row.number}: {row.words}" if row.number > 1 else row.words
         for row in comparison.rows
     }
     return [
-        {"name": name, "words": latest.get(name, "It was never measured."), "chosen": i == chosen}
-        for i, name in enumerate(comparison.groups)
+        {
+            "name": name,
+            "words": latest.get(name, "It was never measured."),
+            "failed": failure_of(curves),
+            "chosen": i == chosen,
+        }
+        for i, (name, curves) in enumerate(zip(comparison.groups, forces, strict=True))
     ]
+
+
+def failure_of(curves: ForceCurves) -> str:
+    """The steps in which the parts do not add up to the growth, in a sentence; empty if none."""
+    spans = curves.spans(curves.failed)
+    if not spans:
+        return ""
+    named = listed([f"{first:,} to {last:,}" for first, last in spans], SPANS_NAMED)
+    return (
+        f"In the hatched steps ({named}) turning, loss and weight decay do not add up to the black "
+        "line: something else moved these weights, or a part was not measured. Trust the line, "
+        "which is measured, and not the colours."
+    )
+
+
+def left_out(shown: int, count: int) -> str:
+    """Why not all groups are shown at first; empty if they are."""
+    if shown >= count:
+        return ""
+    rest = count - shown
+    return (
+        f"{counted(rest, 'group')} {'is' if rest == 1 else 'are'} left out at first, so that the "
+        "lines stay readable. Shown are those whose verdict asks for attention, and others from "
+        "the first layer to the last."
+    )
 
 
 def events_by_kind(

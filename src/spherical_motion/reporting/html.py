@@ -70,7 +70,7 @@ def render(comparison: Comparison) -> str:
     losses, accuracies = scalar_lines(comparison, "loss"), scalar_lines(comparison, "acc")
     charts = tug = bokeh_script = ""
     forces = [comparison.forces(group) for group in comparison.groups]
-    chosen = facts.tug_to_begin_with(comparison, forces)
+    chosen, reason = facts.tug_to_begin_with(comparison, forces)
     if lines.recorded or losses or accuracies:
         try:
             from bokeh.embed import json_item
@@ -84,7 +84,8 @@ def render(comparison: Comparison) -> str:
         drawing = draw_charts(lines, comparison.groups, colors, shown, stages, losses, accuracies)
         charts = writing.json_for_script(json_item(drawing))
         if chosen is not None:
-            tug_of_war = draw_tug(forces, chosen, lines.first, lines.last, stages)
+            span = 100
+            tug_of_war = draw_tug(forces, chosen, lines.first, lines.last, stages, span)
             tug = writing.json_for_script(json_item(tug_of_war))
         bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
 
@@ -111,7 +112,10 @@ def render(comparison: Comparison) -> str:
         styles=markup(_table_style() + _template_text("page.css")),
         charts=markup(charts),
         tug=markup(tug),
-        tug_groups=facts.groups_of_tug(comparison, chosen),
+        tug_groups=facts.groups_of_tug(comparison, forces, chosen),
+        tug_reason=reason,
+        tug_fails=any(curves.failed.any() for curves in forces),
+        picker_reason=facts.left_out(len(shown), len(comparison.groups)),
         tug_inseparable=any(row.tug.inseparable for row in rows),
         bokeh_script=markup(bokeh_script),
         page_script=markup(page_script),

@@ -6,61 +6,98 @@ script copies the columns of the chosen group from the source `tug_all` to the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from bokeh import models
 from numpy.typing import NDArray
 
-from spherical_motion.comparison import ForceCurves, readable_span
+from spherical_motion.comparison import ForceCurves
 from spherical_motion.reporting.sheet import INK, Sheet
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.floating]
 
-TURNING, LOSS, DECAY, TOGETHER = "#5aa88f", "#e08a1e", "#3f78b5", "#7b6fa8"
-"""Colours of the parts; `page.css` has them too."""
+TURNING, LOSS, DECAY, TOGETHER, FAILED = "#5aa88f", "#e08a1e", "#3f78b5", "#7b6fa8", "#c0392b"
+"""Colours of the parts and of the steps where they miss the growth; `page.css` has them too."""
 
 AREAS = (
-    ("zero", "turned", TURNING),
-    ("turned", "lost_out", LOSS),
+    ("zero", "turned_out", TURNING),
+    ("turned_out", "lost_out", LOSS),
     ("lost_out", "both_out", TOGETHER),
     ("zero", "decayed", DECAY),
     ("decayed", "lost_in", LOSS),
     ("lost_in", "both_in", TOGETHER),
+    ("both_in", "turned_in", TURNING),
 )
 """Lower and upper edge of each area, and its colour."""
 
 HOVER = {"turning": "turning", "loss": "loss", "decay": "decay", "both": "decay and loss"}
 
+MARKS = ("x", "y", "text", "side", "align")
+"""Columns of the marks where values leave the picture."""
+
+ROOM = 3.0
+"""The picture reaches to this many times the upper quartile of a stage, ..."""
+
+SPARE = 1.6
+"""... or to the largest value, if that is at most this many times farther."""
+
+MARGIN = 1.08
+LEAST = 0.15
+"""Each side of zero takes at least this share of the picture."""
+
 
 def draw_tug(
-    curves: Sequence[ForceCurves], chosen: int, first: int, last: int, stages: Sequence[Stage]
-) -> models.Model:
+    curves: Sequence[ForceCurves], chosen: int, first: int, last: int, stages: Sequence[Stage],
+    span: int,
+) -> models.Model:  # fmt: skip
     """The chart, with the columns of all groups, showing the one `chosen`.
+
+    Values beyond the picture leave it; the page's script marks where, and how far they go.
 
     Args:
         curves: one a group, empty where the balance law says nothing.
         chosen: index of the group to begin with.
         first, last: the recorded steps.
         stages: drawn as vertical lines.
+        span: rates are given per so many steps.
     """
-    span = run_span(curves)
     groups: list[dict[str, Any]] = [_columns(curve, 100.0 * span) for curve in curves]
     every: dict[str, Any] = {name: [group[name] for group in groups] for name in groups[0]}
+    for name, by_rate in (("range", False), ("range_by_rate", True)):
+        every[name] = [
+            picture_range(group, curve, stages, by_rate)
+            for group, curve in zip(groups, curves, strict=True)
+        ]
+    every["failed"] = [[float(x) for a in c.spans(c.failed) for x in a] for c in curves]
     source = models.ColumnDataSource(groups[chosen], name="tug")
+    failed = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_failed")
+    marks = models.ColumnDataSource({name: [] for name in MARKS}, name="tug_marks")
     per = f"{span:,} steps" if span > 1 else "step"
-    chart = Sheet(first, last, stages, ()).chart("", f"% of |w| per {per}", 330, "linear")
+    label = f"in ← % of |w| per {per} → out"
+    chart = Sheet(first, last, stages, ()).chart("", label, 380, "linear")
+    low, high = every["range"][chosen]
+    chart.y_range = models.Range1d(start=low, end=high, name="tug_range")
     chart.toolbar.logo = None
     chart.yaxis[0].name = "tug_axis"
-    for low, high, color in AREAS:
-        chart.varea("x", low, high, source=source, fill_color=color, fill_alpha=0.75)
+    for lower, upper, color in AREAS:
+        chart.varea("x", lower, upper, source=source, fill_color=color, fill_alpha=0.75)
+    chart.vstrip(
+        "x0", "x1", source=failed, line_color=None, fill_color="#ffffff", fill_alpha=0.5,
+        hatch_pattern="right_diagonal_line", hatch_color=FAILED, hatch_alpha=0.35, hatch_scale=16,
+    )  # fmt: skip
     chart.line("x", "zero", source=source, line_color=INK, line_width=1, line_alpha=0.5)
     grown = chart.line("x", "growth", source=source, line_color=INK, line_width=2.5)
+    chart.text(
+        "x", "y", text="text", text_baseline="side", source=marks, text_color=INK,
+        text_font_size="12px", text_align="align", background_fill_color="#ffffff",
+        background_fill_alpha=0.9, padding=2, border_radius=3,
+    )  # fmt: skip
     rows = [("step", "@x{0,0}")]
     rows += [(words, f"@{name}{{+0.000}}") for name, words in HOVER.items()]
-    rows += [("growth", "@growth{+0.000}")]
+    rows += [("growth", "@growth{+0.000}"), ("not explained", "@missing{+0.000}")]
     chart.add_tools(models.HoverTool(renderers=[grown], tooltips=rows, mode="vline"))
     chart.xaxis[-1].axis_label = "optimizer step"
     # Only the chosen group sets the scale; the others wait in a source that nothing draws.
@@ -68,12 +105,30 @@ def draw_tug(
     return chart
 
 
-def run_span(curves: Sequence[ForceCurves]) -> int:
-    """The number of steps for which the rates of all groups read best."""
-    rates = [np.abs(part) for curve in curves for part in (curve.turning, curve.inward)]
-    known = np.concatenate([np.empty(0), *rates])
-    known = known[np.isfinite(known)]
-    return readable_span(float(np.quantile(known, 0.9)) if known.size else 0.0)
+def picture_range(
+    columns: Mapping[str, Array], curve: ForceCurves, stages: Sequence[Stage], by_rate: bool
+) -> list[float]:
+    """Lowest and highest value of the picture: all of each stage but its start and what is rare."""
+    scale = 1.0 / curve.lr if by_rate else np.ones_like(curve.lr)
+    outer, inner = columns["outer"] * scale, -columns["inner"] * scale
+    high, low = (_reach(side, curve, stages) for side in (outer, inner))
+    whole = high + low
+    if not whole > 0:
+        return [-1.0, 1.0]
+    return [-MARGIN * max(low, LEAST * whole), MARGIN * max(high, LEAST * whole)]
+
+
+def _reach(values: Array, curve: ForceCurves, stages: Sequence[Stage]) -> float:
+    """How far the picture reaches to one side of zero."""
+    found = 0.0
+    for stage in stages:
+        inside = (curve.first >= stage.start) & (curve.last < stage.stop) & np.isfinite(values)
+        late = inside & ~curve.early
+        here = values[late if late.any() else inside]
+        if here.size:
+            largest, reach = float(here.max()), ROOM * float(np.quantile(here, 0.75))
+            found = max(found, largest if largest <= SPARE * reach else reach)
+    return found
 
 
 def _columns(curve: ForceCurves, scale: float) -> dict[str, Array]:
@@ -81,23 +136,31 @@ def _columns(curve: ForceCurves, scale: float) -> dict[str, Array]:
     told_apart = np.isfinite(curve.decay)
     decay, loss = (scale * np.where(told_apart, part, 0.0) for part in (curve.decay, curve.loss))
     both = scale * np.where(told_apart, 0.0, curve.inward)
-    turned = scale * np.maximum(curve.turning, 0.0)
+    turning = scale * curve.turning
+    turned = np.maximum(turning, 0.0)
     lost_out = turned + np.maximum(-loss, 0.0)
     lost_in = -np.maximum(loss, 0.0) - decay
     found = {
         "x": curve.steps,
         "lr": curve.lr,
         "zero": np.zeros_like(turned),
-        "turned": turned,
+        "turned_out": turned,
         "lost_out": lost_out,
         "both_out": lost_out + np.maximum(-both, 0.0),
         "decayed": -decay,
         "lost_in": lost_in,
         "both_in": lost_in - np.maximum(both, 0.0),
-        "turning": turned,
+        "turned_in": lost_in - np.maximum(both, 0.0) + np.minimum(turning, 0.0),
+        "turning": turning,
         "loss": np.where(told_apart, -loss, np.nan),
         "decay": np.where(told_apart, -decay, np.nan),
         "both": np.where(told_apart, np.nan, -both),
         "growth": scale * curve.growth,
+        "missing": scale * curve.missing,
     }
+    # Where the law failed, the parts are not to be trusted, and the line alone counts.
+    for name, edge, farther in (
+        ("outer", "both_out", np.maximum), ("inner", "turned_in", np.minimum)
+    ):  # fmt: skip
+        found[name] = np.where(curve.failed, found["growth"], farther(found[edge], found["growth"]))
     return {name: values.astype(np.float32) for name, values in found.items()}

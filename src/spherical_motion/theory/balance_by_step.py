@@ -12,15 +12,21 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.checks import Array, numbers_in
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.theory.balance_law import BalanceLaw, BalanceSteps, Moves, before
+from spherical_motion.theory.balance_law import (
+    BalanceLaw,
+    BalanceSteps,
+    Mask,
+    Moves,
+    before,
+)
 from spherical_motion.theory.families import law_of
 from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary.gram import Gram
+from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
@@ -39,7 +45,9 @@ def balance_steps(
 
     For SGD (momentum, dampening, Nesterov, decoupled decay) an identity in the six products, under
     any schedule; for Adam and its relatives an identity with `wp` and `ws`, and without `ws` short
-    of the part `change`. It holds from the first step on: nothing has to be at rest.
+    of the part `change`. It holds from the first step on: nothing has to be at rest. A step at
+    which a group had no gradient at all (d = 0, <w, g> = NaN) is left out, and the steps around it
+    are neighbours: optimizers pass such a group by, and its averages stay as they are.
 
     Args:
         hp: names the optimizer; of its settings nesterov, dampening and decoupled count.
@@ -51,7 +59,8 @@ def balance_steps(
             decay, as Muon; the law is then approximate.
 
     Returns:
-        Arrays of the Grams' shape, NaN where the law links a step to one that was not recorded.
+        Arrays of the Grams' shape, NaN where the law links a step to one that was not recorded, or
+        to one at which only a part of the group had a gradient.
 
     Raises:
         NoTheory: no balance law is known for this optimizer.
@@ -69,7 +78,7 @@ def balance_steps(
     """
     facts = GroupFacts(correlation=correlation)
     law, moves = read_moves(hp, gram, steps, lr, weight_decay, momentum, first_step, facts)
-    return law.weigh(moves)
+    return law.weigh(moves).moved(moves.rows)
 
 
 def read_moves(
@@ -102,20 +111,47 @@ def read_moves(
     # A run that begins without momentum may be of a family with momentum.
     law = law_of(dataclasses.replace(hp, momentum=np.max(momenta, initial=0.0, where=momenta > 0)))
     column = (slice(None), *[None] * (len(gram.shape) - 1))
-    everywhere = np.ones(gram.shape, bool)
-    adjacent = np.concatenate([[False], np.diff(number) == 1])[column] & everywhere
-    start = (number == first_step)[column] & everywhere
-    follows = adjacent.copy()
+    number = number[column] + np.zeros(gram.shape)
+    s, rows = Steps(rates, decays, momenta, hp.beta2), None
+    missing = np.isnan(gram.wg) & np.isnan(gram.wp)
+    idle = missing & (gram.dd == 0.0)
+    if idle.any():
+        rows = np.argsort(~idle, axis=0, kind="stable")
+        gram, s, number, idle, missing = _without_idle(gram, s, number, idle, missing, rows)
+    start, follows = _links(law, s, number, missing, first_step)
+    return law, Moves(hp, gram, s, number, facts, start & ~idle, follows, rows)
+
+
+def _without_idle(
+    gram: Gram, s: Steps, number: Array, idle: Mask, missing: Mask, rows: NDArray[np.intp]
+) -> tuple[Gram, Steps, Array, Mask, Mask]:
+    """The rows with idle ones first, and the others numbered as if those had not been."""
+
+    def ordered(values: ArrayLike) -> Array:
+        return np.take_along_axis(np.asarray(values), rows, axis=0)
+
+    gram = Gram.from_array(np.stack([ordered(getattr(gram, name)) for name in PRODUCTS], axis=-1))
+    s = Steps(ordered(s.lr), ordered(s.weight_decay), ordered(s.momentum), s.beta2)
+    number = np.where(idle, np.nan, number - np.cumsum(idle, axis=0))
+    return gram, s, ordered(number), ordered(idle).astype(bool), ordered(missing).astype(bool)
+
+
+def _links(
+    law: BalanceLaw, s: Steps, number: Array, missing: Mask, first_step: int | None
+) -> tuple[Mask, Mask]:
+    """`start` and `follows` of `Moves`."""
+    adjacent = number - before(number) == 1.0
+    start = np.zeros(number.shape, bool) if first_step is None else number == first_step
+    # Where a part of the group had no gradient, the step does not show that part's average.
+    follows = adjacent & (before(missing) == 0.0)
     if law.keeps_buffer:
         # Without momentum the buffer is neither read nor written, so that the next step with
         # momentum finds it as it was: unknown, unless there never was one.
-        plain = momenta == 0.0
+        plain = s.momentum == 0.0
         for t in range(1, len(number)):
             start[t] |= adjacent[t] & start[t - 1] & plain[t - 1]
         follows &= before(plain) == 0.0
-    number = number[column] + np.zeros(gram.shape)
-    s = Steps(rates, decays, momenta, hp.beta2)
-    return law, Moves(hp, gram, s, number, facts, start, follows)
+    return start, follows
 
 
 def _setting(name: str, values: ArrayLike, below: float) -> Array:

@@ -63,7 +63,9 @@ class BalanceSteps:
         loss: what the loss contributes; together with decay where that is NaN.
         growth: what the change of |w|² contributes.
         change: what the change of the preconditioner contributes, S; 0 where there is none, NaN
-            where `ws` was not measured.
+            where `ws` was not measured, or the law leaves S out.
+        growth_share: the weight of the change of |w|² in `growth`, once the momentum has played
+            out: Σgrowth is about Σgrowth_share·G, and exactly so without momentum.
     """
 
     turned: Array
@@ -71,6 +73,7 @@ class BalanceSteps:
     loss: Array
     growth: Array
     change: Array
+    growth_share: Array
 
     @property
     def law(self) -> Array:
@@ -78,19 +81,34 @@ class BalanceSteps:
         known = [np.where(np.isnan(part), 0.0, part) for part in (self.decay, self.change)]
         return self.loss + self.growth + known[0] + known[1]
 
+    def moved(self, rows: NDArray[np.intp] | None) -> BalanceSteps:
+        """The parts where they belong: each row moved to the place that `rows` names."""
+        if rows is None:
+            return self
+
+        def moved(part: Array) -> Array:
+            found = np.empty_like(part)
+            np.put_along_axis(found, rows, part, axis=0)
+            return found
+
+        return BalanceSteps(*(moved(getattr(self, f.name)) for f in dataclasses.fields(self)))
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Moves:
     """Recorded steps as a law reads them; arrays of the Grams' shape, steps first.
 
+    In each column the rows without a gradient come first, where they are in nobody's way.
+
     Attributes:
         hp: names the optimizer; the settings that may change are in `s`.
         gram: products of the steps.
         s: settings of each step.
-        steps: number of each step.
+        steps: number of each step, not counting those without a gradient; NaN there.
         facts: what is known of the group.
         start: whether this step found the optimizer's average empty.
         follows: whether the step before is the row before, and shows the average.
+        rows: the place of each row in the record; None where all are in its order.
     """
 
     hp: HyperParameters
@@ -100,6 +118,7 @@ class Moves:
     facts: GroupFacts
     start: Mask
     follows: Mask
+    rows: NDArray[np.intp] | None = None
 
 
 def before(values: ArrayLike) -> Array:
@@ -119,7 +138,8 @@ class BalanceLaw(abc.ABC):
 
     Attributes:
         preconditioned: whether it needs the product `wp`.
-        changes: whether S counts, since the preconditioner stands outside the average.
+        changes: whether S counts, since the preconditioner stands outside the average. A law that
+            is not exact leaves S out.
         keeps_buffer: whether a step without momentum leaves the buffer as it is, as torch's SGD
             and RMSprop do.
         last_resort: whether any other law of the same optimizer goes before this one.
@@ -141,6 +161,10 @@ class BalanceLaw(abc.ABC):
     @abc.abstractmethod
     def weigh(self, moves: Moves) -> BalanceSteps:
         """The two sides of the balance at each step."""
+
+    @abc.abstractmethod
+    def growth_share(self, moves: Moves) -> Value:
+        """`BalanceSteps.growth_share`: that of the steps summed, which may differ from f·s."""
 
     def inner(self, moves: Moves) -> Array:
         """X = <w, Px> of each step."""
@@ -194,7 +218,14 @@ class AverageLaw(BalanceLaw):
                 2.0 * lr * change,
             )
             # A kept share of NaN, where the step before is not known, makes every part NaN.
-            return BalanceSteps(*(part / (1.0 + kept) for part in parts))
+            share = self.growth_share(moves) + 0.0 * kept
+            turned, owned, lost, growth, changed = (part / (1.0 + kept) for part in parts)
+            return BalanceSteps(turned, owned, lost, growth, changed, share)
+
+    def growth_share(self, moves: Moves) -> Array:
+        # With constant settings; β is α, also where it is α_t²/α_{t-1}.
+        kept, lost = moves.s.momentum, moves.s.lr * self.own_decay(moves)
+        return (1.0 - kept - kept * lost) / (1.0 + kept)
 
     def _hidden(
         self, moves: Moves, kept: Array, fresh: Array, change: Array, delta: Array, small: Mask
@@ -223,13 +254,19 @@ class ReadableLaw(BalanceLaw):
         return self.form(moves.s, moves.facts)
 
     def weigh(self, moves: Moves) -> BalanceSteps:
-        gram, (f, s) = moves.gram, self.forms(moves)
+        gram, (f, _) = moves.gram, self.forms(moves)
         doubled = 2.0 * moves.s.lr * f
         decayed = doubled * moves.s.weight_decay * gram.ww
-        inner, none = self.inner(moves), np.zeros(gram.shape)
+        inner, none = self.inner(moves), 0.0 * moves.steps  # NaN without a gradient
         if moves.hp.decoupled:
             decay, loss = decayed, doubled * inner
         else:
             decay, loss = np.where(decayed == 0.0, 0.0, np.nan), doubled * inner
-        growth = f * s * (2.0 * gram.wd + gram.dd)
-        return BalanceSteps(gram.dd + none, decay, loss, growth, none)
+        share = np.asarray(self.growth_share(moves)) + np.zeros(gram.shape)
+        growth = share * (2.0 * gram.wd + gram.dd)
+        change = np.full(gram.shape, np.nan) if self.changes else none
+        return BalanceSteps(gram.dd + none, decay, loss, growth, change, share)
+
+    def growth_share(self, moves: Moves) -> Value:
+        f, s = self.forms(moves)
+        return f * s

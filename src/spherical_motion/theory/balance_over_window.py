@@ -226,7 +226,7 @@ def _why_unknown(
     if law.changes and not measured and (1.0 - beta2) * memory > CHANGES + 1e-9:
         return (
             f"the preconditioner changes as fast as the average (beta2={beta2:g}), and its change "
-            "was not measured (products=8 measures it)"
+            + ("was not measured (products=8 measures it)" if law.exact else "is left out")
         )
     neglects = not law.exact or (law.changes and measured < 1.0)
     if neglects and found.amplification > CANCELS:

@@ -87,7 +87,8 @@ def law_of_motion_residual(
         neighbours = np.diff(steps) == 1
         carried[1:][neighbours] = family.carried(s, gram)[neighbours]
         # A step without momentum leaves the buffer as it was, so that it does not show there.
-        carried[1:][momentum[:-1] == 0.0] = np.nan
+        # Nor does it where a part of the group had no gradient and was passed by.
+        carried[1:][(momentum[:-1] == 0.0) | np.isnan(gram.wg[:-1])] = np.nan
         carried[(momentum == 0.0) | first] = 0.0
         made = gram.wd / np.where(first, lr, s.lr)
         largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)

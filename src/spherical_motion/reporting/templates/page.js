@@ -156,15 +156,20 @@
     let label = "";
     function apply() {
       byId("tug-words").textContent = select.selectedOptions[0].dataset.words;
+      byId("tug-failed").textContent = select.selectedOptions[0].dataset.failed;
       if (own === null) return;
       const byRate = units[1].getAttribute("aria-pressed") === "true";
-      const columns = Object.fromEntries(Object.entries(own.get_model_by_name("tug_all").data)
-        .map(([name, arrays]) => [name, arrays[select.selectedIndex]]));
+      const { range, range_by_rate, failed, ...columns } = Object.fromEntries(
+        Object.entries(own.get_model_by_name("tug_all").data).map(([name, groups]) => [name, groups[select.selectedIndex]]));
       for (const name of Object.keys(columns)) {
         if (byRate && name !== "x" && name !== "lr") columns[name] = columns[name].map((value, i) => value / columns.lr[i]);
       }
+      const [start, end] = byRate ? range_by_rate : range;
+      own.get_model_by_name("tug_range").setv({ start, end, reset_start: start, reset_end: end });
       own.get_model_by_name("tug").data = columns;
-      own.get_model_by_name("tug_axis").axis_label = byRate ? `${label} ÷ learning rate` : label;
+      own.get_model_by_name("tug_failed").data = { x0: failed.filter((_, i) => i % 2 === 0), x1: failed.filter((_, i) => i % 2 === 1) };
+      own.get_model_by_name("tug_marks").data = marksBeyond(columns, start, end);
+      own.get_model_by_name("tug_axis").axis_label = byRate ? label.replace(" →", " ÷ learning rate →") : label;
     }
     for (const button of units) {
       button.addEventListener("click", () => {
@@ -181,6 +186,27 @@
       apply();
     });
     return (index) => { select.selectedIndex = index; apply(); };
+  }
+
+  // Where values leave the picture: for each run of neighbouring windows how far the farthest goes.
+  function marksBeyond(columns, low, high) {
+    const marks = { x: [], y: [], text: [], side: [], align: [] };
+    const last = columns.x.length - 1;
+    for (const [sign, edge, limit, arrow, side] of [[1, columns.outer, high, "▲", "top"], [-1, columns.inner, -low, "▼", "bottom"]]) {
+      const reach = Array.from(edge, (value) => (sign * value > limit ? sign * value : 0));
+      let farthest = -1;
+      reach.forEach((value, i) => {
+        if (value > 0 && (farthest < 0 || value > reach[farthest])) farthest = i;
+        if (farthest < 0 || (value > 0 && i < last)) return;
+        marks.x.push(columns.x[farthest]);
+        marks.y.push(sign * limit);
+        marks.text.push(`${arrow} ${sign < 0 ? "−" : ""}${Number(reach[farthest].toPrecision(2)).toLocaleString("en")}%`);
+        marks.side.push(side);
+        marks.align.push(farthest === 0 ? "left" : farthest === last ? "right" : "center");
+        farthest = -1;
+      });
+    }
+    return marks;
   }
 
   // Two ranges move together.

@@ -51,7 +51,7 @@ BALANCED: list[UpdateRule] = [
 SAY_DECOUPLED = (
     "If its weight decay acts on the weights and not through the gradient, say so: put "
     "decoupled_weight_decay=True into its param groups, and record how its updates are correlated, "
-    "with Monitor(correlation_every=1000)."
+    "with watch(..., correlation_every=1000)."
 )
 """What gives an unknown optimizer a prediction."""
 

@@ -28,9 +28,9 @@ class CorrelationLaw(ReadableLaw):
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
         if facts.correlation is None:
             raise NoTheory(
-                "The balance law of an optimizer of unknown rule takes the correlation of its "
-                "updates, which was not measured. Measure it over a burst of steps "
-                "(theory.largest_correlation_sum) and pass correlation=..."
+                "how its updates are correlated in time was not measured. "
+                "watch(..., correlation_every=1000) measures it; a formula takes it as "
+                "correlation=... (theory.largest_correlation_sum)."
             )
         return 1.0 / facts.need("correlation", "balance"), 1.0
 
@@ -48,7 +48,7 @@ class AnyDecoupled(Family):
     balance_law = CorrelationLaw()
     unrecorded = (
         "Its angle depends on how its steps are correlated in time, which is not among the six "
-        "recorded products. Record that too, with Monitor(correlation_every=1000)"
+        "recorded products. Record that too, with watch(..., correlation_every=1000)"
     )
 
     def check_facts(

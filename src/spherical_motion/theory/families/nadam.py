@@ -26,6 +26,7 @@ class NAdamLaw(ReadableLaw):
     """f of fresh gradients; what the buffer has in common with the gradient is left out."""
 
     preconditioned = True
+    changes = True
     neglects = (
         "the change of the preconditioner, and what the buffer has in common with the gradient"
     )

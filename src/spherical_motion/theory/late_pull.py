@@ -1,0 +1,70 @@
+"""The pull that a window ends with: what decay and loss do to the norm from there on.
+
+The loss's pull changes as the norm does, so a mean over a whole stage tells what was, and may even
+have the other sign. Whoever asks what comes next takes the last of the judged steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.checks import Array
+from spherical_motion.estimates import Estimate, mean_ratio
+from spherical_motion.vocabulary.gram import Gram
+
+STARTING_MEMORIES = 5
+"""A stage's first steps are left out, this many times 1/(1 - α) of them."""
+
+LATEST = 4
+"""Late is the last of so many parts of the judged steps, ..."""
+
+FEWEST_LATE = 50
+"""... but at least so many steps, ..."""
+
+MEMORIES_LATE = 10
+"""... and at least this many times 1/(1 - α)."""
+
+
+def start_up(momentum: Array) -> float:
+    """How many steps at the start of a stage are still moved by what came before it.
+
+    >>> round(start_up(np.array([0.9, 0.8])))
+    50
+    """
+    return STARTING_MEMORIES / (1.0 - float(np.max(momentum)))
+
+
+def late(momentum: Array) -> slice:
+    """Which of the judged steps are late, by their momentum, shape (steps,).
+
+    >>> late(np.full(1000, 0.9)), late(np.full(40, 0.9))
+    (slice(750, 1000, None), slice(0, 40, None))
+    """
+    count = len(momentum)
+    if not count:
+        return slice(0, 0)
+    memories = MEMORIES_LATE / (1.0 - float(np.max(momentum)))
+    fewest = max(FEWEST_LATE, math.ceil(memories - 1e-6))
+    return slice(max(count - max(fewest, count // LATEST), 0), count)
+
+
+def idle(gram: Gram) -> NDArray[np.bool_]:
+    """Steps at which the group had no gradient and did not move: the optimizer skips it then."""
+    return np.isnan(gram.gg) & (gram.dd == 0.0)
+
+
+def mean_pull(pull: Array, lr: Array) -> Estimate:
+    """Σηp/Ση over the steps whose pull is known, with its 95% interval.
+
+    Args:
+        pull: p of each step (`sphere.pull`), in order, shape (steps,).
+        lr: learning rate of these steps.
+
+    >>> mean_pull(np.array([1.0, 2.0, np.nan]), np.array([0.25, 0.75, 0.5])).value
+    1.75
+    """
+    known = np.isfinite(pull)
+    return mean_ratio(lr[known] * pull[known], lr[known])

@@ -34,6 +34,8 @@ class FakeComparison:
     def curves(self, group: str) -> Any:
         return self.curves_by_group[group]
 
+    span = 1_000
+
     def forces(self, group: str) -> ForceCurves:
         return ForceCurves(*(np.empty(0) for _ in dataclasses.fields(ForceCurves)))
 

@@ -255,7 +255,7 @@ def test_the_browser_marks_what_leaves_the_picture_and_where_the_law_failed(
         said = page.evaluate("document.getElementById('tug-failed').textContent")
         assert said == failure_of(curves)
         low, high = page.evaluate(f"[{own}('tug_range').start, {own}('tug_range').end]")
-        columns = drawn(curves, 100)
+        columns = drawn(curves, written.span)
         marks = page.evaluate(f"{own}('tug_marks').data")
         beyond = [columns["outer"].max() > high, columns["inner"].min() < low]
         assert [side in marks["side"] for side in ("top", "bottom")] == beyond

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import sphere
+from spherical_motion.comparison.account import step_rates
 from spherical_motion.comparison.balance import STARTING_MEMORIES
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.vocabulary import Stage
@@ -85,6 +86,9 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     """The curves of a group; empty arrays where the balance law says nothing."""
     if motion is None or motion.no_balance is not None:
         return NO_CURVES
+    motion = motion[~motion.illegal & ~motion.idle]
+    if not len(motion):
+        return NO_CURVES
     rates = _step_rates(motion)
     known, rates = motion[rates.lawful], rates[rates.lawful]
     starts = _window_starts(known, stages)
@@ -132,20 +136,18 @@ class _Rates:
 
 def _step_rates(motion: Motion) -> _Rates:
     """The account of each sample. Writes between two steps count as growth of the second."""
-    gram, told_apart = motion.gram, np.isfinite(motion.decay)
-    # The first step of a run finds nothing that momentum could carry over.
-    size = 2.0 * gram.ww * np.where(motion.steps == 0, 1.0, motion.growth_share)
-    inward = (motion.loss + np.where(told_apart, motion.decay, 0.0)) / size
-    change = np.where(np.isfinite(motion.change), motion.change, 0.0)
+    gram, parts = motion.gram, step_rates(motion)
     in_step = (2.0 * gram.wd + gram.dd) / (2.0 * gram.ww)
     after, adjacent = sphere.norm_after(gram), np.diff(motion.steps) == 1
     between = np.zeros(len(motion))
     between[1:][adjacent] = np.log(motion.norm[1:] / after[:-1])[adjacent]
+    # A prediction that is approximate leaves the loss's pull out.
+    inward = parts.decay if motion.prediction_error else parts.inward
     return _Rates(
         inward=inward,
-        decay=motion.decay / size,
-        loss=np.where(told_apart, motion.loss / size, np.nan),
-        turning=(motion.turned - motion.grown - change) / size + in_step,
+        decay=parts.decay,
+        loss=0.0 * inward if motion.prediction_error else parts.loss,
+        turning=parts.missed + inward + in_step,
         growth=in_step + between,
     )
 

@@ -99,6 +99,8 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         weight_decay=here.felt_decay,
         momentum=here.momentum,
         correlation=motion.correlation,
+        dtype=here.dtype,
+        numel=here.group.numel,
     )
     unknown = unknown or found.unknown or _why_unsure(known)
     pull, decay_share = pull_of(recent)
@@ -107,6 +109,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         balance=Estimate() if unknown else _balance(known, found),
         pull=pull,
         decay_share=decay_share,
+        real_decay=_real_decay(here),
         amplification=found.amplification,
         forces=forces_of_window(recent, 1.0 - seen.idle),
         terms=len(known),
@@ -171,6 +174,7 @@ def _balance(known: Motion, found: theory.Balance) -> Estimate:
     """The ratio, its interval from batch means, and in it the size of what the law leaves out."""
     balance = around(found.ratio, root_mean_ratio(known.turned, known.law))
     balance = balance.widened(known.prediction_error)
+    balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():
         return balance
     share = NEGLECTED * _newest_weight(known) * found.amplification
@@ -217,3 +221,8 @@ def _members_differ(mixed: Mixed) -> str:
     rates, _, momenta = (len(set(column)) for column in zip(*mixed, strict=True))
     same = rates == momenta == 1
     return "" if same else "the members of this group have different rates or momenta"
+
+
+def _real_decay(here: Motion) -> float:
+    nominal = float(here.weight_decay.sum())
+    return float(here.felt_decay.sum()) / nominal if nominal else math.nan

@@ -67,6 +67,8 @@ class TugOfWar:
         decay_share: λ/p; above 1 the loss works against the decay. Its upper end is infinite where
             the pull's interval reaches 0, and it is unknown where the pull itself is not above 0.
         growth: relative change of |w|² in a step, 2·ln(|w_end|/|w_start|) over the window's steps.
+        real_decay: the weight decay that acts over the one that was set: float32 rounds 1 - ηλ, and
+            members of the group may have weight decays of their own.
         amplification: by how much an error of one term is magnified in the law, because pull and
             growth cancel.
         forces: the law as rates of the norm; only the growth where the law does not hold.
@@ -92,6 +94,7 @@ class TugOfWar:
     pull: Estimate = NO_ESTIMATE
     decay_share: Estimate = NO_ESTIMATE
     growth: Estimate = NO_ESTIMATE
+    real_decay: float = math.nan
     amplification: float = math.nan
     forces: Forces = NO_FORCES
     window: int = 0

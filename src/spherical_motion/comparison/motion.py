@@ -29,7 +29,9 @@ Array = NDArray[np.float64]
 RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
-WHOLE_RUN = ("group", "hp", "optimizer", "non_finite", "no_theory", "no_balance", "memory")
+WHOLE_RUN = (
+    "group", "hp", "optimizer", "dtype", "non_finite", "no_theory", "no_balance", "memory",
+)  # fmt: skip
 """Fields of `Motion` that belong to the run and not to its samples."""
 
 
@@ -52,8 +54,9 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
-        felt_decay: weight decay as the balance law has it: the mean over the group's slices with
-            weights |w|², where their weight decay differs; else `weight_decay`.
+        dtype: of the weights; None if it was not recorded.
+        felt_decay: weight decay as the balance law has it: as the arithmetic of the weights rounds
+            it, and where it differs between the group's slices, the mean with weights |w|².
         turned, decay, loss, grown, change: the balance law at each sample, `theory.balance_steps`;
             NaN where the step before was not sampled, or a part is not known.
         growth_share: the weight of the change of |w|² in `grown`.
@@ -70,6 +73,7 @@ class Motion:
     counted: NDArray[np.int64]
     idle: NDArray[np.bool_]
     written: Array
+    dtype: str | None
     gram: Gram
     angle: Array
     norm: Array
@@ -216,9 +220,7 @@ def motion_of(records: Records, index: int) -> Motion:
                 momentum=momenta,
                 first_step=0,
             )
-    felt = weight_decay
-    if group.name in records.mixed:
-        felt = felt_decay(records, index, kept, weight_decay)
+    felt = felt_decay(records, index, kept, hp, lr, weight_decay)
     sides, no_balance = balance_of(
         records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), legal & ~idle, memory
     )
@@ -230,6 +232,7 @@ def motion_of(records: Records, index: int) -> Motion:
         counted=counted,
         idle=idle,
         written=written_between(records, gram, steps),
+        dtype=records.info.dtype_of(index),
         gram=gram,
         angle=sphere.angle(gram),
         norm=sphere.norm(gram),

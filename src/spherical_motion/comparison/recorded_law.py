@@ -11,6 +11,7 @@ from spherical_motion import theory
 from spherical_motion.comparison.memory import UpdateMemory
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.records import Records
+from spherical_motion.theory.rounding import real_decay
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import EventKind, Gram, HyperParameters
 
@@ -22,12 +23,22 @@ WRITTEN = 1e-7
 all weights once more in float32 changes it by at most 6e-8; the recorded sums agree to 1e-15."""
 
 
-def felt_decay(records: Records, index: int, kept: NDArray[np.bool_], weight_decay: Array) -> Array:
-    """Mean weight decay over the slices of a group with weights |w|², at the samples kept."""
+def felt_decay(
+    records: Records, index: int, kept: NDArray[np.bool_], hp: HyperParameters, lr: Array,
+    weight_decay: Array,
+) -> Array:  # fmt: skip
+    """The weight decay that acts on a group at the samples kept, as the arithmetic rounds it.
+
+    Where it differs between slices, the mean over them with weights |w|².
+    """
+    dtype = records.info.dtype_of(index) or ""
+    if records.info.groups[index].name not in records.mixed:
+        return real_decay(hp, lr, weight_decay, dtype)
     members, steps = records.info.members[index], records.steps
     each = [records.settings.at_each_step("weight_decay", member, steps) for member in members]
     first = steps[0]
     decay = np.stack([values[steps - first] for values in each], axis=1)[kept]
+    decay = real_decay(hp, lr[:, None], decay, dtype)
     squares = records.slice_gram.ww[:, members][kept]
     mean = (decay * squares).sum(axis=1) / squares.sum(axis=1)
     return np.where(np.isfinite(mean), mean, weight_decay)

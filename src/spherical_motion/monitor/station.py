@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -95,8 +96,12 @@ class Station:
         self.step = step
         hold(self.optimizer, Role.WATCH, f"monitor that records to {where}")
         self._hooks = [
-            self.optimizer.register_step_pre_hook(lambda *_: self._guarded(self._before)),
-            self.optimizer.register_step_post_hook(lambda *_: self._guarded(self._after)),
+            self.optimizer.register_step_pre_hook(
+                _untraced(lambda *_: self._guarded(self._before))
+            ),
+            self.optimizer.register_step_post_hook(
+                _untraced(lambda *_: self._guarded(self._after))
+            ),
         ]
 
     def detach(self) -> None:
@@ -170,6 +175,11 @@ class Station:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
+
+
+def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
+    """The hook, as a compiler that traces `step` leaves it alone."""
+    return cast(Callable[..., None], torch.compiler.disable(hook))
 
 
 class CellMeter:

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
+from spherical_motion.comparison.statistics import (
+    Estimate,
+    mean_ratio,
+    rms_ratio,
+    root_mean_ratio,
+    slow_mean_ratio,
+    slow_root_mean_ratio,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +33,49 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(memory, n, least) 
         estimate = root_mean_ratio(series, np.ones(n))
         hits += estimate.low <= 2.0 <= estimate.high
     assert least <= hits / trials <= 0.99
+
+
+def slow(phi: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise with the correlation φ^k, from its stationary state."""
+    x, noise = np.empty(n), rng.standard_normal(n)
+    x[0] = noise[0]
+    for t in range(1, n):
+        x[t] = phi * x[t - 1] + math.sqrt(1 - phi**2) * noise[t]
+    return x
+
+
+@pytest.mark.parametrize(("phi", "n"), [(0.0, 200), (0.9, 200), (0.9, 600), (0.99, 1000)])
+def test_slow_intervals_cover_the_truth_where_noise_lasts_as_long_as_a_batch(phi, n) -> None:
+    rng = np.random.default_rng(1)
+    hits = narrow_hits = roots = 0
+    for _ in range(60):
+        x = slow(phi, n, rng)
+        wide, narrow = slow_mean_ratio(x, np.ones(n)), mean_ratio(x, np.ones(n))
+        hits += wide.low <= 0.0 <= wide.high
+        narrow_hits += narrow.low <= 0.0 <= narrow.high
+        root = slow_root_mean_ratio(9.0 + x, np.ones(n))
+        roots += root.low <= 3.0 <= root.high
+        assert wide.value == narrow.value
+        assert wide.high >= narrow.high
+    assert hits / 60 >= 0.9
+    assert roots == hits
+    if phi == 0.99:
+        assert narrow_hits / 60 < 0.8
+
+
+def test_slow_intervals_tend_to_the_others_as_the_batches_grow_longer_than_the_noise() -> None:
+    rng, shares = np.random.default_rng(2), []
+    for n in (300, 3000):
+        pairs = []
+        for _ in range(60):
+            x = slow(0.95, n, rng)
+            wide, narrow = slow_mean_ratio(x, np.ones(n)), mean_ratio(x, np.ones(n))
+            pairs.append((wide.high - wide.low) / (narrow.high - narrow.low))
+        shares.append(np.median(pairs))
+    assert shares[0] > 1.5 > 1.3 > shares[1]
+    steady = slow_mean_ratio(np.full(100, 8.0), np.full(100, 2.0))
+    assert (steady.value, steady.low, steady.high) == (4.0, 4.0, 4.0)
+    assert math.isnan(slow_mean_ratio(np.ones(6), np.ones(6)).low)
 
 
 def test_ratio_of_means_and_its_root() -> None:

@@ -18,7 +18,7 @@ from spherical_motion import theory
 from spherical_motion.comparison.evidence import Forces
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.recorded_law import WRITTEN
-from spherical_motion.comparison.statistics import Estimate, mean_ratio
+from spherical_motion.comparison.statistics import Estimate, mean_ratio, slow_mean_ratio
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.hyperparameters import pull_scale
 
@@ -120,7 +120,7 @@ def pull_of(moved: Motion) -> tuple[Estimate, Estimate]:
     decay, pull = _pulls(moved)
     known = np.isfinite(pull)
     lr = moved.lr[known]
-    found = mean_ratio(lr * pull[known], lr)
+    found = slow_mean_ratio(lr * pull[known], lr)
     share = float((lr * decay[known]).sum() / lr.sum()) if lr.sum() > 0 else math.nan
     return found, _decay_share(share, found)
 

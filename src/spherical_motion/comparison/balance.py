@@ -28,7 +28,7 @@ from spherical_motion.comparison.account import (
 from spherical_motion.comparison.evidence import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.recorded_law import WRITTEN
-from spherical_motion.comparison.statistics import Estimate, around, root_mean_ratio
+from spherical_motion.comparison.statistics import Estimate, around, slow_root_mean_ratio
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -172,7 +172,7 @@ def _why_unexplained(tug: TugOfWar) -> str:
 
 def _balance(known: Motion, found: theory.Balance) -> Estimate:
     """The ratio, its interval from batch means, and in it the size of what the law leaves out."""
-    balance = around(found.ratio, root_mean_ratio(known.turned, known.law))
+    balance = around(found.ratio, slow_root_mean_ratio(known.turned, known.law))
     balance = balance.widened(known.prediction_error)
     balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():

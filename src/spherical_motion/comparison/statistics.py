@@ -7,9 +7,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.estimates import NO_ESTIMATE, Estimate, mean_ratio
+from spherical_motion.estimates import NO_ESTIMATE, Estimate, mean_ratio, slow_mean_ratio
 
-__all__ = ["NO_ESTIMATE", "Estimate", "around", "mean_ratio", "rms_ratio", "root_mean_ratio"]
+__all__ = [
+    "NO_ESTIMATE",
+    "Estimate",
+    "around",
+    "mean_ratio",
+    "rms_ratio",
+    "root_mean_ratio",
+    "slow_mean_ratio",
+    "slow_root_mean_ratio",
+]
 
 
 def around(value: float, other: Estimate) -> Estimate:
@@ -29,7 +38,17 @@ def root_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.floa
     >>> e.low < 2.0 < e.high
     True
     """
-    ratio = mean_ratio(numerator, denominator)
+    return _root(mean_ratio(numerator, denominator))
+
+
+def slow_root_mean_ratio(
+    numerator: NDArray[np.float64], denominator: NDArray[np.float64]
+) -> Estimate:
+    """√(mean numerator / mean denominator) with the interval of `slow_mean_ratio`."""
+    return _root(slow_mean_ratio(numerator, denominator))
+
+
+def _root(ratio: Estimate) -> Estimate:
     # Of NaN and 0, `max` returns the one that comes first.
     return Estimate(*(math.sqrt(max(x, 0.0)) for x in (ratio.value, ratio.low, ratio.high)))
 

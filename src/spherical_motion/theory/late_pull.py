@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.checks import Array
-from spherical_motion.estimates import Estimate, mean_ratio
+from spherical_motion.estimates import Estimate, slow_mean_ratio
 from spherical_motion.vocabulary.gram import Gram
 
 STARTING_MEMORIES = 5
@@ -67,4 +67,4 @@ def mean_pull(pull: Array, lr: Array) -> Estimate:
     1.75
     """
     known = np.isfinite(pull)
-    return mean_ratio(lr[known] * pull[known], lr[known])
+    return slow_mean_ratio(lr[known] * pull[known], lr[known])

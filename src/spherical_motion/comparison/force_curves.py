@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from spherical_motion import sphere
 from spherical_motion.comparison.account import step_rates
-from spherical_motion.comparison.balance import STARTING_MEMORIES
 from spherical_motion.comparison.motion import Motion
+from spherical_motion.theory.late_pull import STARTING_MEMORIES
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]

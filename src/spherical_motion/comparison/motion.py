@@ -15,12 +15,12 @@ from spherical_motion.comparison.recorded_law import (
     class_name,
     counted_by_moves,
     felt_decay,
-    idle_steps,
     written_between,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.driven import norms_under, step_ratios_under
+from spherical_motion.theory.late_pull import idle
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import Gram, HyperParameters, InvariantGroup
 
@@ -195,15 +195,15 @@ def motion_of(records: Records, index: int) -> Motion:
     kept = measured & finite & (gram.ww > 0)  # weights of norm zero have no direction
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
-    idle = idle_steps(gram)
-    counted = counted_by_moves(steps, idle)
+    skipped = idle(gram)
+    counted = counted_by_moves(steps, skipped)
     legal = (lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1)
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
     memory = memory_of(records, group.name)
     no_theory = _why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
-    moved = legal & ~idle
+    moved = legal & ~skipped
     if no_theory is None and moved.any():
         family, lrs, momenta = theory.family_of(hp), lr[moved], momentum[moved]
         s = Steps(theory.damped_lr(hp, lrs, momenta), weight_decay[moved], momenta, hp.beta2)
@@ -222,7 +222,7 @@ def motion_of(records: Records, index: int) -> Motion:
             )
     felt = felt_decay(records, index, kept, hp, lr, weight_decay)
     sides, no_balance = balance_of(
-        records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), legal & ~idle, memory
+        records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), legal & ~skipped, memory
     )
     return Motion(
         group=group,
@@ -230,7 +230,7 @@ def motion_of(records: Records, index: int) -> Motion:
         optimizer=class_name(records, main_slice),
         steps=steps,
         counted=counted,
-        idle=idle,
+        idle=skipped,
         written=written_between(records, gram, steps),
         dtype=records.info.dtype_of(index),
         gram=gram,

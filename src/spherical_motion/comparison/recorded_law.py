@@ -75,11 +75,6 @@ def balance_of(
     return theory.BalanceSteps(*whole), unknown
 
 
-def idle_steps(gram: Gram) -> Mask:
-    """Steps at which the group had no gradient and did not move: the optimizer skips it then."""
-    return np.isnan(gram.gg) & (gram.dd == 0.0)
-
-
 def counted_by_moves(steps: NDArray[np.int64], idle: Mask) -> NDArray[np.int64]:
     """Step numbers that leave idle steps out, so that the steps around them are neighbours."""
     return steps - np.cumsum(idle)

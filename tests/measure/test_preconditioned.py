@@ -21,12 +21,15 @@ from preconditioned import (
     made,
     measured,
     read,
+    read_earlier,
     steps_along,
     steps_of,
 )
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure import CpuGram, Preconditioner, reference
+from spherical_motion.measure.layout import StridedLayout
+from spherical_motion.measure.preconditioner_table import PreconditionerTable
 
 WITH_AVERAGE = [n for n in SETTINGS if kind_of(n) not in ("RMSprop", "Adagrad")]
 
@@ -350,3 +353,45 @@ def test_values_are_what_the_kernel_uses() -> None:
         w, g = step.before[0], step.grads[0]
         px = p.values() * (g + p.decay * w)
         assert np.allclose(measured(optimizer, step)[:, 6], (w * px).numpy(), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("products", [7, 8])
+def test_a_table_gives_what_a_sequence_gives(products: int) -> None:
+    """Bit for bit, step after step in one table, also where there is no preconditioner."""
+    ws = weights(torch.float32)
+    optimizer = made("RAdam", ws)  # flat at first
+    table = PreconditionerTable([StridedLayout.of(w) for w in ws])
+    slices = [(t, 0, i, i + 1) for t, w in enumerate(ws) for i in range(len(w))]
+    with CpuGram(ws, slices, threads=1, products=products) as measure:
+        for step in steps_of(optimizer, 9, random()):
+            found, earlier = read(optimizer, step), read_earlier(optimizer, step)
+            given = [None if i == 1 else p for i, p in enumerate(found)]
+            for i, p in enumerate(given):
+                table.put(i, p)
+            outs = [np.empty((len(slices), products)) for _ in range(2)]
+            for out, now in zip(outs, (given, table), strict=True):
+                measure(step.after, step.before, step.grads, out, now, earlier)
+            assert np.array_equal(*outs, equal_nan=True)
+            assert [p is None for p in table] == [p is None for p in given]
+    assert np.isfinite(outs[0][:7]).all()
+
+
+def test_a_table_for_other_tensors_is_refused_and_an_empty_one_gives_the_six() -> None:
+    step = one_step(torch.ones(2, 3), torch.ones(2, 3))
+    with CpuGram(step[1], [(0, 0, 0, 2)], threads=1, products=7) as measure:
+        for other in (torch.ones(3, 2), torch.ones(2, 3).double(), torch.ones(3, 2).T):
+            table = PreconditionerTable([StridedLayout.of(other)])
+            table.put(0, Preconditioner.flat(1.0))
+            with pytest.raises(InvalidArgument, match="made for tensors of another type"):
+                measure(*step, np.empty((1, 7)), table)
+        out = np.empty((1, 7))
+        measure(*step, out, PreconditionerTable([StridedLayout.of(step[1][0])]))
+    assert np.array_equal(out[0, :6], sums(step, products=6)[0])
+    assert np.isnan(out[0, 6])
+
+
+def test_a_v_that_is_not_there_is_not_read() -> None:
+    """A rule from outside may forget it; the weights stand in."""
+    w = torch.full((3,), 4.0)
+    found = sums(one_step(w, torch.ones(3)), Preconditioner(None, root=1.0))
+    assert found[0, 6] == pytest.approx(3 * 4 / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,50 @@ def test_param_groups_that_are_added_later_leave_the_first_ones_as_they_are(tmp_
         optimizer.add_param_group({"params": [extra], "betas": (0.1, 0.2)})
         train(model, optimizer, 2)
     assert np.isfinite(read(tmp_path / "run").gram.wp).all()
+
+
+def test_changes_between_steps_are_in_the_next_row(tmp_path: Path) -> None:
+    """Settings, a loaded checkpoint, a frozen weight, moved and lost state: wp follows each."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, amsgrad=True)
+    first, second = model[0].weight, model[3].weight
+    group, expected = optimizer.param_groups[0], []
+
+    def step(frozen: nn.Parameter | None = None) -> None:
+        optimizer.zero_grad()
+        loss_of(model, len(expected)).backward()
+        if frozen is not None:
+            frozen.grad = None
+        before = [first.detach().clone(), second.detach().clone()]
+        optimizer.step()
+        group = optimizer.param_groups[0]
+        expected.append(
+            [
+                np.nan
+                if p.grad is None
+                else float(reference.pull("AdamW", group, optimizer.state[p], w, p.grad).sum())
+                for p, w in zip((first, second), before, strict=True)
+            ]
+        )
+
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True):
+        step()
+        kept = copy.deepcopy(optimizer.state_dict())
+        step(frozen=first)
+        step()
+        group["amsgrad"], group["betas"] = False, (torch.tensor(0.5), torch.tensor(0.9))
+        step()
+        optimizer.load_state_dict(kept)
+        step()
+        optimizer.state[first]["max_exp_avg_sq"].data = torch.full_like(first, 0.25)
+        step()
+        optimizer.param_groups[0]["weight_decay"] = torch.tensor(0.5)
+        del optimizer.state[second]
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3))]})
+        step()
+    records = read(tmp_path / "run")
+    assert np.allclose(records.gram.wp, expected, rtol=2e-5, atol=1e-5, equal_nan=True)
+    assert notes(records) == [(["0.weight"], "it had no gradient")]
 
 
 def test_memory_of_the_copies_is_counted(tmp_path: Path) -> None:

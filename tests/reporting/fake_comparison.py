@@ -27,14 +27,13 @@ class FakeComparison:
     records: Any
     stages_by_group: dict[str, tuple[Stage, ...]]
     curves_by_group: dict[str, Any]
+    span: int = 1_000
 
     def stages(self, group: str) -> tuple[Stage, ...]:
         return self.stages_by_group[group]
 
     def curves(self, group: str) -> Any:
         return self.curves_by_group[group]
-
-    span = 1_000
 
     def forces(self, group: str) -> ForceCurves:
         return ForceCurves(*(np.empty(0) for _ in dataclasses.fields(ForceCurves)))

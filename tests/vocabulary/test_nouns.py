@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
+import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -224,6 +227,59 @@ def test_gram_round_trips_through_one_array_and_stacks(count: int) -> None:
     np.testing.assert_array_equal((gram + gram).to_array(names), 2.0 * array)
     assert tuple(f.name for f in dataclasses.fields(gram)) == PRODUCTS
     assert all(np.isnan(getattr(gram, name)).all() for name in PRODUCTS[count:])
+
+
+SIX_IN_PIECES = {
+    "itself": lambda gram: gram,
+    "sum of two": lambda gram: gram + gram,
+    "every second step": lambda gram: gram[::2],
+    "chosen steps": lambda gram: gram[np.arange(0, len(gram.ww), 3)],
+    "steps that are true": lambda gram: gram[gram.ww > 0],
+    "sum": lambda gram: gram.sum(1),
+    "stack": lambda gram: Gram.stack([gram, gram]),
+    "from an array": lambda gram: Gram.from_array(gram.to_array()),
+    "copy": copy.copy,
+    "deep copy": copy.deepcopy,
+    "pickled": lambda gram: pickle.loads(pickle.dumps(gram)),
+}
+
+
+@pytest.mark.parametrize("name", SIX_IN_PIECES)
+def test_six_products_take_the_memory_of_six_arrays(name: str) -> None:
+    """Allocated memory, measured: the two that are unknown take none, whatever made the Gram."""
+    gram = Gram(*np.ones((6, 3000, 5)))
+    tracemalloc.start()
+    made = SIX_IN_PIECES[name](gram)
+    allocated = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    six = sum(getattr(made, field).nbytes for field in PRODUCTS[:6])
+    assert allocated <= six + 20_000  # one array more would be at least 24,000
+    for absent in (made.wp, made.ws):
+        assert absent.shape == made.shape
+        assert np.isnan(absent).all()
+        assert absent.base is not None
+        assert not any(absent.strides)
+        with pytest.raises(ValueError, match="read-only"):
+            absent[...] = 0.0
+
+
+def test_what_one_gram_does_not_know_is_unknown_of_the_sum_and_kept_in_a_stack() -> None:
+    seven, six = Gram(*np.ones((7, 4))), Gram(*np.ones((6, 4)))
+    assert np.isnan((seven + six).wp).all()
+    assert np.isnan((six + seven).wp).all()
+    stacked = Gram.stack([seven, six, seven])
+    assert np.array_equal(stacked.wp, [[1.0] * 4, [np.nan] * 4, [1.0] * 4], equal_nan=True)
+    assert np.isnan(stacked.ws).all()
+    again = pickle.loads(pickle.dumps(seven))
+    assert np.array_equal(again.to_array(PRODUCTS), seven.to_array(PRODUCTS), equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (3, 0)])
+def test_a_gram_may_be_a_number_or_empty(shape: tuple[int, ...]) -> None:
+    gram = Gram(*np.ones((6, *shape)))
+    assert gram.wp.shape == gram.shape == shape
+    assert (gram + gram).ws.shape == shape
+    assert pickle.loads(pickle.dumps(gram)).wp.shape == shape
 
 
 def test_gram_refuses_shapes_that_do_not_match() -> None:

@@ -16,11 +16,11 @@ from spherical_motion.binding.binder import bind
 from spherical_motion.binding.disjoint import disjoint_groups
 from spherical_motion.binding.members import Members
 from spherical_motion.binding.names import NamedParameters
+from spherical_motion.binding.optimizer_state import StateReader, read_preconditioner
 from spherical_motion.binding.param_groups import invariant_param_groups, split_param_groups
 from spherical_motion.binding.pieces import Piece
 from spherical_motion.binding.preconditioners import (
     preconditioner_rule,
-    read_preconditioner,
     register_preconditioner,
 )
 from spherical_motion.binding.registry import Role, hold, refuse_second, release
@@ -33,6 +33,7 @@ __all__ = [
     "NamedParameters",
     "Piece",
     "Role",
+    "StateReader",
     "Steppers",
     "all_groups",
     "as_groups",

@@ -17,9 +17,11 @@ Conventions that matter:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -36,98 +38,134 @@ Rule: TypeAlias = Callable[[ParamGroup, State], Preconditioner]
 The state is that after a step. A KeyError means that the state does not hold what the rule reads.
 """
 
+Tensors: TypeAlias = Callable[[State], tuple[torch.Tensor, torch.Tensor | None]]
+"""Looks up v and the average, or None, in the state of a parameter."""
 
-def _adam(group: ParamGroup, state: State, decoupled: bool = False) -> Preconditioner:
+
+class Coefficients(NamedTuple):
+    """Those of a `Preconditioner`. With `root` and `linear` 0, v is not read."""
+
+    scale: float = 1.0
+    root: float = 0.0
+    linear: float = 0.0
+    eps: float = 0.0
+    decay: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Formula:
+    """A `Rule` in parts: parameters with equal numbers in their states share the coefficients.
+
+    Attributes:
+        tensors: of a param group, what looks up the tensors of its parameters.
+        coefficients: of a param group and the numbers.
+        numbers: entries of the state that are numbers.
+    """
+
+    tensors: Callable[[ParamGroup], Tensors]
+    coefficients: Callable[..., Coefficients]
+    numbers: tuple[str, ...] = ("step",)
+
+    def __call__(self, group: ParamGroup, state: State) -> Preconditioner:
+        """The preconditioner of one parameter."""
+        v, average = self.tensors(group)(state)
+        found = self.coefficients(group, *(float(state[name]) for name in self.numbers))
+        read = v if found.root or found.linear else None
+        return Preconditioner(read, *found, average=average)
+
+
+def _adam_tensors(group: ParamGroup) -> Tensors:
+    return itemgetter("max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq", "exp_avg")
+
+
+def _adam(group: ParamGroup, step: float, decoupled: bool = False) -> Coefficients:
     beta1, beta2 = _betas(group)
-    t = _step(state)
-    return Preconditioner(
-        state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"],
+    t = _taken(step)
+    return Coefficients(
         scale=1.0 / (1.0 - beta1**t),
         root=(1.0 - beta2**t) ** -0.5,
         eps=float(group["eps"]),
         decay=_coupled_decay(group, decoupled),
-        average=state["exp_avg"],
     )
 
 
-def _adamw(group: ParamGroup, state: State) -> Preconditioner:
+def _adamw(group: ParamGroup, step: float) -> Coefficients:
     # Older versions of AdamW have no setting that says so.
-    return _adam(group, state, decoupled=True)
+    return _adam(group, step, decoupled=True)
 
 
-def _nadam(group: ParamGroup, state: State) -> Preconditioner:
+def _nadam(group: ParamGroup, step: float, mu_product: float) -> Coefficients:
     beta1, beta2 = _betas(group)
-    t = _step(state)
+    t = _taken(step)
     next_mu = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1.0) * group["momentum_decay"]))
-    return Preconditioner(
-        state["exp_avg_sq"],
-        scale=1.0 / (1.0 - float(state["mu_product"]) * next_mu),
+    return Coefficients(
+        scale=1.0 / (1.0 - mu_product * next_mu),
         root=(1.0 - beta2**t) ** -0.5,
         eps=float(group["eps"]),
         decay=_coupled_decay(group),
-        average=state["exp_avg"],
     )
 
 
-def _radam(group: ParamGroup, state: State) -> Preconditioner:
+def _radam(group: ParamGroup, step: float) -> Coefficients:
     beta1, beta2 = _betas(group)
-    t = _step(state)
+    t = _taken(step)
     unbias1, unbias2 = 1.0 - beta1**t, 1.0 - beta2**t
     longest = 2.0 / (1.0 - beta2) - 1.0
     length = longest - 2.0 * t * beta2**t / unbias2
-    decay, average = _coupled_decay(group), state["exp_avg"]
+    decay = _coupled_decay(group)
     if length <= 5.0:
-        return Preconditioner.flat(1.0 / unbias1, decay, average)
+        return Coefficients(1.0 / unbias1, eps=1.0, decay=decay)
     short_of = (length - 4.0) * (length - 2.0) * longest
     rectifier = math.sqrt(short_of / ((longest - 4.0) * (longest - 2.0) * length))
-    return Preconditioner(
-        state["exp_avg_sq"],
+    return Coefficients(
         scale=rectifier * math.sqrt(unbias2) / unbias1,
         root=1.0,
         eps=float(group["eps"]),
         decay=decay,
-        average=average,
     )
 
 
-def _adamax(group: ParamGroup, state: State) -> Preconditioner:
+def _adamax(group: ParamGroup, step: float) -> Coefficients:
     beta1, _ = _betas(group)
-    return Preconditioner(
-        state["exp_inf"],  # holds eps
-        scale=1.0 / (1.0 - beta1 ** _step(state)),
-        linear=1.0,
-        decay=_coupled_decay(group),
-        average=state["exp_avg"],
-    )
+    scale = 1.0 / (1.0 - beta1 ** _taken(step))
+    return Coefficients(scale, linear=1.0, decay=_coupled_decay(group))  # v holds eps
 
 
-def _rmsprop(group: ParamGroup, state: State) -> Preconditioner:
-    v = state["square_avg"]
+def _rmsprop_tensors(group: ParamGroup) -> Tensors:
     if group.get("centered"):
-        v = torch.addcmul(v, state["grad_avg"], state["grad_avg"], value=-1)
-    return Preconditioner(v, root=1.0, eps=float(group["eps"]), decay=_coupled_decay(group))
+        return _variance
+    return lambda state: (state["square_avg"], None)
 
 
-def _adagrad(group: ParamGroup, state: State) -> Preconditioner:
-    slowed = 1.0 + (_step(state) - 1.0) * group["lr_decay"]
-    return Preconditioner(
-        state["sum"],
-        scale=1.0 / slowed,
-        root=1.0,
-        eps=float(group["eps"]),
-        decay=_coupled_decay(group),
+def _variance(state: State) -> tuple[torch.Tensor, None]:
+    mean = state["grad_avg"]
+    return torch.addcmul(state["square_avg"], mean, mean, value=-1), None
+
+
+def _rmsprop(group: ParamGroup) -> Coefficients:
+    return Coefficients(root=1.0, eps=float(group["eps"]), decay=_coupled_decay(group))
+
+
+def _adagrad(group: ParamGroup, step: float) -> Coefficients:
+    slowed = 1.0 + (_taken(step) - 1.0) * group["lr_decay"]
+    return Coefficients(
+        1.0 / slowed, root=1.0, eps=float(group["eps"]), decay=_coupled_decay(group)
     )
+
+
+def _with_average(v: str) -> Callable[[ParamGroup], Tensors]:
+    return lambda _: itemgetter(v, "exp_avg")
 
 
 PRECONDITIONERS: dict[str, Rule | None] = {
     "SGD": None,  # P is 1: wp follows from the six products.
-    "Adam": _adam,
-    "AdamW": _adamw,
-    "NAdam": _nadam,
-    "RAdam": _radam,
-    "Adamax": _adamax,
-    "RMSprop": _rmsprop,
-    "Adagrad": _adagrad,
+    "Adam": Formula(_adam_tensors, _adam),
+    "AdamW": Formula(_adam_tensors, _adamw),
+    "NAdam": Formula(_with_average("exp_avg_sq"), _nadam, ("step", "mu_product")),
+    "RAdam": Formula(_with_average("exp_avg_sq"), _radam),
+    "Adamax": Formula(_with_average("exp_inf"), _adamax),
+    "RMSprop": Formula(_rmsprop_tensors, _rmsprop, ()),
+    "Adagrad": Formula(lambda _: lambda state: (state["sum"], None), _adagrad),
 }
 """Class name of torch → rule, or None where P is 1."""
 
@@ -193,65 +231,12 @@ def preconditioner_rule(optimizer: torch.optim.Optimizer) -> Rule | str | None:
     return f"no preconditioner is known for {name}; register_preconditioner adds one"
 
 
-def read_preconditioner(
-    rule: Rule,
-    group: ParamGroup,
-    state: State,
-    parameter: torch.Tensor,
-    *,
-    with_average: bool = True,
-) -> Preconditioner | str:
-    """The preconditioner of a parameter from the state after a step, or why there is none.
-
-    Never raises: a state that is missing, renamed, sharded, on another device, or of another dtype
-    or shape than the weights gives a reason. The average counts only `with_average`.
-
-    >>> w = torch.zeros(2)
-    >>> read_preconditioner(_rmsprop, {"eps": 0.0, "weight_decay": 0.0}, {}, w)
-    'the optimizer holds no state for it'
-    """
-    if not state:
-        return "the optimizer holds no state for it"
-    try:
-        found = rule(group, state)
-    except KeyError as error:
-        return f"the optimizer holds no {error} for it"
-    except Exception as error:  # a rule from outside must not end the recording
-        return f"its state could not be read: {type(error).__name__}: {error}"
-    why = _misfit(found.state, parameter)
-    if with_average:
-        why = why or _misfit(found.average, parameter)
-    return why or found
-
-
-def _misfit(tensor: object, parameter: torch.Tensor) -> str | None:
-    """Why a tensor of the state cannot be read beside the weights, or None."""
-    if tensor is None:
-        return None
-    plain = type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
-    if not isinstance(tensor, torch.Tensor) or not plain:
-        return f"its state is held as {type(tensor).__name__}"
-    if tensor.layout is not torch.strided:
-        return f"its state is held in the layout {str(tensor.layout).removeprefix('torch.')}"
-    if tensor.dtype is not parameter.dtype:
-        return f"its state is {tensor.dtype}, and its weights are {parameter.dtype}"
-    if tensor.shape != parameter.shape:
-        return (
-            f"its state has the shape {tuple(tensor.shape)}, its weights {tuple(parameter.shape)}"
-        )
-    if not tensor.is_cpu:
-        return f"its state is on {tensor.device}, which cannot be measured yet"
-    return None
-
-
 def _betas(group: ParamGroup) -> tuple[float, float]:
     beta1, beta2 = group["betas"]
     return float(beta1), float(beta2)
 
 
-def _step(state: State) -> float:
-    """Number of steps taken, which some optimizers hold as a tensor."""
-    step = float(state["step"])
+def _taken(step: float) -> float:
     if step < 1.0:
         raise ValueError("no step was taken yet")
     return step

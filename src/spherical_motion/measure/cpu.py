@@ -14,7 +14,8 @@ from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import StridedLayout, check_measurable, place_all
 from spherical_motion.measure.loops import compile_loops, fold_tiles, sum_loop
-from spherical_motion.measure.pulls import Preconditioners, PullSums
+from spherical_motion.measure.preconditioner_table import Preconditioners, PreconditionerTable
+from spherical_motion.measure.pulls import PullSums
 from spherical_motion.measure.team import Team
 from spherical_motion.measure.tiles import TileTable, cut_shares
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
@@ -114,8 +115,9 @@ class CpuGram:
             grads: loss gradients at `before`; None makes its products NaN.
             out: (slices, products) or wider, float64 and C-contiguous; overwritten, in the order
                 of `vocabulary.gram.PRODUCTS`.
-            preconditioners: those of the step, with `products` from 7 on. Where there is none, wp
-                and ws are NaN, and the six cost what they do without.
+            preconditioners: those of the step, with `products` from 7 on, as a sequence or a
+                `PreconditionerTable`. Where there is none, wp and ws are NaN, and the six cost
+                what they do without.
             earlier: those of the step before, with copies of their `state` and `average` from
                 before this step, with `products` 8. Where there is none, ws is NaN.
 
@@ -131,15 +133,13 @@ class CpuGram:
         with self._team.lock:
             for row, tensors in enumerate(placed):
                 self._addresses[row] = [tensor.data_ptr() for tensor in tensors]
-            sums, work = self._sums, self._sum_tiles
-            if self._pulls and preconditioners and any(preconditioners):
+            sums, work, kept = self._sums, self._sum_tiles, []
+            if self._pulls and preconditioners is not None and not _is_empty(preconditioners):
                 sums, work = self._pulls.sums, self._pulls
-                placed.append(
-                    self._pulls.read(self._addresses, placed[1], preconditioners, earlier)
-                )
+                kept = self._pulls.read(self._addresses, placed[1], preconditioners, earlier)
             shares = deque(self._shares)
             threads = min(self.threads, len(shares))
-            self._team.run(lambda: _take(shares, work, placed), threads)
+            self._team.run(lambda: _take(shares, work, (placed, kept)), threads)
             fold_tiles(sums, self._table.first, out)
         out[:, sums.shape[1] :] = np.nan
         missing = np.array([g is None for g in grads], dtype=bool)
@@ -170,6 +170,13 @@ class CpuGram:
                 f"CpuGram: out must be a writable C-contiguous float64 array of shape {shape}, "
                 f"got {out.dtype} of shape {out.shape}. Make it with numpy.empty({shape})."
             )
+
+
+def _is_empty(given: Preconditioners) -> bool:
+    """Whether no tensor has a preconditioner."""
+    if isinstance(given, PreconditionerTable):
+        return given.is_empty
+    return not any(given)
 
 
 def _take(shares: deque[tuple[int, int]], work: Callable[[int, int], None], placed: object) -> None:

@@ -54,7 +54,7 @@ class StridedLayout:
         (1,)
         """
         tensor = torch.atleast_1d(tensor)
-        shape, strides = tuple(tensor.shape), tensor.stride()
+        shape, strides = tensor.shape, tensor.stride()
         if not _is_dense(shape, strides):
             strides = torch.empty(shape, device="meta").stride()
         return cls(tensor.dtype, shape, strides)
@@ -68,15 +68,28 @@ class StridedLayout:
         if tensor.ndim == 0:
             tensor = tensor.reshape(1)
         if tensor.dtype != self.dtype or tensor.shape != self.shape or not tensor.is_cpu:
+            shape, found = tuple(self.shape), tuple(tensor.shape)
             raise InvalidArgument(
-                f"{name} must be {self.dtype} of shape {self.shape} on cpu, as the weights were "
-                f"when measuring was set up, got {tensor.dtype} of shape {tuple(tensor.shape)} on "
-                f"{tensor.device}. Convert it, or set up measuring again."
+                f"{name} must be {self.dtype} of shape {shape} on cpu, as the weights were when "
+                f"measuring was set up, got {tensor.dtype} of shape {found} on {tensor.device}. "
+                "Convert it, or set up measuring again."
             )
         if tensor.layout == torch.strided and self._matches(tensor.stride()):
             return tensor
         laid = torch.empty_strided(self.shape, self.strides, dtype=self.dtype)
         return laid.copy_(tensor.detach().to_dense())
+
+    def is_of(self, tensor: torch.Tensor) -> bool:
+        """Whether `tensor`, which may be anything, is a plain tensor that lies so on the CPU."""
+        kind = type(tensor)
+        return (
+            (kind is torch.Tensor or kind is torch.nn.Parameter)
+            and tensor.dtype is self.dtype
+            and tensor.is_cpu
+            and tensor.layout is torch.strided
+            and tensor.shape == self.shape
+            and tensor.stride() == self.strides
+        )
 
     def _matches(self, strides: tuple[int, ...]) -> bool:
         # The stride of an axis of length 1 says nothing, and frameworks fill it in freely.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import StridedLayout, place_all
 from spherical_motion.measure.metric_loops import (
     WS,
@@ -17,14 +17,11 @@ from spherical_motion.measure.metric_loops import (
     sum_changes,
     sum_preconditioned,
 )
-from spherical_motion.measure.preconditioner import Preconditioner
+from spherical_motion.measure.preconditioner_table import (
+    Preconditioners,
+    PreconditionerTable,
+)
 from spherical_motion.measure.tiles import TileTable
-
-Preconditioners: TypeAlias = Sequence[Preconditioner | None]
-"""One for each tensor; None where there is none."""
-
-NONE = (np.nan,) * 5
-"""The coefficients where there is no preconditioner."""
 
 
 class PullSums:
@@ -53,7 +50,10 @@ class PullSums:
         self._addresses = np.zeros((4, len(layouts)), dtype=np.int64)
         # Weights before the step, v, v before, average before.
         self._of_change = np.zeros((4, len(layouts)), dtype=np.int64)
-        self._now, self._old = (np.full((len(layouts), 5), np.nan) for _ in range(2))
+        # What is given as a sequence is written into tables of its own.
+        self._own, self._old = (PreconditionerTable(layouts) for _ in range(2))
+        self._now = self._own
+        self._accepted: PreconditionerTable = self._own
         compile_preconditioned()
         if self._with_change:
             compile_changes()
@@ -64,7 +64,7 @@ class PullSums:
         before: Sequence[torch.Tensor],
         preconditioners: Preconditioners,
         earlier: Preconditioners | None,
-    ) -> list[torch.Tensor]:
+    ) -> list[object]:
         """Take down where the state of a step lies, and its coefficients.
 
         Args:
@@ -73,48 +73,51 @@ class PullSums:
             preconditioners, earlier: as for `CpuGram`.
 
         Returns:
-            The tensors that must live until the tiles are summed.
+            What must live until the tiles are summed.
         """
-        states = self._place("preconditioners", preconditioners, before, self._now)
+        now = self._now = self._as_table(preconditioners)
         self._addresses[:3] = addresses
-        self._addresses[3] = [tensor.data_ptr() for tensor in states]
+        self._addresses[3] = now.addresses_or(addresses[1])
         if not self._with_change:
-            return states
+            return [now]
         old = [None] * len(before) if earlier is None else earlier
         used = [
             p if p is not None and now is not None and now.average is not None else None
-            for p, now in zip(old, preconditioners, strict=True)
+            for p, now in zip(old, now, strict=True)
         ]
         filled = [
             w if p is None or p.average is None else p.average
             for p, w in zip(used, before, strict=True)
         ]
-        old_states = self._place("earlier", used, before, self._old)
         old_averages = place_all(self._layouts, "CpuGram: earlier averages", filled)
-        self._old[[p is None or p.average is None for p in used]] = NONE
-        for row, tensors in enumerate((before, states, old_states, old_averages)):
-            self._of_change[row] = [tensor.data_ptr() for tensor in tensors]
+        for i, p in enumerate(used):
+            self._old.put(i, None if p is None or p.average is None else p, "CpuGram: earlier")
+        self._of_change[0] = addresses[1]
+        self._of_change[1] = self._addresses[3]
+        self._of_change[2] = self._old.addresses_or(addresses[1])
+        self._of_change[3] = [average.data_ptr() for average in old_averages]
         self.sums[:, WS] = np.nan
-        return [*states, *old_states, *old_averages]
+        return [now, *old_averages]
 
     def __call__(self, start: int, stop: int) -> None:
         """Sum tiles `start:stop`."""
         own = (self._table.tiles, self._table.rows, self.sums, start, stop)
-        sum_preconditioned(self._addresses, self._sizes, self._now, *own)
+        sum_preconditioned(self._addresses, self._sizes, self._now.coefficients, *own)
         if self._with_change:
-            sum_changes(self._of_change, self._sizes, self._now, self._old, *own)
+            now, old = self._now.coefficients, self._old.coefficients
+            sum_changes(self._of_change, self._sizes, now, old, *own)
 
-    def _place(
-        self,
-        name: str,
-        given: Preconditioners,
-        stand_ins: Sequence[torch.Tensor],
-        coefficients: NDArray[np.float64],
-    ) -> list[torch.Tensor]:
-        """Each v, laid out like its weights, which stand in for one that is not read."""
-        coefficients[:] = [NONE if p is None else p.coefficients for p in given]
-        states = [
-            w if p is None or p.state is None else p.state
-            for p, w in zip(given, stand_ins, strict=True)
-        ]
-        return place_all(self._layouts, f"CpuGram: {name}", states)
+    def _as_table(self, given: Preconditioners) -> PreconditionerTable:
+        """A table as it is, a sequence written into the table kept for it."""
+        if not isinstance(given, PreconditionerTable):
+            for i, p in enumerate(given):
+                self._own.put(i, p, "CpuGram: preconditioners")
+            return self._own
+        if given is not self._accepted:
+            if list(given.layouts) != list(self._layouts):
+                raise InvalidArgument(
+                    "CpuGram: the table of preconditioners was made for tensors of another type, "
+                    "shape or layout. Make it for the tensors that are measured."
+                )
+            self._accepted = given
+        return given

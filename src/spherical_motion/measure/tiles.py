@@ -127,7 +127,7 @@ def _checked(layouts: Sequence[StridedLayout], slices: ArrayLike) -> NDArray[np.
             raise InvalidArgument(
                 f"slices[{i}]: the tensor index must be in [0, {len(layouts)}), got {tensor}."
             )
-        shape = layouts[tensor].shape
+        shape = tuple(layouts[tensor].shape)
         if not (0 <= axis < len(shape) and 0 <= start <= stop <= shape[axis]):
             raise InvalidArgument(
                 f"slices[{i}] must lie inside tensor {tensor} of shape {shape}, got axis={axis}, "

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import torch
 
-from spherical_motion.binding import preconditioner_rule, read_preconditioner
+from spherical_motion.binding import StateReader, preconditioner_rule
 from spherical_motion.measure.preconditioner import Preconditioner
+from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.snapshot import Snapshot, copy_all
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
-
-Found = list[Preconditioner | None]
 
 
 class PreconditionerLog:
@@ -45,11 +44,16 @@ class PreconditionerLog:
         self._optimizer, self._sink = optimizer, sink
         self._names, self._parameters, self._param_groups = names, parameters, param_groups
         known = preconditioner_rule(optimizer)
-        self._rule = known if callable(known) and products > len(FIELDS) else None
+        self._reader = None
+        if callable(known) and products > len(FIELDS):
+            with_average = products == len(PRODUCTS)
+            self._reader = StateReader(
+                optimizer, known, parameters, param_groups, with_average=with_average
+            )
         # A rule that is not known is noted at the first measured step, as all else.
         self._reason = known if isinstance(known, str) and products > len(FIELDS) else ""
         self._recorded: set[str] = set()
-        self.products = products if self._rule else len(FIELDS)
+        self.products = products if self._reader else len(FIELDS)
         with_state = parameters if self.products == len(PRODUCTS) else ()
         copies = Snapshot(with_state), Snapshot(with_state)
         self.nbytes = sum(copy.nbytes for copy in copies)
@@ -58,15 +62,15 @@ class PreconditionerLog:
         # the coefficients of then, which a schedule has changed since.
         self._stepped_by: list[ParamGroup | None] = [None] * len(parameters)
 
-    def before(self) -> Found | None:
+    def before(self) -> Preconditioners | None:
         """Those of the step before, with copies of their state; None unless ws is measured."""
-        if self.products < len(PRODUCTS):
+        if self._reader is None or self.products < len(PRODUCTS):
             return None
-        found: Found = []
+        found: list[Preconditioner | None] = []
         copies: list[torch.Tensor] = []
         originals: list[torch.Tensor] = []
         for i, (state, average) in enumerate(zip(self._state, self._average, strict=True)):
-            read = self._read(i, self._stepped_by[i])
+            read = self._reader.read_one(i, self._stepped_by[i])
             if isinstance(read, str):
                 # There is no state before the first step: the average is zero, and so is ws.
                 found.append(Preconditioner.flat(0.0, average=average.zero_()))
@@ -98,35 +102,24 @@ class PreconditionerLog:
             if parameter.grad is not None:
                 self._stepped_by[i] = settings[self._param_groups[i]]
 
-    def after(self, step: int, grads: Sequence[torch.Tensor | None]) -> Found | None:
-        """Those of step number `step`, which was just taken; None if there is none at all."""
-        if self._rule is None:
+    def after(self, step: int, grads: Sequence[torch.Tensor | None]) -> Preconditioners | None:
+        """Those of step number `step`, which was just taken; None if there is none at all.
+
+        What is returned holds until the next call.
+        """
+        if self._reader is None:
             if self._reason:
                 self._record(step, dict.fromkeys(self._names, self._reason))
             self._reason = ""
             return None
-        found: Found = []
-        missing: dict[str, str] = {}
+        missing = self._reader.read()
         for i, grad in enumerate(grads):
-            read = "it had no gradient" if grad is None else self._read(i)
-            if isinstance(read, str):
-                missing[self._names[i]] = read
-                found.append(None)
-            else:
-                found.append(read)
+            if grad is None:
+                self._reader.table.drop(i)
+                missing[i] = "it had no gradient"
         if missing:
-            self._record(step, missing)
-        return found
-
-    def _read(self, i: int, settings: ParamGroup | None = None) -> Preconditioner | str:
-        """That of parameter `i` by these settings, left out by those of now."""
-        assert self._rule is not None
-        parameter = self._parameters[i]
-        group = settings or self._optimizer.param_groups[self._param_groups[i]]
-        # Not state[parameter], which would make an entry where there is none.
-        state = self._optimizer.state.get(parameter, {})
-        with_average = self.products == len(PRODUCTS)
-        return read_preconditioner(self._rule, group, state, parameter, with_average=with_average)
+            self._record(step, {self._names[i]: missing[i] for i in sorted(missing)})
+        return self._reader.table
 
     def _record(self, step: int, reasons: dict[str, str]) -> None:
         """Record an event for each reason, once for each parameter."""

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import Role, hold, release
 from spherical_motion.measure.cpu import CpuGram
-from spherical_motion.measure.pulls import Preconditioners
+from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.sampling import Sampling

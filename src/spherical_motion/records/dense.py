@@ -70,16 +70,6 @@ def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
     return Layout(steps, width, (rows, cells[rows]))
 
 
-def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """NaN in this shape, read-only and in the memory of one number."""
-    return np.broadcast_to(np.nan, shape)
-
-
-def is_unknown(array: NDArray[np.float64]) -> bool:
-    """Whether an array comes from `unknown`."""
-    return array.base is not None and not any(array.strides)
-
-
 def latest(keys: Ints) -> NDArray[np.intp]:
     """Indices of the last occurrence of each distinct key, in the order of the keys.
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.records.dense import unknown
 from spherical_motion.records.info import RunInfo
 from spherical_motion.vocabulary import HyperParameters
+from spherical_motion.vocabulary.gram import unknown
 from spherical_motion.vocabulary.hyperparameters import pull_scale
 
 Array = NDArray[np.float64]

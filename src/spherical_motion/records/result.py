@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
-from spherical_motion.records.dense import Layout, arrange, is_unknown, unknown
+from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
@@ -30,7 +30,7 @@ from spherical_motion.records.settings import (
     SettingsOfRows,
 )
 from spherical_motion.vocabulary import Gram, Schedule
-from spherical_motion.vocabulary.gram import PRODUCTS
+from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
 
 if TYPE_CHECKING:
     import pandas as pd

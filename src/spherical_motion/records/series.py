@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spherical_motion.records.dense import latest, unknown
-from spherical_motion.vocabulary.gram import FIELDS, Gram
+from spherical_motion.records.dense import latest
+from spherical_motion.vocabulary.gram import FIELDS, Gram, unknown
 
 Array = NDArray[np.float64]
 

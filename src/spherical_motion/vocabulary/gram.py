@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import EllipsisType
 from typing import TypeAlias
 
@@ -36,7 +36,8 @@ class Gram:
     * wp = <w, Px>, the pull of gradient and decay on the norm. For SGD, P is 1.
     * ws = <w, (P - P_before)b>, the effect of a preconditioner that changes.
 
-    They are NaN where they were not measured, or where the optimizer has no such form.
+    They are NaN where they were not measured, or where the optimizer has no such form. Left out,
+    they are read-only and take no memory, also in parts, sums and copies.
 
     Grams of **disjoint** slices add: filters into a layer, shards into a tensor.
 
@@ -69,7 +70,7 @@ class Gram:
     ) -> None:
         arrays = [np.asarray(x, dtype=np.float64) for x in (ww, wd, dd, wg, gg, dg)]
         arrays += [
-            np.full(arrays[0].shape, np.nan) if x is None else np.asarray(x, dtype=np.float64)
+            unknown(arrays[0].shape) if x is None else np.asarray(x, dtype=np.float64)
             for x in (wp, ws)
         ]
         shapes = {a.shape for a in arrays}
@@ -90,14 +91,16 @@ class Gram:
     def __add__(self, other: Gram) -> Gram:
         if not isinstance(other, Gram):
             return NotImplemented
-        return Gram(*(getattr(self, name) + getattr(other, name) for name in PRODUCTS))
+        six = (getattr(self, name) + getattr(other, name) for name in FIELDS)
+        pairs = ((self.wp, other.wp), (self.ws, other.ws))
+        return Gram(*six, *(None if is_unknown(a) or is_unknown(b) else a + b for a, b in pairs))
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> Gram:
-        return Gram(*(getattr(self, name)[index] for name in PRODUCTS))
+        return self._of_each(lambda array: array[index])  # pyright: ignore
 
     def sum(self, axis: int | tuple[int, ...]) -> Gram:
         """Add the Grams along `axis`, which must run over disjoint slices."""
-        return Gram(*(getattr(self, name).sum(axis=axis) for name in PRODUCTS))
+        return self._of_each(lambda array: array.sum(axis=axis))
 
     def to_array(self, names: Sequence[str] = FIELDS) -> NDArray[np.float64]:
         """These products, by default the six, stacked on a last axis in this order."""
@@ -121,4 +124,33 @@ class Gram:
         rows = list(grams)
         if not rows:
             raise InvalidArgument("Gram.stack expects at least one Gram, got none.")
-        return cls(*(np.stack([getattr(r, n) for r in rows], axis=axis) for n in PRODUCTS))
+        six = (np.stack([getattr(r, name) for r in rows], axis=axis) for name in FIELDS)
+        others = ([r.wp for r in rows], [r.ws for r in rows])
+        return cls(
+            *six,
+            *(None if all(map(is_unknown, xs)) else np.stack(xs, axis=axis) for xs in others),
+        )
+
+    def _of_each(self, of: Callable[[NDArray[np.float64]], ArrayLike]) -> Gram:
+        """The Gram of a function of every product; what is unknown stays without memory."""
+        six = (of(getattr(self, name)) for name in FIELDS)
+        return Gram(*six, *(None if is_unknown(x) else of(x) for x in (self.wp, self.ws)))
+
+    def __reduce__(self) -> tuple[type[Gram], tuple[NDArray[np.float64] | None, ...]]:
+        # By way of the constructor, what is unknown is not copied and pickled number by number.
+        six = (getattr(self, name) for name in FIELDS)
+        return Gram, (*six, *(None if is_unknown(x) else x for x in (self.wp, self.ws)))
+
+
+def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """NaN in this shape, read-only and in the memory of one number.
+
+    >>> unknown((2, 1000)).strides
+    (0, 0)
+    """
+    return np.broadcast_to(np.nan, shape)
+
+
+def is_unknown(array: NDArray[np.float64]) -> bool:
+    """Whether an array is that of `unknown`, or a part of it that is still without memory."""
+    return array.size > 0 and not any(array.strides) and bool(np.isnan(array.flat[0]))

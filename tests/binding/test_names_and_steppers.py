@@ -18,6 +18,7 @@ from spherical_motion.binding import (
     refuse_second,
     release,
 )
+from spherical_motion.binding.stepping import scalar_settings, stepping_name
 from spherical_motion.errors import AlreadyAttached, InvalidArgument
 from spherical_motion.monitor import Monitor
 from spherical_motion.optim import bind
@@ -76,6 +77,56 @@ def test_two_of_one_role_exclude_each_other_and_two_roles_do_not() -> None:
     release(optimizer, Role.STEER)
     release(optimizer, Role.STEER)
     refuse_second(optimizer, Role.STEER, "Rotational")
+
+
+class Plain(torch.optim.AdamW):
+    pass
+
+
+class Deeper(Plain):
+    def extra(self) -> None:
+        """Something that is not `step`."""
+
+
+class OwnStep(torch.optim.AdamW):
+    @torch.no_grad()
+    def step(self, closure=None):  # type: ignore[override]
+        return super().step(closure)
+
+
+class Rprop2(torch.optim.Rprop):
+    pass
+
+
+class Lion(torch.optim.Optimizer):
+    def __init__(self, params, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure=None) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (Plain, "AdamW"),
+        (Deeper, "AdamW"),
+        (OwnStep, "OwnStep"),
+        (torch.optim.AdamW, "AdamW"),
+        (torch.optim.Rprop, "Rprop"),
+        (Rprop2, "Rprop"),
+        (Lion, "Lion"),
+    ],
+)
+def test_a_subclass_steps_by_the_rule_of_the_class_whose_step_it_has(cls, name: str) -> None:
+    for _ in range(2):  # the first object of a class makes torch wrap its `step`
+        optimizer = cls([torch.zeros(2, requires_grad=True)], lr=0.1)
+        torch.optim.lr_scheduler.ConstantLR(optimizer)  # wraps the `step` of the object
+        assert stepping_name(optimizer) == name
+    own = cls.__name__
+    told = scalar_settings([optimizer])[0]
+    assert told["class"] == name
+    assert told.get("subclass") == (None if own == name else own)
 
 
 def test_the_registry_keeps_no_optimizer_alive() -> None:

@@ -312,7 +312,10 @@ FAULTS = {
     VerdictKind.NON_FINITE: {"non_finite": 4},
     VerdictKind.FROZEN: {"moved": False},
     VerdictKind.IN_BALANCE: {"group": PLAIN, "tug": TugOfWar(balance=Estimate(1.0, 0.99, 1.01))},
-    VerdictKind.OFF_BALANCE: {"group": PLAIN, "tug": TugOfWar(balance=Estimate(1.2, 1.1, 1.3))},
+    VerdictKind.OFF_BALANCE: {
+        "group": PLAIN,
+        "tug": TugOfWar(balance=Estimate(1.2, 1.1, 1.3), exact=True, unknown=""),
+    },
     VerdictKind.NO_PREDICTION: {"group": PLAIN},
     VerdictKind.NO_WEIGHT_DECAY: {"no_decay": True},
     VerdictKind.NOT_SCALE_INVARIANT: {"defect": 0.5},
@@ -331,6 +334,36 @@ FAULTS = {
 def test_one_fault_gives_its_verdict(kind: VerdictKind) -> None:
     assert judge(evidence(**FAULTS[kind])).kind is kind
     assert judge(evidence()).kind is VerdictKind.IN_EQUILIBRIUM
+
+
+@pytest.mark.parametrize(
+    ("tug", "error", "kind", "said"),
+    [
+        ({"exact": True}, 0.0, VerdictKind.OFF_BALANCE, "turns at 0.840"),
+        (
+            {"mendable": True, "young": 1000.0, "neglects": "S"},
+            0.0,
+            VerdictKind.NO_PREDICTION,
+            "products=8 measures it",
+        ),
+        (
+            {"neglects": "how the updates pull on the norm"},
+            0.6,
+            VerdictKind.NO_PREDICTION,
+            "the law leaves out how the updates pull on the norm. The prediction is approximate",
+        ),
+    ],
+    ids=["exact", "Adam without ws", "Muon"],
+)
+def test_only_an_exact_law_can_be_off(tug, error, kind, said) -> None:
+    off = TugOfWar(balance=Estimate(0.84, 0.79, 0.89), unknown="", **tug)
+    verdict = judge(evidence(group=PLAIN, tug=off, prediction_error=error))
+    assert verdict.kind is kind
+    assert said in verdict.reason
+    assert not verdict.alarm
+    near = dataclasses.replace(off, balance=Estimate(0.97, 0.94, 0.99))
+    verdict = judge(evidence(group=PLAIN, tug=near, prediction_error=error))
+    assert verdict.kind is VerdictKind.IN_BALANCE
 
 
 def test_of_several_faults_the_first_decides() -> None:

@@ -27,6 +27,7 @@ class FakeComparison:
     records: Any
     stages_by_group: dict[str, tuple[Stage, ...]]
     curves_by_group: dict[str, Any]
+    span: int = 1_000
 
     def stages(self, group: str) -> tuple[Stage, ...]:
         return self.stages_by_group[group]

@@ -15,9 +15,9 @@ from simulated import constant, simulate_sgd
 from spherical_motion.comparison import Forces, TugOfWar, compare
 from spherical_motion.comparison.force_curves import NO_CURVES
 from spherical_motion.reporting import render, write_report
-from spherical_motion.reporting.facts import failure_of, left_out, tug_to_begin_with
+from spherical_motion.reporting.facts import failure_of, left_out, steps_told, tug_to_begin_with
 from spherical_motion.reporting.selection import representative_groups
-from spherical_motion.reporting.tug_chart import AREAS, _columns, picture_range
+from spherical_motion.reporting.tug_chart import AREAS, columns_of, picture_range
 
 SETTINGS = constant(0.05, 0.004, 0.9, 600) + constant(0.01, 0.004, 0.9, 600)
 PULLS = {"body": 0.002, "head<b>": -0.003}
@@ -47,7 +47,7 @@ def written(write_run):
 
 
 def drawn(curves, span):
-    return {name: v.astype(np.float64) for name, v in _columns(curves, 100.0 * span).items()}
+    return {name: v.astype(np.float64) for name, v in columns_of(curves, 100.0 * span).items()}
 
 
 def test_what_is_drawn_are_the_numbers_and_the_areas_add_up_to_the_growth(comparison) -> None:
@@ -65,6 +65,20 @@ def test_what_is_drawn_are_the_numbers_and_the_areas_add_up_to_the_growth(compar
         for low, high, _ in AREAS:
             assert (np.abs(columns[high]) >= np.abs(columns[low]) - 1e-3).all()
         assert not curves.failed.any()
+
+
+def test_picture_and_words_agree(write_run) -> None:
+    settings = constant(0.05, 0.004, 0.9, 1_200)
+    comparison = compare(write_run({"w": pulled_sgd(settings, -0.001)}, settings, kind="plain"))
+    curves, row = comparison.forces("w"), comparison["w"]
+    ((start, stop),) = steps_told(comparison, [curves])
+    assert (stop - start + 1, stop) == (row.tug.window, 1_199)
+    inside = curves.first >= start
+    for part in ("decay", "loss", "inward", "turning", "growth"):
+        seen, said = getattr(curves, part)[inside].mean(), getattr(row.tug.forces, part)
+        largest = abs(row.tug.forces.turning)
+        assert abs(seen - said) < 0.1 * largest, part
+    assert curves.decay == pytest.approx(0.05 * 0.004 / 0.1)
 
 
 def test_the_line_is_the_growth_of_the_norm(comparison, written) -> None:
@@ -186,7 +200,7 @@ def test_decay_and_loss_that_cannot_be_told_apart_are_one_part(write_run) -> Non
     assert np.isnan(curves.decay).all()
     assert np.isnan(curves.loss).all()
     assert (curves.inward > 0).all()
-    columns = _columns(curves, 1.0)
+    columns = columns_of(curves, 1.0)
     np.testing.assert_allclose(columns["both_in"], -curves.inward, rtol=1e-6)
     assert "decay and loss together" in render(comparison)
 
@@ -228,7 +242,8 @@ def test_another_group_is_chosen_and_the_steps_move_together(comparison, tmp_pat
         assert page.evaluate(words) == f"Stage 2: {comparison['body'].words}"
         assert page.evaluate(grown) != first
         axis = page.evaluate(f"{own}('tug_axis').axis_label")
-        assert axis == "in ← % of |w| per 100 steps → out"
+        assert axis == f"in ← % of |w| per {comparison.span:,} steps → out"
+        assert f"per {comparison.span:,} steps" in page.evaluate(words)
         page.evaluate("document.querySelector('[data-tug=lr]').click()")
         decay = page.evaluate(f"Array.from({own}('tug').data.decay)")
         assert max(decay) == pytest.approx(min(decay), rel=0.05)  # the same pull at either rate
@@ -255,7 +270,7 @@ def test_the_browser_marks_what_leaves_the_picture_and_where_the_law_failed(
         said = page.evaluate("document.getElementById('tug-failed').textContent")
         assert said == failure_of(curves)
         low, high = page.evaluate(f"[{own}('tug_range').start, {own}('tug_range').end]")
-        columns = drawn(curves, 100)
+        columns = drawn(curves, written.span)
         marks = page.evaluate(f"{own}('tug_marks').data")
         beyond = [columns["outer"].max() > high, columns["inner"].min() < low]
         assert [side in marks["side"] for side in ("top", "bottom")] == beyond

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -76,26 +77,54 @@ def class_name(optimizer: torch.optim.Optimizer) -> str:
     >>> class_name(Logged([torch.zeros(1)], lr=0.1))
     'SGD'
     """
+    return _known_class(optimizer).__name__
+
+
+def stepping_name(optimizer: torch.optim.Optimizer) -> str:
+    """Name of the class whose rule an optimizer steps by, for a record of it.
+
+    A subclass that has a `step` of its own may step otherwise, and keeps its own name.
+
+    >>> class Logged(torch.optim.SGD): ...
+    >>> stepping_name(Logged([torch.zeros(1)], lr=0.1))
+    'SGD'
+    """
+    known, own = _known_class(optimizer), type(optimizer)
+    # torch wraps the `step` of each class of which it makes an object.
+    same = inspect.unwrap(known.step) is inspect.unwrap(own.step)
+    return known.__name__ if same else own.__name__
+
+
+def _known_class(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:
     for cls in type(optimizer).__mro__:
         # The search ends at any class of torch, with a formula or without: NAdam is no Adam.
         if cls is torch.optim.Optimizer:
             break
+        if not issubclass(cls, torch.optim.Optimizer):
+            continue
         if cls.__name__ in CLASSES or cls.__module__.startswith("torch.optim."):
-            return cls.__name__
-    return type(optimizer).__name__
+            return cls
+    return type(optimizer)
 
 
 def scalar_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Scalar]]:
     """The scalar settings of every param group, with the class and number of its optimizer.
 
+    The class is that of `stepping_name`; "subclass" is the optimizer's own, where that differs.
+
     >>> scalar_settings([torch.optim.SGD([torch.zeros(1)], lr=0.1)])[0]["lr"]
     0.1
     """
     return [
-        {"class": type(optimizer).__name__, "optimizer": index, **_scalars(param_group)}
+        {**_names(optimizer), "optimizer": index, **_scalars(param_group)}
         for index, optimizer in enumerate(optimizers)
         for param_group in optimizer.param_groups
     ]
+
+
+def _names(optimizer: torch.optim.Optimizer) -> dict[str, Scalar]:
+    name, own = stepping_name(optimizer), type(optimizer).__name__
+    return {"class": name} if name == own else {"class": name, "subclass": own}
 
 
 def _scalars(param_group: Mapping[str, object]) -> dict[str, Scalar]:

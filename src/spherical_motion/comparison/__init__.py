@@ -23,7 +23,6 @@ from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.table import Comparison, compare
 from spherical_motion.comparison.verdicts import ALARMS, RULES, Rule, judge
-from spherical_motion.comparison.words import readable_span
 
 __all__ = [
     "ALARMS",
@@ -47,5 +46,4 @@ __all__ = [
     "gather",
     "judge",
     "known_columns",
-    "readable_span",
 ]

@@ -8,6 +8,7 @@ and batch means give their error.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -15,17 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import NO_FORCES, Forces, TugOfWar
+from spherical_motion.comparison.account import (
+    explains,
+    forces_of_window,
+    growth_of,
+    latest_of,
+    mended_by_change,
+    pull_of,
+    why_inseparable,
+)
+from spherical_motion.comparison.evidence import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.statistics import Estimate, around, mean_ratio, root_mean_ratio
+from spherical_motion.comparison.recorded_law import WRITTEN
+from spherical_motion.comparison.statistics import Estimate, around, root_mean_ratio
 from spherical_motion.vocabulary import Stage
-from spherical_motion.vocabulary.hyperparameters import pull_scale
 
 Array = NDArray[np.float64]
 Mixed = Sequence[tuple[float, float, float]]
 
+LOW, HIGH = 0.95, 1.05
+"""A ratio whose 95% interval meets this range agrees with the theory."""
+
 STARTING_MEMORIES = 5
 """A stage's first steps are left out, this many times 1/(1 - α) of them."""
+
+JUDGED_MEMORIES = 3
+"""The law needs this many times 1/(1 - α) steps in a row."""
 
 FEWEST_TERMS = 10
 """Fewer terms than this have no interval."""
@@ -41,8 +57,11 @@ is 14 to 43% of the law on real networks, at .99 it is 1 to 2%."""
 
 
 def balance_window(here: Motion, stage: Stage) -> Motion:
-    """The samples of a stage whose balance is judged: all legal ones but those of its start."""
-    here = here[~here.illegal]
+    """The samples of a stage whose balance is judged.
+
+    All legal ones but those of its start, and but those at which the optimizer skipped the group.
+    """
+    here = here[~here.illegal & ~here.idle]
     if not len(here):
         return here
     memory = STARTING_MEMORIES / (1.0 - _momentum(here))
@@ -57,42 +76,105 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         stage: the steps to judge.
         mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
     """
-    here = balance_window(motion.within(stage.start, stage.stop), stage)
+    all_here = motion.within(stage.start, stage.stop)
+    here = balance_window(all_here, stage)
+    recent = latest_of(here)
+    seen = _what_happened(all_here, here, recent)
     if unknown := motion.no_balance or _members_differ(mixed):
-        return TugOfWar(unknown=unknown)
-    known = here[np.isfinite(here.turned) & np.isfinite(here.loss)]
+        return dataclasses.replace(seen, unknown=unknown)
+    fewest = _fewest(all_here)
+    if stage.steps < fewest:
+        unknown = f"{stage.steps} steps are too few: it takes {fewest}"
+        seen = dataclasses.replace(
+            seen, fewest=fewest, momentum=_momentum(all_here[~all_here.illegal])
+        )
     if not len(here):
-        return TugOfWar(unknown="no lawful step is on record after the stage's start")
+        return dataclasses.replace(seen, unknown=unknown or "no lawful step is on record")
+    known = here[np.isfinite(here.turned) & np.isfinite(here.loss)]
     found = theory.balance(
         here.hp,
         here.gram,
-        steps=here.steps,
+        steps=here.counted,
         lr=here.lr,
         weight_decay=here.felt_decay,
         momentum=here.momentum,
         correlation=motion.correlation,
+        dtype=here.dtype,
+        numel=here.group.numel,
     )
-    unknown = found.unknown or _why_unsure(known)
-    pull = _pull(known)
-    return TugOfWar(
+    unknown = unknown or found.unknown or _why_unsure(known)
+    pull, decay_share = pull_of(recent)
+    tug = dataclasses.replace(
+        seen,
         balance=Estimate() if unknown else _balance(known, found),
         pull=pull,
-        decay_share=_decay_share(found.decay, pull),
-        growth=_growth(here),
+        decay_share=decay_share,
+        real_decay=_real_decay(here),
         amplification=found.amplification,
-        # Where the prediction is approximate, the loss's own pull is what it leaves out.
-        forces=NO_FORCES if motion.prediction_error else _forces(known),
+        forces=forces_of_window(recent, 1.0 - seen.idle),
         terms=len(known),
+        exact=not found.neglects and not motion.prediction_error,
+        young=math.nan if here.hp.beta2 is None else 1.0 / (1.0 - here.hp.beta2),
+        mendable=bool(found.neglects) and mended_by_change(here),
         unknown=unknown,
         neglects=found.neglects,
-        inseparable=_why_inseparable(known),
+        inseparable=why_inseparable(recent),
     )
+    if unexplained := _why_unexplained(tug):
+        forces = Forces(growth=tug.forces.growth)
+        tug = dataclasses.replace(tug, forces=forces, unexplained=unexplained)
+    return tug
+
+
+def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
+    """What needs no law: how the norm moved, which steps were skipped, who wrote the weights."""
+    judged = all_here.within(here.steps[0], here.steps[-1] + 1) if len(here) else all_here
+    pairs = judged.written[np.isfinite(judged.written)]
+    writes = pairs[np.abs(pairs) > WRITTEN]
+    tug = TugOfWar(
+        written=writes.size,
+        pairs=pairs.size,
+        write=float(np.median(writes)) if writes.size else math.nan,
+    )
+    if not len(recent):
+        return tug
+    first, stop = int(recent.steps[0]), int(recent.steps[-1]) + 1
+    growth = growth_of(recent)
+    return dataclasses.replace(
+        tug,
+        growth=growth,
+        forces=Forces(growth=growth.value / 2.0),
+        window=stop - first,
+        idle=float(all_here.within(first, stop).idle.mean()),
+    )
+
+
+def _fewest(all_here: Motion) -> int:
+    """How many steps in a row a stage must have for a balance."""
+    legal = all_here[~all_here.illegal]
+    if not len(legal):
+        return 0
+    memory = 1.0 / (1.0 - _momentum(legal))
+    judged = max(math.ceil(JUDGED_MEMORIES * memory), FEWEST_TERMS)
+    return math.ceil(STARTING_MEMORIES * memory) + judged + 1
+
+
+def _why_unexplained(tug: TugOfWar) -> str:
+    """Why the parts of the law are not those of the growth; empty if they are."""
+    if tug.written:
+        return "the weights were written between steps"
+    if tug.exact and not math.isnan(tug.balance.low) and not tug.balance.meets(LOW, HIGH):
+        return "the balance law does not hold"
+    if explains(tug.forces):
+        return ""
+    return f"the law leaves out {tug.neglects}" if tug.neglects else "the balance law does not hold"
 
 
 def _balance(known: Motion, found: theory.Balance) -> Estimate:
     """The ratio, its interval from batch means, and in it the size of what the law leaves out."""
     balance = around(found.ratio, root_mean_ratio(known.turned, known.law))
     balance = balance.widened(known.prediction_error)
+    balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():
         return balance
     share = NEGLECTED * _newest_weight(known) * found.amplification
@@ -141,52 +223,6 @@ def _members_differ(mixed: Mixed) -> str:
     return "" if same else "the members of this group have different rates or momenta"
 
 
-def _why_inseparable(known: Motion) -> str:
-    """Why decay and loss have no parts of their own; empty if they have."""
-    if np.isnan(known.decay).any():
-        return "Adam divides the sum of both by the size of the gradient"
-    return ""
-
-
-def _forces(known: Motion) -> Forces:
-    """The law as rates of the norm: divided by 2R and by the weight that growth has in it."""
-    if not len(known):
-        return NO_FORCES
-    size = 2.0 * known.gram.ww.mean()
-
-    def rate(part: Array) -> float:
-        return float((part / known.growth_share).mean() / size)
-
-    told_apart = bool(np.isfinite(known.decay).all())
-    return Forces(
-        inward=rate(known.loss + np.where(np.isfinite(known.decay), known.decay, 0.0)),
-        decay=rate(known.decay) if told_apart else math.nan,
-        loss=rate(known.loss) if told_apart else math.nan,
-        turning=rate(known.turned),
-        change=rate(known.change),
-        growth=rate(known.grown),
-    )
-
-
-def _pull(known: Motion) -> Estimate:
-    """p = δ + cΣηX/ΣηR."""
-    scale = pull_scale(known.hp, known.momentum)
-    decoupled = known.felt_decay if known.hp.decoupled else 0.0
-    inward = decoupled * known.gram.ww + scale * known.gram.wp
-    return mean_ratio(known.lr * inward, known.lr * known.gram.ww)
-
-
-def _decay_share(decay: float, pull: Estimate) -> Estimate:
-    """λ/p; the end that belongs to a pull of 0 or less is infinite."""
-    if not pull.value > 0 or math.isnan(decay):
-        return Estimate()
-    high = decay / pull.low if pull.low > 0 else math.inf
-    return Estimate(
-        decay / pull.value, decay / pull.high, math.nan if math.isnan(pull.low) else high
-    )
-
-
-def _growth(here: Motion) -> Estimate:
-    """ΔR/R a step, from sample to sample, so that gaps between samples count too."""
-    squares, spans = here.gram.ww, np.diff(here.steps)
-    return mean_ratio(np.diff(squares), (squares[:-1] + squares[1:]) / 2.0 * spans)
+def _real_decay(here: Motion) -> float:
+    nominal = float(here.weight_decay.sum())
+    return float(here.felt_decay.sum()) / nominal if nominal else math.nan

@@ -39,8 +39,10 @@ class Row:
         verdict: the conclusion and its reason.
         tug: the balance law of this group and stage, with all its numbers.
 
-    In a group of kind "plain" the balance law predicts: `ratio` is `balance`, and `predicted` the
-    measured angle divided by it.
+    `balance` is over all judged steps of the stage. `pull`, `decay_share`, `growth` and `words`
+    describe now: the last quarter of them, but at least 50 steps and 10/(1 - α); `tug.window` says
+    how many steps that is. In a group of kind "plain" the balance law predicts: `ratio` is
+    `balance`, and `predicted` the measured angle divided by it.
     """
 
     group: str
@@ -92,7 +94,7 @@ class Row:
 
     @property
     def growth(self) -> float:
-        """Relative change of |w|² in a step."""
+        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now."""
         return self.tug.growth.value
 
     @property
@@ -140,19 +142,25 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
 
 
 def _cancelled(rows: Sequence[Row]) -> list[str]:
-    """One sentence about the groups in whose last stage the loss cancels most of the decay."""
-    last = {row.group: row for row in rows}
+    """Sentences about the groups in whose last stage the loss cancels most of the decay, or all."""
+    last = {row.group: row.tug for row in rows}
     shares = {
-        name: -forces.loss / forces.decay
-        for name, row in last.items()
-        if (forces := row.tug.forces).decay > 0 and not forces.loss > -MOST * forces.decay
+        name: -tug.forces.loss / tug.forces.decay
+        for name, tug in last.items()
+        if tug.forces.decay > 0 and math.isfinite(tug.forces.loss)
     }
-    shares = {name: share for name, share in shares.items() if math.isfinite(share)}
-    if not shares:
-        return []
-    worst = sorted(shares, key=lambda name: -shares[name])
-    part = _span([min(share, 1.0) for share in shares.values()], ".0%")
-    return [f"In {listed(worst, NAMED)} the loss cancels {part} of weight decay's pull."]
+    worst = sorted((n for n, x in shares.items() if x >= MOST), key=lambda name: -shares[name])
+    outweighed = [name for name in worst if last[name].pull.high < 0]
+    cancelled = [name for name in worst if name not in outweighed]
+    found = []
+    if outweighed:
+        found.append(f"In {listed(outweighed, NAMED)} the loss outweighs weight decay.")
+    if cancelled:
+        part = _span([min(shares[name], 1.0) for name in cancelled], ".0%")
+        found.append(
+            f"In {listed(cancelled, NAMED)} the loss cancels {part} of weight decay's pull."
+        )
+    return found
 
 
 def stage_label(number: int, stage: Stage) -> str:
@@ -164,7 +172,8 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
     if len(rows) == 1:
         who, are, turns, they = rows[0].group, "is", "it turns", "It"
     else:
-        who = f"all {total} groups" if len(rows) == total else f"{len(rows)} of {total} groups"
+        everyone = "both groups" if total == 2 else f"all {total} groups"
+        who = everyone if len(rows) == total else f"{len(rows)} of {total} groups"
         are, turns, they = "are", "they turn", "They"
     if kind is VerdictKind.IN_EQUILIBRIUM:
         return (
@@ -173,9 +182,12 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
         )
     if kind is VerdictKind.APPROACHING and rows[0].stage.hp is not None:
         shares = [row.measured / row.equilibrium for row in rows]
-        waiting = [row.verdict for row in rows if row.verdict.has_reason(Because.STEPS_LEFT)]
+        waits = (Because.STEPS_LEFT, Because.STEP_LEFT)
+        waiting = [row.verdict for row in rows if any(map(row.verdict.has_reason, waits))]
         known = [verdict.evidence["steps_more"] for verdict in waiting]
-        until = f" {they} would need about {_span(known, ',.0f')} more steps." if known else ""
+        span = _span(known, ",.0f") if known else ""
+        more = "step" if span == "1" else "steps"
+        until = f" {they} would need about {span} more {more}." if span else ""
         return (
             f"{who} {are} not yet in equilibrium: {turns} at {_span(shares, '.2f')} of it, "
             f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
@@ -188,6 +200,8 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
 
 def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
     """The range of a number that several rows of one verdict share."""
+    if all(row.verdict.has_reason(Because.WRITTEN) for row in rows):
+        return "their weights were written between steps"
     if kind.meaning.shared:
         name, spec, words = kind.meaning.shared
         known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion import sphere
+from spherical_motion.comparison.account import UNEXPLAINED, step_rates
 from spherical_motion.comparison.balance import STARTING_MEMORIES
 from spherical_motion.comparison.motion import Motion
+from spherical_motion.comparison.recorded_law import WRITTEN
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -26,19 +27,12 @@ MEMORIES = 8
 """... each of at least this many times 1/(1 - α) steps."""
 
 
-TOLERANCE = 0.1
-"""The parts may miss the growth by this share of the largest of them; beyond it the law failed."""
-
-ROUNDING = 1e-7
-"""A gap of this size, as a change of |w| in a step, is rounding."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForceCurves:
     """What moves the norm of a group, in one window after another; arrays of shape (windows,).
 
     Rates are changes of |w| in a step, as a share of that step's |w|, averaged over the steps of a
-    window. Where the law holds, growth = turning - inward; `missing` is what is left over.
+    window, as `Forces` has them of now. Where the law holds, growth = turning - inward.
 
     Attributes:
         steps: where a window is drawn: its middle, and of the first and last of a stage the outer
@@ -47,9 +41,10 @@ class ForceCurves:
         lr: the mean learning rate.
         inward: by which decay and loss shorten the weights together.
         decay, loss: the two parts of it; NaN where they cannot be told apart.
-        turning: by which turning lengthens the weights.
+        turning: by which turning lengthens the weights, less what the change of the
+            preconditioner takes, where that was measured.
         growth: by which the norm really grew, whatever the law says.
-        missing: growth without the parts.
+        missing: growth without the parts: what they do not explain.
         early: whether the window lies in the start of its stage, which the sentences leave out.
     """
 
@@ -69,7 +64,7 @@ class ForceCurves:
     def failed(self) -> NDArray[np.bool_]:
         """Whether the parts of a window do not add up to its growth."""
         parts = np.abs([self.turning, self.inward, *np.nan_to_num([self.decay, self.loss])])
-        return np.abs(self.missing) > TOLERANCE * parts.max(axis=0, initial=0.0) + ROUNDING
+        return np.abs(self.missing) > UNEXPLAINED * parts.max(axis=0, initial=0.0) + WRITTEN
 
     def spans(self, chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
         """First and last step of each run of neighbouring windows among those chosen."""
@@ -78,15 +73,23 @@ class ForceCurves:
         return [(int(self.first[a]), int(self.last[b - 1])) for a, b in runs]
 
 
-NO_CURVES = ForceCurves(*(np.empty(0) for _ in range(10)), np.empty(0, bool))
+_NONE = np.empty(0)
+NO_CURVES = ForceCurves(
+    _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0, bool)
+)
+"""Those of a group of which the balance law says nothing."""
 
 
 def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     """The curves of a group; empty arrays where the balance law says nothing."""
     if motion is None or motion.no_balance is not None:
         return NO_CURVES
-    rates = _step_rates(motion)
-    known, rates = motion[rates.lawful], rates[rates.lawful]
+    legal = motion[~motion.illegal]
+    if not len(legal):
+        return NO_CURVES
+    account = _account_of(legal)
+    told = account.known | legal.idle
+    known, account = legal[told], account[told]
     starts = _window_starts(known, stages)
     if not starts.size:
         return NO_CURVES
@@ -95,15 +98,15 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     def means(values: Array) -> Array:
         return np.add.reduceat(values, starts) / counts
 
-    turning, inward, growth = means(rates.turning), means(rates.inward), means(rates.growth)
+    turning, inward, growth = means(account.turning), means(account.inward), means(account.growth)
     return ForceCurves(
         steps=_places(known, stages, starts, means(known.steps.astype(np.float64))),
         first=known.steps[starts].astype(np.float64),
         last=known.steps[starts + counts - 1].astype(np.float64),
         lr=means(known.lr),
         inward=inward,
-        decay=means(rates.decay),
-        loss=means(rates.loss),
+        decay=means(account.decay),
+        loss=means(account.loss),
         turning=turning,
         growth=growth,
         missing=growth - (turning - inward),
@@ -112,8 +115,8 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Rates:
-    """The account of each sample, as `ForceCurves` has it of windows; shape (samples,)."""
+class _Account:
+    """What `ForceCurves` has of windows, of each sample; arrays of shape (samples,)."""
 
     inward: Array
     decay: Array
@@ -122,31 +125,26 @@ class _Rates:
     growth: Array
 
     @property
-    def lawful(self) -> NDArray[np.bool_]:
-        """Where all of it is known."""
-        return np.isfinite(self.turning) & np.isfinite(self.inward) & np.isfinite(self.growth)
+    def known(self) -> NDArray[np.bool_]:
+        """Where all of it is known but the parts that cannot be told apart."""
+        return np.isfinite(self.turning + self.inward + self.growth)
 
-    def __getitem__(self, index: NDArray[np.bool_]) -> _Rates:
-        return _Rates(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+    def __getitem__(self, index: NDArray[np.bool_]) -> _Account:
+        return _Account(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
 
 
-def _step_rates(motion: Motion) -> _Rates:
-    """The account of each sample. Writes between two steps count as growth of the second."""
-    gram, told_apart = motion.gram, np.isfinite(motion.decay)
-    # The first step of a run finds nothing that momentum could carry over.
-    size = 2.0 * gram.ww * np.where(motion.steps == 0, 1.0, motion.growth_share)
-    inward = (motion.loss + np.where(told_apart, motion.decay, 0.0)) / size
-    change = np.where(np.isfinite(motion.change), motion.change, 0.0)
+def _account_of(motion: Motion) -> _Account:
+    """The account of each sample; in steps that the optimizer skipped nothing pulls."""
+    rates, gram = step_rates(motion), motion.gram
     in_step = (2.0 * gram.wd + gram.dd) / (2.0 * gram.ww)
-    after, adjacent = sphere.norm_after(gram), np.diff(motion.steps) == 1
-    between = np.zeros(len(motion))
-    between[1:][adjacent] = np.log(motion.norm[1:] / after[:-1])[adjacent]
-    return _Rates(
-        inward=inward,
-        decay=motion.decay / size,
-        loss=np.where(told_apart, motion.loss / size, np.nan),
-        turning=(motion.turned - motion.grown - change) / size + in_step,
-        growth=in_step + between,
+    inward, loss = rates.inward, rates.loss
+    if motion.prediction_error:  # a law that is approximate leaves the loss's own pull out
+        inward, loss = rates.decay, np.zeros(len(motion))
+    # What the law misses stands in the parts, so that they fail to give the growth.
+    parts = (inward, rates.decay, loss, in_step + inward + rates.missed)
+    return _Account(
+        *(np.where(motion.idle, 0.0, part) for part in parts),
+        growth=in_step + np.nan_to_num(motion.written),
     )
 
 

@@ -13,7 +13,10 @@ from spherical_motion.comparison.recorded_law import (
     balance_of,
     changed_settings,
     class_name,
+    counted_by_moves,
     felt_decay,
+    idle_steps,
+    written_between,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
@@ -26,7 +29,9 @@ Array = NDArray[np.float64]
 RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
-WHOLE_RUN = ("group", "hp", "non_finite", "no_theory", "no_balance", "memory")
+WHOLE_RUN = (
+    "group", "hp", "optimizer", "dtype", "non_finite", "no_theory", "no_balance", "memory",
+)  # fmt: skip
 """Fields of `Motion` that belong to the run and not to its samples."""
 
 
@@ -36,6 +41,11 @@ class Motion:
 
     Attributes:
         hp: the optimizer and its fixed settings; lr, weight decay and momentum vary below.
+        optimizer: the name of its class.
+        counted: step numbers without idle steps.
+        idle: whether the group had no gradient and the optimizer skipped it.
+        written: relative change of the norm since the end of the step before, where that is on
+            record; 0 up to rounding unless something beside the optimizer wrote the weights.
         angle: measured angles, rad.
         norm: measured norms before the step.
         drive: what pushes the norm out at each sample, as `theory.driven_norm` takes it: h̃ for SGD,
@@ -44,8 +54,9 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
-        felt_decay: weight decay as the balance law has it: the mean over the group's slices with
-            weights |w|², where their weight decay differs; else `weight_decay`.
+        dtype: of the weights; None if it was not recorded.
+        felt_decay: weight decay as the balance law has it: as the arithmetic of the weights rounds
+            it, and where it differs between the group's slices, the mean with weights |w|².
         turned, decay, loss, grown, change: the balance law at each sample, `theory.balance_steps`;
             NaN where the step before was not sampled, or a part is not known.
         growth_share: the weight of the change of |w|² in `grown`.
@@ -57,7 +68,12 @@ class Motion:
 
     group: InvariantGroup
     hp: HyperParameters
+    optimizer: str
     steps: NDArray[np.int64]
+    counted: NDArray[np.int64]
+    idle: NDArray[np.bool_]
+    written: Array
+    dtype: str | None
     gram: Gram
     angle: Array
     norm: Array
@@ -179,38 +195,44 @@ def motion_of(records: Records, index: int) -> Motion:
     kept = measured & finite & (gram.ww > 0)  # weights of norm zero have no direction
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
+    idle = idle_steps(gram)
+    counted = counted_by_moves(steps, idle)
     legal = (lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1)
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
     memory = memory_of(records, group.name)
     no_theory = _why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
-    if no_theory is None and legal.any():
-        family, lrs, momenta = theory.family_of(hp), lr[legal], momentum[legal]
-        s = Steps(theory.damped_lr(hp, lrs, momenta), weight_decay[legal], momenta, hp.beta2)
-        drive[legal] = family.measured_drive(gram[legal], s, group.numel)
-        cross[legal] = family.measured_overlap(gram[legal], s)
+    moved = legal & ~idle
+    if no_theory is None and moved.any():
+        family, lrs, momenta = theory.family_of(hp), lr[moved], momentum[moved]
+        s = Steps(theory.damped_lr(hp, lrs, momenta), weight_decay[moved], momenta, hp.beta2)
+        drive[moved] = family.measured_drive(gram[moved], s, group.numel)
+        cross[moved] = family.measured_overlap(gram[moved], s)
         if family.has_law_of_motion:
             # A run that is recorded from its step 0 on is taken to start with an empty buffer.
-            residual[legal] = theory.law_of_motion_residual(
+            residual[moved] = theory.law_of_motion_residual(
                 hp,
-                gram[legal],
-                steps=steps[legal],
+                gram[moved],
+                steps=counted[moved],
                 lr=lrs,
                 weight_decay=s.weight_decay,
                 momentum=momenta,
                 first_step=0,
             )
-    felt = weight_decay
-    if group.name in records.mixed:
-        felt = felt_decay(records, index, kept, weight_decay)
+    felt = felt_decay(records, index, kept, hp, lr, weight_decay)
     sides, no_balance = balance_of(
-        records, main_slice, hp, gram, steps, Steps(lr, felt, momentum), legal, memory
+        records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), legal & ~idle, memory
     )
     return Motion(
         group=group,
         hp=hp,
+        optimizer=class_name(records, main_slice),
         steps=steps,
+        counted=counted,
+        idle=idle,
+        written=written_between(records, gram, steps),
+        dtype=records.info.dtype_of(index),
         gram=gram,
         angle=sphere.angle(gram),
         norm=sphere.norm(gram),

@@ -57,6 +57,7 @@ class Because(ReasonKind):
     NO_END = "; too little gradient is left to say when it will arrive"
     SETTLED_OTHERWISE = "; apart from that it is settled"
     STEPS_LEFT = "; about {steps:,.0f} more steps to within 5%"
+    STEP_LEFT = "; about 1 more step to within 5%"
     ONCE_STEADY = ", once it has stopped fading"
 
     RATIO = "turns at {ratio:.2f} of the predicted angle"
@@ -103,6 +104,23 @@ class Because(ReasonKind):
     )
     TOO_VAGUE = "; the interval is too wide to say whether the law holds"
     NEGLECTS = "; the law leaves out {neglects}"
+    LEAVES_OUT_CHANGE = (
+        "; the law leaves out the change of the preconditioner (large in the first 1/(1 - β2) = "
+        "{memory:,.0f} steps and where gradients fade). products=8 measures it"
+    )
+    SHORT_STAGE = (
+        "{steps:,} steps; with momentum {momentum:g} the balance law needs at least {fewest:,}"
+    )
+    WRITTEN = (
+        "the weights were written between steps, at {written:,} of {pairs:,} steps, by "
+        "{write} of the norm each",
+        Suspect.FOREIGN_WRITES,
+    )
+    WRITTEN_TOO = (
+        ". Weights were written between steps, at {written:,} of {pairs:,} steps, by {write} "
+        "of the norm each"
+    )
+    IDLE = ". No gradient in {idle:.0%} of the steps, which are left out"
     WORDS = ". {words}"
     BALANCE_HOLDS = (
         ". The balance law holds to {error}: with the measured pull of weight decay and loss "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -25,6 +26,7 @@ from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.comparison.verdicts import Rule, judge
+from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary import Stage, VerdictKind
@@ -55,12 +57,25 @@ class Comparison:
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
         """One row a group and stage, group by group."""
+        return tuple(
+            _row(_spanned(evidence, self.span), number, self._rules)
+            for number, evidence in self._evidence
+        )
+
+    @functools.cached_property
+    def _evidence(self) -> tuple[tuple[int, Evidence], ...]:
+        """(stage number, evidence), group by group."""
         mixed = self.records.mixed
         return tuple(
-            _row(gather(self._motions[name], stage, mixed.get(name, ())), number, self._rules)
+            (number, gather(self._motions[name], stage, mixed.get(name, ())))
             for name, stages in self._stages.items()
             for number, stage in enumerate(stages, start=1)
         )
+
+    @functools.cached_property
+    def span(self) -> int:
+        """For how many steps the words of all rows give rates: 1,000, or 100 if these are large."""
+        return common_span(e.tug.forces for _, e in self._evidence if isinstance(e, Measured))
 
     def stages(self, group: str) -> tuple[Stage, ...]:
         """The stages of a group's run; empty if nothing was recorded of it."""
@@ -138,6 +153,12 @@ def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None
         NotARun: the directory holds no run.
     """
     return Comparison(run if isinstance(run, Records) else read(run), rules)
+
+
+def _spanned(evidence: Evidence, span: int) -> Evidence:
+    if not isinstance(evidence, Measured):
+        return evidence
+    return dataclasses.replace(evidence, tug=dataclasses.replace(evidence.tug, span=span))
 
 
 def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:

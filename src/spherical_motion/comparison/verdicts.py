@@ -10,15 +10,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from spherical_motion import theory
+from spherical_motion.comparison.balance import HIGH, LOW
 from spherical_motion.comparison.balance_rules import (
-    HIGH,
-    LOW,
     VAGUE,
     approximate,
     balance_holds,
     in_balance,
     no_prediction,
     off_balance,
+    short_stage,
+    written_too,
 )
 from spherical_motion.comparison.evidence import (
     Approaching,
@@ -80,6 +81,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
     """
     for kind, rule in RULES if rules is None else rules:
         if reasons := tuple(rule(evidence)):
+            reasons += tuple(written_too(evidence))
             reasons += tuple(balance_holds(kind, evidence))
             reasons += tuple(approximate(evidence))
             reasons += differing_settings(evidence.mixed)
@@ -96,6 +98,8 @@ def _too_few_samples(e: Evidence) -> Iterator[Reason]:
         yield Because.FEW_SAMPLES(samples=e.samples, fewest=FEWEST_SAMPLES)
     elif predictable and not e.non_finite and e.driven < FEWEST_SAMPLES:
         yield Because.FEW_GRADIENTS(samples=e.samples, driven=e.driven)
+    else:
+        yield from short_stage(e)
 
 
 def _non_finite(e: Evidence) -> Iterator[Reason]:
@@ -160,7 +164,8 @@ def _approaching(e: Evidence) -> Iterator[Reason]:
     elif fading and rest.steps_more < WORTH_SAYING * e.stage.steps:
         yield Because.SETTLED_OTHERWISE()
     else:
-        yield Because.STEPS_LEFT(steps=rest.steps_more)
+        once = round(rest.steps_more) == 1
+        yield Because.STEP_LEFT() if once else Because.STEPS_LEFT(steps=rest.steps_more)
         if fading:
             yield Because.ONCE_STEADY()
 

@@ -3,98 +3,127 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from spherical_motion.comparison.evidence import Forces, TugOfWar
 
-SPANS = (1_000_000, 1_000, 100, 10, 1)
-"""Rates are given per so many steps: per 1,000, if that is neither tiny nor more than half."""
-
-LARGEST, SMALLEST = 0.5, 1e-4
-"""The largest rate of a group lies between these shares of the norm, if the span is 1,000."""
+SPANS = (1_000, 100)
+"""Rates are given per so many steps: per 1,000, unless one of them is more than all of the norm."""
 
 SLIGHT = 0.02
-"""A rate below this share of the largest is called no change."""
+"""A rate below this share of the largest is not worth a sentence."""
 
 NONE = 1e-3
 """A pull of the loss below this share of weight decay's is called none."""
 
+STILL = 5e-3
+"""A norm that changes by less than this over the whole window stays where it is."""
+
+NEARLY_ALL = 0.995
+"""From this share on, decay is called cancelled, without a number."""
+
+SMALLEST = 1e-4
+"""Percentages below this one are not written out."""
+
 
 def words_of(tug: TugOfWar) -> str:
-    """One or two sentences about what moves a group's norm, or why that is unknown."""
+    """A few short sentences about what moves a group's norm now, or why that is unknown."""
     forces = tug.forces
+    if not forces.known:
+        return f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
+    when = f"In the last {tug.window:,} steps"
+    if tug.idle > 0:
+        when += f" (no gradient in {tug.idle:.0%} of them)"
     if math.isnan(forces.inward):
+        moved = f"{when} this norm {_course(tug, tug.window)}."
+        if tug.unexplained:
+            return f"{moved} Pull and turning do not explain it: {tug.unexplained}."
         why = tug.unknown or f"the law leaves out {tug.neglects}"
-        return f"What pulls this norm is unknown: {why}."
-    largest = max(abs(rate) for rate in forces.known)
-    if largest == 0.0:
-        return "Nothing moves this norm."
-    span = readable_span(largest)
-    return f"{_inward(tug, span)} {_outcome(forces, span)}".strip()
+        return f"{moved} What pulls it is unknown: {why.rstrip('.')}."
+    if max(abs(rate) for rate in forces.known) == 0.0:
+        return f"{when} nothing moved this norm."
+    return " ".join([f"{when} {_inward(tug)}", *_outcome(tug)])
 
 
-def _inward(tug: TugOfWar, span: int) -> str:
-    forces, per = tug.forces, f"per {span:,} steps" if span > 1 else "per step"
+def _inward(tug: TugOfWar) -> str:
+    """Who pulls inward and who pushes outward."""
+    forces, per = tug.forces, f"per {tug.span:,} steps"
     inward, decay, loss = (
-        _percent(abs(x), span) for x in (forces.inward, forces.decay, forces.loss)
+        _percent(abs(x), tug.span) for x in (forces.inward, forces.decay, forces.loss)
     )
     if tug.inseparable:
-        verb = "pull this layer inward by" if forces.inward > 0 else "push this layer outward by"
+        verb = (
+            "pulled this layer inward by" if forces.inward > 0 else "pushed this layer outward by"
+        )
         return (
-            f"Weight decay and the loss together {verb} {inward} {per}; their shares cannot be "
+            f"weight decay and the loss together {verb} {inward} {per}; their shares cannot be "
             f"told apart, because {tug.inseparable}."
         )
-    pulls = "pulls this layer inward by" if forces.loss > 0 else "pushes this layer outward by"
-    if forces.decay == 0.0 and abs(forces.loss) < SLIGHT * abs(forces.turning):
-        return "There is no weight decay, and the loss hardly pulls on this norm."
     if forces.decay == 0.0:
-        return f"Without weight decay, the loss alone {pulls} {loss} {per}."
-    own = f"Weight decay pulls this layer inward by {decay} {per}"
+        verb = "pulled this layer inward" if forces.loss > 0 else "pushed this layer outward"
+        return f"the loss alone {verb} by {loss} {per}; there is no weight decay."
+    own = f"weight decay pulled this layer inward by {decay} {per}"
     share = forces.loss / forces.decay
     if abs(share) < NONE:
-        return f"{own}, and the loss does not change that."
-    if abs(share) < SLIGHT:
-        return f"{own}, and the loss hardly changes that ({share:+.1%})."
+        return f"{own}, and the loss did not change that."
     if share > 0:
-        return f"{own}, and the loss adds {share:.0%} to that."
-    part = "all"
-    if share > -1:
-        part = f"{-share:.0%}"
-    return f"{own} and the loss pushes it outward by {loss}: {part} of your decay is cancelled."
+        return f"{own} and the loss by another {loss}."
+    own = f"{own} and the loss pushed it outward by {loss}"
+    if tug.pull.high < 0:
+        return f"{own}. The loss outweighs your decay: decay only slows the growth."
+    part = f"{-share:.0%}" if -share < NEARLY_ALL else "about all"
+    return f"{own}: {part} of your decay is cancelled."
 
 
-def _outcome(forces: Forces, span: int) -> str:
+def _outcome(tug: TugOfWar) -> Iterable[str]:
     """What becomes of the norm."""
-    per = f"per {span:,} steps" if span > 1 else "per step"
-    change = f"{_percent(abs(forces.growth), span)} {per}"
-    if math.isnan(forces.growth):
-        return ""
-    if forces.inward <= 0:
-        if forces.growth > 0:
-            return f"Nothing holds this norm; it grows by {change}."
-        return f"Nothing holds this norm, yet it shrank by {change}."
-    turning = f"Turning pushes it outward by {_percent(forces.turning, span)}"
-    if abs(forces.growth) < SLIGHT * max(forces.turning, forces.inward):
-        return f"{turning}, so the norm stays where it is."
-    course = "grows" if forces.growth > 0 else "shrinks"
-    return f"{turning}, so the norm {course} by {change}."
+    forces = tug.forces
+    slight = SLIGHT * max(abs(rate) for rate in forces.known)
+    moved = f"the norm {_course(tug, tug.window)}"
+    if forces.turning > slight:
+        yield f"Turning pushed it outward by {_percent(forces.turning, tug.span)}, and {moved}."
+    else:
+        yield f"{moved[0].upper()}{moved[1:]}."
+    if abs(forces.change) > slight:
+        way = "inward" if forces.change > 0 else "outward"
+        share = _percent(abs(forces.change), tug.span)
+        yield f"The change of the optimizer's preconditioner moved it {way} by {share}."
+    elif abs(forces.unexplained) > slight:
+        left, why = _percent(abs(forces.unexplained), tug.span), tug.neglects or "a small part"
+        yield f"The parts leave {left} unexplained: the law leaves out {why}."
+    if not (tug.pull.low > 0 or tug.pull.high < 0):
+        yield "The pull is too close to 0 to say whether this norm will settle."
+    elif tug.pull.high < 0:
+        yield "Nothing holds this norm."
 
 
-def readable_span(largest: float) -> int:
-    """The number of steps for which rates a step, the largest of them given, read best.
+def _course(tug: TugOfWar, window: int) -> str:
+    """What the norm did; its rate is the row's growth, halved since that is of |w|²."""
+    growth = tug.forces.growth
+    rate = f"{_percent(abs(growth), tug.span)} per {tug.span:,} steps"
+    verb = "grew" if growth > 0 else "shrank"
+    if abs(growth) * window < STILL:
+        return f"stayed where it was (it {verb} by {rate})"
+    return f"{verb} by {rate}"
 
-    >>> readable_span(1e-5), readable_span(2e-3), readable_span(1e-9)
-    (1000, 100, 1000000)
+
+def common_span(all_forces: Iterable[Forces]) -> int:
+    """The number of steps for which all rows of a comparison give their rates.
+
+    >>> common_span([Forces(turning=2e-4)]), common_span([Forces(), Forces(turning=2e-3)])
+    (1000, 100)
     """
-    if largest * 1_000 < SMALLEST:
-        return SPANS[0]
-    return next((span for span in SPANS[1:] if largest * span <= LARGEST), 1)
+    largest = max((abs(rate) for forces in all_forces for rate in forces.known), default=0.0)
+    return SPANS[0] if largest * SPANS[0] <= 1.0 else SPANS[1]
 
 
 def _percent(rate: float, span: int) -> str:
     """A rate as a percentage over `span` steps, with two digits.
 
-    >>> _percent(4.7e-6, 1000), _percent(1.234e-4, 1000)
-    ('0.47%', '12%')
+    >>> _percent(4.7e-6, 1000), _percent(1.234e-4, 1000), _percent(1e-12, 1000)
+    ('0.47%', '12%', 'less than 0.0001%')
     """
     share = 100.0 * rate * span
+    if 0.0 < share < SMALLEST:
+        return f"less than {SMALLEST:.4f}%"
     return f"{share:.2g}%" if share < 99.5 else f"{share:.0f}%"

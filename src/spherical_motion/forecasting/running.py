@@ -8,17 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from spherical_motion import theory
-from spherical_motion.checks import Array, number
+from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.former import FormerRun
-from spherical_motion.forecasting.pulled import (
-    PlannedPull,
-    Pull,
-    planned_pull,
-    pulled_schedule,
-    settings_of_pull,
-)
+from spherical_motion.forecasting.pulled import Pull, planned_pull, pulled_schedule
+from spherical_motion.forecasting.pulled_stages import nothing_inward, with_pulls
 from spherical_motion.forecasting.remedies import find_remedy
 from spherical_motion.forecasting.stages import Outcome, StageForecast
 from spherical_motion.forecasting.state import (
@@ -28,11 +22,11 @@ from spherical_motion.forecasting.state import (
     norm_at_rest,
     with_drive,
 )
-from spherical_motion.theory import GroupFacts, family_of
+from spherical_motion.theory import Family, GroupFacts, family_of
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.group import Fact
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary.hyperparameters import HyperParameters, pull_scale
+from spherical_motion.vocabulary.hyperparameters import HyperParameters
 from spherical_motion.vocabulary.schedule import Schedule, Stage
 
 SAMPLES = 256
@@ -130,11 +124,22 @@ def forecast(
             if norm0 is None:
                 norm0, start = planned.former.norm, planned.former.ending
         elif norm0 is None and not (planned.each * schedule.lr > 0).any():
-            raise InvalidArgument(_nothing_inward(planned.each, family_of(schedule.hp).drive))
+            raise InvalidArgument(nothing_inward(planned.each, family_of(schedule.hp).drive))
     elif group is not None:
         raise InvalidArgument(f"forecast(group={group!r}) needs pull=, the records of a run.")
     hp, family = schedule.hp, family_of(schedule.hp)
     drive = getattr(facts, family.drive)
+    _check_start(family, norm0, drive)
+    known = with_drive(hp, drive or 1.0, facts)
+    found = _Run(schedule, norm0, drive, known, asked.stages(), start).forecast()
+    if planned is None:
+        return found
+    stages = with_pulls(found.stages, asked, planned, known)
+    return dataclasses.replace(found, stages=stages)
+
+
+def _check_start(family: Family, norm0: float | None, drive: float | None) -> None:
+    """Refuse a norm without the drive that gives it a meaning, and what is not > 0."""
     for name, value in (("norm0", norm0), (family.drive, drive)):
         if value is not None:
             number("forecast", name, value, above=0.0)
@@ -148,9 +153,6 @@ def forecast(
             f"forecast: under {family.name} the angle depends on {family.drive}. Pass "
             f"{' and '.join(f'{name}=...' for name in family.needs)}."
         )
-    known = with_drive(hp, drive or 1.0, facts)
-    found = _Run(schedule, norm0, drive, known, asked.stages(), start).forecast()
-    return found if planned is None else with_pulls(found, asked, planned, known)
 
 
 def _with_drive_of(former: FormerRun, hp: HyperParameters, facts: GroupFacts) -> GroupFacts:
@@ -158,62 +160,6 @@ def _with_drive_of(former: FormerRun, hp: HyperParameters, facts: GroupFacts) ->
     if getattr(facts, family_of(hp).drive) is not None:
         return facts
     return with_drive(hp, former.drive(hp, facts), facts)
-
-
-def _nothing_inward(pulls: Array, drive: str) -> str:
-    """Why a plan under these pulls has no start, in words for its user."""
-    return (
-        f"forecast(pull={pulls.max():.3g}): nothing pulls inward. The loss pushes the weights "
-        "outward at least as strongly as weight decay draws them in, so their norm grows and never "
-        "comes to rest. To forecast the growth, tell where it starts and how strongly the gradient "
-        f"drives it: norm0=... and {drive}=...; or pass the run, pull=read(DIRECTORY) and "
-        "group=NAME (--pull-from DIRECTORY --group NAME), which tells both."
-    )
-
-
-def with_pulls(
-    found: Forecast, asked: Schedule, planned: PlannedPull, known: GroupFacts
-) -> Forecast:
-    """A forecast whose stages name the planned settings, the pull, and remedies in weight decay."""
-    stages: list[StageForecast] = []
-    for plain, stage, reach in zip(found.stages, asked.stages(), planned.reach, strict=True):
-        pull = float(planned.each[stage.stop - 1 - asked.start])
-        remedy, hp = plain.remedy, stage.hp
-        if remedy is not None and hp is not None:
-            # Only weight decay can be raised; the loss's part of the pull stays.
-            own = hp.weight_decay * (1.0 if hp.decoupled else float(pull_scale(hp)))
-            separable = own > 0 and (hp.decoupled or hp.optimizer != "adam")
-            factor = 1.0 + (remedy.weight_decay - 1.0) * pull / own if separable else math.nan
-            remedy = dataclasses.replace(remedy, weight_decay=factor)
-        stages.append(
-            dataclasses.replace(
-                plain,
-                stage=stage,
-                pull=pull,
-                pull_low=pull - reach,
-                pull_high=pull + reach,
-                remedy=remedy,
-                guess=planned.former is not None and planned.former.changes_with_norm,
-                **_angles(plain.equilibrium_angle, stage.hp, pull, reach, known),
-            )
-        )
-    return dataclasses.replace(found, stages=tuple(stages))
-
-
-def _angles(
-    at_rest: float, hp: HyperParameters | None, pull: float, reach: float, known: GroupFacts
-) -> dict[str, float]:
-    """The angles at rest that belong to the ends of the pull's interval."""
-    if hp is None or not (math.isfinite(reach) and math.isfinite(at_rest)):
-        return {}
-    low, high = theory.pulled_angle_interval(
-        settings_of_pull(hp, pull),
-        pull - reach,
-        pull + reach,
-        overlap=known.overlap,
-        correlation=known.correlation,
-    )
-    return {"equilibrium_low": low, "equilibrium_high": high}
 
 
 class _Run:

@@ -12,7 +12,6 @@ from spherical_motion.binding import as_optimizers
 from spherical_motion.monitor.choosing import Choice, chosen_groups
 from spherical_motion.monitor.going_on import groups_of_run
 from spherical_motion.monitor.monitor import Monitor
-from spherical_motion.notices import notify
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 Which: TypeAlias = Literal["certified", "all", "plain"]
@@ -47,9 +46,8 @@ def watch(
     - "plain": every matrix that the optimizer steps. The model is not probed and never runs.
     - a list: these, as `Monitor` takes them.
 
-    With `resume=True` the groups are those the run began with, whichever word is given; a notice
-    says so if the word means others. Another notice names what is left out because the optimizer
-    does not step it (fine-tuning a part).
+    With `resume=True` the groups are those the run began with; a notice says so if others are
+    asked for. Another names what the optimizer does not step (fine-tuning a part).
 
     Args:
         model, granularity: as for `find_groups`.
@@ -84,11 +82,6 @@ def watch(
         chosen = groups_of_run(model, optimizers, directory, choice)
     else:
         chosen = chosen_groups(model, optimizers, choice)
-        if granularity == "filter" and not any(group.cells for group in chosen):
-            notify(
-                "granularity='filter' divides certified groups only, and none is watched",
-                quiet=quiet,
-            )
     return Monitor(
         model,
         optimizers,

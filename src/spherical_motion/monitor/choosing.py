@@ -33,12 +33,24 @@ class Choice:
 def chosen_groups(
     model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], choice: Choice
 ) -> Sequence[InvariantGroup]:
-    """The groups to watch.
+    """The groups to watch; a notice if the granularity does not matter to them.
 
     Raises:
         InvalidArgument: an unknown choice, missing inputs, nothing that can be watched.
         ModelError: the model cannot be probed.
     """
+    groups = _chosen(model, optimizers, choice)
+    if choice.granularity == "filter" and not any(group.cells for group in groups):
+        notify(
+            "granularity='filter' divides certified groups only, and none is watched",
+            quiet=choice.quiet,
+        )
+    return groups
+
+
+def _chosen(
+    model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], choice: Choice
+) -> Sequence[InvariantGroup]:
     given = choice.groups
     if not isinstance(given, str):
         return as_groups(given, "watch")

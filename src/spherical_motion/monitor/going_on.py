@@ -1,4 +1,4 @@
-"""Go on with a recorded run: the groups it began with, and notices of what is not applied to it."""
+"""Go on with a recorded run: the groups it began with, and notices of what has no effect on it."""
 
 from __future__ import annotations
 
@@ -66,6 +66,17 @@ def notify_lost_products(before: int, now: int, *, quiet: bool) -> None:
         notify(
             f"products={now}: from here on the run is without {listed(PRODUCTS[now:before])}, "
             f"which it recorded so far. To go on recording them pass products={before}.",
+            quiet=quiet,
+        )
+
+
+def notify_no_cells(
+    cells_every: int | None, groups: Sequence[InvariantGroup], *, quiet: bool
+) -> None:
+    """Say that no cells will be recorded, if they are asked for and no group has any."""
+    if cells_every is not None and not any(group.cells for group in groups):
+        notify(
+            f"cells_every={cells_every} records nothing: no group watched has certified cells",
             quiet=quiet,
         )
 

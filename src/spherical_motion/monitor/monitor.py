@@ -18,13 +18,13 @@ from spherical_motion.binding import NamedParameters, Role, as_groups, as_optimi
 from spherical_motion.checks import whole
 from spherical_motion.invariance import covered_entries
 from spherical_motion.monitor.correlation import correlation_meters
-from spherical_motion.monitor.going_on import notify_lost_products
+from spherical_motion.monitor.going_on import notify_lost_products, notify_no_cells
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.sinks import Settings
 from spherical_motion.monitor.station import Station
 from spherical_motion.monitor.targets import find_targets
-from spherical_motion.notices import announce, notify, warn_recording_stopped
+from spherical_motion.notices import announce, warn_recording_stopped
 from spherical_motion.records import (
     RunInfo,
     RunWriter,
@@ -145,11 +145,7 @@ class Monitor:
         text = _announcement(model, info, self.directory, planned, self._stations)
         announce(text, quiet=quiet)
         notify_lost_products(before, products, quiet=quiet)
-        if cells_every is not None and not any(group.cells for group in self.groups):
-            notify(
-                f"cells_every={cells_every} records nothing: no group watched has certified cells",
-                quiet=quiet,
-            )
+        notify_no_cells(cells_every, self.groups, quiet=quiet)
 
     @property
     def step(self) -> int:

@@ -40,6 +40,10 @@ def run_facts(
         every=sampling.every,
         burst=sampling.burst,
         products=products,
+        dtypes={
+            name: str(target.parameter.dtype).removeprefix("torch.")
+            for name, target in targets.items()
+        },
         versions=_versions(),
         command=shlex.join(sys.argv),
         commit=_commit(),

@@ -39,14 +39,16 @@ class RunInfo:
     Attributes:
         groups: the measured groups.
         param_groups: the settings of all param groups of all optimizers when recording began:
-            plain scalars under the optimizer's names, "class" (the optimizer's class name) and
-            "optimizer" (its index).
+            plain scalars under the optimizer's names, "class" (the class by whose rule it
+            steps), "subclass" (its own class, if that is another) and "optimizer" (its index).
         slice_param_group: per slice, the index of its param group in `param_groups`.
         slices: the union over `groups` in order; follows from them when left out.
         every, burst: `burst` consecutive steps out of every `every` are measured.
         products: how many of `PRODUCTS` the rows hold, 6 to 8.
         regrouped: `slice_param_group` of each later resume that divided the slices into other
             param groups, which follow those of the start in `param_groups`; nearly always empty.
+        dtypes: name of a measured parameter → dtype of its weights, such as "float32"; empty in
+            runs that did not record it.
         versions: versions of the libraries.
         command: the command line.
         commit: the revision of the caller's code, if known.
@@ -73,6 +75,7 @@ class RunInfo:
     burst: int = 1
     products: int = len(FIELDS)
     regrouped: tuple[tuple[int, ...], ...] = ()
+    dtypes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: str = ""
     commit: str | None = None
@@ -89,6 +92,7 @@ class RunInfo:
             "slice_param_group": tuple(int(i) for i in self.slice_param_group),
             "regrouped": tuple(tuple(int(i) for i in later) for later in self.regrouped),
             "slices": tuple(self.slices) or union,
+            "dtypes": MappingProxyType(dict(self.dtypes)),
             "versions": MappingProxyType(dict(self.versions)),
         }.items():
             object.__setattr__(self, name, value)
@@ -132,6 +136,11 @@ class RunInfo:
         group = self.param_groups[self.slice_param_group[slice_index]]
         return HyperParameters.from_param_group(group["class"], group)
 
+    def dtype_of(self, index: int) -> str | None:
+        """dtype of the weights of group number `index`; None if several or not recorded."""
+        found = {self.dtypes.get(name) for name in self.groups[index].parameters}
+        return found.pop() if len(found) == 1 else None
+
     def own_param_groups(self, optimizer: int) -> tuple[int, ...]:
         """Indices in `param_groups` of an optimizer's param groups, in its order."""
         groups = enumerate(self.param_groups)
@@ -162,6 +171,7 @@ class RunInfo:
             "slice_param_group": list(self.slice_param_group),
             "products": self.products,
             **({"regrouped": [list(later) for later in self.regrouped]} if self.regrouped else {}),
+            **({"dtypes": dict(self.dtypes)} if self.dtypes else {}),
             "groups": [packing.pack_group(group) for group in self.groups],
         }
         return json.dumps(document, allow_nan=False, ensure_ascii=False, default=dict) + "\n"
@@ -185,6 +195,7 @@ class RunInfo:
                 slices=tuple(s for (s,) in packing.unpack_cells(document["slices"])),
                 products=document.get("products", len(FIELDS)),
                 regrouped=tuple(tuple(later) for later in document.get("regrouped", ())),
+                dtypes=document.get("dtypes", {}),
                 **{name: document[name] for name in PLAIN},
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:

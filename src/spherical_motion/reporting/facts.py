@@ -106,6 +106,19 @@ def groups_of_tug(
     ]
 
 
+def steps_told(
+    comparison: Comparison, forces: Sequence[ForceCurves]
+) -> list[tuple[float, float] | None]:
+    """First and last of the steps that each group's sentence is about; None if it has none."""
+    windows = {row.group: row.tug.window for row in comparison.rows}
+    found: list[tuple[float, float] | None] = []
+    for name, curves in zip(comparison.groups, forces, strict=True):
+        window, last = windows.get(name, 0), curves.last[-1:]
+        told = window > 0 and last.size > 0
+        found.append((float(last[0]) - window + 1.0, float(last[0])) if told else None)
+    return found
+
+
 def failure_of(curves: ForceCurves) -> str:
     """The steps in which the parts do not add up to the growth, in a sentence; empty if none."""
     spans = curves.spans(curves.failed)

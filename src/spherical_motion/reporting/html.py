@@ -84,8 +84,9 @@ def render(comparison: Comparison) -> str:
         drawing = draw_charts(lines, comparison.groups, colors, shown, stages, losses, accuracies)
         charts = writing.json_for_script(json_item(drawing))
         if chosen is not None:
-            span = 100
-            tug_of_war = draw_tug(forces, chosen, lines.first, lines.last, stages, span)
+            told = facts.steps_told(comparison, forces)
+            steps = (lines.first, lines.last)
+            tug_of_war = draw_tug(forces, chosen, steps, stages, comparison.span, told)
             tug = writing.json_for_script(json_item(tug_of_war))
         bokeh_script = Resources(mode="inline", components=["bokeh"]).js_raw[0]
 

@@ -19,8 +19,11 @@ from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.floating]
 
-TURNING, LOSS, DECAY, TOGETHER, FAILED = "#5aa88f", "#e08a1e", "#3f78b5", "#7b6fa8", "#c0392b"
-"""Colours of the parts and of the steps where they miss the growth; `page.css` has them too."""
+TURNING, LOSS, DECAY, TOGETHER = "#5aa88f", "#e08a1e", "#3f78b5", "#7b6fa8"
+"""Colours of the parts; `page.css` has them too, ..."""
+
+FAILED, TOLD = "#c0392b", "#edf0f4"
+"""... and those of the steps where the parts miss the growth, and of those the sentence tells."""
 
 AREAS = (
     ("zero", "turned_out", TURNING),
@@ -50,8 +53,8 @@ LEAST = 0.15
 
 
 def draw_tug(
-    curves: Sequence[ForceCurves], chosen: int, first: int, last: int, stages: Sequence[Stage],
-    span: int,
+    curves: Sequence[ForceCurves], chosen: int, steps: tuple[int, int], stages: Sequence[Stage],
+    span: int, told: Sequence[tuple[float, float] | None],
 ) -> models.Model:  # fmt: skip
     """The chart, with the columns of all groups, showing the one `chosen`.
 
@@ -60,28 +63,31 @@ def draw_tug(
     Args:
         curves: one a group, empty where the balance law says nothing.
         chosen: index of the group to begin with.
-        first, last: the recorded steps.
+        steps: the first and the last that was recorded.
         stages: drawn as vertical lines.
         span: rates are given per so many steps.
+        told: for each group the first and last of the steps that its sentence is about.
     """
-    groups: list[dict[str, Any]] = [_columns(curve, 100.0 * span) for curve in curves]
+    groups: list[dict[str, Any]] = [columns_of(curve, 100.0 * span) for curve in curves]
     every: dict[str, Any] = {name: [group[name] for group in groups] for name in groups[0]}
     for name, by_rate in (("range", False), ("range_by_rate", True)):
         every[name] = [
             picture_range(group, curve, stages, by_rate)
             for group, curve in zip(groups, curves, strict=True)
         ]
+    every["told"] = [list(steps or ()) for steps in told]
     every["failed"] = [[float(x) for a in c.spans(c.failed) for x in a] for c in curves]
     source = models.ColumnDataSource(groups[chosen], name="tug")
+    sentence = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_told")
     failed = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_failed")
     marks = models.ColumnDataSource({name: [] for name in MARKS}, name="tug_marks")
-    per = f"{span:,} steps" if span > 1 else "step"
-    label = f"in ← % of |w| per {per} → out"
-    chart = Sheet(first, last, stages, ()).chart("", label, 380, "linear")
+    label = f"in ← % of |w| per {span:,} steps → out"
+    chart = Sheet(*steps, stages, ()).chart("", label, 380, "linear")
     low, high = every["range"][chosen]
     chart.y_range = models.Range1d(start=low, end=high, name="tug_range")
     chart.toolbar.logo = None
     chart.yaxis[0].name = "tug_axis"
+    chart.vstrip("x0", "x1", source=sentence, line_color=None, fill_color=TOLD)
     for lower, upper, color in AREAS:
         chart.varea("x", lower, upper, source=source, fill_color=color, fill_alpha=0.75)
     chart.vstrip(
@@ -90,11 +96,10 @@ def draw_tug(
     )  # fmt: skip
     chart.line("x", "zero", source=source, line_color=INK, line_width=1, line_alpha=0.5)
     grown = chart.line("x", "growth", source=source, line_color=INK, line_width=2.5)
-    chart.text(
-        "x", "y", text="text", text_baseline="side", source=marks, text_color=INK,
-        text_font_size="12px", text_align="align", background_fill_color="#ffffff",
-        background_fill_alpha=0.9, padding=2, border_radius=3,
-    )  # fmt: skip
+    look: dict[str, Any] = {"background_fill_color": "#ffffff", "background_fill_alpha": 0.9}
+    look |= {"padding": 2, "border_radius": 3, "text_color": INK, "text_font_size": "12px"}
+    look |= {"text": "text", "text_baseline": "side", "text_align": "align"}
+    chart.text("x", "y", source=marks, **look)
     rows = [("step", "@x{0,0}")]
     rows += [(words, f"@{name}{{+0.000}}") for name, words in HOVER.items()]
     rows += [("growth", "@growth{+0.000}"), ("not explained", "@missing{+0.000}")]
@@ -109,7 +114,9 @@ def picture_range(
     columns: Mapping[str, Array], curve: ForceCurves, stages: Sequence[Stage], by_rate: bool
 ) -> list[float]:
     """Lowest and highest value of the picture: all of each stage but its start and what is rare."""
-    scale = 1.0 / curve.lr if by_rate else np.ones_like(curve.lr)
+    scale = np.ones_like(curve.lr)
+    if by_rate:
+        scale = np.divide(1.0, curve.lr, out=np.full_like(scale, np.nan), where=curve.lr > 0)
     outer, inner = columns["outer"] * scale, -columns["inner"] * scale
     high, low = (_reach(side, curve, stages) for side in (outer, inner))
     whole = high + low
@@ -131,7 +138,7 @@ def _reach(values: Array, curve: ForceCurves, stages: Sequence[Stage]) -> float:
     return found
 
 
-def _columns(curve: ForceCurves, scale: float) -> dict[str, Array]:
+def columns_of(curve: ForceCurves, scale: float) -> dict[str, Array]:
     """Edges of the areas and the signed parts, in percent, outward above zero."""
     told_apart = np.isfinite(curve.decay)
     decay, loss = (scale * np.where(told_apart, part, 0.0) for part in (curve.decay, curve.loss))

@@ -12,6 +12,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.balance_by_step import read_moves
 from spherical_motion.theory.balance_law import CANCELS, BalanceLaw, BalanceSteps, Mask, Moves
 from spherical_motion.theory.group import Fact, GroupFacts
+from spherical_motion.theory.rounding import rounding_error
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters, pull_scale
@@ -26,6 +27,9 @@ At .2 (β2 = .98 beside β1 = .9) S is up to 4% of the law on hidden layers and 
 active in a tenth of the steps, and 19% on an output layer; at .5 (β2 = .95) 11% and 65%; at .1
 (β2 = .99) 1% and 9%.
 """
+
+ROUNDED = 0.02
+"""Share of the law from which on rounding of the weights leaves no ratio."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,8 +48,11 @@ class Balance:
             above 5 a few percent of error in a term are an interval of the ratio, not a number.
         change_share: the part of the law that is the change of the preconditioner; 0 where there
             is none.
+        rounding: the error of the law that rounding of the weights leaves, as a share of it; 0
+            where their dtype was not told.
         steps: steps that were used.
-        left_out: recorded steps that were not, since the one before is not known.
+        left_out: recorded steps that were not, since the one before is not known, or the group had
+            no gradient.
         neglects: what the law leaves out here, in words; empty if nothing.
         unknown: why there is no ratio; empty if there is one.
     """
@@ -57,6 +64,7 @@ class Balance:
     expected: float = math.nan
     amplification: float = math.nan
     change_share: float = math.nan
+    rounding: float = 0.0
     steps: int = 0
     left_out: int = 0
     neglects: str = ""
@@ -82,6 +90,8 @@ def balance(
     momentum: ArrayLike,
     first_step: int | None = None,
     correlation: Fact = None,
+    dtype: str | None = None,
+    numel: int = 1,
 ) -> Balance:
     """The balance law over a window of one group: does it turn as decay, loss and growth say?
 
@@ -92,6 +102,8 @@ def balance(
         hp: names the optimizer; `beta2` says how fast its preconditioner changes.
         gram: Grams of shape (steps,).
         steps, lr, weight_decay, momentum, first_step, correlation: as `balance_steps`.
+        dtype: of the weights, such as "float32"; left out, they are not asked about rounding.
+        numel: entries of the group, over which the errors of rounding average out.
 
     Returns:
         A `Balance`. Its `unknown` says why it has no ratio: no law for this optimizer, `wp` not
@@ -129,15 +141,27 @@ def balance(
         neglects = (
             "" if measured == 1.0 else f"{law.neglects}, known at {measured:.0%} of the steps"
         )
+    turned = float(sides.turned[used].sum())
+    rounding = 0.0
+    if dtype is not None and turned > 0:
+        error = rounding_error(hp, moves.gram[used], _settings(moves, used), dtype, numel)
+        rounding = error / (law_sum if law_sum > 0 else turned)
     found = dataclasses.replace(
         found,
+        rounding=rounding,
         change_share=change / law_sum if law_sum and not math.isnan(change) else math.nan,
         neglects=neglects,
     )
-    unknown = _why_unknown(law, moves, found, law_sum, measured)
+    unknown = _why_unsaid(law, moves, found)
+    if not unknown and rounding > ROUNDED:
+        length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
+        unknown = (
+            f"{dtype} rounding of the weights is up to {rounding:.1g} times as large as what the "
+            f"law compares, since the steps are {length:.0e} of the weights"
+        )
+    unknown = unknown or _why_unknown(law, moves, found, law_sum, measured)
     if unknown:
         return dataclasses.replace(found, unknown=unknown)
-    turned = float(sides.turned[used].sum())
     return dataclasses.replace(found, ratio=math.sqrt(max(turned, 0.0) / law_sum))
 
 
@@ -168,9 +192,8 @@ def _shares(law: BalanceLaw, moves: Moves, used: Mask) -> Balance:
     """Pull, decay and growth over the steps that are used, and what |d|²/|w|² they ask for."""
     counts = Balance(steps=int(used.sum()), left_out=int((~used).sum()))
     gram, decoupled = moves.gram[used], bool(moves.hp.decoupled)
-    lr, weight_decay, momentum = (
-        x[used] for x in (moves.s.lr, np.asarray(moves.s.weight_decay), moves.s.momentum)
-    )
+    s = _settings(moves, used)
+    lr, weight_decay, momentum = s.lr, np.asarray(s.weight_decay), s.momentum
     weight = lr * gram.ww
     if not weight.sum() > 0:
         return counts
@@ -184,9 +207,9 @@ def _shares(law: BalanceLaw, moves: Moves, used: Mask) -> Balance:
     size = gram.ww / gram.ww.sum()  # the settings over the window have the weights |w|²
     rate, decayed, kept = ((x * size).sum() for x in (lr, weight_decay, momentum))
     mean = Steps(rate, decayed, kept, moves.hp.beta2)
-    f, s = (float(x) for x in law.form(mean, moves.facts))
+    f, share = (float(x) for x in law.form(mean, moves.facts))
     held = 2.0 * float(mean.lr) * float(decay.sum() / weight.sum())
-    drawn, grown = 2.0 * float(mean.lr) * pull, s * growth
+    drawn, grown = 2.0 * float(mean.lr) * pull, share * growth
     left = drawn + grown
     return dataclasses.replace(
         counts,
@@ -200,6 +223,13 @@ def _shares(law: BalanceLaw, moves: Moves, used: Mask) -> Balance:
     )
 
 
+def _settings(moves: Moves, used: Mask) -> Steps:
+    """The settings of the steps that are used."""
+    s = moves.s
+    decay = np.asarray(s.weight_decay)
+    return Steps(s.lr[used], decay[used], s.momentum[used], s.beta2)
+
+
 def _law_sum(sides: BalanceSteps, used: Mask) -> tuple[float, float, float]:
     """(Σ law, Σ change in it or NaN, share of the steps at which the change was measured)."""
     change, known = sides.change[used], np.isfinite(sides.change[used])
@@ -211,10 +241,8 @@ def _law_sum(sides: BalanceSteps, used: Mask) -> tuple[float, float, float]:
     return rest + total, total, measured
 
 
-def _why_unknown(
-    law: BalanceLaw, moves: Moves, found: Balance, law_sum: float, measured: float
-) -> str:
-    """Why the window has no ratio; empty if it has one."""
+def _why_unsaid(law: BalanceLaw, moves: Moves, found: Balance) -> str:
+    """Why the window says nothing; empty if it does."""
     if law.preconditioned and not np.isfinite(moves.gram.wp).any():
         return "the product <w, Px> was not measured"
     if math.isnan(found.growth):
@@ -222,6 +250,14 @@ def _why_unknown(
     memory = 1.0 / (1.0 - float(np.nanmax(moves.s.momentum)))
     if found.steps < SHORTEST * memory:
         return f"{found.steps} steps are fewer than 3/(1 - momentum) = {SHORTEST * memory:.0f}"
+    return ""
+
+
+def _why_unknown(
+    law: BalanceLaw, moves: Moves, found: Balance, law_sum: float, measured: float
+) -> str:
+    """Why what it says is no ratio; empty if it is."""
+    memory = 1.0 / (1.0 - float(np.nanmax(moves.s.momentum)))
     beta2 = 1.0 if moves.hp.beta2 is None else moves.hp.beta2
     if law.changes and not measured and (1.0 - beta2) * memory > CHANGES + 1e-9:
         return (

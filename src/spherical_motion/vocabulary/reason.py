@@ -29,6 +29,11 @@ class Suspect(enum.Enum):
         """Whether this cause needs no action."""
         return self is Suspect.RATE_ZERO
 
+    @property
+    def grave(self) -> bool:
+        """Whether this cause asks for action wherever it is suspected."""
+        return self is Suspect.FOREIGN_WRITES
+
 
 class ReasonKind(enum.Enum):
     """Base of the kinds of reasons. A member is its words, and optionally a suspect.

@@ -113,9 +113,8 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         VerdictKind.OFF_BALANCE: Meaning(
             Tone.CAUTION,
             "The balance law does not hold: pull and growth of the norm do not give the measured "
-            "turning.",
-            "Look for clipping, weights written by other code, and skipped steps; for Adam, record "
-            "with `products=8`.",
+            "turning, or the weights change between steps. An alarm if other code is suspected.",
+            "Look for clipping, weights written by other code, and skipped steps.",
             shared=("balance", ".2f", "{} of the angle that pull and growth give"),
         ),
         VerdictKind.NO_PREDICTION: Meaning(
@@ -223,8 +222,13 @@ class Verdict:
 
     @property
     def tone(self) -> Tone:
-        """How urgent it is: the tone of its kind, but quiet if a harmless cause explains it."""
+        """How urgent it is: the tone of its kind.
+
+        An alarm that a harmless cause explains is quiet; a caution of a grave cause is an alarm.
+        """
         tone = self.kind.meaning.tone
+        if tone is Tone.CAUTION and self.suspect is not None and self.suspect.grave:
+            return Tone.ALARM
         excused = tone is Tone.ALARM and self.suspect is not None and self.suspect.harmless
         return Tone.QUIET if excused else tone
 

@@ -159,7 +159,7 @@
       byId("tug-failed").textContent = select.selectedOptions[0].dataset.failed;
       if (own === null) return;
       const byRate = units[1].getAttribute("aria-pressed") === "true";
-      const { range, range_by_rate, failed, ...columns } = Object.fromEntries(
+      const { range, range_by_rate, failed, told, ...columns } = Object.fromEntries(
         Object.entries(own.get_model_by_name("tug_all").data).map(([name, groups]) => [name, groups[select.selectedIndex]]));
       for (const name of Object.keys(columns)) {
         if (byRate && name !== "x" && name !== "lr") columns[name] = columns[name].map((value, i) => value / columns.lr[i]);
@@ -167,7 +167,9 @@
       const [start, end] = byRate ? range_by_rate : range;
       own.get_model_by_name("tug_range").setv({ start, end, reset_start: start, reset_end: end });
       own.get_model_by_name("tug").data = columns;
-      own.get_model_by_name("tug_failed").data = { x0: failed.filter((_, i) => i % 2 === 0), x1: failed.filter((_, i) => i % 2 === 1) };
+      for (const [name, ends] of [["tug_failed", failed], ["tug_told", told]]) {
+        own.get_model_by_name(name).data = { x0: ends.filter((_, i) => i % 2 === 0), x1: ends.filter((_, i) => i % 2 === 1) };
+      }
       own.get_model_by_name("tug_marks").data = marksBeyond(columns, start, end);
       own.get_model_by_name("tug_axis").axis_label = byRate ? label.replace(" →", " ÷ learning rate →") : label;
     }
@@ -202,7 +204,8 @@
         marks.y.push(sign * limit);
         marks.text.push(`${arrow} ${sign < 0 ? "−" : ""}${Number(reach[farthest].toPrecision(2)).toLocaleString("en")}%`);
         marks.side.push(side);
-        marks.align.push(farthest === 0 ? "left" : farthest === last ? "right" : "center");
+        const along = (columns.x[farthest] - columns.x[0]) / (columns.x[last] - columns.x[0]);
+        marks.align.push(along > 0.9 ? "right" : along > 0.1 ? "center" : "left");
         farthest = -1;
       });
     }

@@ -153,16 +153,20 @@ def balance(
         neglects=neglects,
     )
     unknown = _why_unsaid(law, moves, found)
-    if not unknown and rounding > ROUNDED:
-        length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
-        unknown = (
-            f"{dtype} rounding of the weights is up to {rounding:.1g} times as large as what the "
-            f"law compares, since the steps are {length:.0e} of the weights"
-        )
+    if rounding > ROUNDED:
+        unknown = unknown or _why_rounded(gram, dtype, rounding)
     unknown = unknown or _why_unknown(law, moves, found, law_sum, measured)
     if unknown:
         return dataclasses.replace(found, unknown=unknown)
     return dataclasses.replace(found, ratio=math.sqrt(max(turned, 0.0) / law_sum))
+
+
+def _why_rounded(gram: Gram, dtype: str | None, rounding: float) -> str:
+    length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
+    return (
+        f"{dtype} rounding of the weights is up to {rounding:.1g} times as large as what the law "
+        f"compares, since the steps are {length:.0e} of the weights"
+    )
 
 
 def boundary_error(gram: Gram, momentum: float) -> float:

@@ -139,7 +139,7 @@ def test_a_window_whose_steps_are_as_fine_as_rounding_has_no_ratio() -> None:
         assert (found.unknown == "") == known
         assert (found.rounding < 0.02) == known
         if not known:
-            assert found.unknown.startswith("float32 rounding of the weights is up to ")
+            assert found.unknown.startswith("float32 rounding of the weights may be ")
         in_double = theory.balance(hp, gram, **told, dtype="float64", numel=300)
         assert "rounding" not in in_double.unknown
         assert theory.balance(hp, gram, **told).rounding == 0.0

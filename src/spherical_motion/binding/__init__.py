@@ -20,6 +20,7 @@ from spherical_motion.binding.optimizer_state import StateReader, read_precondit
 from spherical_motion.binding.param_groups import invariant_param_groups, split_param_groups
 from spherical_motion.binding.pieces import Piece
 from spherical_motion.binding.preconditioners import (
+    has_stepped,
     preconditioner_rule,
     register_preconditioner,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "check_state",
     "class_name",
     "disjoint_groups",
+    "has_stepped",
     "hold",
     "invariant_param_groups",
     "preconditioner_rule",

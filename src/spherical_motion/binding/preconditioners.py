@@ -231,6 +231,24 @@ def preconditioner_rule(optimizer: torch.optim.Optimizer) -> Rule | str | None:
     return f"no preconditioner is known for {name}; register_preconditioner adds one"
 
 
+def has_stepped(state: State) -> bool:
+    """Whether a parameter's state comes from steps that were taken, and not from the start.
+
+    >>> w = torch.zeros(2, requires_grad=True)
+    >>> optimizer = torch.optim.Adagrad([w], lr=0.1)
+    >>> has_stepped(optimizer.state[w])
+    False
+    >>> w.grad = torch.ones(2)
+    >>> optimizer.step()
+    >>> has_stepped(optimizer.state[w])
+    True
+    """
+    step = state.get("step")
+    if step is not None:
+        return float(step) > 0
+    return any(value is not None for value in state.values())
+
+
 def _betas(group: ParamGroup) -> tuple[float, float]:
     beta1, beta2 = group["betas"]
     return float(beta1), float(beta2)

@@ -13,8 +13,9 @@ from spherical_motion.comparison.recorded_law import (
     balance_of,
     changed_settings,
     class_name,
-    counted_by_moves,
+    counted_steps,
     felt_decay,
+    first_step_of,
     written_between,
 )
 from spherical_motion.errors import NoTheory
@@ -42,7 +43,6 @@ class Motion:
     Attributes:
         hp: the optimizer and its fixed settings; lr, weight decay and momentum vary below.
         optimizer: the name of its class.
-        counted: step numbers without idle steps.
         idle: whether the group had no gradient and the optimizer skipped it.
         written: relative change of the norm since the end of the step before, where that is on
             record; 0 up to rounding unless something beside the optimizer wrote the weights.
@@ -54,6 +54,8 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        counted: step numbers by which neighbours are told: without idle steps, and with a gap where
+            the run was resumed.
         dtype: of the weights; None if it was not recorded.
         felt_decay: weight decay as the balance law has it: as the arithmetic of the weights rounds
             it, and where it differs between the group's slices, the mean with weights |w|².
@@ -196,11 +198,12 @@ def motion_of(records: Records, index: int) -> Motion:
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
     skipped = idle(gram)
-    counted = counted_by_moves(steps, skipped)
+    counted = counted_steps(records, steps, skipped)
     legal = (lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1)
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
     memory = memory_of(records, group.name)
+    first_step = first_step_of(records, group)
     no_theory = _why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
     moved = legal & ~skipped
@@ -210,7 +213,6 @@ def motion_of(records: Records, index: int) -> Motion:
         drive[moved] = family.measured_drive(gram[moved], s, group.numel)
         cross[moved] = family.measured_overlap(gram[moved], s)
         if family.has_law_of_motion:
-            # A run that is recorded from its step 0 on is taken to start with an empty buffer.
             residual[moved] = theory.law_of_motion_residual(
                 hp,
                 gram[moved],
@@ -218,11 +220,11 @@ def motion_of(records: Records, index: int) -> Motion:
                 lr=lrs,
                 weight_decay=s.weight_decay,
                 momentum=momenta,
-                first_step=0,
+                first_step=first_step,
             )
     felt = felt_decay(records, index, kept, hp, lr, weight_decay)
     sides, no_balance = balance_of(
-        records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), legal & ~skipped, memory
+        records, main_slice, hp, gram, counted, Steps(lr, felt, momentum), moved, memory, first_step
     )
     return Motion(
         group=group,

@@ -13,7 +13,7 @@ from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.rounding import real_decay
 from spherical_motion.theory.settings import Steps
-from spherical_motion.vocabulary import EventKind, Gram, HyperParameters
+from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -46,7 +46,7 @@ def felt_decay(
 
 def balance_of(
     records: Records, main_slice: int, hp: HyperParameters, gram: Gram, counted: NDArray[np.int64],
-    s: Steps, legal: Mask, memory: UpdateMemory | None,
+    s: Steps, legal: Mask, memory: UpdateMemory | None, first_step: int | None,
 ) -> tuple[theory.BalanceSteps, str | None]:  # fmt: skip
     """The balance law at each sample, and why it is not known."""
     whole = [np.full(counted.shape, np.nan) for _ in dataclasses.fields(theory.BalanceSteps)]
@@ -60,7 +60,7 @@ def balance_of(
                 lr=s.lr[legal],
                 weight_decay=np.asarray(s.weight_decay)[legal],
                 momentum=s.momentum[legal],
-                first_step=0,
+                first_step=first_step,
                 correlation=None if memory is None else memory.correlation,
             )
         except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
@@ -75,9 +75,32 @@ def balance_of(
     return theory.BalanceSteps(*whole), unknown
 
 
-def counted_by_moves(steps: NDArray[np.int64], idle: Mask) -> NDArray[np.int64]:
-    """Step numbers that leave idle steps out, so that the steps around them are neighbours."""
-    return steps - np.cumsum(idle)
+def first_step_of(records: Records, group: InvariantGroup) -> int | None:
+    """The step that found the optimizer's averages of a group empty; None if none is known to.
+
+    Recording begins at step 0. Where an event says that the optimizer had stepped the group
+    before, or went on with it elsewhere, this is not the first.
+    """
+    for event in records.events:
+        began = event["kind"] == EventKind.HAD_STATE and event["step"] == 0
+        if began and not set(group.parameters).isdisjoint(event["parameters"]):
+            return None
+    return 0
+
+
+def idle_steps(gram: Gram) -> Mask:
+    """Steps at which the group had no gradient and did not move: the optimizer skips it then."""
+    return np.isnan(gram.gg) & (gram.dd == 0.0)
+
+
+def counted_steps(records: Records, steps: NDArray[np.int64], idle: Mask) -> NDArray[np.int64]:
+    """Step numbers by which the law tells neighbours: no idle steps, and a gap at each resume.
+
+    Where a run was resumed, the optimizer's averages may not have come along.
+    """
+    resumed = [e["step"] for e in records.events if e["kind"] == EventKind.RESUMED]
+    starts = np.sort([step for step in resumed if step is not None]).astype(np.int64)
+    return steps + np.searchsorted(starts, steps, side="right") - np.cumsum(idle)
 
 
 def written_between(records: Records, gram: Gram, steps: NDArray[np.int64]) -> Array:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.hooks import RemovableHandle
 
-from spherical_motion.binding import Role, hold, release
+from spherical_motion.binding import Role, has_stepped, hold, release
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.correlation import CorrelationMeter
@@ -74,7 +74,8 @@ class Station:
         )
         self._cells = CellMeter(self._parameters, place, groups if sampling.cells_every else {})
         self._out = np.empty((len(slices), info.products))
-        self._armed = False
+        self._names = tuple(place)
+        self._armed, self._begins = False, True
         self._bad = np.zeros(len(slices), dtype=bool)
         self._hooks: list[RemovableHandle] = []
 
@@ -110,12 +111,25 @@ class Station:
 
     def _before(self) -> None:
         self._settings.follow(self.step)
+        if self._begins:
+            self._begins = False
+            if self.step == 0:
+                self._note_state()
         self._armed = self._sampling.takes(self.step)
         if self._armed:
             self._snapshot.take(self._parameters)
             self._earlier = self._preconditioners.before()
         if self._correlation is not None:
             self._correlation.before(self.step)
+
+    def _note_state(self) -> None:
+        """Say which parameters the optimizer has stepped before the first step seen here."""
+        state = self.optimizer.state
+        names = zip(self._names, self._parameters, strict=True)
+        # Not state[parameter], which would make an entry where there is none.
+        old = [name for name, parameter in names if has_stepped(state.get(parameter, {}))]
+        if old:
+            self._sink.event(EventKind.HAD_STATE, step=self.step, parameters=old)
 
     def _after(self) -> None:
         if self._was_skipped():

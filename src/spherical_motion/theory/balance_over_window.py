@@ -142,31 +142,20 @@ def balance(
             "" if measured == 1.0 else f"{law.neglects}, known at {measured:.0%} of the steps"
         )
     turned = float(sides.turned[used].sum())
-    rounding = 0.0
-    if dtype is not None and turned > 0:
-        error = rounding_error(hp, moves.gram[used], _settings(moves, used), dtype, numel)
-        rounding = error / (law_sum if law_sum > 0 else turned)
+    least = law_sum if law_sum > 0 else turned
     found = dataclasses.replace(
         found,
-        rounding=rounding,
+        rounding=_rounding(moves, used, dtype, numel) / least if least > 0 else 0.0,
         change_share=change / law_sum if law_sum and not math.isnan(change) else math.nan,
         neglects=neglects,
     )
     unknown = _why_unsaid(law, moves, found)
-    if rounding > ROUNDED:
-        unknown = unknown or _why_rounded(gram, dtype, rounding)
+    if not unknown and found.rounding > ROUNDED:
+        unknown = _too_fine(gram, dtype, found.rounding)
     unknown = unknown or _why_unknown(law, moves, found, law_sum, measured)
     if unknown:
         return dataclasses.replace(found, unknown=unknown)
     return dataclasses.replace(found, ratio=math.sqrt(max(turned, 0.0) / law_sum))
-
-
-def _why_rounded(gram: Gram, dtype: str | None, rounding: float) -> str:
-    length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
-    return (
-        f"{dtype} rounding of the weights is up to {rounding:.1g} times as large as what the law "
-        f"compares, since the steps are {length:.0e} of the weights"
-    )
 
 
 def boundary_error(gram: Gram, momentum: float) -> float:
@@ -232,6 +221,22 @@ def _settings(moves: Moves, used: Mask) -> Steps:
     s = moves.s
     decay = np.asarray(s.weight_decay)
     return Steps(s.lr[used], decay[used], s.momentum[used], s.beta2)
+
+
+def _rounding(moves: Moves, used: Mask, dtype: str | None, numel: int) -> float:
+    """What rounding may leave of the law; 0 if the dtype is not known."""
+    if dtype is None:
+        return 0.0
+    return rounding_error(moves.hp, moves.gram[used], _settings(moves, used), dtype, numel)
+
+
+def _too_fine(gram: Gram, dtype: str | None, rounding: float) -> str:
+    size = "100% and more" if rounding >= 1.0 else f"{rounding:.0%}"
+    length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
+    return (
+        f"{dtype} rounding of the weights may be {size} of what the law compares, since a step "
+        f"is {length:.0e} of the weights"
+    )
 
 
 def _law_sum(sides: BalanceSteps, used: Mask) -> tuple[float, float, float]:

@@ -36,6 +36,10 @@ class EventKind(enum.StrEnum):
     NO_PRECONDITIONER = "no_preconditioner"
     """wp and ws are not measured for some parameters; once for each. parameters, why."""
 
+    HAD_STATE = "had_state"
+    """Optimizer state of some parameters was there when recording began, so that the first recorded
+    step is not their first. parameters."""
+
     RATE_CHANGED = "rate_changed"
     """A scheduler changed a param group after a steady stretch. optimizer, param_group, lr,
     weight_decay, momentum, lr_before, weight_decay_before."""

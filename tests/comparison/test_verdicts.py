@@ -361,6 +361,10 @@ def test_only_an_exact_law_can_be_off(tug, error, kind, said) -> None:
     assert verdict.kind is kind
     assert said in verdict.reason
     assert not verdict.alarm
+    vague = dataclasses.replace(off, balance=Estimate(0.84, 0.48, 1.2))
+    verdict = judge(evidence(group=PLAIN, tug=vague))
+    assert verdict.kind is VerdictKind.NO_PREDICTION
+    assert ("products=8 measures it" in verdict.reason) == ("mendable" in tug)
     near = dataclasses.replace(off, balance=Estimate(0.97, 0.94, 0.99))
     verdict = judge(evidence(group=PLAIN, tug=near, prediction_error=error))
     assert verdict.kind is VerdictKind.IN_BALANCE

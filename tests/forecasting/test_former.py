@@ -10,6 +10,7 @@ from pulled import pulled_adam, pulled_sgd
 from simulated import constant
 
 from spherical_motion import Schedule, read, theory
+from spherical_motion.comparison import compare
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import Outcome, StageForecast, forecast
 from spherical_motion.sphere import angle
@@ -164,3 +165,45 @@ def test_a_run_of_another_optimizer_or_without_motion_is_refused(write_run) -> N
     records = read(write_run({"head": still}, settings))
     with pytest.raises(InvalidArgument, match="never moved"):
         forecast(Schedule.constant(HP, 100), pull=records, group="head")
+
+
+def drifting(step: int) -> float:
+    """A pull of the loss that turns from outward to inward, with noise."""
+    return 0.002 * math.sin(13.0 * step) + 0.01 * (step / 1000 - 0.4)
+
+
+STAGES = constant(0.1, 0.002, 0.9, 700) + constant(0.02, 0.002, 0.9, 500)
+RUNS = {
+    "every step": (pulled_sgd(STAGES, drifting), STAGES, {}),
+    "bursts of two": (
+        pulled_sgd(STAGES, drifting),
+        STAGES,
+        {"steps": [i for i in range(1200) if i % 5 < 2]},
+    ),
+    "skipped by the optimizer": (
+        pulled_sgd(STAGES, drifting, skips=lambda step: step % 3 == 1),
+        STAGES,
+        {},
+    ),
+    "short": (pulled_sgd(STAGES[:90], drifting), STAGES[:90], {}),
+    "AdamW": (
+        pulled_adam(constant(1e-2, 0.1, 0.9, 800), 0.05),
+        constant(1e-2, 0.1, 0.9, 800),
+        {"optimizer": {"class": "AdamW", "betas": [0.9, 0.99]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["scale", "plain"])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_pull_is_the_one_that_compare_prints(name: str, kind: str, write_run) -> None:
+    products, settings, how = RUNS[name]
+    records = read(write_run({"head": products}, settings, kind=kind, **how))
+    plan = records.schedule("head")
+    found = forecast(plan, pull=records, group="head")
+    rows = [compare(records)["head", i + 1] for i in range(len(found))]
+    assert len(found) == len(set(settings))
+    for stage, row in zip(found, rows, strict=True):
+        assert stage.pull == pytest.approx(row.pull, rel=1e-9)
+        ends = stage.pull_low, stage.pull_high
+        assert ends == pytest.approx(row.pull_interval, rel=1e-9)

@@ -18,20 +18,12 @@ from spherical_motion import theory
 from spherical_motion.comparison.evidence import Forces
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.recorded_law import WRITTEN
-from spherical_motion.comparison.statistics import Estimate, mean_ratio, slow_mean_ratio
+from spherical_motion.comparison.statistics import Estimate, mean_ratio
+from spherical_motion.theory.late_pull import mean_pull
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.hyperparameters import pull_scale
 
 Array = NDArray[np.float64]
-
-LATEST = 4
-"""Now is the last of so many parts of the judged steps, ..."""
-
-FEWEST_NOW = 50
-"""... but at least so many steps, ..."""
-
-MEMORIES_NOW = 10
-"""... and at least this many times 1/(1 - α)."""
 
 UNEXPLAINED = 0.1
 """Parts that miss the growth by more than this share of the largest of them do not explain it."""
@@ -54,15 +46,6 @@ class StepRates:
     inward: Array
     change: Array
     missed: Array
-
-
-def latest_of(moved: Motion) -> Motion:
-    """The last quarter of the judged samples, or as many as the law needs."""
-    if not len(moved):
-        return moved
-    memory = 1.0 / (1.0 - float(moved.momentum.max()))
-    fewest = max(FEWEST_NOW, math.ceil(MEMORIES_NOW * memory - 1e-6))
-    return moved[-max(fewest, len(moved) // LATEST) :]
 
 
 def step_rates(moved: Motion) -> StepRates:
@@ -118,11 +101,9 @@ def explains(forces: Forces) -> bool:
 def pull_of(moved: Motion) -> tuple[Estimate, Estimate]:
     """(pull, weight decay's share of it), averages over the steps with weights η."""
     decay, pull = _pulls(moved)
-    known = np.isfinite(pull)
-    lr = moved.lr[known]
-    found = slow_mean_ratio(lr * pull[known], lr)
-    share = float((lr * decay[known]).sum() / lr.sum()) if lr.sum() > 0 else math.nan
-    return found, _decay_share(share, found)
+    found = mean_pull(pull, moved.lr)
+    own = mean_pull(np.where(np.isfinite(pull), decay, np.nan), moved.lr)
+    return found, _decay_share(own.value, found)
 
 
 def growth_of(moved: Motion) -> Estimate:

@@ -20,7 +20,6 @@ from spherical_motion.comparison.account import (
     explains,
     forces_of_window,
     growth_of,
-    latest_of,
     mended_by_change,
     pull_of,
     why_inseparable,
@@ -29,6 +28,7 @@ from spherical_motion.comparison.evidence import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.recorded_law import WRITTEN
 from spherical_motion.comparison.statistics import Estimate, around, slow_root_mean_ratio
+from spherical_motion.theory.late_pull import late, start_up
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -36,9 +36,6 @@ Mixed = Sequence[tuple[float, float, float]]
 
 LOW, HIGH = 0.95, 1.05
 """A ratio whose 95% interval meets this range agrees with the theory."""
-
-STARTING_MEMORIES = 5
-"""A stage's first steps are left out, this many times 1/(1 - α) of them."""
 
 JUDGED_MEMORIES = 3
 """The law needs this many times 1/(1 - α) steps in a row."""
@@ -64,8 +61,7 @@ def balance_window(here: Motion, stage: Stage) -> Motion:
     here = here[~here.illegal & ~here.idle]
     if not len(here):
         return here
-    memory = STARTING_MEMORIES / (1.0 - _momentum(here))
-    return here.within(stage.start + memory, stage.stop)
+    return here.within(stage.start + start_up(here.momentum), stage.stop)
 
 
 def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
@@ -78,7 +74,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
     """
     all_here = motion.within(stage.start, stage.stop)
     here = balance_window(all_here, stage)
-    recent = latest_of(here)
+    recent = here[late(here.momentum)]
     seen = _what_happened(all_here, here, recent)
     if unknown := motion.no_balance or _members_differ(mixed):
         return dataclasses.replace(seen, unknown=unknown)
@@ -154,9 +150,8 @@ def _fewest(all_here: Motion) -> int:
     legal = all_here[~all_here.illegal]
     if not len(legal):
         return 0
-    memory = 1.0 / (1.0 - _momentum(legal))
-    judged = max(math.ceil(JUDGED_MEMORIES * memory), FEWEST_TERMS)
-    return math.ceil(STARTING_MEMORIES * memory) + judged + 1
+    judged = max(math.ceil(JUDGED_MEMORIES / (1.0 - _momentum(legal))), FEWEST_TERMS)
+    return math.ceil(start_up(legal.momentum)) + judged + 1
 
 
 def _why_unexplained(tug: TugOfWar) -> str:

@@ -66,10 +66,10 @@ def no_prediction(e: Evidence) -> Iterator[Reason]:
         yield Because.NO_THEORY(why=e.tug.unknown.rstrip("."))
     else:
         yield from _balance(e.tug)
-        if e.tug.balance.meets(LOW, HIGH) or math.isnan(e.tug.balance.low):
-            yield Because.TOO_VAGUE()
-        elif e.tug.mendable:
+        if e.tug.mendable:
             yield Because.LEAVES_OUT_CHANGE(memory=e.tug.young)
+        elif e.tug.balance.meets(LOW, HIGH) or math.isnan(e.tug.balance.low):
+            yield Because.TOO_VAGUE()
         else:
             yield Because.NEGLECTS(neglects=e.tug.neglects)
     yield from _words(e.tug)

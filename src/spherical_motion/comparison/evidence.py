@@ -58,7 +58,7 @@ class TugOfWar:
     """The balance law of one group in one stage: who pulls its norm in, and what that turns.
 
     `balance` is over all judged steps of the stage; pull, decay_share, growth and forces describe
-    now: the last quarter of them (`account.latest_of`).
+    now: the last quarter of them (`theory.late_pull`).
 
     Attributes:
         balance: √(Σ turned / Σ law), measured over predicted turning, with the boundary term.

@@ -16,12 +16,12 @@ from spherical_motion.comparison.recorded_law import (
     counted_steps,
     felt_decay,
     first_step_of,
-    idle_steps,
     written_between,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.driven import norms_under, step_ratios_under
+from spherical_motion.theory.late_pull import idle
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import Gram, HyperParameters, InvariantGroup
 
@@ -197,8 +197,8 @@ def motion_of(records: Records, index: int) -> Motion:
     kept = measured & finite & (gram.ww > 0)  # weights of norm zero have no direction
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
-    idle = idle_steps(gram)
-    counted = counted_steps(records, steps, idle)
+    skipped = idle(gram)
+    counted = counted_steps(records, steps, skipped)
     legal = (lr >= 0) & (weight_decay >= 0) & (momentum >= 0) & (momentum < 1)
     main_slice = records.main_slices[index]
     hp = records.info.hyperparameters(main_slice)
@@ -206,7 +206,7 @@ def motion_of(records: Records, index: int) -> Motion:
     first_step = first_step_of(records, group)
     no_theory = _why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
-    moved = legal & ~idle
+    moved = legal & ~skipped
     if no_theory is None and moved.any():
         family, lrs, momenta = theory.family_of(hp), lr[moved], momentum[moved]
         s = Steps(theory.damped_lr(hp, lrs, momenta), weight_decay[moved], momenta, hp.beta2)
@@ -232,7 +232,7 @@ def motion_of(records: Records, index: int) -> Motion:
         optimizer=class_name(records, main_slice),
         steps=steps,
         counted=counted,
-        idle=idle,
+        idle=skipped,
         written=written_between(records, gram, steps),
         dtype=records.info.dtype_of(index),
         gram=gram,

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import torch
 
 from spherical_motion.binding import as_optimizers
-from spherical_motion.monitor.choosing import Choice, chosen_groups
-from spherical_motion.monitor.going_on import groups_of_run
+from spherical_motion.monitor.choosing import Choice
+from spherical_motion.monitor.going_on import groups_to_watch
 from spherical_motion.monitor.monitor import Monitor
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -46,8 +46,7 @@ def watch(
     - "plain": every matrix that the optimizer steps. The model is not probed and never runs.
     - a list: these, as `Monitor` takes them.
 
-    With `resume=True` the groups are those the run began with; a notice says so if others are
-    asked for. Another names what the optimizer does not step (fine-tuning a part).
+    With `resume=True` the groups are those the run began with. A notice names what is left out.
 
     Args:
         model, granularity: as for `find_groups`.
@@ -62,8 +61,7 @@ def watch(
 
     Raises:
         ModelError: the model cannot be probed on these inputs; "plain" needs no probe.
-        InvalidArgument: `example_inputs` are missing, the optimizer steps nothing that can be
-            watched, or what `Monitor` refuses.
+        InvalidArgument: missing `example_inputs`, nothing to watch, or what `Monitor` refuses.
 
     >>> import tempfile
     >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9))
@@ -77,11 +75,9 @@ def watch(
     """
     optimizers = as_optimizers(optimizer, "watch", "optimizer")
     choice = Choice(groups, example_inputs, granularity, vectors, quiet)
-    if resume and directory is not None and isinstance(groups, str):
-        # Rows that died since could not be certified again: use the groups the run began with.
-        chosen = groups_of_run(model, optimizers, directory, choice)
-    else:
-        chosen = chosen_groups(model, optimizers, choice)
+    # Rows that died since the run began could not be certified again: it keeps its groups.
+    former = directory if resume and isinstance(groups, str) else None
+    chosen = groups_to_watch(model, optimizers, choice, former)
     return Monitor(
         model,
         optimizers,

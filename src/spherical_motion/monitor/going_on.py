@@ -9,11 +9,23 @@ import torch
 
 from spherical_motion.binding import with_plain
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.monitor.choosing import Choice, check_choice
+from spherical_motion.monitor.choosing import Choice, check_choice, chosen_groups
 from spherical_motion.notices import listed, notify
 from spherical_motion.records import read_info
 from spherical_motion.vocabulary.gram import PRODUCTS
 from spherical_motion.vocabulary.groups import InvariantGroup
+
+
+def groups_to_watch(
+    model: torch.nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    choice: Choice,
+    former: str | os.PathLike[str] | None,
+) -> Sequence[InvariantGroup]:
+    """The groups of the run in `former` if it goes on, else those of the choice."""
+    if former is not None:
+        return groups_of_run(model, optimizers, former, choice)
+    return chosen_groups(model, optimizers, choice)
 
 
 def groups_of_run(

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
+from spherical_motion.comparison.statistics import rms_ratio, root_mean_ratio
+from spherical_motion.estimates import Estimate
 
 
 @pytest.mark.parametrize(

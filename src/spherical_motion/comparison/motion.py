@@ -12,15 +12,14 @@ from spherical_motion.comparison.memory import UpdateMemory, memory_of
 from spherical_motion.comparison.recorded_law import (
     balance_of,
     changed_settings,
-    class_name,
-    counted_by_moves,
     felt_decay,
+    optimizer_name,
     written_between,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
 from spherical_motion.theory.driven import norms_under, step_ratios_under
-from spherical_motion.theory.late_pull import idle
+from spherical_motion.theory.late_pull import counted_by_moves, idle
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import Gram, HyperParameters, InvariantGroup
 
@@ -227,7 +226,7 @@ def motion_of(records: Records, index: int) -> Motion:
     return Motion(
         group=group,
         hp=hp,
-        optimizer=class_name(records, main_slice),
+        optimizer=optimizer_name(records, main_slice),
         steps=steps,
         counted=counted,
         idle=skipped,
@@ -266,7 +265,7 @@ def _why_no_theory(
 ) -> str | None:
     if group.kind == "rescale":
         return "its members scale by different powers of a number; the theory covers equal powers"
-    name = class_name(records, main_slice)
+    name = optimizer_name(records, main_slice)
     try:
         family = theory.family_of(hp)
     except NoTheory as reason:

@@ -64,7 +64,7 @@ def balance_of(
                 correlation=None if memory is None else memory.correlation,
             )
         except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
-            name = class_name(records, main_slice)
+            name = optimizer_name(records, main_slice)
             unknown = f"no balance law is known for {name}"
             if _has_law(hp):
                 unknown = f"{name}: {reason}"
@@ -73,11 +73,6 @@ def balance_of(
             for array, part in zip(whole, parts, strict=True):
                 array[legal] = part
     return theory.BalanceSteps(*whole), unknown
-
-
-def counted_by_moves(steps: NDArray[np.int64], idle: Mask) -> NDArray[np.int64]:
-    """Step numbers that leave idle steps out, so that the steps around them are neighbours."""
-    return steps - np.cumsum(idle)
 
 
 def written_between(records: Records, gram: Gram, steps: NDArray[np.int64]) -> Array:
@@ -103,7 +98,8 @@ def _has_law(hp: HyperParameters) -> bool:
     return True
 
 
-def class_name(records: Records, main_slice: int) -> str:
+def optimizer_name(records: Records, main_slice: int) -> str:
+    """The name under which words speak of a slice's optimizer."""
     settings = records.info.param_groups[records.info.slice_param_group[main_slice]]
     return settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
 

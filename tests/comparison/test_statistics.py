@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from spherical_motion.comparison.statistics import (
-    Estimate,
-    mean_ratio,
     rms_ratio,
     root_mean_ratio,
-    slow_mean_ratio,
     slow_root_mean_ratio,
 )
+from spherical_motion.estimates import Estimate, mean_ratio, slow_mean_ratio
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from spherical_motion.comparison import (
     compare,
     judge,
 )
-from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import (
     HyperParameters,
     InvariantGroup,

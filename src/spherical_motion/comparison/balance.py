@@ -1,4 +1,4 @@
-"""The balance law of one group: over a stage as evidence, along the run as curves.
+"""The balance law of one group over a stage, as evidence.
 
 The law holds from step to step for every weight, at rest or not, so all that a window, a schedule
 or a burst of samples needs is a sum of `theory.balance_steps` over the steps whose predecessor is
@@ -27,7 +27,8 @@ from spherical_motion.comparison.account import (
 from spherical_motion.comparison.evidence import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.recorded_law import WRITTEN
-from spherical_motion.comparison.statistics import Estimate, around, slow_root_mean_ratio
+from spherical_motion.comparison.statistics import around, slow_root_mean_ratio
+from spherical_motion.estimates import Estimate
 from spherical_motion.theory.late_pull import late, start_up
 from spherical_motion.vocabulary import Stage
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from spherical_motion.comparison.statistics import NO_ESTIMATE, Estimate
+from spherical_motion.estimates import NO_ESTIMATE, Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
 

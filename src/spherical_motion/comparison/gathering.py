@@ -32,8 +32,9 @@ from spherical_motion.comparison.evidence import (
     Settled,
 )
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.statistics import Estimate, rms_ratio, root_mean_ratio
+from spherical_motion.comparison.statistics import rms_ratio, root_mean_ratio
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.estimates import Estimate
 from spherical_motion.forecasting.state import WITHIN, excess_under
 from spherical_motion.vocabulary import HyperParameters, Stage
 

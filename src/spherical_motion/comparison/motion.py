@@ -12,10 +12,10 @@ from spherical_motion.comparison.memory import UpdateMemory, memory_of
 from spherical_motion.comparison.recorded_law import (
     balance_of,
     changed_settings,
-    class_name,
     counted_steps,
     felt_decay,
     first_step_of,
+    optimizer_name,
     written_between,
 )
 from spherical_motion.errors import NoTheory
@@ -229,7 +229,7 @@ def motion_of(records: Records, index: int) -> Motion:
     return Motion(
         group=group,
         hp=hp,
-        optimizer=class_name(records, main_slice),
+        optimizer=optimizer_name(records, main_slice),
         steps=steps,
         counted=counted,
         idle=skipped,
@@ -268,7 +268,7 @@ def _why_no_theory(
 ) -> str | None:
     if group.kind == "rescale":
         return "its members scale by different powers of a number; the theory covers equal powers"
-    name = class_name(records, main_slice)
+    name = optimizer_name(records, main_slice)
     try:
         family = theory.family_of(hp)
     except NoTheory as reason:

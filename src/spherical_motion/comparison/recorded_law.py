@@ -64,7 +64,7 @@ def balance_of(
                 correlation=None if memory is None else memory.correlation,
             )
         except (NoTheory, InvalidArgument) as reason:  # or a fact that no record holds
-            name = class_name(records, main_slice)
+            name = optimizer_name(records, main_slice)
             unknown = f"no balance law is known for {name}"
             if _has_law(hp):
                 unknown = f"{name}: {reason}"
@@ -86,11 +86,6 @@ def first_step_of(records: Records, group: InvariantGroup) -> int | None:
         if began and not set(group.parameters).isdisjoint(event["parameters"]):
             return None
     return 0
-
-
-def idle_steps(gram: Gram) -> Mask:
-    """Steps at which the group had no gradient and did not move: the optimizer skips it then."""
-    return np.isnan(gram.gg) & (gram.dd == 0.0)
 
 
 def counted_steps(records: Records, steps: NDArray[np.int64], idle: Mask) -> NDArray[np.int64]:
@@ -126,7 +121,8 @@ def _has_law(hp: HyperParameters) -> bool:
     return True
 
 
-def class_name(records: Records, main_slice: int) -> str:
+def optimizer_name(records: Records, main_slice: int) -> str:
+    """The name under which words speak of a slice's optimizer."""
     settings = records.info.param_groups[records.info.slice_param_group[main_slice]]
     return settings["class"] + (" with amsgrad=True" if settings.get("amsgrad") else "")
 

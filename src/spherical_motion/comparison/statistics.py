@@ -7,18 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.estimates import NO_ESTIMATE, Estimate, mean_ratio, slow_mean_ratio
-
-__all__ = [
-    "NO_ESTIMATE",
-    "Estimate",
-    "around",
-    "mean_ratio",
-    "rms_ratio",
-    "root_mean_ratio",
-    "slow_mean_ratio",
-    "slow_root_mean_ratio",
-]
+from spherical_motion.estimates import Estimate, mean_ratio, slow_mean_ratio
 
 
 def around(value: float, other: Estimate) -> Estimate:

@@ -24,10 +24,10 @@ from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.estimates import Estimate
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary import Stage, VerdictKind
 

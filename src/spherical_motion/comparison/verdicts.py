@@ -31,8 +31,8 @@ from spherical_motion.comparison.evidence import (
 from spherical_motion.comparison.gathering import FEWEST_SAMPLES
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.comparison.reasons import Because, differing_settings
-from spherical_motion.comparison.statistics import Estimate
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import Reason, Verdict, VerdictKind
 
 ALARMS = tuple(kind for kind in VerdictKind if kind.meaning.alarm)

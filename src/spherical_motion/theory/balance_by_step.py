@@ -25,6 +25,7 @@ from spherical_motion.theory.balance_law import (
 )
 from spherical_motion.theory.families import law_of
 from spherical_motion.theory.group import Fact, GroupFacts
+from spherical_motion.theory.late_pull import counted_by_moves, idle
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -114,16 +115,16 @@ def read_moves(
     number = number[column] + np.zeros(gram.shape)
     s, rows = Steps(rates, decays, momenta, hp.beta2), None
     missing = np.isnan(gram.wg) & np.isnan(gram.wp)
-    idle = missing & (gram.dd == 0.0)
-    if idle.any():
-        rows = np.argsort(~idle, axis=0, kind="stable")
-        gram, s, number, idle, missing = _without_idle(gram, s, number, idle, missing, rows)
+    skipped = idle(gram)
+    if skipped.any():
+        rows = np.argsort(~skipped, axis=0, kind="stable")
+        gram, s, number, skipped, missing = _without_idle(gram, s, number, skipped, missing, rows)
     start, follows = _links(law, s, number, missing, first_step)
-    return law, Moves(hp, gram, s, number, facts, start & ~idle, follows, rows)
+    return law, Moves(hp, gram, s, number, facts, start & ~skipped, follows, rows)
 
 
 def _without_idle(
-    gram: Gram, s: Steps, number: Array, idle: Mask, missing: Mask, rows: NDArray[np.intp]
+    gram: Gram, s: Steps, number: Array, skipped: Mask, missing: Mask, rows: NDArray[np.intp]
 ) -> tuple[Gram, Steps, Array, Mask, Mask]:
     """The rows with idle ones first, and the others numbered as if those had not been."""
 
@@ -132,8 +133,8 @@ def _without_idle(
 
     gram = Gram.from_array(np.stack([ordered(getattr(gram, name)) for name in PRODUCTS], axis=-1))
     s = Steps(ordered(s.lr), ordered(s.weight_decay), ordered(s.momentum), s.beta2)
-    number = np.where(idle, np.nan, number - np.cumsum(idle, axis=0))
-    return gram, s, ordered(number), ordered(idle).astype(bool), ordered(missing).astype(bool)
+    number = np.where(skipped, np.nan, counted_by_moves(number.astype(np.int64), skipped))
+    return gram, s, ordered(number), ordered(skipped).astype(bool), ordered(missing).astype(bool)
 
 
 def _links(

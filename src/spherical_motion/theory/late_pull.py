@@ -1,7 +1,7 @@
-"""The pull that a window ends with: what decay and loss do to the norm from there on.
+"""Which steps count: those with a gradient, those after the start-up, and the late ones.
 
 The loss's pull changes as the norm does, so a mean over a whole stage tells what was, and may even
-have the other sign. Whoever asks what comes next takes the last of the judged steps.
+have the other sign. What asks for the norm of now, or for what comes next, takes the late steps.
 """
 
 from __future__ import annotations
@@ -52,8 +52,25 @@ def late(momentum: Array) -> slice:
 
 
 def idle(gram: Gram) -> NDArray[np.bool_]:
-    """Steps at which the group had no gradient and did not move: the optimizer skips it then."""
-    return np.isnan(gram.gg) & (gram.dd == 0.0)
+    """Steps at which the group had no gradient and did not move.
+
+    >>> idle(Gram([1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [np.nan, 0.0], [np.nan, 0.0], [np.nan, 0.0]))
+    array([ True, False])
+    """
+    return np.isnan(gram.wg) & np.isnan(gram.wp) & (gram.dd == 0.0)
+
+
+def counted_by_moves(steps: NDArray[np.int64], skipped: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Step numbers that leave idle steps out, so that the steps around them are neighbours.
+
+    Args:
+        steps: step numbers, of the shape of `skipped`, steps first.
+        skipped: which of them are idle.
+
+    >>> counted_by_moves(np.array([4, 5, 6]), np.array([False, True, False]))
+    array([4, 4, 5])
+    """
+    return steps - np.cumsum(skipped, axis=0)
 
 
 def mean_pull(pull: Array, lr: Array) -> Estimate:

@@ -60,7 +60,18 @@ def test_a_pull_that_may_be_zero_is_not_called_outward(write_run) -> None:
     assert row.words.endswith("The pull is too close to 0 to say whether this norm will settle.")
     assert "Nothing holds" not in row.words
     assert "outweighs" not in row.words
-    assert "about all of your decay is cancelled" in row.words
+    assert "more than your decay pulls" in row.words
+
+
+def test_more_than_all_of_the_decay_is_not_called_cancelled(write_run) -> None:
+    chance = np.random.default_rng(3).standard_normal(4000)
+    settings = constant(0.01, 0.01, 0.0, 4000)
+    row = plain(write_run, settings, lambda step: -0.0102 + 0.01 * chance[step])["head"]
+    low, high = row.pull_interval
+    assert low < 0 < high
+    assert row.tug.forces.loss < -1.005 * row.tug.forces.decay
+    assert ", more than your decay pulls." in row.words
+    assert "cancelled" not in row.words
 
 
 def test_a_loss_that_pushes_harder_than_the_decay_outweighs_it(write_run) -> None:

@@ -207,3 +207,12 @@ def test_the_pull_is_the_one_that_compare_prints(name: str, kind: str, write_run
         assert stage.pull == pytest.approx(row.pull, rel=1e-9)
         ends = stage.pull_low, stage.pull_high
         assert ends == pytest.approx(row.pull_interval, rel=1e-9)
+
+
+def test_a_plan_of_one_stage_takes_the_pull_of_the_last_one(write_run) -> None:
+    products, settings, _ = RUNS["every step"]
+    records = read(write_run({"head": products}, settings, kind="plain"))
+    plan = Schedule.constant(HyperParameters("sgd", lr=0.02, weight_decay=0.002, momentum=0.9), 50)
+    found = forecast(plan, pull=records, group="head")[0]
+    first, last = (compare(records)["head", number].pull for number in (1, 2))
+    assert found.pull == pytest.approx(last, rel=1e-9) != pytest.approx(first, rel=0.1)

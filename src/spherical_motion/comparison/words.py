@@ -71,6 +71,8 @@ def _inward(tug: TugOfWar) -> str:
     own = f"{own} and the loss pushed it outward by {loss}"
     if tug.pull.high < 0:
         return f"{own}. The loss outweighs your decay: decay only slows the growth."
+    if -share > 2.0 - NEARLY_ALL:
+        return f"{own}, more than your decay pulls."
     part = f"{-share:.0%}" if -share < NEARLY_ALL else "about all"
     return f"{own}: {part} of your decay is cancelled."
 

@@ -107,7 +107,10 @@ def own_pull(hp: HyperParameters, weight_decay: Array, momentum: Array) -> Array
 
 
 def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPull:
-    """The run's pull in the stage of that number, with the planned weight decay for the run's."""
+    """The run's pull in the stage of that number, with the planned weight decay for the run's.
+
+    A plan of a single stage goes on where the run ended, so it takes the pull of the last stage.
+    """
     if former.hp.optimizer != schedule.hp.optimizer:
         raise InvalidArgument(
             f"forecast(pull=records): {former.hp.optimizer} trained the run, the plan is for "
@@ -115,8 +118,9 @@ def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPu
             "optimizer. Plan for the same one, or pass a run of this one."
         )
     each, reach = own.copy(), []
-    for i, stage in enumerate(schedule.stages(), start=1):
-        number = min(i, len(former.stages))
+    planned, ran = schedule.stages(), len(former.stages)
+    for i, stage in enumerate(planned, start=1):
+        number = min(i, ran) if len(planned) > 1 else ran
         found, part = former.pull(number), former.own_pull(number)
         here = slice(stage.start - schedule.start, stage.stop - schedule.start)
         _check_same_decay(former, number, schedule.weight_decay[here])

@@ -278,6 +278,7 @@ def _why_unknown(
         return (
             f"decay, loss and growth cancel to 1/{found.amplification:.0f} of the largest of them, "
             "less than what the law neglects"
+            + (" (products=8 measures it)" if law.changes and law.exact else "")
         )
     if not law_sum > 0:
         return "decay, loss and growth together would not turn the weights at all"

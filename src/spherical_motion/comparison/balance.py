@@ -137,12 +137,15 @@ def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
         return tug
     first, stop = int(recent.steps[0]), int(recent.steps[-1]) + 1
     growth = growth_of(recent)
+    since = all_here.within(stop, math.inf)
+    stopped = int(since.steps[-1]) + 1 - stop if len(since) and since.idle.all() else 0
     return dataclasses.replace(
         tug,
         growth=growth,
         forces=Forces(growth=growth.value / 2.0),
         window=stop - first,
         idle=float(all_here.within(first, stop).idle.mean()),
+        stopped=stopped,
     )
 
 

@@ -79,6 +79,7 @@ class TugOfWar:
         momentum: the largest in the stage.
         young: 1/(1 - β2), for how many steps the preconditioner is the mean of few gradients.
         idle: share of the window's steps without a gradient, which the optimizer skipped.
+        stopped: how many steps the stage went on after its last gradient.
         written: neighbouring steps between which something else wrote the weights.
         pairs: neighbouring steps of the stage.
         write: relative change of the norm by one such write, the median.
@@ -104,6 +105,7 @@ class TugOfWar:
     momentum: float = math.nan
     young: float = math.nan
     idle: float = 0.0
+    stopped: int = 0
     written: int = 0
     pairs: int = 0
     write: float = math.nan

@@ -163,6 +163,9 @@ def _spanned(evidence: Evidence, span: int) -> Evidence:
 
 def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
     ratio, transient, equilibrium, tug = Estimate(), math.nan, math.nan, NO_TUG
+    if evidence.samples and not evidence.moved:
+        why = "the learning rate is 0" if evidence.lr_is_zero else "no sampled step moved it"
+        tug = dataclasses.replace(NO_TUG, unknown=why)
     if isinstance(evidence, Measured):
         tug = evidence.tug
         if evidence.group.kind == "plain":

@@ -32,6 +32,8 @@ def words_of(tug: TugOfWar) -> str:
     if not forces.known:
         return f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
     when = f"In the last {tug.window:,} steps"
+    if tug.stopped:
+        when += f" before its gradient stopped, {tug.stopped:,} steps ago,"
     if tug.idle > 0:
         when += f" (no gradient in {tug.idle:.0%} of them)"
     if math.isnan(forces.inward):
@@ -95,7 +97,7 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
         yield f"The parts leave {left} unexplained: the law leaves out {why}."
     if not (tug.pull.low > 0 or tug.pull.high < 0):
         yield "The pull is too close to 0 to say whether this norm will settle."
-    elif tug.pull.high < 0:
+    elif tug.pull.high < 0 and abs(forces.growth) * tug.window >= STILL:
         yield "Nothing holds this norm."
 
 

@@ -11,6 +11,7 @@ from spherical_motion import theory
 from spherical_motion.comparison.memory import UpdateMemory
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.records import Records
+from spherical_motion.theory.late_pull import counted_by_moves
 from spherical_motion.theory.rounding import real_decay
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, InvariantGroup
@@ -95,7 +96,7 @@ def counted_steps(records: Records, steps: NDArray[np.int64], idle: Mask) -> NDA
     """
     resumed = [e["step"] for e in records.events if e["kind"] == EventKind.RESUMED]
     starts = np.sort([step for step in resumed if step is not None]).astype(np.int64)
-    return steps + np.searchsorted(starts, steps, side="right") - np.cumsum(idle)
+    return counted_by_moves(steps, idle) + np.searchsorted(starts, steps, side="right")
 
 
 def written_between(records: Records, gram: Gram, steps: NDArray[np.int64]) -> Array:

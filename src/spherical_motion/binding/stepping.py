@@ -68,6 +68,15 @@ class Steppers:
         return found[0]
 
 
+def stepped_parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Every parameter that an optimizer steps, as of now.
+
+    >>> len(stepped_parameters(torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)))
+    2
+    """
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def class_name(optimizer: torch.optim.Optimizer) -> str:
     """Name of the first known class that an optimizer derives from; it steps by that class's rule.
 

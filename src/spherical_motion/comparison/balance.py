@@ -117,7 +117,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         neglects=found.neglects,
         inseparable=why_inseparable(recent),
     )
-    if unexplained := _why_unexplained(tug):
+    if unexplained := _why_unexplained(tug, recent):
         forces = Forces(growth=tug.forces.growth)
         tug = dataclasses.replace(tug, forces=forces, unexplained=unexplained)
     return tug
@@ -158,12 +158,15 @@ def _fewest(all_here: Motion) -> int:
     return math.ceil(start_up(legal.momentum)) + judged + 1
 
 
-def _why_unexplained(tug: TugOfWar) -> str:
-    """Why the parts of the law are not those of the growth; empty if they are."""
-    if tug.written:
+def _why_unexplained(tug: TugOfWar, recent: Motion) -> str:
+    """Why the parts of the law are not those of the growth now; empty if they are."""
+    if (np.abs(recent.written) > WRITTEN).any():
         return "the weights were written between steps"
-    if tug.exact and not math.isnan(tug.balance.low) and not tug.balance.meets(LOW, HIGH):
-        return "the balance law does not hold"
+    known = recent[np.isfinite(recent.turned) & np.isfinite(recent.loss)]
+    if tug.exact and len(known):
+        now = slow_root_mean_ratio(known.turned, known.law)
+        if not math.isnan(now.low) and not now.meets(LOW, HIGH):
+            return "the balance law does not hold"
     if explains(tug.forces):
         return ""
     return f"the law leaves out {tug.neglects}" if tug.neglects else "the balance law does not hold"

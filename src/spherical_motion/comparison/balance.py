@@ -44,6 +44,9 @@ JUDGED_MEMORIES = 3
 FEWEST_TERMS = 10
 """Fewer terms than this have no interval."""
 
+FEWEST_STOPPED = 10
+"""A gradient that was away for fewer steps than this has not stopped."""
+
 NEGLECTED = 8.0
 """Times the weight of the newest gradient in v̂: the change of the preconditioner, as a share of the
 largest term of the law. With it the intervals of 98 of 100 matrices of `benchmarks/balance` held 1;
@@ -125,28 +128,48 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
 
 def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
     """What needs no law: how the norm moved, which steps were skipped, who wrote the weights."""
-    judged = all_here.within(here.steps[0], here.steps[-1] + 1) if len(here) else all_here
+    stopped = _stopped(all_here)
+    judged = all_here
+    if len(here):
+        end = math.inf if stopped else here.steps[-1] + 1
+        judged = all_here.within(here.steps[0], end)
     pairs = judged.written[np.isfinite(judged.written)]
     writes = pairs[np.abs(pairs) > WRITTEN]
+    after = all_here[len(all_here) - stopped :] if stopped else all_here[:0]
     tug = TugOfWar(
         written=writes.size,
         pairs=pairs.size,
         write=float(np.median(writes)) if writes.size else math.nan,
+        stopped=int(after.steps[-1] - after.steps[0]) + 1 if stopped else 0,
+        written_after=int((np.abs(after.written) > WRITTEN).sum()),
     )
     if not len(recent):
         return tug
     first, stop = int(recent.steps[0]), int(recent.steps[-1]) + 1
     growth = growth_of(recent)
-    since = all_here.within(stop, math.inf)
-    stopped = int(since.steps[-1]) + 1 - stop if len(since) and since.idle.all() else 0
     return dataclasses.replace(
         tug,
         growth=growth,
         forces=Forces(growth=growth.value / 2.0),
         window=stop - first,
+        until=stop,
         idle=float(all_here.within(first, stop).idle.mean()),
-        stopped=stopped,
     )
+
+
+def _stopped(all_here: Motion) -> int:
+    """How many samples a stage has after its last gradient; 0 if more gradients may follow.
+
+    A gradient that comes rarely has stopped if it stays away twice as long as ever before.
+    """
+    moving = np.flatnonzero(~all_here.idle)
+    if not len(all_here) or not len(moving):
+        return 0
+    away = np.diff(all_here.steps[moving])[np.diff(moving) > 1]
+    tail = all_here.steps[-1] - all_here.steps[moving[-1]]
+    if tail < max(FEWEST_STOPPED, 2 * away.max(initial=0)):
+        return 0
+    return len(all_here) - 1 - int(moving[-1])
 
 
 def _fewest(all_here: Motion) -> int:

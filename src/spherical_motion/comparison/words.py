@@ -28,12 +28,23 @@ SMALLEST = 1e-4
 
 def words_of(tug: TugOfWar) -> str:
     """A few short sentences about what moves a group's norm now, or why that is unknown."""
-    forces = tug.forces
-    if not forces.known:
-        return f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
-    when = f"In the last {tug.window:,} steps"
+    forces, when = tug.forces, f"In the last {tug.window:,} steps"
+    before = ""
     if tug.stopped:
-        when += f" before its gradient stopped, {tug.stopped:,} steps ago,"
+        before = (
+            f"Its gradient stopped {tug.stopped:,} steps before the end, and the optimizer has not "
+            "moved it since"
+        )
+        before += "; something else wrote these weights. " if tug.written_after else ". "
+        when = f"In the {tug.window:,} steps before that"
+    if not forces.known:
+        return before.rstrip() or f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
+    return before + _account(tug, when)
+
+
+def _account(tug: TugOfWar, when: str) -> str:
+    """What moved the norm in its window, which `when` names."""
+    forces = tug.forces
     if tug.idle > 0:
         when += f" (no gradient in {tug.idle:.0%} of them)"
     if math.isnan(forces.inward):
@@ -95,6 +106,8 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
     elif abs(forces.unexplained) > slight:
         left, why = _percent(abs(forces.unexplained), tug.span), tug.neglects or "a small part"
         yield f"The parts leave {left} unexplained: the law leaves out {why}."
+    if tug.stopped:
+        return
     if not (tug.pull.low > 0 or tug.pull.high < 0):
         yield "The pull is too close to 0 to say whether this norm will settle."
     elif tug.pull.high < 0 and abs(forces.growth) * tug.window >= STILL:

@@ -26,10 +26,10 @@ from spherical_motion.comparison.account import (
 )
 from spherical_motion.comparison.evidence import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.recorded_law import WRITTEN
 from spherical_motion.comparison.statistics import around, slow_root_mean_ratio
 from spherical_motion.estimates import Estimate
-from spherical_motion.theory.late_pull import late, start_up
+from spherical_motion.records.written import WRITTEN
+from spherical_motion.theory.late_pull import late, start_up, stopped_for
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -43,9 +43,6 @@ JUDGED_MEMORIES = 3
 
 FEWEST_TERMS = 10
 """Fewer terms than this have no interval."""
-
-FEWEST_STOPPED = 10
-"""A gradient that was away for fewer steps than this has not stopped."""
 
 NEGLECTED = 8.0
 """Times the weight of the newest gradient in v̂: the change of the preconditioner, as a share of the
@@ -128,7 +125,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
 
 def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
     """What needs no law: how the norm moved, which steps were skipped, who wrote the weights."""
-    stopped = _stopped(all_here)
+    stopped = stopped_for(all_here.steps, all_here.idle)
     judged = all_here
     if len(here):
         end = math.inf if stopped else here.steps[-1] + 1
@@ -155,21 +152,6 @@ def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
         until=stop,
         idle=float(all_here.within(first, stop).idle.mean()),
     )
-
-
-def _stopped(all_here: Motion) -> int:
-    """How many samples a stage has after its last gradient; 0 if more gradients may follow.
-
-    A gradient that comes rarely has stopped if it stays away twice as long as ever before.
-    """
-    moving = np.flatnonzero(~all_here.idle)
-    if not len(all_here) or not len(moving):
-        return 0
-    away = np.diff(all_here.steps[moving])[np.diff(moving) > 1]
-    tail = all_here.steps[-1] - all_here.steps[moving[-1]]
-    if tail < max(FEWEST_STOPPED, 2 * away.max(initial=0)):
-        return 0
-    return len(all_here) - 1 - int(moving[-1])
 
 
 def _fewest(all_here: Motion) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.account import UNEXPLAINED, step_rates
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.recorded_law import WRITTEN
+from spherical_motion.records.written import WRITTEN
 from spherical_motion.theory.late_pull import STARTING_MEMORIES
 from spherical_motion.vocabulary import Stage
 

@@ -34,6 +34,9 @@ WRITES = 2.0
 OPERATIONS = 8.0
 """Roundings of the step itself, in units of half the spacing."""
 
+NUMBERS = ("step", "mu_product", "eta", "mu")
+"""Entries of the state that torch rounds to their own dtype at each step, whatever the weights'."""
+
 COLUMN = {name: place for place, name in enumerate(AUDIT_SUMS)}
 
 
@@ -254,13 +257,14 @@ def _has_shape(value: object, weights: torch.Tensor) -> bool:
 
 
 def _copies(state: State, dtype: torch.dtype) -> State:
-    """The state with copies for its tensors; counters keep their own dtype."""
+    """The state with copies for its tensors; numbers keep their own dtype."""
 
     def copied(name: str, value: object) -> object:
         if not isinstance(value, torch.Tensor):
             return value
-        counts = name == "step" or not value.is_floating_point()
-        return value.detach().clone() if counts else value.detach().to(dtype, copy=True)
+        if name in NUMBERS or not value.is_floating_point():
+            return value.detach().clone()
+        return value.detach().to(dtype, copy=True)
 
     return {name: copied(name, value) for name, value in state.items()}
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 import pytest
-from pulled import pulled_sgd
+from comparison.test_verdicts import PLAIN, evidence
+from pulled import pulled_adam, pulled_sgd
 from simulated import constant
 
-from spherical_motion.comparison import compare
+from spherical_motion.comparison import TugOfWar, compare, judge
+from spherical_motion.estimates import Estimate
+from spherical_motion.vocabulary import VerdictKind
 
 
 def row_of(write_run, settings, kappa=0.0, kind="plain", **kwargs):
@@ -154,3 +158,33 @@ def test_no_norm_shrinks_by_more_than_all_of_it(write_run, kappa, span) -> None:
     shrank = re.search(r"shrank by ([\d.]+)% per", row.words)
     assert shrank
     assert float(shrank[1]) <= 100
+
+
+def approximate_of(**kwargs):
+    tug = TugOfWar(unknown="", neglects="how the updates pull on the norm", **kwargs)
+    return judge(evidence(group=PLAIN, tug=tug, prediction_error=0.6, ratio=tug.balance)).reason
+
+
+def test_an_approximate_prediction_that_misses_is_not_called_good() -> None:
+    said = "is good to a factor of 1.6"
+    assert said in approximate_of(balance=Estimate(0.9, 0.9 / 1.6, 0.9 * 1.6))
+    misses = approximate_of(balance=Estimate(4.6, 4.6 / 1.6, 4.6 * 1.6))
+    assert said not in misses
+    assert "and misses by more than the factor of 1.6 to which it is usually good" in misses
+
+
+def test_a_row_without_a_prediction_has_none_in_its_columns(write_run) -> None:
+    settings = constant(5e-3, 0.1, 0.9, 400)
+    fading = {"beta2": 0.999, "size": lambda step: math.exp(-step / 100)}
+    told = {"class": "AdamW", "betas": [0.9, 0.999]}
+    products = pulled_adam(settings, -0.6, **fading)
+    for count, kind in ((7, VerdictKind.NO_PREDICTION), (8, VerdictKind.IN_BALANCE)):
+        run = write_run(
+            {"head": products[:, :count]}, settings, optimizer=told, numel=200, kind="plain"
+        )
+        row = compare(run)["head"]
+        assert row.verdict.kind is kind
+        known = [math.isfinite(x) for x in (row.predicted, row.ratio, *row.interval)]
+        assert known == [kind is VerdictKind.IN_BALANCE] * 4
+        assert math.isfinite(row.balance)  # the reason speaks of it
+        assert math.isfinite(row.measured)

@@ -96,7 +96,11 @@ class Row:
 
     @property
     def growth(self) -> float:
-        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now."""
+        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now.
+
+        `Records.growth()` has each step's own, (|w_after|² - |w|²)/|w|²; this is the mean of
+        ln(1 + those), so that it tells what the norm did over all of them.
+        """
         return self.tug.growth.value
 
     @property

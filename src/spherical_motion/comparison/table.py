@@ -173,6 +173,9 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
     if isinstance(evidence, Predicted):
         ratio, transient = evidence.ratio, evidence.transient
         equilibrium = evidence.rest.equilibrium if evidence.rest else math.nan
+    verdict = judge(evidence, rules)
+    if verdict.kind is VerdictKind.NO_PREDICTION:
+        ratio, transient = Estimate(), math.nan
     return Row(
         group=evidence.group.name,
         number=number,
@@ -183,6 +186,6 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
         interval=(ratio.low, ratio.high),
         equilibrium=equilibrium,
         samples=evidence.judged,
-        verdict=judge(evidence, rules),
+        verdict=verdict,
         tug=tug,
     )

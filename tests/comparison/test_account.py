@@ -134,7 +134,7 @@ def test_decay_by_hand_is_seen_between_the_steps_and_is_an_alarm(write_run) -> N
     assert row.verdict.reason == (
         "the weights were written between steps, at 549 of 549 steps, by -0.1% of the norm each"
     )
-    assert row.verdict.suspect is Suspect.FOREIGN_WRITES
+    assert row.verdict.suspect is Suspect.WEIGHTS_WRITTEN
     assert comparison.alarms == (row,)
     assert "Pull and turning do not explain it" in row.words
     assert "Nothing holds" not in row.words

@@ -23,8 +23,8 @@ from spherical_motion.comparison.evidence import (
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate

@@ -25,7 +25,7 @@ from spherical_motion.binding.preconditioners import (
     register_preconditioner,
 )
 from spherical_motion.binding.registry import Role, hold, refuse_second, release
-from spherical_motion.binding.stepping import Steppers, class_name, scalar_settings
+from spherical_motion.binding.stepping import Steppers, class_name, held_by, scalar_settings
 from spherical_motion.binding.watchable import all_groups, with_plain
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "class_name",
     "disjoint_groups",
     "has_stepped",
+    "held_by",
     "hold",
     "invariant_param_groups",
     "preconditioner_rule",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -41,11 +41,11 @@ class Steppers:
                 for parameter in param_group["params"]:
                     self._found.setdefault(id(parameter), []).append(Stepper(optimizer, number))
 
-    def of(self, parameter: nn.Parameter) -> Stepper | None:
+    def of(self, parameter: torch.Tensor) -> Stepper | None:
         """Who steps the parameter: the first, if several do; None if none does."""
         return next(iter(self.all_of(parameter)), None)
 
-    def all_of(self, parameter: nn.Parameter) -> Sequence[Stepper]:
+    def all_of(self, parameter: torch.Tensor) -> Sequence[Stepper]:
         """Every param group that steps the parameter."""
         return self._found.get(id(parameter), ())
 
@@ -66,6 +66,21 @@ class Steppers:
                 "(after moving or wrapping it), or leave the group out."
             )
         return found[0]
+
+
+def held_by(optimizers: Iterable[torch.optim.Optimizer]) -> dict[int, torch.Tensor]:
+    """Every parameter that the optimizers hold now, once, by its identity.
+
+    >>> weight = nn.Parameter(torch.zeros(2))
+    >>> list(held_by([torch.optim.SGD([weight])])) == [id(weight)]
+    True
+    """
+    return {
+        id(parameter): parameter
+        for optimizer in optimizers
+        for param_group in optimizer.param_groups
+        for parameter in param_group["params"]
+    }
 
 
 def class_name(optimizer: torch.optim.Optimizer) -> str:

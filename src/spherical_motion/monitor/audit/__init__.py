@@ -10,7 +10,8 @@ optimizer. Nothing here changes what training does, and no failure of an audit e
 """
 
 from spherical_motion.monitor.audit.context import AuditContext
-from spherical_motion.monitor.audit.observers import OBSERVERS, StepObserver, observers_of
+from spherical_motion.monitor.audit.observers import OBSERVERS, observers_of
+from spherical_motion.monitor.audit.observing import StepObserver
 from spherical_motion.monitor.audit.when import AuditTimes
 
 __all__ = ["OBSERVERS", "AuditContext", "AuditTimes", "StepObserver", "observers_of"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from spherical_motion.binding import held_by
 
 EXACT = (torch.float32, torch.float64)
 
@@ -37,9 +38,7 @@ def global_norm(optimizers: Sequence[torch.optim.Optimizer]) -> float:
 
 
 def _gradients(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[Tensor]:
-    groups = itertools.chain.from_iterable(o.param_groups for o in optimizers)
-    parameters = {id(p): p for group in groups for p in group["params"]}
-    for parameter in parameters.values():
+    for parameter in held_by(optimizers).values():
         grad = parameter.grad
         if grad is not None:
             yield grad.coalesce().values() if grad.is_sparse else grad

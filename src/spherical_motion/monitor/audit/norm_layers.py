@@ -195,9 +195,9 @@ class Hook:
         self._act = act
 
     def __call__(self, *_: object) -> None:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or self._act is None:
-            return
-        self._act()
+        traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        if not traced and not torch.compiler.is_compiling() and self._act is not None:
+            self._act()
 
     def __deepcopy__(self, memo: object) -> Hook:
         return Hook()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from spherical_motion.binding import held_by
+
 
 def replaced(
     model: nn.Module, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
@@ -22,6 +24,5 @@ def replaced(
     [True, False]
     """
     used = set(map(id, model.parameters()))
-    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    both = used & stepped
+    both = used & held_by([optimizer]).keys()
     return [id(parameter) not in both for parameter in parameters]

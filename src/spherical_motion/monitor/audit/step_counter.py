@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from spherical_motion.binding import has_stepped
+from spherical_motion.binding import Steppers, has_stepped
 
 
 class StepCounter:
@@ -27,7 +27,7 @@ class StepCounter:
     ...     w.grad = torch.ones(2)
     ...     counter.begins()
     ...     optimizer.step()
-    ...     counter.ends()
+    ...     counter.stepped()
     >>> counter.read()
     (3.0, 3.0)
     """
@@ -36,25 +36,31 @@ class StepCounter:
         self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
     ) -> None:
         self._optimizer, self._parameters = optimizer, parameters
-        self._taken: float | None = None  # NaN if state was there before
-        self._has_gradient = False
+        self._taken: float | None = None  # NaN once it cannot be known
+        self._had_gradient: bool | None = None
 
     def begins(self) -> None:
-        """To be called before each step."""
+        """To be called before the first step, and before others where it may be."""
         if self._taken is None:
             # Not state[parameter], which would make an entry where there is none.
             states = (self._optimizer.state.get(p, {}) for p in self._parameters)
             self._taken = math.nan if any(map(has_stepped, states)) else 0.0
-        self._has_gradient = self._any_gradient()
+        self._had_gradient = self._has_gradient()
 
-    def ends(self) -> None:
+    def stepped(self) -> None:
         """To be called after each step that was taken.
 
         A step counts if a parameter had a gradient: torch passes over the others. A closure makes
-        it during the step, and some loops clear it there.
+        it during the step, and some loops clear it there, so that a step may not show whether it
+        had one.
         """
-        if self._taken is not None and (self._has_gradient or self._any_gradient()):
+        had, self._had_gradient = self._had_gradient, None
+        if self._taken is None:
+            return
+        if had or self._has_gradient():
             self._taken += 1.0
+        elif had is None:
+            self._taken = math.nan
 
     def read(self) -> tuple[float, float]:
         """(the optimizer's count, the steps it was seen to take); NaN where there is none.
@@ -71,14 +77,16 @@ class StepCounter:
             return counts[len(counts) // 2], taken
         return min(counts, key=lambda count: abs(count - taken)), taken
 
-    def _any_gradient(self) -> bool:
+    def _has_gradient(self) -> bool:
         return any(parameter.grad is not None for parameter in self._parameters)
 
     def _counts(self) -> Iterator[float]:
-        groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        steppers, groups = Steppers([self._optimizer]), self._optimizer.param_groups
         for parameter in self._parameters:
             state = self._optimizer.state.get(parameter, {})
-            count = state.get("step", groups.get(id(parameter), {}).get("step"))
+            stepper = steppers.of(parameter)
+            group = {} if stepper is None else groups[stepper.param_group]
+            count = state.get("step", group.get("step"))
             one = isinstance(count, torch.Tensor) and count.numel() == 1
             if one or (isinstance(count, int | float) and not isinstance(count, bool)):
                 yield float(count)

@@ -11,8 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias, cast
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.hooks import RemovableHandle
+
+from spherical_motion.binding import held_by
 
 FEW = 3
 """Moves of the weights without a step of their optimizer after which it is said to be left behind.
@@ -67,66 +72,89 @@ class Unstepped:
         self._mark: Mark | None = None
         self._others = 0
         self._shared_by: tuple[list[str], str] | None = None
-        self._said = self._said_shared = False
-        self._handle: RemovableHandle | None = None
+        self._reported = self._reported_shared = False
+        self._handles: list[RemovableHandle] = []
+        self._inside = False
+        self._begun: dict[int, int] = {}
 
     def attach(self) -> None:
         """Listen to the steps of all optimizers."""
-        # The hook is torch's for as long as it is not removed, and must not keep a monitor alive.
+        # The hooks are torch's until they are removed, and must not keep a monitor alive.
         me = weakref.ref(self)
+
+        def begins(optimizer: torch.optim.Optimizer, *_: object) -> None:
+            if (unstepped := me()) is not None:
+                unstepped.begins(optimizer)
 
         def stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
             if (unstepped := me()) is not None:
                 unstepped.stepped(optimizer)
 
-        hook = cast(Callable[..., None], torch.compiler.disable(stepped))
-        self._handle = register_optimizer_step_post_hook(hook)
+        self._handles = [
+            register_optimizer_step_pre_hook(_untraced(begins)),
+            register_optimizer_step_post_hook(_untraced(stepped)),
+        ]
 
     def detach(self) -> None:
         """Stop listening; may be repeated."""
-        if self._handle is not None:
-            self._handle.remove()
-        self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def begins(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take note that a step of any optimizer begins."""
+        if optimizer is self._own():
+            self._inside = True
+        elif not self._reported:
+            self._begun[id(optimizer)] = self._step()
 
     def stepped(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take note of a step of any optimizer."""
-        if optimizer is self._own() or self._said:
+        """Take note of a step of any optimizer that has ended.
+
+        An optimizer may be the inner or the outer part of the watched one, as in SAM or Lookahead.
+        Then one of the two steps lies within the other, and nothing is wrong.
+        """
+        if optimizer is self._own():
+            self._inside = False
+            return
+        begun = self._begun.pop(id(optimizer), None)
+        if self._reported or self._inside or begun != self._step():
             return
         self._begin()
-        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        own = held_by([optimizer])
         names = [name for name, p in self._parameters.items() if id(p) in own]
         if not names:
             return
         self._others += 1
         self._shared_by = names, type(optimizer).__name__
         if self._others >= FEW:
-            self._say(names, f"another optimizer ({type(optimizer).__name__})")
+            self._report(names, f"another optimizer ({type(optimizer).__name__})")
 
     def logged(self) -> None:
         """Take note that the loop has logged something."""
-        if self._begin() or self._said:
+        if self._begin() or self._reported:
             return
         mark = self._look()
         if self._mark is not None and mark != self._mark:
             self._moves += 1
         self._mark = mark
         if self._moves >= FEW:
-            self._say(list(self._parameters), "other code")
+            self._report(list(self._parameters), "other code")
 
     def _begin(self) -> bool:
         """Start over if the optimizer has stepped since the last call."""
         step = self._step()
         if step == self._at:
             return False
-        if self._shared_by is not None and self._at >= 0 and not self._said_shared:
-            self._said_shared = True
+        if self._shared_by is not None and self._at >= 0 and not self._reported_shared:
+            self._reported_shared = True
             self._shared(*self._shared_by)
         self._at, self._moves, self._mark = step, 0, None
         self._others, self._shared_by = 0, None
         return True
 
-    def _say(self, names: list[str], what: str) -> None:
-        self._said = True
+    def _report(self, names: list[str], what: str) -> None:
+        self._reported = True
         self._moved(names, what)
 
     def _look(self) -> Mark:
@@ -143,3 +171,8 @@ def _first_entry(parameter: torch.Tensor) -> float | None:
     if not parameter.is_cpu or not parameter.numel():
         return None
     return float(parameter.detach()[(0,) * parameter.ndim])
+
+
+def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
+    """The hook, as a compiler that traces `step` leaves it alone."""
+    return cast(Callable[..., None], torch.compiler.disable(hook))

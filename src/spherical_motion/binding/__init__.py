@@ -24,8 +24,19 @@ from spherical_motion.binding.preconditioners import (
     preconditioner_rule,
     register_preconditioner,
 )
-from spherical_motion.binding.registry import Role, hold, refuse_second, release
-from spherical_motion.binding.stepping import Steppers, class_name, held_by, scalar_settings
+from spherical_motion.binding.registry import (
+    Role,
+    hold,
+    refuse_second,
+    release,
+    steers_after_step,
+)
+from spherical_motion.binding.stepping import (
+    Steppers,
+    class_name,
+    scalar_settings,
+    stepped_parameters,
+)
 from spherical_motion.binding.watchable import all_groups, with_plain
 
 __all__ = [
@@ -45,7 +56,6 @@ __all__ = [
     "class_name",
     "disjoint_groups",
     "has_stepped",
-    "held_by",
     "hold",
     "invariant_param_groups",
     "preconditioner_rule",
@@ -55,5 +65,7 @@ __all__ = [
     "release",
     "scalar_settings",
     "split_param_groups",
+    "steers_after_step",
+    "stepped_parameters",
     "with_plain",
 ]

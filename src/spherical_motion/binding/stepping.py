@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -68,19 +68,13 @@ class Steppers:
         return found[0]
 
 
-def held_by(optimizers: Iterable[torch.optim.Optimizer]) -> dict[int, torch.Tensor]:
-    """Every parameter that the optimizers hold now, once, by its identity.
+def stepped_parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Every parameter that an optimizer steps, as of now.
 
-    >>> weight = nn.Parameter(torch.zeros(2))
-    >>> list(held_by([torch.optim.SGD([weight])])) == [id(weight)]
-    True
+    >>> len(stepped_parameters(torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)))
+    2
     """
-    return {
-        id(parameter): parameter
-        for optimizer in optimizers
-        for param_group in optimizer.param_groups
-        for parameter in param_group["params"]
-    }
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def class_name(optimizer: torch.optim.Optimizer) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from spherical_motion.binding import held_by
+from spherical_motion.binding import stepped_parameters
 
 EXACT = (torch.float32, torch.float64)
 
@@ -38,7 +39,8 @@ def global_norm(optimizers: Sequence[torch.optim.Optimizer]) -> float:
 
 
 def _gradients(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[Tensor]:
-    for parameter in held_by(optimizers).values():
+    held = itertools.chain.from_iterable(map(stepped_parameters, optimizers))
+    for parameter in {id(parameter): parameter for parameter in held}.values():
         grad = parameter.grad
         if grad is not None:
             yield grad.coalesce().values() if grad.is_sparse else grad

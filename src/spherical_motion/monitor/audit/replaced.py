@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from spherical_motion.binding import held_by
+from spherical_motion.binding import stepped_parameters
 
 
 def replaced(
@@ -24,5 +24,5 @@ def replaced(
     [True, False]
     """
     used = set(map(id, model.parameters()))
-    both = used & held_by([optimizer]).keys()
+    both = used & set(map(id, stepped_parameters(optimizer)))
     return [id(parameter) not in both for parameter in parameters]

@@ -17,7 +17,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils.hooks import RemovableHandle
 
-from spherical_motion.binding import held_by
+from spherical_motion.binding import stepped_parameters
 
 FEW = 3
 """Moves of the weights without a step of their optimizer after which it is said to be left behind.
@@ -121,7 +121,7 @@ class Unstepped:
         if self._reported or self._inside or begun != self._step():
             return
         self._begin()
-        own = held_by([optimizer])
+        own = set(map(id, stepped_parameters(optimizer)))
         names = [name for name, p in self._parameters.items() if id(p) in own]
         if not names:
             return

@@ -41,11 +41,11 @@ class Steppers:
                 for parameter in param_group["params"]:
                     self._found.setdefault(id(parameter), []).append(Stepper(optimizer, number))
 
-    def of(self, parameter: nn.Parameter) -> Stepper | None:
+    def of(self, parameter: torch.Tensor) -> Stepper | None:
         """Who steps the parameter: the first, if several do; None if none does."""
         return next(iter(self.all_of(parameter)), None)
 
-    def all_of(self, parameter: nn.Parameter) -> Sequence[Stepper]:
+    def all_of(self, parameter: torch.Tensor) -> Sequence[Stepper]:
         """Every param group that steps the parameter."""
         return self._found.get(id(parameter), ())
 

@@ -11,7 +11,7 @@ from spherical_motion.comparison.evidence import NO_TUG, TugOfWar
 from spherical_motion.comparison.ladder import Because
 from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
-from spherical_motion.vocabulary import Stage, Verdict, VerdictKind
+from spherical_motion.vocabulary import Stage, Tone, Verdict, VerdictKind
 
 NAMED = 3
 """Only this many groups are named; the rest is counted."""
@@ -119,6 +119,24 @@ class Row:
     def alarm(self) -> bool:
         """Whether the verdict asks for action, and nobody has acknowledged it."""
         return self.verdict.alarm and not self.acknowledged
+
+    @property
+    def tone(self) -> Tone:
+        """How urgent it is: the verdict's tone, or a caution where the alarm is acknowledged."""
+        return Tone.CAUTION if self.acknowledged else self.verdict.tone
+
+    @property
+    def called(self) -> str:
+        """The verdict's name; of an alarm with its suspect, and whether it is acknowledged."""
+        return f"{self.verdict.kind.value}{self.beside}"
+
+    @property
+    def beside(self) -> str:
+        """What stands beside the verdict's name: the suspect of an alarm, "acknowledged"."""
+        suspect = self.verdict.suspect if self.verdict.alarm else None
+        named = suspect.value if suspect and suspect.value != self.verdict.kind.value else ""
+        said = ", ".join(word for word in (named, "acknowledged" * self.acknowledged) if word)
+        return f" ({said})" if said else ""
 
 
 def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 
 from spherical_motion.comparison.evidence import Laws
 from spherical_motion.comparison.laws import (
-    ScaleChange,
     continuity_of,
-    mend,
-    radial_law_of,
-    radial_pulls,
-    scale_changes,
-    silence,
-    stale,
     step_law_of,
 )
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import Stage
 
 
@@ -37,34 +28,7 @@ class WholeRun:
     ) -> Laws:
         """What each law says of a group in a stage."""
         motion = self._motions[name]
-        quiet = silence(motion, stage)
-        since = quiet.dead_since
         return Laws(
             continuity=continuity_of(motion, stage),
             step=step_law_of(motion, stage, mixed),
-            radial=radial_law_of(motion, stage, pulls=self._pulls),
-            silence=quiet,
-            stale=stale(motion, stage),
-            mends=mend(motion, stage, mixed),
-            scale_changes=tuple(
-                change for change in self._scale_changes if stage.start <= change.step < stage.stop
-            ),
-            part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
-        )
-
-    @functools.cached_property
-    def _pulls(self) -> Mapping[str, Estimate]:
-        return radial_pulls(self._motions.values())
-
-    @functools.cached_property
-    def _scale_changes(self) -> tuple[ScaleChange, ...]:
-        return scale_changes(self._motions.values())
-
-    def _part_is_alive(self, motion: Motion, start: int, stop: int) -> bool:
-        """Whether another group of the same tensors has a gradient in these steps."""
-        tensors = set(motion.group.parameters)
-        return any(
-            bool((other.within(start, stop).gram.gg > 0).any())
-            for other in self._motions.values()
-            if other is not motion and not tensors.isdisjoint(other.group.parameters)
         )

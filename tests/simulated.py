@@ -22,7 +22,8 @@ def simulate_sgd(
 ) -> np.ndarray:
     """Products (steps, 6) of SGD on a group whose unit gradient is random with norm `size`.
 
-    `radial` adds that share of λ·w to the gradient, or one for each step; `tamper` may write the weights after a step.
+    `radial` adds that share of λ·w to the gradient, or one for each step; `tamper` may write the
+    weights after a step.
     """
     rng = np.random.default_rng(seed)
     w = rng.standard_normal(dimension)

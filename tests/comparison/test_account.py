@@ -249,14 +249,6 @@ def test_two_groups_are_both_and_one_step_is_a_step(write_run) -> None:
     assert findings[0].startswith("Stage 1 (lr 0.1): both groups are in balance")
 
 
-def test_a_gradient_that_stopped_is_said_to_have_stopped(write_run) -> None:
-    settings = constant(0.05, 0.01, 0.9, 900)
-    products = pulled_sgd(settings, 0.001, skips=lambda step: step >= 600)
-    row = compare(write_run({"head": products}, settings, kind="plain"))["head"]
-    assert row.tug.stopped == 300
-    assert " steps before its gradient stopped, 300 steps ago, weight decay" in row.words
-
-
 def test_a_rate_of_zero_is_named(write_run) -> None:
     settings = constant(0.05, 0.01, 0.9, 300) + constant(0.0, 0.01, 0.9, 300)
     row = compare(write_run({"head": pulled_sgd(settings, 0.001)}, settings, kind="plain"))["head"]

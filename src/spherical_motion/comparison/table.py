@@ -98,7 +98,7 @@ class Comparison:
 
     @functools.cached_property
     def span(self) -> int:
-        """For how many steps the words of all rows give rates: 1,000, or 100 if these are large."""
+        """For how many steps the words of all rows give rates: 1,000, or fewer if large."""
         return common_span(e.tug.forces for _, e in self._evidence if isinstance(e, Measured))
 
     def stages(self, group: str) -> tuple[Stage, ...]:

@@ -7,16 +7,14 @@ import math
 
 import numpy as np
 import pytest
+from judged import CERTIFIED, PLAIN, evidence
 from simulated import constant, simulate_adamw, simulate_sgd
 
 from spherical_motion.comparison import (
     RULES,
     Approaching,
-    Evidence,
-    Laws,
     Measured,
     NotJudged,
-    Rest,
     Settled,
     TugOfWar,
     compare,
@@ -26,10 +24,6 @@ from spherical_motion.comparison.laws import Continuity, RadialLaw, StepLaw
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import (
-    HyperParameters,
-    InvariantGroup,
-    Slice,
-    Stage,
     Suspect,
     VerdictKind,
 )
@@ -274,51 +268,6 @@ def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
 
 # The order, rule by rule, on evidence made by hand
 
-
-def evidence(settled: bool = True, **changes) -> Evidence:
-    piece = Slice("w", 0, 0, 1)
-    rest = Rest(
-        equilibrium=0.1,
-        steps_needed=math.inf,
-        steps_more=changes.pop("steps_more", math.inf),
-        drive_change=math.nan,
-        step_law=changes.pop("step_law", Estimate(1.0, 0.98, 1.02)),
-    )
-    good = {
-        "group": InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
-        "stage": Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
-        "samples": 1000,
-        "non_finite": 0,
-        "moved": True,
-        "lr_is_zero": False,
-        "no_decay": False,
-        "driven": 1000,
-        "norm_change": 1.0,
-        "radial_share": 0.0,
-        "defect": 1e-6,
-        "expected_defect": 1e-6,
-        "transient": 0.1,
-        "measured": 0.1,
-        "ratio": Estimate(1.0, 0.98, 1.02),
-        "mean_ratio": 1.0,
-        "residual": 1e-9,
-        "drift": 0.0,
-        "rest": rest,
-        "tug": TugOfWar(),
-        "span": 1000.0,
-        "memory": 1.0,
-        "prediction_error": 0.0,
-        "correlation": math.nan,
-        "bursts": 0,
-    }
-    laws = {field.name for field in dataclasses.fields(Laws)} & set(changes)
-    tested = Laws(**{name: changes.pop(name) for name in laws})
-    return (Settled if settled else Approaching)(**{"laws": tested} | good | changes)
-
-
-PIECE = Slice("w", 0, 0, 1)
-PLAIN = InvariantGroup("w", "plain", (PIECE,), (), 1)
-CERTIFIED = InvariantGroup("w", "scale", (PIECE,), ((PIECE,),), 1, 1e-6)
 
 FAULTS = {
     VerdictKind.NON_FINITE: {"non_finite": 4},

@@ -223,7 +223,7 @@ class Measured(Evidence):
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
         tug: the balance law, which holds at rest or not, for every kind of group.
-        span: steps from the first judged sample to the last.
+        lasted: steps from the first judged sample to the last.
         memory: 1/(1 - α) at the largest momentum of the stage.
         prediction_error: relative error of what is predicted; 0 unless that is approximate.
         correlation, bursts: c of the group's updates, and how many bursts measured it.
@@ -237,7 +237,7 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
-    span: float
+    lasted: float
     memory: float
     prediction_error: float
     correlation: float

@@ -99,7 +99,7 @@ def gather(
         "residual": _mean(here.residual, np.median),
         "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
-        "span": float(judged.steps[-1] - judged.steps[0]) + 1.0,
+        "lasted": float(judged.steps[-1] - judged.steps[0]) + 1.0,
         "memory": _memory(judged),
     }
     known["tug"] = tug = tug_of_war(motion, stage, mixed)

@@ -112,7 +112,6 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
             "Look for averaged copies, projections, decay by hand, a second optimizer, a "
             "checkpoint; acknowledge it if you meant it.",
             state="written between steps",
-            shared=("written", ",.0f", "{} times"),
         ),
         VerdictKind.STEP_DIFFERS: Meaning(
             Tone.ALARM,

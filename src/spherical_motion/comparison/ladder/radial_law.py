@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Evidence, Measured
 from spherical_motion.comparison.ladder.reasons import Because
-from spherical_motion.comparison.ladder.said import percent
+from spherical_motion.comparison.ladder.said import part_of
 from spherical_motion.vocabulary import Reason
 
 RADIAL_LIMIT = 0.10
@@ -67,7 +67,7 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield Because.INVARIANCE_LOST(defect=e.defect)
         elif abs(e.radial_share) > RADIAL_LIMIT and radial.epsilon < EPSILON_UNSEEN:
-            yield Because.RADIAL_UNKNOWN(share=percent(e.radial_share))
+            yield Because.RADIAL_UNKNOWN(share=part_of(e.radial_share))
     elif e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
         yield Because.NOT_CERTIFIED(defect=e.defect)
 
@@ -79,7 +79,7 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
     epsilon = e.laws.radial.epsilon
     if e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT:
         kind = Because.EPSILON_CANCELS if e.radial_share < 0 else Because.EPSILON_ADDS
-        yield kind(share=percent(e.radial_share))
+        yield kind(share=part_of(e.radial_share))
         if math.isfinite(epsilon):
             yield Because.EPSILON_SHARE(epsilon=epsilon)
     elif epsilon > EPSILON_LARGE:

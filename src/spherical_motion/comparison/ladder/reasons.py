@@ -123,7 +123,7 @@ class Because(ReasonKind):
         "was the model changed, or is a norm layer in eval mode?"
     )
     RADIAL_UNKNOWN = (
-        "the gradient of this certified group has a part along the weights, {share} of weight "
+        "the gradient of this certified group has a part along the weights, {share} weight "
         "decay's pull. The cause is not known"
     )
     EVAL_MODE = (
@@ -145,8 +145,8 @@ class Because(ReasonKind):
         "says that it should be",
         Suspect.NOT_CERTIFIED,
     )
-    EPSILON_CANCELS = _EPSILON + "cancels {share} of weight decay's pull", Suspect.EPSILON
-    EPSILON_ADDS = _EPSILON + "adds {share} to weight decay's pull", Suspect.EPSILON
+    EPSILON_CANCELS = _EPSILON + "works against weight decay with {share} its pull", Suspect.EPSILON
+    EPSILON_ADDS = _EPSILON + "adds {share} weight decay's pull", Suspect.EPSILON
     EPSILON_SHARE = ". Measured in the norm layer, ε is {epsilon:.0%} of ε + variance"
     EPSILON_LARGE = (
         "in the norm layer that these weights feed, ε is {epsilon:.0%} of ε + variance, so the "
@@ -232,6 +232,10 @@ class Because(ReasonKind):
         ". The gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} "
         "groups at once, as with another loss scale or batch size",
         Suspect.GRADIENT_SCALE,
+    )
+    SCALED_AT_ALL = (
+        "the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} groups "
+        "at once."
     )
     STALE = (
         ". {same:,} of {pairs:,} steps used the gradient of the step before them again, first at "

@@ -27,15 +27,25 @@ def steps_text(steps: Sequence[int], total: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage with two digits; a large one as a multiple.
+    """The size of a share as a percentage with two digits.
 
     >>> percent(0.0042), percent(-0.25), percent(5.55)
-    ('0.42%', '25%', '5.6 times')
+    ('0.42%', '25%', '555%')
+    """
+    size = 100.0 * abs(share)
+    return f"{size:.2g}%" if size < 99.5 else f"{size:,.0f}%"
+
+
+def part_of(share: float) -> str:
+    """The size of a share before the name of its whole; from 2 on as a multiple.
+
+    >>> part_of(0.0042), part_of(-0.25), part_of(-5.55)
+    ('0.42% of', '25% of', '5.5 times')
     """
     size = abs(share)
-    if size >= 2.0:
-        return f"{size:.2g} times" if size < 100 else f"{size:,.0f} times"
-    return f"{100.0 * size:.2g}%" if size < 0.995 else f"{100.0 * size:.0f}%"
+    if size < 2.0:
+        return f"{percent(share)} of"
+    return f"{size:.2g} times" if size < 99.5 else f"{size:,.0f} times"
 
 
 def settings_text(values: Mapping[str, float]) -> str:

@@ -60,9 +60,9 @@ def too_few_samples(e: Evidence) -> Iterator[Reason]:
         yield Because.FEW_SAMPLES(samples=e.samples, fewest=FEWEST_SAMPLES)
     elif predictable and not e.non_finite and e.driven < FEWEST_SAMPLES:
         yield Because.FEW_GRADIENTS(samples=e.samples, driven=e.driven)
-    elif isinstance(e, Predicted) and e.span < FEWEST_MEMORIES * e.memory:
+    elif isinstance(e, Predicted) and e.lasted < FEWEST_MEMORIES * e.memory:
         yield Because.SHORT_WINDOW(
-            steps=e.span, momentum=1.0 - 1.0 / e.memory, fewest=FEWEST_MEMORIES * e.memory
+            steps=e.lasted, momentum=1.0 - 1.0 / e.memory, fewest=FEWEST_MEMORIES * e.memory
         )
     else:
         yield from short_stage(e)

@@ -59,7 +59,7 @@ def approaching(e: Evidence) -> Iterator[Reason]:
         return
     yield Because.ON_THE_WAY(
         forecast=e.transient / rest.equilibrium,
-        steps=e.span,
+        steps=e.lasted,
         measured=e.measured / rest.equilibrium,
     )
     fading = rest.drive_change < FADED

@@ -7,9 +7,11 @@ of the variants of `Evidence`; `RULES` judge it.
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves
 from spherical_motion.comparison.evidence import (
+    BAND,
     Approaching,
     Evidence,
     Forces,
+    Laws,
     Measured,
     NotJudged,
     Predicted,
@@ -25,6 +27,7 @@ from spherical_motion.comparison.table import Comparison, compare
 
 __all__ = [
     "ALARMS",
+    "BAND",
     "Approaching",
     "Because",
     "Comparison",
@@ -32,6 +35,7 @@ __all__ = [
     "Evidence",
     "ForceCurves",
     "Forces",
+    "Laws",
     "Measured",
     "NotJudged",
     "Predicted",

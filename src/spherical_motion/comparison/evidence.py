@@ -9,6 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from spherical_motion.comparison.laws import (
+    Continuity,
+    Mend,
+    RadialLaw,
+    ScaleChange,
+    Silence,
+    Stale,
+    StepLaw,
+)
 from spherical_motion.estimates import NO_ESTIMATE, Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
@@ -124,6 +133,34 @@ class TugOfWar:
 NO_TUG = TugOfWar()
 """Nothing is known of the balance."""
 
+BAND = 0.10
+"""The angle is the predicted one if the 95% interval of their ratio lies within 1 ± this."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Laws:
+    """What each law says of a group in a stage, as `comparison.laws` finds it.
+
+    Attributes:
+        continuity, step, radial, silence, stale: what its own records say.
+        mends: the single settings that would bring the balance law to 1.
+        scale_changes: where the gradients of all groups changed their size at once, in this stage.
+        part_alive: whether another group of the same tensor has a gradient where this one has none.
+    """
+
+    continuity: Continuity = dataclasses.field(default_factory=Continuity)
+    step: StepLaw = dataclasses.field(default_factory=StepLaw)
+    radial: RadialLaw = dataclasses.field(default_factory=RadialLaw)
+    silence: Silence = dataclasses.field(default_factory=Silence)
+    stale: Stale = dataclasses.field(default_factory=Stale)
+    mends: tuple[Mend, ...] = ()
+    scale_changes: tuple[ScaleChange, ...] = ()
+    part_alive: bool = False
+
+
+NO_LAWS = Laws()
+"""No law was tested."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -140,6 +177,8 @@ class Evidence:
         no_theory: why this optimizer has no prediction, or None.
         mixed: the different settings inside the group, if its members do not share one.
         judged: number of samples judged.
+        band: the angle's ratio must lie within 1 ± this.
+        laws: what each law says.
     """
 
     group: InvariantGroup
@@ -155,6 +194,8 @@ class Evidence:
     no_theory: str | None = None
     mixed: tuple[tuple[float, float, float], ...] = ()
     judged: int = 0
+    band: float = BAND
+    laws: Laws = NO_LAWS
 
     def numbers(self) -> dict[str, float]:
         """All finite numbers by name, for `Verdict.evidence`."""
@@ -182,6 +223,8 @@ class Measured(Evidence):
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
         tug: the balance law, which holds at rest or not, for every kind of group.
+        lasted: steps from the first judged sample to the last.
+        memory: 1/(1 - α) at the largest momentum of the stage.
         prediction_error: relative error of what is predicted; 0 unless that is approximate.
         correlation, bursts: c of the group's updates, and how many bursts measured it.
     """
@@ -194,6 +237,8 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
+    lasted: float
+    memory: float
     prediction_error: float
     correlation: float
     bursts: int
@@ -207,10 +252,14 @@ class Rest:
         equilibrium: Δ*, rad.
         steps_needed: steps from the start of the stage until the transient is within 5% of it, at
             the mean drive.
-        steps_more: steps from the stage's end until it is, at the latest drive; inf: cannot be
-            said.
-        drive_change: mean drive in the last quarter over that in the first.
+        steps_more: steps from the stage's end until it is, at the latest drive; 0 if it is already;
+            inf: cannot be said.
+        drive_change: mean square of the gradient's drive in the last quarter over that in the
+            first; of the unit gradient where the drive is not above 0 in both.
         step_law: √(mean D / mean R) over the RMS law's value (`theory.balance_terms`).
+        steps_to_judge: steps that the stage lacks to judge the equilibrium; 0 or less: none.
+        rest_norm: norm at which it will rest under the measured pull of decay and loss.
+        rest_angle: angle by which it will turn there, rad.
     """
 
     equilibrium: float
@@ -218,6 +267,9 @@ class Rest:
     steps_more: float
     drive_change: float
     step_law: Estimate
+    steps_to_judge: float = math.nan
+    rest_norm: float = math.nan
+    rest_angle: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +304,8 @@ class Settled(Predicted):
 def _numbers(part: Evidence | Rest | TugOfWar | Forces) -> dict[str, float]:
     found: dict[str, float] = {}
     for field in dataclasses.fields(part):
+        if field.name == "band":  # a setting, and no evidence
+            continue
         value: object = getattr(part, field.name)
         if isinstance(value, (Rest, TugOfWar)):
             found |= _numbers(value)

@@ -15,16 +15,10 @@ from spherical_motion.checks import number
 from spherical_motion.comparison.acknowledged import acknowledged
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import (
-    BAND,
-    NO_TUG,
-    Evidence,
-    Measured,
-    Predicted,
-    Settled,
-)
+from spherical_motion.comparison.evidence import BAND, Evidence, Measured, Predicted, Settled
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
+from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.motion import Motion, motion_of

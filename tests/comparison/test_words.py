@@ -115,7 +115,7 @@ def parts_said(words: str) -> list[float]:
         r"the loss by another ([\d.]+)%": -1,
         r"the loss pushed it outward by ([\d.]+)%": 1,
         r"Turning pushed it outward by ([\d.]+)%": 1,
-        r"Momentum carried it inward by ([\d.]+)%": -1,
+        r"The rest moved it inward by ([\d.]+)%": -1,
         r"The parts leave ([\d.]+)%": 0,
         r"shrank by ([\d.]+)%": -1,
         r"grew by ([\d.]+)%": 1,

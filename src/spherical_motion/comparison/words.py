@@ -100,7 +100,7 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
     if forces.turning > slight:
         yield f"Turning pushed it outward by {turning}, and {moved}."
     elif forces.turning < -slight:
-        yield f"Momentum carried it inward by {turning}, and {moved}."
+        yield f"The rest moved it inward by {turning}, and {moved}."
     else:
         yield f"{moved[0].upper()}{moved[1:]}."
     if abs(forces.change) > slight:

@@ -77,6 +77,16 @@ class FormerRun:
         coupled = self.hp.optimizer == "adam" and not self.hp.decoupled
         return coupled or not self.certified
 
+    def moving(self, number: int) -> int:
+        """The number of a stage, or of the nearest one before it, or after it, that moved."""
+        moved = self.steps[(self.lr > 0) & (self.gram.dd > 0)]
+        found = [
+            i
+            for i, stage in enumerate(self.stages, start=1)
+            if ((moved >= stage.start) & (moved < stage.stop)).any()
+        ]
+        return max((i for i in found if i <= number), default=min(found, default=number))
+
     def pull(self, number: int) -> Estimate:
         """p in a stage, from 1: of its late steps, the number that a comparison has for it.
 
@@ -103,7 +113,7 @@ class FormerRun:
                 f"{written.size:,} steps and by {100 * float(np.median(writes)):+.2g}% of the norm "
                 "each, which is not in their pull"
             )
-        if self.stopped and number == len(self.stages):
+        if self.stopped and number == self.moving(len(self.stages)):
             return (
                 f"its gradient stopped {self.stopped:,} steps before the end of that run, and the "
                 "pull is from before"
@@ -143,7 +153,7 @@ class FormerRun:
             hp: the settings of the family whose drive it is.
             facts: what else the family needs of the group.
         """
-        here = self._late(len(self.stages))
+        here = self._late(self.moving(len(self.stages)))
         gram, s = self.gram[here], Steps(self.lr[here], np.nan, self.momentum[here])
         unit = step_ratios_under(hp, np.sqrt(gram.ww), s, 1.0, facts)
         return float(gram.dd.sum() / (unit * gram.ww).sum())

@@ -50,7 +50,7 @@ def test_a_gradient_that_stopped_comes_first_and_what_was_before_it_second(write
         assert (row.tug.stopped, row.tug.until) == (300, 600)
         assert row.words.startswith(
             "Its gradient stopped 300 steps before the end, and the optimizer has not moved it "
-            "since. In the 137 steps before that weight decay pulled this layer inward by 50% "
+            "since. In the 137 steps before that, weight decay pulled this layer inward by 50% "
         )
         assert "In the last" not in row.words
 

@@ -73,6 +73,9 @@ def test_a_gradient_that_stopped_is_named(write_run) -> None:
     assert found.doubt == (
         "its gradient stopped 200 steps before the end of that run, and the pull is from before"
     )
+    assert found.start.endswith("where the run ended after step 799")
+    walked[700:, 0] *= 4.0  # something doubles the weights after the gradient has stopped
+    assert plan_of(run_of(write_run, walked))[0].norm_start == 2.0 * found[0].norm_start
     walked = pulled_sgd(SETTINGS, skips=lambda step: step % 3 == 0)
     assert plan_of(run_of(write_run, walked)).doubt == ""
 

@@ -38,7 +38,7 @@ def words_of(tug: TugOfWar) -> str:
             "moved it since"
         )
         before += "; something else wrote these weights. " if tug.written_after else ". "
-        when = f"In the {tug.window:,} steps before that"
+        when = f"In the {tug.window:,} steps before that,"
     if not forces.known:
         return before.rstrip() or f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
     return before + _account(tug, when)
@@ -48,7 +48,7 @@ def _account(tug: TugOfWar, when: str) -> str:
     """What moved the norm in its window, which `when` names."""
     forces = tug.forces
     if tug.idle > 0:
-        when += f" (no gradient in {tug.idle:.0%} of them)"
+        when = f"{when.rstrip(',')} (no gradient in {tug.idle:.0%} of them)"
     if math.isnan(forces.inward):
         moved = f"{when} this norm {_course(tug, tug.window)}."
         if tug.unexplained:

@@ -38,6 +38,8 @@ class FormerRun:
         hp: the run's optimizer.
         certified: whether the group is scale-invariant.
         stages: the run's stages.
+        norm: |w| where the run ended.
+        last_step: the last step of the run.
         pulls: p at each sample.
         written: relative change of the norm since the end of the step before, where it is known.
         dtype: of the weights, if it was recorded.
@@ -49,6 +51,8 @@ class FormerRun:
     hp: HyperParameters
     certified: bool
     stages: tuple[Stage, ...]
+    norm: float
+    last_step: int
     steps: NDArray[np.int64]
     gram: Gram
     lr: Array
@@ -61,15 +65,9 @@ class FormerRun:
     stopped: int = 0
 
     @property
-    def norm(self) -> float:
-        """|w| where the run ended."""
-        last = self.gram[-1]
-        return float(np.sqrt(last.ww + 2.0 * last.wd + last.dd))
-
-    @property
     def ending(self) -> str:
         """Where the plan starts, in words."""
-        return f"from norm {self.norm:.4g}, where the run ended after step {self.steps[-1]:,}"
+        return f"from norm {self.norm:.4g}, where the run ended after step {self.last_step:,}"
 
     @property
     def changes_with_norm(self) -> bool:
@@ -198,6 +196,7 @@ def former_run(records: Records, group: str | None) -> FormerRun:
     tail = stopped_for(records.steps[lawful], idle(gram[lawful]))
     written = written_between(records, gram[lawful], records.steps[lawful])
     written = written[kept[lawful]]
+    last = gram[lawful[-1]]
     gram, steps = gram[kept], records.steps[kept]
     lr, weight_decay, momentum = (x[kept] for x in (lr, weight_decay, momentum))
     hp = records.info.hyperparameters(records.main_slices[column])
@@ -206,6 +205,8 @@ def former_run(records: Records, group: str | None) -> FormerRun:
         hp=hp,
         certified=records.info.groups[column].kind == "scale",
         stages=tuple(schedule.stages()),
+        norm=float(np.sqrt(last.ww + 2.0 * last.wd + last.dd)),
+        last_step=int(records.steps[lawful[-1]]),
         steps=steps,
         gram=gram,
         lr=lr,

@@ -30,12 +30,13 @@ SMALLEST = 1e-4
 
 def words_of(tug: TugOfWar) -> str:
     """A few short sentences about what moves a group's norm now, or why that is unknown."""
-    forces, when = tug.forces, f"In the last {tug.window:,} steps"
+    stage = " of this stage" if tug.over else ""
+    forces, when = tug.forces, f"In the last {tug.window:,} steps{stage}"
     before = ""
     if tug.stopped:
         before = (
-            f"Its gradient stopped {tug.stopped:,} steps before the end, and the optimizer has not "
-            "moved it since"
+            f"Its gradient stopped {tug.stopped:,} steps before the end{stage}, and the optimizer "
+            f"{'did not move it then' if tug.over else 'has not moved it since'}"
         )
         before += "; something else wrote these weights. " if tug.written_after else ". "
         when = f"In the {tug.window:,} steps before that,"
@@ -113,9 +114,10 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
     if tug.stopped or abs(forces.growth) * tug.window < STILL:
         return
     if not (tug.pull.low > 0 or tug.pull.high < 0):
-        yield "The pull is too close to 0 to say whether this norm will settle."
+        settle = "would have settled" if tug.over else "will settle"
+        yield f"The pull is too close to 0 to say whether this norm {settle}."
     elif tug.pull.high < 0:
-        yield "Nothing holds this norm."
+        yield f"Nothing {'held' if tug.over else 'holds'} this norm."
 
 
 def _course(tug: TugOfWar, window: int) -> str:

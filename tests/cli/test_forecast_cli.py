@@ -223,7 +223,9 @@ def test_a_plan_from_a_run_off_balance_carries_its_verdict(smd, doubtful) -> Non
     _, out, _ = smd("forecast", *SGD, "--steps", 2_000_000, "--pull-from", doubtful, "--group=head")
     text = " ".join(out.split())
     assert "Do not rely on it: something else wrote these weights between steps" in text
-    assert "In that run head is written between steps: the weights were written between steps" in text
+    assert (
+        "In that run head is written between steps: the weights were written between steps" in text
+    )
     assert "reaches its equilibrium" not in text
     _, out, _ = smd(
         "forecast", *SGD, "--steps", 20, "--pull-from", doubtful, "--group=head", "--json"

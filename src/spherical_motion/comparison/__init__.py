@@ -10,20 +10,19 @@ from spherical_motion.comparison.evidence import (
     BAND,
     Approaching,
     Evidence,
-    Forces,
     Laws,
     Measured,
     NotJudged,
     Predicted,
     Rest,
     Settled,
-    TugOfWar,
 )
 from spherical_motion.comparison.findings import Row
 from spherical_motion.comparison.force_curves import ForceCurves
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import ALARMS, RULES, Because, Rule, judge
 from spherical_motion.comparison.table import Comparison, compare
+from spherical_motion.comparison.tug import Forces, TugOfWar
 
 __all__ = [
     "ALARMS",

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from spherical_motion.comparison.evidence import NO_TUG, TugOfWar
 from spherical_motion.comparison.ladder import Because
+from spherical_motion.comparison.tug import NO_TUG, TugOfWar
 from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Tone, Verdict, VerdictKind

@@ -6,8 +6,11 @@ import dataclasses
 import math
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import Rest, TugOfWar
+from spherical_motion.comparison.evidence import (
+    Rest,
+)
 from spherical_motion.comparison.motion import Motion
+from spherical_motion.comparison.tug import TugOfWar
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters
 

@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from spherical_motion.comparison.balance import HIGH, LOW
-from spherical_motion.comparison.evidence import Evidence, Measured, Predicted, TugOfWar
+from spherical_motion.comparison.evidence import (
+    Evidence,
+    Measured,
+    Predicted,
+)
 from spherical_motion.comparison.ladder.bands import Place, place
 from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.tug import TugOfWar
 from spherical_motion.comparison.words import words_of
 from spherical_motion.vocabulary import Reason, VerdictKind
 

@@ -24,7 +24,7 @@ def test_forecast_of_imagenet_names_the_two_stages_that_fall_short(smd) -> None:
     code, out, _ = smd("forecast", *IMAGENET)
     assert code == 1
     assert out.count("settles") == 2
-    assert "needs at least 581,130 steps, 1,111,721 to come within 5%, and has 100,100" in out
+    assert "needs at least 581,130 steps, 1,111,703 to come within 5%, and has 100,100" in out
     assert "2.68 × below" in out
     assert "60–80" in out
 

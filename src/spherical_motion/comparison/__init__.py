@@ -19,10 +19,10 @@ from spherical_motion.comparison.evidence import (
 )
 from spherical_motion.comparison.findings import Row
 from spherical_motion.comparison.force_curves import ForceCurves
+from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import ALARMS, RULES, Because, Rule, judge
 from spherical_motion.comparison.table import Comparison, compare
-from spherical_motion.comparison.tug import Forces, TugOfWar
 
 __all__ = [
     "ALARMS",

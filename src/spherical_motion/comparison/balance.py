@@ -24,9 +24,9 @@ from spherical_motion.comparison.account import (
     pull_of,
     why_inseparable,
 )
+from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import around, slow_root_mean_ratio
-from spherical_motion.comparison.tug import Forces, TugOfWar
 from spherical_motion.estimates import Estimate
 from spherical_motion.records.written import WRITTEN
 from spherical_motion.theory.late_pull import late, start_up, stopped_for

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.laws import (
     Continuity,
     Mend,
@@ -18,7 +19,6 @@ from spherical_motion.comparison.laws import (
     Stale,
     StepLaw,
 )
-from spherical_motion.comparison.tug import Forces, TugOfWar
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from spherical_motion.comparison.forces import NO_TUG, TugOfWar
 from spherical_motion.comparison.ladder import Because
-from spherical_motion.comparison.tug import NO_TUG, TugOfWar
 from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Tone, Verdict, VerdictKind
@@ -95,7 +95,11 @@ class Row:
 
     @property
     def growth(self) -> float:
-        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now."""
+        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now.
+
+        `Records.growth()` has each step's own, (|w_after|² - |w|²)/|w|²; this is the mean of
+        ln(1 + those), so that it tells what the norm did over all of them.
+        """
         return self.tug.growth.value
 
     @property

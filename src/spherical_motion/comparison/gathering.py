@@ -34,10 +34,10 @@ from spherical_motion.comparison.evidence import (
     Rest,
     Settled,
 )
+from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.resting import with_pull
 from spherical_motion.comparison.statistics import rms_ratio, root_mean_ratio
-from spherical_motion.comparison.tug import TugOfWar
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
 from spherical_motion.forecasting.state import WITHIN, excess_under

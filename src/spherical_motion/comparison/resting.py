@@ -9,8 +9,8 @@ from spherical_motion import theory
 from spherical_motion.comparison.evidence import (
     Rest,
 )
+from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.tug import TugOfWar
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters
 

@@ -24,11 +24,11 @@ from spherical_motion.comparison.evidence import (
 )
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
+from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.ladder.acknowledged import acknowledged
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.tug import NO_TUG
 from spherical_motion.comparison.whole_run import WholeRun
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
@@ -214,6 +214,9 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
     if isinstance(evidence, Predicted):
         ratio, transient = evidence.ratio, evidence.transient
         equilibrium = evidence.rest.equilibrium if evidence.rest else math.nan
+    verdict = judge(evidence, rules)
+    if verdict.kind is VerdictKind.NO_PREDICTION:
+        ratio, transient = Estimate(), math.nan
     return Row(
         group=evidence.group.name,
         number=number,
@@ -224,6 +227,6 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
         interval=(ratio.low, ratio.high),
         equilibrium=equilibrium,
         samples=evidence.judged,
-        verdict=judge(evidence, rules),
+        verdict=verdict,
         tug=tug,
     )

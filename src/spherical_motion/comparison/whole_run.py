@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from spherical_motion.comparison.evidence import Laws
+from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.laws import (
     ScaleChange,
     continuity_of,
@@ -18,7 +19,6 @@ from spherical_motion.comparison.laws import (
     step_law_of,
 )
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.tug import TugOfWar
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import Stage
 

@@ -262,6 +262,11 @@ class Because(ReasonKind):
         ". The prediction is approximate: it rests on the measured correlation of the updates "
         "(c = {correlation:.3g}, {bursts:,} bursts) and is good to a factor of {factor:.2g}"
     )
+    APPROXIMATE_MISSES = (
+        ". The prediction is approximate: it rests on the measured correlation of the updates "
+        "(c = {correlation:.3g}, {bursts:,} bursts), and misses by more than the factor of "
+        "{factor:.2g} to which it is usually good"
+    )
     TOO_VAGUE = "; the interval is too wide to say whether the law holds"
     NEGLECTS = "; the law leaves out {neglects}"
     LEAVES_OUT_CHANGE = (

@@ -1,4 +1,4 @@
-"""The balance law of one group in one stage as evidence: who pulls its norm, and what that turns."""
+"""What moves a group's norm, and the balance law that adds it up."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import TypeGuard
 
 from spherical_motion.comparison.balance import HIGH, LOW
 from spherical_motion.comparison.evidence import Evidence, Measured, Predicted, TugOfWar
+from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
-from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.words import words_of
 from spherical_motion.vocabulary import Reason, VerdictKind
 
@@ -97,7 +97,9 @@ def approximate(e: Evidence) -> Iterator[Reason]:
     if not isinstance(e, Measured) or not e.prediction_error:
         return
     if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
-        yield Because.APPROXIMATE(
+        found = e.ratio if isinstance(e, Predicted) and not _is_plain(e) else e.tug.balance
+        misses = not math.isnan(found.low) and not found.meets(LOW, HIGH)
+        yield (Because.APPROXIMATE_MISSES if misses else Because.APPROXIMATE)(
             correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
         )
 

@@ -25,7 +25,7 @@ from spherical_motion.comparison.balance import (
     newest_weight,
     tug_of_war,
 )
-from spherical_motion.comparison.evidence import TugOfWar
+from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import slow_root_mean_ratio
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio

@@ -191,7 +191,8 @@ def _fitted(tested: Tested, names: tuple[str, ...]) -> Change | None:
         return None
     errors = np.zeros(3)
     spread = float((left[used] ** 2).sum() / max(used.sum() - len(names), 1))
-    errors[index] = np.sqrt(spread * np.diag(np.linalg.pinv(slopes[used].T @ slopes[used])))
+    variances = np.diag(np.linalg.pinv(slopes[used].T @ slopes[used]))
+    errors[index] = np.sqrt(spread * np.maximum(variances, 0.0))
     if not _put_in_range(tested, values, errors):
         return None
     return _judged(tested, tested.hp, names, values, errors)

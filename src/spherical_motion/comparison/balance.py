@@ -185,12 +185,12 @@ def _balance(known: Motion, found: theory.Balance) -> Estimate:
     balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():
         return balance
-    share = NEGLECTED * _newest_weight(known) * found.amplification
+    share = NEGLECTED * newest_weight(known) * found.amplification
     reach = found.ratio * share / 2.0  # the ratio is a square root
     return Estimate(balance.value, max(balance.low - reach, 0.0), balance.high + reach)
 
 
-def _newest_weight(known: Motion) -> float:
+def newest_weight(known: Motion) -> float:
     """Mean weight of a step's own gradient in v̂: 1 - β2, and more while v̂ is young.
 
     Steps count from the start of the run; where the optimizer had run before, this is too large.

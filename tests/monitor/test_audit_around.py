@@ -42,8 +42,8 @@ def test_epsilon_of_a_watched_network_is_that_of_its_norm_layers(tmp_path: Path)
             loss_of(model, step).backward()
             optimizer.step()
     records = read(tmp_path / "run")
-    first, second = (records.audits.of(i) for i in (0, 1))
-    assert records.info.parameters[:2] == ("0.weight", "3.weight")
+    place = records.info.parameters.index
+    first, second = (records.audits.of(place(name)) for name in ("0.weight", "3.weight"))
     np.testing.assert_allclose(first.epsilon, expected, rtol=1e-5)
     assert first.eval_mode.tolist() == [0.0] * 3
     assert second.eval_mode.tolist() == [1.0] * 3

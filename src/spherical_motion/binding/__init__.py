@@ -14,6 +14,7 @@ from spherical_motion.binding.arguments import (
 )
 from spherical_motion.binding.binder import bind
 from spherical_motion.binding.disjoint import disjoint_groups
+from spherical_motion.binding.inner_step import InnerSteps
 from spherical_motion.binding.members import Members
 from spherical_motion.binding.names import NamedParameters
 from spherical_motion.binding.optimizer_state import StateReader, read_preconditioner
@@ -41,6 +42,7 @@ from spherical_motion.binding.watchable import all_groups, with_plain
 
 __all__ = [
     "MAX_DEFECT",
+    "InnerSteps",
     "Members",
     "NamedParameters",
     "Piece",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.hooks import RemovableHandle
 
-from spherical_motion.binding import Role, has_stepped, hold, release
+from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replacements
@@ -119,16 +119,19 @@ class Station:
         if self._context is not None:
             self._auditor = Auditor(self._context, self._sink, step)
 
+        inner = InnerSteps(self.optimizer)
+
         def before(_: object, args: Sequence[object], given: Mapping[str, object]) -> None:
             # torch passes the optimizer itself as the first argument.
             closure = any(value is not None for value in (*args[1:], *given.values()))
-            self._guarded(lambda: self._before(closure))
+            self._guarded(lambda: None if inner.now() else self._before(closure))
+
+        def after(*_: object) -> None:
+            self._guarded(lambda: None if inner.now() else self._after())
 
         self._hooks = [
             self.optimizer.register_step_pre_hook(_untraced(before)),
-            self.optimizer.register_step_post_hook(
-                _untraced(lambda *_: self._guarded(self._after))
-            ),
+            self.optimizer.register_step_post_hook(_untraced(after)),
         ]
 
     def detach(self) -> None:

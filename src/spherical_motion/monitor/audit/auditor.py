@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from spherical_motion.binding import steers_after_step
 from spherical_motion.monitor.audit.context import AuditContext
 from spherical_motion.monitor.audit.gradients import GradientCopies
-from spherical_motion.monitor.audit.observers import observers_of
+from spherical_motion.monitor.audit.observers import StepObserver, observers_of
 from spherical_motion.monitor.audit.replay import COLUMN, Replay
 from spherical_motion.monitor.audit.when import AuditTimes
 from spherical_motion.monitor.sinks import Sink
@@ -32,13 +31,18 @@ class Auditor:
         self._times = AuditTimes(start)
         self._replay = Replay(context)
         self._copies = GradientCopies(context.parameters)
-        self._observers = list(observers_of(context))
+        self._observers: list[StepObserver] = []
         self._recorded: set[tuple[str, str]] = set()
         self._audits = False
         self._why_not = ""
         self._rewritten: list[float] = []
         self.ended = False
-        self._expect(start)
+        self._failure: Exception | None = None
+        try:
+            self._observers += observers_of(context)
+            self._expect(start)
+        except Exception as error:  # the run begins later, and the event with it
+            self._failure = error
 
     @property
     def writes_gradients(self) -> bool:
@@ -91,9 +95,11 @@ class Auditor:
     def _expect(self, step: int) -> None:
         if self._times.expects(step):
             for observer in self._observers:
-                self._guard(step, functools.partial(observer.prepare, step))
+                observer.prepare(step)
 
     def _begin(self, step: int, settings: object, closure: bool) -> None:
+        if self._failure is not None:
+            raise self._failure
         optimizer = self._context.optimizer
         self._audits = self._times.takes(step, settings)
         unscales = getattr(optimizer, "grad_scale", None) is not None

@@ -34,6 +34,9 @@ WRITES = 2.0
 OPERATIONS = 8.0
 """Roundings of the step itself, in units of half the spacing."""
 
+NUMBERS = ("step", "mu_product", "eta", "mu")
+"""Entries of the state that torch rounds to their own dtype at each step, whatever the weights'."""
+
 COLUMN = {name: place for place, name in enumerate(AUDIT_SUMS)}
 
 
@@ -44,13 +47,15 @@ class _Expected:
     Attributes:
         step: the expected step; None where no gradient is, or where `why` says why.
         uncertain_sq: the square of what arithmetic may add to the difference.
-        coarse_eps: the spacing of the dtype in which the step is computed.
+        operations: roundings of the step, in units of half the spacing of `coarse_eps`.
+        coarse_eps: the spacing of the dtype in which the step is computed, if not the weights'.
         made: names of the state that the optimizer has to make in this step.
         why: why there is no expected step.
     """
 
     step: torch.Tensor | None = None
     uncertain_sq: float = 0.0
+    operations: float = OPERATIONS
     coarse_eps: float = 0.0
     made: tuple[str, ...] = ()
     why: str = ""
@@ -191,7 +196,8 @@ class Replay:
             row[COLUMN[name]] = total[name]
         row[COLUMN["lost"]] = total["lost"] / total["ee"] if total["ee"] > 0.0 else 0.0
         written = (WRITES * eps / 2.0) ** 2 * max(total["ww"], total["after_sq"])
-        computed = (OPERATIONS * max(eps, expected.coarse_eps) / 2.0) ** 2 * total["ee"]
+        rounding = max(eps, expected.coarse_eps) / 2.0
+        computed = (expected.operations * rounding) ** 2 * total["ee"]
         row[COLUMN["allowed_sq"]] = written + computed + expected.uncertain_sq if known else 0.0
 
 
@@ -211,12 +217,14 @@ def _expected_step(
     scale = torch.finfo(weights.dtype).eps / torch.finfo(coarse).eps
     uncertain_sq = 0.0
     made: tuple[str, ...] = ()
+    operations = OPERATIONS
     for w, g, e, own in _pieces(rule, weights, gradient, expected, state):
         fine, rough = _copies(own, torch.float64), _copies(own, coarse)
         old = w.double()
         step = rule.step(old.clone(), g.to(torch.float64, copy=True), fine, settings) - old
         e.copy_(step)
         made = tuple(name for name in fine if name not in own)
+        operations = OPERATIONS + _correcting(settings, fine)
         old = w.to(coarse)
         rounded = rule.step(old.clone(), g.to(coarse, copy=True), rough, settings)
         error = rounded.double().sub_(old.double()).sub_(step).reshape(-1)
@@ -226,7 +234,18 @@ def _expected_step(
     if state and (lacking := [name for name in made if name not in state]):
         raise NotReplayed(f"its state has no {lacking[0]!r}")
     coarse_eps = 0.0 if rule.coarse is None else torch.finfo(rule.coarse).eps
-    return _Expected(expected, uncertain_sq, coarse_eps, made)
+    return _Expected(expected, uncertain_sq, operations, coarse_eps, made)
+
+
+def _correcting(settings: Any, state: State) -> float:
+    """What the bias corrections 1 - β^t add if they are computed in the dtype of the weights.
+
+    A compiled or captured step does so, and in the first steps 1 - β^t is small.
+    """
+    if "step" not in state or "betas" not in settings:
+        return 0.0
+    taken = float(state["step"])
+    return sum(1.0 / (1.0 - beta**taken) for beta in settings["betas"] if 0.0 < beta < 1.0)
 
 
 def _pieces(
@@ -254,13 +273,14 @@ def _has_shape(value: object, weights: torch.Tensor) -> bool:
 
 
 def _copies(state: State, dtype: torch.dtype) -> State:
-    """The state with copies for its tensors; counters keep their own dtype."""
+    """The state with copies for its tensors; numbers keep their own dtype."""
 
     def copied(name: str, value: object) -> object:
         if not isinstance(value, torch.Tensor):
             return value
-        counts = name == "step" or not value.is_floating_point()
-        return value.detach().clone() if counts else value.detach().to(dtype, copy=True)
+        if name in NUMBERS or not value.is_floating_point():
+            return value.detach().clone()
+        return value.detach().to(dtype, copy=True)
 
     return {name: copied(name, value) for name, value in state.items()}
 

@@ -128,7 +128,7 @@ def test_steps_that_are_not_the_optimizers_are_off_balance(write_run) -> None:
     products[:, 3] += 0.05 * products[:, 0]  # the gradient that is recorded is not the one it got
     row = compare(write_run({"head": products}, settings, kind="plain"))["head"]
     assert row.verdict.kind is VerdictKind.OFF_BALANCE
-    assert row.verdict.suspect is Suspect.FOREIGN_WRITES
+    assert row.verdict.suspect is Suspect.WEIGHTS_WRITTEN
     assert row.alarm
     assert row.verdict.evidence["balance_high"] < 0.95
     assert "pushed" not in row.words

@@ -414,8 +414,8 @@ def test_evidence_has_no_place_for_numbers_that_do_not_apply() -> None:
 def test_the_suspect_goes_with_the_evidence() -> None:
     off = FAULTS[VerdictKind.OFF]
     assert judge(evidence()).suspect is None
-    assert judge(evidence(**off, residual=0.2)).suspect is Suspect.FOREIGN_WRITES
-    assert judge(evidence(**off, radial_share=0.05)).suspect is Suspect.NORM_EPSILON
+    assert judge(evidence(**off, residual=0.2)).suspect is Suspect.WEIGHTS_WRITTEN
+    assert judge(evidence(**off, radial_share=0.05)).suspect is Suspect.EPSILON
     assert judge(evidence(**off, drift=0.2)).suspect is Suspect.MOVING_NORM
     assert judge(evidence(moved=False, lr_is_zero=True)).suspect is Suspect.RATE_ZERO
     assert not judge(evidence(moved=False, lr_is_zero=True)).alarm

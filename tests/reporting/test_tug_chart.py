@@ -280,3 +280,40 @@ def test_the_browser_marks_what_leaves_the_picture_and_where_the_law_failed(
             edge = columns["outer"].max() if side == "top" else columns["inner"].min()
             assert number == pytest.approx(edge, rel=0.05)
         assert page.problems == []
+
+
+def stopped_at(write_run, stop, again=10**9, steps=1_200):
+    settings = constant(0.05, 0.004, 0.9, steps)
+    skips = {"skips": lambda step: stop <= step < again}
+    return compare(write_run({"w": pulled_sgd(settings, -0.001, **skips)}, settings, kind="plain"))
+
+
+def test_the_sentence_and_its_shade_are_of_the_steps_before_the_gradient_stopped(write_run) -> None:
+    comparison = stopped_at(write_run, 800)
+    row = comparison["w"]
+    (told,) = steps_told(comparison, [comparison.forces("w")])
+    assert told == (800 - row.tug.window, 799)
+
+
+@pytest.mark.parametrize("again", [1_200, 1_000, 900])
+def test_the_parts_end_where_the_gradient_stops(write_run, again) -> None:
+    curves = stopped_at(write_run, 800, again).forces("w")
+    resting = (curves.first >= 800) & (curves.last < again)
+    assert resting.sum() >= 1
+    for part in ("decay", "loss", "turning", "growth"):
+        assert (getattr(curves, part)[resting] == 0.0).all()
+    assert curves.decay[~resting] == pytest.approx(0.05 * 0.004 / 0.1)
+    # No window lies on both sides, and each is drawn up to the step at which it ends.
+    edge = np.flatnonzero(resting)[0]
+    assert curves.steps[edge - 1 : edge + 1].tolist() == [799, 800]
+    if again < 1_200:
+        edge = np.flatnonzero(resting)[-1]
+        assert curves.steps[edge : edge + 2].tolist() == [again - 1, again]
+
+
+def test_steps_without_a_gradient_now_and_then_do_not_cut_the_windows(write_run) -> None:
+    settings = constant(0.05, 0.004, 0.9, 1_200)
+    products = pulled_sgd(settings, -0.001, skips=lambda step: step % 3 == 0)
+    curves = compare(write_run({"w": products}, settings, kind="plain")).forces("w")
+    assert curves.steps.size == 14
+    assert curves.decay[1:] == pytest.approx(0.05 * 0.004 / 0.1 * 2 / 3, rel=0.03)

@@ -13,7 +13,7 @@ from simulated import constant, simulate_sgd
 from spherical_motion import cli
 from spherical_motion.cli import printing
 from spherical_motion.comparison import ALARMS, compare
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.reporting import render, table_html
 from spherical_motion.vocabulary import (
     MEANINGS,
@@ -52,7 +52,7 @@ def test_frozen_is_an_alarm_unless_the_rate_is_zero() -> None:
 
 def test_words_and_suspect_follow_from_the_reasons() -> None:
     class Mine(ReasonKind):
-        JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
+        JUMPED = "the norm jumped by {jump:.0%}", Suspect.WEIGHTS_WRITTEN
         TWICE = ", twice"
         ASKED = ": why?"
         ADDED = ". It did"
@@ -60,7 +60,7 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
     reasons = (Mine.JUMPED(jump=0.5), Reason(Mine.TWICE))
     verdict = Verdict.because(VerdictKind.OFF, reasons, {"jump": 0.5})
     assert str(verdict) == "off: the norm jumped by 50%, twice"
-    assert verdict.suspect is Suspect.FOREIGN_WRITES
+    assert verdict.suspect is Suspect.WEIGHTS_WRITTEN
     assert verdict.has_reason(Mine.TWICE)
     assert not verdict.has_reason(Because.MIXED)
     asked = Verdict.because(VerdictKind.OFF, map(Reason, (Mine.ASKED, Mine.ADDED)), {})

@@ -20,9 +20,8 @@ from spherical_motion.comparison.evidence import (
 from spherical_motion.comparison.findings import Row
 from spherical_motion.comparison.force_curves import ForceCurves
 from spherical_motion.comparison.gathering import gather
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.ladder import ALARMS, RULES, Because, Rule, judge
 from spherical_motion.comparison.table import Comparison, compare
-from spherical_motion.comparison.verdicts import ALARMS, RULES, Rule, judge
 
 __all__ = [
     "ALARMS",

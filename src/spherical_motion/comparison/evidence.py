@@ -73,6 +73,7 @@ class TugOfWar:
             growth cancel.
         forces: the law as rates of the norm; only the growth where the law does not hold.
         window: how many steps "now" spans.
+        until: the step after the last of them.
         span: for how many steps the words give rates: the same for all rows of a comparison.
         terms: steps that are summed; each has its predecessor on record.
         fewest: steps that the stage needs to be judged; 0 if it has them.
@@ -80,6 +81,7 @@ class TugOfWar:
         young: 1/(1 - β2), for how many steps the preconditioner is the mean of few gradients.
         idle: share of the window's steps without a gradient, which the optimizer skipped.
         stopped: how many steps the stage went on after its last gradient.
+        written_after: how often something else wrote the weights in these steps.
         written: neighbouring steps between which something else wrote the weights.
         pairs: neighbouring steps of the stage.
         write: relative change of the norm by one such write, the median.
@@ -99,6 +101,7 @@ class TugOfWar:
     amplification: float = math.nan
     forces: Forces = NO_FORCES
     window: int = 0
+    until: int = 0
     span: int = 1_000
     terms: int = 0
     fewest: int = 0
@@ -106,6 +109,7 @@ class TugOfWar:
     young: float = math.nan
     idle: float = 0.0
     stopped: int = 0
+    written_after: int = 0
     written: int = 0
     pairs: int = 0
     write: float = math.nan

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from spherical_motion.comparison.evidence import NO_TUG, TugOfWar
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.ladder import Because
 from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Verdict, VerdictKind
@@ -38,6 +38,7 @@ class Row:
         samples: how many samples were judged.
         verdict: the conclusion and its reason.
         tug: the balance law of this group and stage, with all its numbers.
+        acknowledged: whether the caller of `compare` knows of it (`ignore=`): it is no alarm then.
 
     `balance` is over all judged steps of the stage. `pull`, `decay_share`, `growth` and `words`
     describe now: the last quarter of them, but at least 50 steps and 10/(1 - α); `tug.window` says
@@ -56,6 +57,7 @@ class Row:
     samples: int
     verdict: Verdict
     tug: TugOfWar = NO_TUG
+    acknowledged: bool = False
 
     @property
     def balance(self) -> float:
@@ -115,8 +117,8 @@ class Row:
 
     @property
     def alarm(self) -> bool:
-        """Whether the verdict asks for action."""
-        return self.verdict.alarm
+        """Whether the verdict asks for action, and nobody has acknowledged it."""
+        return self.verdict.alarm and not self.acknowledged
 
 
 def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:

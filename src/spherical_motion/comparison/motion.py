@@ -16,10 +16,10 @@ from spherical_motion.comparison.recorded_law import (
     felt_decay,
     first_step_of,
     optimizer_name,
-    written_between,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
+from spherical_motion.records.written import written_between
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.late_pull import idle
 from spherical_motion.theory.settings import Steps

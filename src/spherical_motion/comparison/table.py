@@ -23,8 +23,8 @@ from spherical_motion.comparison.evidence import (
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.verdicts import Rule, judge
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
@@ -74,7 +74,7 @@ class Comparison:
 
     @functools.cached_property
     def span(self) -> int:
-        """For how many steps the words of all rows give rates: 1,000, or 100 if these are large."""
+        """For how many steps the words of all rows give rates: 1,000, or fewer if large."""
         return common_span(e.tug.forces for _, e in self._evidence if isinstance(e, Measured))
 
     def stages(self, group: str) -> tuple[Stage, ...]:

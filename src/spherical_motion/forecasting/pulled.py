@@ -34,11 +34,13 @@ class PlannedPull:
         reach: for each stage, how far the 95% interval of its pull goes to either side; NaN where
             the pull was given as a number.
         former: the run that it comes from, or None.
+        doubt: why that run's pull is not to be relied on; empty if nothing speaks against it.
     """
 
     each: Array
     reach: tuple[float, ...]
     former: FormerRun | None = None
+    doubt: str = ""
 
 
 def planned_pull(schedule: Schedule, pull: Pull, group: str | None) -> PlannedPull:
@@ -117,7 +119,7 @@ def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPu
             f"{schedule.hp.optimizer}, and the loss pulls differently through the steps of another "
             "optimizer. Plan for the same one, or pass a run of this one."
         )
-    each, reach = own.copy(), []
+    each, reach, doubts = own.copy(), [], []
     planned, ran = schedule.stages(), len(former.stages)
     for i, stage in enumerate(planned, start=1):
         number = min(i, ran) if len(planned) > 1 else ran
@@ -126,7 +128,8 @@ def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPu
         _check_same_decay(former, number, schedule.weight_decay[here])
         each[here] += found.value - part
         reach.append(found.high - found.value)
-    return PlannedPull(each, tuple(reach), former)
+        doubts.append(former.doubt(number))
+    return PlannedPull(each, tuple(reach), former, next(filter(None, doubts), ""))
 
 
 def _check_same_decay(former: FormerRun, number: int, planned: Array) -> None:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from spherical_motion.comparison import Comparison, ForceCurves, Row
+from spherical_motion.comparison import Comparison, ForceCurves, Row, TugOfWar
 from spherical_motion.notices import listed
 from spherical_motion.records import RunInfo
 from spherical_motion.reporting.selection import depth_colors, first_colors
@@ -110,12 +110,12 @@ def steps_told(
     comparison: Comparison, forces: Sequence[ForceCurves]
 ) -> list[tuple[float, float] | None]:
     """First and last of the steps that each group's sentence is about; None if it has none."""
-    windows = {row.group: row.tug.window for row in comparison.rows}
+    tugs = {row.group: row.tug for row in comparison.rows}
     found: list[tuple[float, float] | None] = []
     for name, curves in zip(comparison.groups, forces, strict=True):
-        window, last = windows.get(name, 0), curves.last[-1:]
-        told = window > 0 and last.size > 0
-        found.append((float(last[0]) - window + 1.0, float(last[0])) if told else None)
+        tug = tugs.get(name, TugOfWar())
+        told = tug.window > 0 and curves.last.size > 0
+        found.append((tug.until - float(tug.window), tug.until - 1.0) if told else None)
     return found
 
 

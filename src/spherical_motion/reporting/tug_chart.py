@@ -81,7 +81,7 @@ def draw_tug(
     sentence = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_told")
     failed = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_failed")
     marks = models.ColumnDataSource({name: [] for name in MARKS}, name="tug_marks")
-    label = f"in ← % of |w| per {span:,} steps → out"
+    label = f"in ← % of |w| per {f'{span:,} steps' if span > 1 else 'step'} → out"
     chart = Sheet(*steps, stages, ()).chart("", label, 380, "linear")
     low, high = every["range"][chosen]
     chart.y_range = models.Range1d(start=low, end=high, name="tug_range")

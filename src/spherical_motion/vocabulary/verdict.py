@@ -11,7 +11,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
+from spherical_motion.vocabulary.reason import Reason, ReasonKind
+from spherical_motion.vocabulary.suspect import Suspect
 
 
 class VerdictKind(enum.Enum):
@@ -63,7 +64,7 @@ class Meaning:
     """The meaning of one kind of verdict.
 
     Attributes:
-        tone: how urgent it is, unless its suspect is harmless; `ALARM` asks for action.
+        tone: how urgent it is, unless its suspect says otherwise; `ALARM` asks for action.
         sentence: the conclusion.
         advice: what to do about it.
         state: words that follow "is" or "are"; empty if the kind's own name fits there.
@@ -79,7 +80,7 @@ class Meaning:
 
     @property
     def alarm(self) -> bool:
-        """Whether the verdict asks for action."""
+        """Whether a verdict of this kind asks for action if nothing is suspected."""
         return self.tone is Tone.ALARM
 
 
@@ -217,20 +218,22 @@ class Verdict:
 
     @property
     def alarm(self) -> bool:
-        """Whether it asks for action."""
-        return self.tone is Tone.ALARM
+        """Whether it asks for action: its suspect decides, without one its kind."""
+        return self.kind.meaning.alarm if self.suspect is None else self.suspect.alarm
 
     @property
     def tone(self) -> Tone:
-        """How urgent it is: the tone of its kind.
+        """How urgent it is: `ALARM` if it asks for action, else the tone of its kind.
 
-        An alarm that a harmless cause explains is quiet; a caution of a grave cause is an alarm.
+        A kind that is an alarm by itself is a caution where its suspect needs no action, and quiet
+        at a learning rate of 0.
         """
         tone = self.kind.meaning.tone
-        if tone is Tone.CAUTION and self.suspect is not None and self.suspect.grave:
+        if self.alarm:
             return Tone.ALARM
-        excused = tone is Tone.ALARM and self.suspect is not None and self.suspect.harmless
-        return Tone.QUIET if excused else tone
+        if tone is not Tone.ALARM:
+            return tone
+        return Tone.QUIET if self.suspect is Suspect.RATE_ZERO else Tone.CAUTION
 
     def has_reason(self, kind: ReasonKind) -> bool:
         """Whether a reason of this kind was given."""

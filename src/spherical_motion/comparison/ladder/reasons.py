@@ -35,16 +35,15 @@ class Because(ReasonKind):
     INVARIANCE_LOST = (
         "it was proven invariant when the run began, but now the gradient has a radial part "
         "(cosine {defect:.2g}), far more than the norm layer's ε explains: is that layer in eval "
-        "mode, or was the model changed?",
-        Suspect.INVARIANCE_LOST,
+        "mode, or was the model changed?"
     )
     NOT_CERTIFIED = (
         "the gradient is not orthogonal to the weights (cosine {defect:.2g}), and no certificate "
         "says that it should be",
         Suspect.NOT_CERTIFIED,
     )
-    EPSILON_CANCELS = _EPSILON + "cancels {share:.0%} of weight decay's pull", Suspect.NORM_EPSILON
-    EPSILON_ADDS = _EPSILON + "adds {share:.0%} to weight decay's pull", Suspect.NORM_EPSILON
+    EPSILON_CANCELS = _EPSILON + "cancels {share:.0%} of weight decay's pull", Suspect.EPSILON
+    EPSILON_ADDS = _EPSILON + "adds {share:.0%} to weight decay's pull", Suspect.EPSILON
     NO_THEORY = "{why}"
     OUT_OF_RANGE = "at step {step:,} the optimizer had settings outside the range of any theory"
 
@@ -69,17 +68,17 @@ class Because(ReasonKind):
         "steps and norm balance (√(mean D/mean R) at {step_law:.2f} of its law), but the RMS angle "
         "is at {ratio:.2f} and the mean at {mean_ratio:.2f}: a few large gradients carry most of "
         "the motion",
-        Suspect.LARGE_GRADIENTS,
+        Suspect.HEAVY_TAILS,
     )
 
     NO_MOTION_FORECAST = "measured {angle:.3g} rad a step, but no motion was forecast"
     LAW_BROKEN = (
         ": the steps break the law of motion (residual {residual:.2g}), so something beside this "
         "optimizer writes the weights, skips steps or clips single entries",
-        Suspect.FOREIGN_WRITES,
+        Suspect.WEIGHTS_WRITTEN,
     )
     MIXED = ": its members do not share one setting", Suspect.MIXED_SETTINGS
-    EPSILON = ": its norm layer's ε changes decay's pull by {share:+.0%}", Suspect.NORM_EPSILON
+    EPSILON = ": its norm layer's ε changes decay's pull by {share:+.0%}", Suspect.EPSILON
     UNEVEN_ENTRIES = (
         ": the prediction takes the entries of the gradient to be alike, since the records hold "
         "only their sum of squares; where they differ the angle does too",
@@ -91,7 +90,7 @@ class Because(ReasonKind):
     GRADIENT_CHANGED = (
         ": each step obeys the law of motion and the norm is at rest, so the gradient's size must "
         "have changed within the stage",
-        Suspect.CHANGING_GRADIENT,
+        Suspect.GRADIENT_SCALE,
     )
     DIFFERING = ". Members differ in {settings}"
 
@@ -114,7 +113,7 @@ class Because(ReasonKind):
     WRITTEN = (
         "the weights were written between steps, at {written:,} of {pairs:,} steps, by "
         "{write} of the norm each",
-        Suspect.FOREIGN_WRITES,
+        Suspect.WEIGHTS_WRITTEN,
     )
     WRITTEN_TOO = (
         ". Weights were written between steps, at {written:,} of {pairs:,} steps, by {write} "

@@ -8,8 +8,8 @@ from typing import TypeGuard
 
 from spherical_motion.comparison.balance import HIGH, LOW
 from spherical_motion.comparison.evidence import Evidence, Measured, Predicted, TugOfWar
+from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
-from spherical_motion.comparison.reasons import Because
 from spherical_motion.comparison.words import words_of
 from spherical_motion.vocabulary import Reason, VerdictKind
 

@@ -13,6 +13,9 @@ __all__ = ["ADAMS", "ANY", "COUNTED", "Fault", "Kind", "known_faults", "make_fau
 
 Kind = Literal["weights", "settings", "step", "gradient", "norm", "wiring", "harmless"]
 
+KINDS = ("weights", "settings", "step", "wiring", "norm", "gradient", "harmless")
+"""In the order of the table."""
+
 ANY = ("momentum", "AdamW", "SGD", "Lion", "Adam", "Nesterov", "NAdam", "dampening", "Muon")
 """All optimizers, the most common first."""
 
@@ -95,4 +98,4 @@ _FAULTS: dict[str, Fault] = {}
 
 def known_faults() -> dict[str, Fault]:
     """The faults by name, in the order of the table."""
-    return dict(_FAULTS)
+    return dict(sorted(_FAULTS.items(), key=lambda item: KINDS.index(item[1].kind)))

@@ -39,7 +39,6 @@ def decay_of_layer(loop: Loop) -> None:
 @make_fault("gradient entries clipped, later", "gradient", "GRADIENT_CLIPPED", COMMON, begins=400)
 def clip_value(loop: Loop) -> None:
     """`clip_grad_value_` with a bound that about one entry in five reaches at first."""
-
     bounds: list[float] = []
 
     @loop.after_backward
@@ -50,10 +49,11 @@ def clip_value(loop: Loop) -> None:
         nn.utils.clip_grad_value_(loop.model.parameters(), bounds[0])
 
 
-@make_fault("gradient norm clipped at every step", "gradient", "GRADIENT_CLIPPED", (*COMMON, "Muon"))
+@make_fault(
+    "gradient norm clipped at every step", "gradient", "GRADIENT_CLIPPED", (*COMMON, "Muon")
+)
 def clip_norm(loop: Loop) -> None:
     """`clip_grad_norm_` with a bound of a fifth of the first norm."""
-
     bounds: list[float] = []
 
     @loop.after_backward

@@ -43,7 +43,13 @@ def large_epsilon(loop: Loop) -> None:
         norm.eps = 10.0
 
 
-@make_fault("ε 10 in one norm", "norm", "EPSILON", COMMON, needs=lambda task: task.key != "gpt" and task.norms)
+@make_fault(
+    "ε 10 in one norm",
+    "norm",
+    "EPSILON",
+    COMMON,
+    needs=lambda task: task.key != "gpt" and task.norms,
+)
 def one_epsilon(loop: Loop) -> None:
     """One norm layer has ε 10."""
     loop.affected = {loop.task.layer, loop.task.before}
@@ -51,7 +57,9 @@ def one_epsilon(loop: Loop) -> None:
 
 
 @make_fault("one norm in eval mode", "norm", "EVAL_MODE", ANY, needs=differs_in_eval)
-@make_fault("one norm in eval mode, later", "norm", "EVAL_MODE", COMMON, begins=400, needs=differs_in_eval)
+@make_fault(
+    "one norm in eval mode, later", "norm", "EVAL_MODE", COMMON, begins=400, needs=differs_in_eval
+)
 def eval_mode(loop: Loop) -> None:
     """One batch norm is frozen with `norm.eval()`."""
     loop.affected = {loop.task.layer, loop.task.before}
@@ -65,7 +73,14 @@ def eval_mode(loop: Loop) -> None:
     loop.backward = backward
 
 
-@make_fault("model left in eval mode", "norm", "EVAL_MODE NON_FINITE", COMMON, begins=600, needs=differs_in_eval)
+@make_fault(
+    "model left in eval mode",
+    "norm",
+    "EVAL_MODE NON_FINITE",
+    COMMON,
+    begins=600,
+    needs=differs_in_eval,
+)
 def model_in_eval(loop: Loop) -> None:
     """After a validation in the middle of the run nobody calls `model.train()`."""
     loop.affected = {INVARIANT}
@@ -75,7 +90,9 @@ def model_in_eval(loop: Loop) -> None:
         loop.model.eval()
 
 
-@make_fault("bf16 weights at a small rate", "wiring", "LOST_PRECISION", ("momentum", "AdamW", "SGD", "Lion"))
+@make_fault(
+    "bf16 weights at a small rate", "wiring", "LOST_PRECISION", ("momentum", "AdamW", "SGD", "Lion")
+)
 def bf16(loop: Loop) -> None:
     """The whole model is in bfloat16, and the steps are below the spacing of its weights."""
     loop.affected = {name for name, p in loop.parameters.items() if p.ndim > 1}

@@ -107,7 +107,8 @@ def judged(said: dict[str, Any], affected: list[str] | None, fault: Fault | None
     cases = {name: case([r for r in late if r["group"] == name], fault) for name in concerned}
     spilt = [short(r) for r in rows if r["alarm"] and r["group"] not in concerned]
     early = [short(r) for r in rows if r["alarm"] and r["stop"] <= fault.begins]
-    return {"cases": cases, "spilt": spilt, "early": early}
+    others = len(said["groups"]) - len(concerned)
+    return {"cases": cases, "others": others, "spilt": spilt, "early": early}
 
 
 def affected_groups(said: dict[str, Any], affected: list[str] | None) -> list[str]:

@@ -133,7 +133,8 @@ class Loop:
             **more,
         )
         with self.monitor:
-            for self.step in range(self.length):
+            for step in range(self.length):
+                self.step = step
                 self._one_step()
 
     def _one_step(self) -> None:

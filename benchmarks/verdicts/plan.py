@@ -122,4 +122,3 @@ def quick_runs() -> list[Run]:
         by_fault.setdefault(run.fault, []).append(run)
     firsts = [runs[i % len(runs)] for i, runs in enumerate(by_fault.values())]
     return [*firsts, *list(healthy_runs())[::5]]
-

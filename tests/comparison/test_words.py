@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 import pytest
-from pulled import pulled_sgd
+from comparison.test_verdicts import PLAIN, evidence
+from driven_weights import leaning, products
+from pulled import pulled_adam, pulled_sgd
 from simulated import constant
 
-from spherical_motion.comparison import compare
+from spherical_motion.comparison import TugOfWar, compare, judge
+from spherical_motion.estimates import Estimate
+from spherical_motion.vocabulary import HyperParameters, VerdictKind
 
 
 def row_of(write_run, settings, kappa=0.0, kind="plain", **kwargs):
-    products = pulled_sgd(settings, kappa, **kwargs)
-    return compare(write_run({"head": products}, settings, kind=kind))["head"]
+    walked = pulled_sgd(settings, kappa, **kwargs)
+    return compare(write_run({"head": walked}, settings, kind=kind))["head"]
 
 
 def test_a_write_long_ago_does_not_withhold_the_account_of_now(write_run) -> None:
@@ -71,9 +76,9 @@ def test_weights_without_a_gradient_that_something_writes_are_not_called_still(w
     settings = constant(0.05, 0.01, 0.9, 900)
     told = {"skips": lambda step: step >= 600, "write": lambda step: 0.999 if step > 700 else 1.0}
     # `pulled_sgd` writes nothing at the steps that it skips, so the norms are put in by hand.
-    products = pulled_sgd(settings, **told)
-    products[700:, 0] *= 0.998 ** (2 * (1 + np.arange(200)))
-    row = compare(write_run({"head": products}, settings, kind="plain"))["head"]
+    walked = pulled_sgd(settings, **told)
+    walked[700:, 0] *= 0.998 ** (2 * (1 + np.arange(200)))
+    row = compare(write_run({"head": walked}, settings, kind="plain"))["head"]
     assert row.words.startswith(
         "Its gradient stopped 300 steps before the end, and the optimizer has not moved it since; "
         "something else wrote these weights."
@@ -154,3 +159,55 @@ def test_no_norm_shrinks_by_more_than_all_of_it(write_run, kappa, span) -> None:
     shrank = re.search(r"shrank by ([\d.]+)% per", row.words)
     assert shrank
     assert float(shrank[1]) <= 100
+
+
+def approximate_of(**kwargs):
+    tug = TugOfWar(unknown="", neglects="how the updates pull on the norm", **kwargs)
+    return judge(evidence(group=PLAIN, tug=tug, prediction_error=0.6, ratio=tug.balance)).reason
+
+
+def test_an_approximate_prediction_that_misses_is_not_called_good() -> None:
+    said = "is good to a factor of 1.6"
+    assert said in approximate_of(balance=Estimate(0.9, 0.9 / 1.6, 0.9 * 1.6))
+    misses = approximate_of(balance=Estimate(4.6, 4.6 / 1.6, 4.6 * 1.6))
+    assert said not in misses
+    assert "and misses by more than the factor of 1.6 to which it is usually good" in misses
+
+
+def test_a_row_without_a_prediction_has_none_in_its_columns(write_run) -> None:
+    settings = constant(5e-3, 0.1, 0.9, 400)
+    fading = {"beta2": 0.999, "size": lambda step: math.exp(-step / 100)}
+    told = {"class": "AdamW", "betas": [0.9, 0.999]}
+    walked = pulled_adam(settings, -0.6, **fading)
+    for count, kind in ((7, VerdictKind.NO_PREDICTION), (8, VerdictKind.IN_BALANCE)):
+        run = write_run(
+            {"head": walked[:, :count]}, settings, optimizer=told, numel=200, kind="plain"
+        )
+        row = compare(run)["head"]
+        assert row.verdict.kind is kind
+        known = [math.isfinite(x) for x in (row.predicted, row.ratio, *row.interval)]
+        assert known == [kind is VerdictKind.IN_BALANCE] * 4
+        assert math.isfinite(row.balance)  # the reason speaks of it
+        assert math.isfinite(row.measured)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_growth_of_a_row_is_that_of_its_steps(write_run, momentum) -> None:
+    settings = constant(0.05, 0.01, momentum, 900)
+    run = write_run({"head": pulled_sgd(settings, -0.02)}, settings, kind="plain")
+    comparison = compare(run)
+    tug = comparison["head"].tug
+    each = comparison.records.growth()[tug.until - tug.window : tug.until, 0]
+    assert comparison["head"].growth == pytest.approx(np.log1p(each).mean(), rel=1e-9)
+
+
+def test_dampening_weakens_decay_in_the_pull(write_run) -> None:
+    settings = constant(0.05, 0.01, 0.9, 900)
+    hp = HyperParameters("sgd", lr=0.05, weight_decay=0.01, momentum=0.9, dampening=0.5)
+    gram = products(hp, settings, leaning(correlated=0.0), norm0=1.0)
+    told = {"class": "SGD", "dampening": 0.5}
+    row = compare(write_run({"w": gram.to_array()}, settings, optimizer=told, kind="plain"))["w"]
+    assert row.balance == pytest.approx(1.0, abs=1e-6)
+    own = row.pull * row.decay_share
+    assert own == pytest.approx(0.5 * 0.01, rel=1e-9)
+    assert row.tug.forces.decay == pytest.approx(0.05 * 0.5 * 0.01 / 0.1, rel=1e-9)

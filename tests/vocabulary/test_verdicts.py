@@ -37,7 +37,7 @@ def test_every_verdict_has_a_tone_and_a_meaning() -> None:
         assert kind.meaning.advice.endswith(".")
         assert kind.meaning.alarm is (kind.meaning.tone is Tone.ALARM) is (kind in ALARMS)
     loud = {k for k in VerdictKind if k.meaning.tone in (Tone.ALARM, Tone.CAUTION)}
-    assert loud - {VerdictKind.HEAVY_TAILED, VerdictKind.OFF_BALANCE} == set(ALARMS)
+    assert loud - {VerdictKind.OFF, VerdictKind.OFF_BALANCE} == set(ALARMS)
 
 
 def test_frozen_is_an_alarm_unless_the_rate_is_zero() -> None:
@@ -92,8 +92,10 @@ def test_terminal_report_and_exit_code_agree(
         tone is Tone.ALARM,
     )
     assert comparison.alarms == ((row,) if row.alarm else ())
-    chips = re.findall(r'sm-chip (\w+)">frozen</span></summary>', table_html(comparison))
-    assert chips == [tone.value]
+    chips = re.findall(
+        r'sm-chip (\w+)">frozen</span>( \(no gradient\))?</summary>', table_html(comparison)
+    )
+    assert chips == [(tone.value, " (no gradient)" if row.alarm else "")]
     page = render(comparison)
     assert f'class="sm-chip {tone.value}">frozen</span> 1</button>' in page
     for kind, meaning in MEANINGS.items():
@@ -105,7 +107,8 @@ def test_terminal_report_and_exit_code_agree(
     assert ended.value.code == exit_code
     told = json.loads(capsys.readouterr().out)["rows"][0]
     assert told["alarm"] is row.alarm
-    assert told["suspect"] == (row.verdict.suspect and row.verdict.suspect.value)
+    assert told["suspect"] == (row.verdict.suspect and row.verdict.suspect.name)
+    assert told["acknowledged"] is False
 
 
 def test_alarms_come_first_and_resting_groups_do_not_count(write_run) -> None:

@@ -95,7 +95,8 @@ def _caution(former: Records, group: str) -> str:
     verdict = compare(former)[group].verdict
     if verdict.tone not in (Tone.CAUTION, Tone.ALARM):
         return ""
-    return f"In that run {group} is {verdict}."
+    state = verdict.kind.meaning.state or verdict.kind.value
+    return f"In that run {group} is {state}: {verdict.reason}."
 
 
 def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None, verdict: str) -> None:

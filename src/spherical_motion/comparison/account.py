@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import Forces
+from spherical_motion.comparison.forces import Forces
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.estimates import Estimate, mean_ratio
 from spherical_motion.records.written import WRITTEN

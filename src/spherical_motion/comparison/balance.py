@@ -24,7 +24,7 @@ from spherical_motion.comparison.account import (
     pull_of,
     why_inseparable,
 )
-from spherical_motion.comparison.evidence import Forces, TugOfWar
+from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.statistics import around, slow_root_mean_ratio
 from spherical_motion.estimates import Estimate

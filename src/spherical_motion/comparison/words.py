@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from spherical_motion.comparison.evidence import Forces, TugOfWar
+from spherical_motion.comparison.forces import Forces, TugOfWar
 
 SPANS = (1_000, 100, 10, 1)
 """Rates are given per so many steps: the most in which none of them is more than all of the norm,

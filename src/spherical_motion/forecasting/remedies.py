@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from spherical_motion.errors import OutOfDomain
-from spherical_motion.forecasting.state import WITHIN, excess_under, with_drive
+from spherical_motion.forecasting.state import WITHIN, excess_under, whole_steps, with_drive
 from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -24,14 +24,14 @@ class Remedy:
             rest at once (momentum × 1/rescale, Adam's second moment × 1/rescale²). After a drop
             by k from equilibrium it is k^{-1/4} for SGD, k^{-1/2} for decoupled decay with steps
             of given size (wan2020, section 4.1).
-        steps: length at which the stage settles.
+        steps: length at which the stage settles; inf if none does.
         weight_decay: least factor for the weight decay of this stage that settles it within its
             length; NaN if none does, or if the norm is too small rather than too large.
         angle: by what factor that raises its equilibrium angle; NaN with it.
     """
 
     rescale: float
-    steps: int
+    steps: float
     weight_decay: float
     angle: float
 
@@ -63,10 +63,10 @@ def _decayed(hp: HyperParameters, factor: float) -> HyperParameters:
     return dataclasses.replace(hp, weight_decay=hp.weight_decay * factor)
 
 
-def _steps_needed(hp: HyperParameters, norm: float, drive: float, facts: GroupFacts) -> int:
+def _steps_needed(hp: HyperParameters, norm: float, drive: float, facts: GroupFacts) -> float:
     filled = with_drive(hp, drive, facts)
     excess = excess_under(hp, norm, drive, facts)
-    return math.ceil(family_of(hp).steps_to_within(hp, excess, WITHIN, filled))
+    return whole_steps(family_of(hp).steps_to_within(hp, excess, WITHIN, filled))
 
 
 def _least_factor(

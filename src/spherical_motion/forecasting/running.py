@@ -20,6 +20,7 @@ from spherical_motion.forecasting.state import (
     excess_under,
     has_equilibrium,
     norm_at_rest,
+    whole_steps,
     with_drive,
 )
 from spherical_motion.theory import Family, GroupFacts, family_of
@@ -113,7 +114,7 @@ def forecast(
     >>> plan = Schedule.step_decay(hp, steps=450_000, milestones=[150_000, 300_000])
     >>> print(forecast(plan)[2])
     steps 300,000-450,000: equilibrium 0.000324 rad a step; needs at least 581,163 steps,
-    1,111,757 to come within 5%, and has 150,000: its angle ends 2.46 × below. Rescale its
+    1,111,740 to come within 5%, and has 150,000: its angle ends 2.46 × below. Rescale its
     weights by 0.559 at its start, or raise its weight decay × 11.7, which raises the
     equilibrium × 3.4 too.
 
@@ -238,7 +239,7 @@ class _Run:
         family = family_of(hp)
         excess = [excess_under(hp, norm, self.drive, self.known) for norm in norms]
         angles = family.angle_at_excess(hp, np.array(excess), self.known)
-        needed = math.ceil(family.steps_to_within(hp, excess[0], WITHIN, self.known))
+        needed = whole_steps(family.steps_to_within(hp, excess[0], WITHIN, self.known))
         pulled = family.unopposed_time(excess[0]) / family.relaxation_rate(hp, self.known)
         settles = needed <= common.stage.steps
         return dataclasses.replace(
@@ -251,7 +252,7 @@ class _Run:
             angle_peak=float(max(angles)),
             excess_start=excess[0],
             excess_end=excess[1],
-            steps_at_least=math.ceil(pulled),
+            steps_at_least=whole_steps(pulled),
             steps_needed=needed,
             share_settled=max(0.0, 1.0 - needed / common.stage.steps),
             settled_until=common.stage.stop if settles else math.nan,

@@ -53,3 +53,12 @@ def has_equilibrium(hp: HyperParameters, facts: GroupFacts) -> bool:
         return math.isfinite(family_of(hp).angle(hp, facts))
     except OutOfDomain:
         return False
+
+
+def whole_steps(steps: float) -> float:
+    """Rounded up; inf stays inf.
+
+    >>> whole_steps(2.1), whole_steps(math.inf)
+    (3, inf)
+    """
+    return math.ceil(steps) if math.isfinite(steps) else math.inf

@@ -34,6 +34,7 @@ def watch(
     resume: bool = False,
     first_step: int | None = None,
     steps: int | None = None,
+    audit: bool = True,
     quiet: bool = False,
 ) -> Monitor:
     """Choose groups of a model and record their motion from now on.
@@ -52,7 +53,7 @@ def watch(
         model, granularity: as for `find_groups`.
         example_inputs: as for `find_groups`; needed for "certified" and "all" only.
         optimizer, directory, every, burst, cells_every, correlation_every, products, resume,
-            first_step, steps: as for `Monitor`.
+            first_step, steps, audit: as for `Monitor`.
         vectors: gains and biases become plain groups too, where matrices do.
         quiet: print and log nothing about what is watched.
 
@@ -91,5 +92,6 @@ def watch(
         resume=resume,
         first_step=first_step,
         steps=steps,
+        audit=audit,
         quiet=quiet,
     )

@@ -67,6 +67,9 @@ class Monitor:
             closed (killed: one past the last recorded step). After going back to a checkpoint
             pass its step: the later record wins.
         steps: planned length of the run, from which the printed size on disk follows.
+        audit: replay the first 20 steps, 3 after each change of settings that begins a stage and 2
+            of every 1,000 in float64 by the optimizer's own rule, and record how the real steps
+            differ. Takes one more copy of the weights and one of the gradients in these steps.
         quiet: do not print the line that says what is watched.
 
     Raises:
@@ -107,6 +110,7 @@ class Monitor:
         resume: bool = False,
         first_step: int | None = None,
         steps: int | None = None,
+        audit: bool = True,
         quiet: bool = False,
     ) -> None:
         self._closed = True  # until everything below has succeeded
@@ -126,9 +130,18 @@ class Monitor:
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
+        audited = (model, self.optimizers) if audit else None
         stations = {
             number: Station(
-                optimizer, number, info, targets, sampling, self._guarded, self, meters.get(number)
+                optimizer,
+                number,
+                info,
+                targets,
+                sampling,
+                self._guarded,
+                self,
+                correlation=meters.get(number),
+                audited=audited,
             )
             for number, optimizer in enumerate(self.optimizers)
             if number in hooked
@@ -185,6 +198,22 @@ class Monitor:
     ) -> None:
         """Take the correlation of a group's updates (called by the hooks, not by users)."""
         self._writer.correlation(step, group, rho, update_sq)
+
+    def audit(self, step: int, parameters: NDArray[np.int32], sums: NDArray[np.float64]) -> None:
+        """Take the sums of an audited step (called by the hooks, not by users)."""
+        self._writer.audit(step, parameters, sums)
+
+    def audit_step(
+        self,
+        step: int,
+        optimizer: int,
+        counter: float,
+        taken: float,
+        grad_norm: float,
+        skipped: str,
+    ) -> None:
+        """Take the facts of an audited step (called by the hooks, not by users)."""
+        self._writer.audit_step(step, optimizer, counter, taken, grad_norm, skipped)
 
     def flush(self) -> None:
         """Wait until everything measured so far is on disk."""

@@ -219,7 +219,11 @@ class Records:
             return np.where(pull > 0, part / self.gram.ww / pull, np.nan)
 
     def growth(self) -> Array:
-        """Relative growth of the squared norm in each step, (|w_after|² - |w|²)/|w|²."""
+        """Relative growth of the squared norm in each step, (|w_after|² - |w|²)/|w|².
+
+        `Row.growth` is the same for many steps: 2·ln(|w_end|/|w_start|) over their number, the mean
+        of ln(1 + this) where every step was recorded and nothing else wrote the weights.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return (2.0 * self.gram.wd + self.gram.dd) / self.gram.ww
 

@@ -22,7 +22,13 @@ def written_between(records: Records, gram: Gram, steps: NDArray[np.int64]) -> N
     ended = gram.ww + 2.0 * gram.wd + gram.dd
     with np.errstate(invalid="ignore", divide="ignore"):
         found[1:] = np.sqrt(gram.ww[1:] / ended[:-1]) - 1.0
-    told = [e["step"] for e in records.events if e["kind"] == EventKind.RESCALED]
-    announced = np.isin(steps, [int(t) + i for t in told if t is not None for i in (-1, 0, 1)])
+    announced = np.isin(steps, rescaled_steps(records)[:, None] + np.array([-1, 0, 1]))
     found[np.diff(steps, prepend=steps[:1]) != 1] = np.nan
     return np.where(announced, np.nan, found)
+
+
+def rescaled_steps(records: Records) -> NDArray[np.int64]:
+    """The steps at which a steering tool says that it rescaled weights, in order."""
+    kinds = (EventKind.RESCALED, EventKind.RESCALING_LIMITED)
+    told = [e["step"] for e in records.events if e["kind"] in kinds]
+    return np.sort(np.array([step for step in told if step is not None], np.int64))

@@ -28,7 +28,7 @@ _OWN_COLUMNS = ("kind", "step", "time")
 
 def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, Tone, int]]:
     """How often each verdict was given, and in its most urgent tone, in the order of the kinds."""
-    counts = Counter((row.verdict.kind, row.verdict.tone) for row in rows)
+    counts = Counter((row.verdict.kind, row.tone) for row in rows)
     found = []
     for kind in VerdictKind:
         if tones := [tone for tone in Tone if counts[kind, tone]]:
@@ -40,14 +40,14 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
     """One entry a group: its colours, whether it is shown at first, its latest verdict."""
     colors = first_colors(len(comparison.groups), shown)
     depth = depth_colors(len(comparison.groups))
-    latest = {row.group: row.verdict for row in comparison.rows}
+    latest = {row.group: row for row in comparison.rows}
     return [
         {
             "name": name,
             "color": colors[i],
             "depth_color": depth[i],
             "shown": i in shown,
-            "verdict": latest[name].kind.value if name in latest else "",
+            "verdict": latest[name].called if name in latest else "",
             "tone": latest[name].tone.value if name in latest else "",
         }
         for i, name in enumerate(comparison.groups)

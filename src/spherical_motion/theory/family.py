@@ -281,4 +281,6 @@ class Family(UpdateRule):
 
     def angle_at_excess(self, hp: HyperParameters, excess: Value, facts: GroupFacts) -> Array:
         """`theory.angle_at_excess`."""
-        return np.arctan(math.tan(self.angle(hp, facts)) / np.sqrt(excess))
+        rest = self.angle(hp, facts)
+        # By its two components, since the tangent of an angle above π/2 is negative.
+        return np.arctan2(math.sin(rest), math.cos(rest) * np.sqrt(excess))

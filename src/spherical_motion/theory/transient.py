@@ -18,6 +18,7 @@ from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.family import settled_excess
 from spherical_motion.theory.group import Fact, GroupFacts
+from spherical_motion.theory.motion import has_law_of_motion
 from spherical_motion.theory.settings import is_heavy_ball, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
@@ -109,12 +110,20 @@ def steps_to_within(
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
 ) -> float:  # fmt: skip
-    """Steps until the angle is within a share `within` of Δ*, from excess y/y* = `excess0`.
+    """Steps until the angle stays within a share `within` of Δ*, from excess y/y* = `excess0`.
 
-    (1/r)·ln[(excess0 - 1)/((1 ∓ within)^{-2} - 1)], not rounded; 0 if it is there already, also
-    for an optimizer without a closed form.
+    SGD, with momentum or without: by the exact recursion of norm and buffer under a constant drive
+    (`theory.recursion`), from a group that rested under another learning rate. For ηλ beyond
+    (1 - √α)² norm and buffer swing about each other, and the last time counts that the angle is
+    further off; inf if it never stays there. The others: (1/r)·ln[(excess0 - 1)/((1 ∓ within)^{-2}
+    - 1)], leading order in ηλ; 0 if it is there already, also for an optimizer without a closed
+    form. Not rounded.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.99)
+    >>> math.ceil(steps_to_within(hp, 10.0, 0.05))  # it swings; without that it would be 222
+    606
     """
-    if settled_excess(excess0, within) == excess0:
+    if settled_excess(excess0, within) == excess0 and not has_law_of_motion(hp):
         return 0.0
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     return family_of(hp).steps_to_within(hp, excess0, within, facts)
@@ -131,7 +140,7 @@ def steps_to_equilibrium(
     needs if no gradient pushes it out: ln k / r, for SGD (1 - α)·ln k/(4ηλ) (wan2020, section
     4.1, which prints it for α = 0; `minimal_steps_without_momentum`). At that step the angle is
     still only √(k/(2k - 1)) of its target. With `within`, the steps until the angle is that close
-    to Δ*.
+    to Δ*; `steps_to_within` says how they are counted.
 
     Args:
         hp: settings after the drop.
@@ -140,14 +149,15 @@ def steps_to_equilibrium(
         numel, unit_grad_rms: for Adam with L2.
 
     Raises:
-        OutOfDomain: `lr_drop` or `within` outside those ranges, or no equilibrium at `hp`.
+        OutOfDomain: `lr_drop` or `within` outside those ranges, no equilibrium at `hp`, or one
+            that is never reached.
         NoTheory: no closed form for this optimizer.
 
     >>> hp = HyperParameters("sgd", lr=1e-3, weight_decay=1e-4, momentum=0.9)
     >>> steps_to_equilibrium(hp, lr_drop=10)
     575647
     >>> steps_to_equilibrium(hp, lr_drop=10, within=0.05)
-    1105636
+    1105618
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     where, remedy = "steps_to_equilibrium", ""
@@ -158,8 +168,16 @@ def steps_to_equilibrium(
     family = family_of(hp)
     excess = family.excess_after_drop(lr_drop)
     if within is not None:
-        return math.ceil(family.steps_to_within(hp, excess, within, facts))
-    return math.ceil(family.unopposed_time(excess) / family.relaxation_rate(hp, facts))
+        steps = family.steps_to_within(hp, excess, within, facts)
+    else:
+        steps = family.unopposed_time(excess) / family.relaxation_rate(hp, facts)
+    if not math.isfinite(steps):
+        raise OutOfDomain(
+            f"{where}: at lr × weight_decay = {hp.intrinsic_lr:g} and momentum {hp.momentum:g} "
+            "equilibrium is never reached. Lower the learning rate or the weight decay, or raise "
+            "both if they are tiny."
+        )
+    return math.ceil(steps)
 
 
 def norm_fourth(

@@ -59,3 +59,9 @@ class EventKind(enum.StrEnum):
 
     CORRELATION_ENDED = "correlation_ended"
     """A burst ended without a result. group, why."""
+
+    NOT_REPLAYED = "not_replayed"
+    """Parts of an audited step could not be replayed; once for each parameter. parameters, why."""
+
+    AUDIT_ENDED = "audit_ended"
+    """The audit failed; recording goes on without it. why: the error."""

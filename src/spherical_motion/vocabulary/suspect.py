@@ -71,6 +71,11 @@ class Suspect(enum.Enum):
     )
     NOT_CERTIFIED = "not certified", "no certificate says that the loss is scale-invariant", False
     MIXED_SETTINGS = "mixed settings", "the group's members do not share one setting", False
+    DEAD_PART = (
+        "dead part",
+        "a part of a tensor has no gradient while the rest has one, like a unit that died",
+        False,
+    )
     SHORT_STAGE = "short stage", "the settings change before the motion has followed them", False
     GRADIENT_SCALE = (
         "gradient scale",

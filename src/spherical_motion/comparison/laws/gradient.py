@@ -5,8 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.vocabulary import Stage
+
+Mask = NDArray[np.bool_]
+
+LASTING = 20
+"""So many recorded steps in a row, up to the end of the stage, are a state and no chance. A filter
+that half of the batches leave without a gradient is silent so long once in a million steps."""
+
+NAMED = 5
+"""So many steps are named."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +78,52 @@ def silence(motion: Motion, stage: Stage) -> Silence:
         motion: the group's whole run.
         stage: the steps to look at.
     """
-    raise NotImplementedError
+    here = motion.within(stage.start, stage.stop)
+    if not len(here):
+        return Silence()
+    dead, frozen = here.idle | (here.gram.gg == 0.0), here.gram.dd == 0.0
+    at_rate = here.lr[frozen]
+    moved_by = (here.gram.gg > 0) & (here.lr > 0)
+    return Silence(
+        samples=len(here),
+        dead=float(dead.mean()),
+        absent=float(here.idle.mean()),
+        frozen=float(frozen.mean()),
+        dead_since=_since(here.steps, dead),
+        frozen_since=_since(here.steps, frozen),
+        absent_at_end=bool(here.idle[-1]),
+        rate_is_zero=float((at_rate == 0.0).mean()) if at_rate.size else math.nan,
+        gradient_while_frozen=float(moved_by[frozen].mean()) if at_rate.size else math.nan,
+    )
 
 
 def stale(motion: Motion, stage: Stage) -> Stale:
     """Where a group was stepped twice with one gradient.
 
+    The sums of squares of two gradients that differ in one bit differ, but for chance: one number
+    of 53 bits would have to repeat. A group of one entry has no such protection and is left out.
+
     Args:
         motion: the group's whole run.
-        stage: the steps to look at.
+        stage: the steps to look at; its first step is compared with the step before.
     """
-    raise NotImplementedError
+    here = motion.within(stage.start - 1, stage.stop)
+    if motion.group.numel < 2 or len(here) < 2:
+        return Stale()
+    sizes = here.gram.gg
+    known = np.isfinite(sizes) & (sizes > 0)
+    # Of weights that did not move, the same batch gives the same gradient.
+    pairs = (np.diff(here.steps) == 1) & known[1:] & known[:-1] & (here.gram.dd[:-1] > 0)
+    same = pairs & (sizes[1:] == sizes[:-1])
+    return Stale(
+        pairs=int(pairs.sum()),
+        same=int(same.sum()),
+        steps=tuple(here.steps[1:][same][:NAMED].tolist()),
+    )
+
+
+def _since(steps: NDArray[np.int64], state: Mask) -> int | None:
+    """The step since which a state lasts to the end; None if it does not, or not for long."""
+    others = np.flatnonzero(~state)
+    start = int(others[-1]) + 1 if others.size else 0
+    return int(steps[start]) if len(steps) - start >= LASTING else None

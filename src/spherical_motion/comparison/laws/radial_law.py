@@ -11,9 +11,32 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.estimates import NO_ESTIMATE, Estimate
+from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
 from spherical_motion.vocabulary import Stage
+
+STEADY = 0.2
+"""The 95% interval of a hidden decay reaches no farther than this share of it."""
+
+ALIKE = 0.1
+"""Groups agree if their κ differ by less than this share, beside their intervals."""
+
+BEYOND = 2.0
+"""The defect of a hidden decay is larger than this many times the certified one."""
+
+TURNING = -1.0
+"""Between the power of hidden decay, 0, and that of epsilon, -4: κ's power in |w|."""
+
+PARTS = 10
+"""So many parts of a stage show how κ depends on |w|."""
+
+FEWEST = 20
+"""Fewer steps have no power and no hidden decay."""
+
+MOVED = 0.05
+"""The norm must move by this share to show a power."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +81,20 @@ class RadialLaw:
     eval_mode: float = math.nan
 
 
-def radial_pulls(motions: Iterable[Motion]) -> dict[str, Estimate]:
-    """κ of every certified group over its whole run, for `radial_law_of`, by the group's name."""
-    raise NotImplementedError
+def radial_pulls(
+    motions: Iterable[Motion], start: float = -math.inf, stop: float = math.inf
+) -> dict[str, Estimate]:
+    """κ of every certified group at the steps `start <= step < stop`, by the group's name.
+
+    For `radial_law_of`, which asks whether κ is the same in all of them.
+    """
+    found = {}
+    for motion in motions:
+        if motion.group.kind == "scale":
+            kappa = _kappa(_with_gradient(motion.within(start, stop)))
+            if math.isfinite(kappa.low):
+                found[motion.group.name] = kappa
+    return found
 
 
 def radial_law_of(
@@ -80,4 +114,66 @@ def radial_law_of(
         pulls: `radial_pulls` of the run; without it no group has others to agree with.
         peak, epsilon, eval_mode: what the audit has of the group in this stage (`AuditedSteps`).
     """
-    raise NotImplementedError
+    here = _with_gradient(motion.within(stage.start, stage.stop))
+    audited = RadialLaw(peak=peak, epsilon=epsilon, eval_mode=eval_mode)
+    if not len(here):
+        return audited
+    gram = here.gram
+    single, kappa = gram.wg / gram.ww, _kappa(here)
+    low, middle, high = np.quantile(single, (0.16, 0.5, 0.84)).tolist()
+    decay = float((here.weight_decay * gram.ww).mean())
+    toward = gram.wg
+    if here.hp.decoupled:  # an adaptive step scales the gradient's entries to size one
+        toward = gram.wg / np.sqrt(gram.gg) * math.sqrt(here.group.numel)
+    law = dataclasses.replace(
+        audited,
+        samples=len(here),
+        share=float(toward.mean()) / decay if decay else math.nan,
+        defect=math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean())),
+        expected_defect=here.group.defect * float(motion.norm[0] / here.norm.min()) ** 2,
+        kappa=kappa,
+        spread=(high - low) / 2.0 / abs(middle) if middle else math.nan,
+        power=_power(here),
+        positive=float((single > 0).mean()),
+    )
+    others = {name: k for name, k in (pulls or {}).items() if name != here.group.name}
+    known = [k for k in others.values() if k.high - k.low <= abs(kappa.value)]
+    agreeing = sum(_agree(kappa, other) for other in known)
+    law = dataclasses.replace(law, others=len(known), agreeing=agreeing)
+    return dataclasses.replace(law, hidden=_is_hidden(law))
+
+
+def _is_hidden(law: RadialLaw) -> bool:
+    """Whether κ is that of weight decay in the loss."""
+    kappa = law.kappa
+    steady = law.samples >= FEWEST and kappa.high - kappa.low <= 2.0 * STEADY * kappa.value
+    beyond = not law.defect <= BEYOND * law.expected_defect
+    constant = not law.power < TURNING
+    return kappa.low > 0 and steady and beyond and constant and 2 * law.agreeing >= law.others
+
+
+def _with_gradient(here: Motion) -> Motion:
+    gram = here.gram
+    return here[np.isfinite(gram.wg) & np.isfinite(gram.gg) & (gram.gg > 0)]
+
+
+def _kappa(here: Motion) -> Estimate:
+    return slow_mean_ratio(here.gram.wg, here.gram.ww)
+
+
+def _agree(one: Estimate, other: Estimate) -> bool:
+    """Whether two κ are the same but for their errors."""
+    reach = math.hypot(one.high - one.low, other.high - other.low) / 2.0
+    return abs(one.value - other.value) <= ALIKE * abs(one.value) + reach
+
+
+def _power(here: Motion) -> float:
+    """d ln|κ| / d ln|w|, from means over parts of the stage; NaN if they do not show one."""
+    if len(here) < FEWEST:
+        return math.nan
+    parts = np.array_split(np.arange(len(here)), PARTS)
+    radial, square = (np.array([x[i].mean() for i in parts]) for x in (here.gram.wg, here.gram.ww))
+    norms = 0.5 * np.log(square)
+    if np.ptp(norms) < MOVED or not ((radial > 0).all() or (radial < 0).all()):
+        return math.nan
+    return float(np.polyfit(norms, np.log(np.abs(radial) / square), 1)[0])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from spherical_motion.monitor.audit.norm_layers import NO_INPUTS, Fed
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class AuditContext:
@@ -20,6 +22,7 @@ class AuditContext:
         numbers: for each its number in `RunInfo.parameters`.
         parameters: the tensors.
         param_groups: for each the index into the optimizer's `param_groups`.
+        fed: which norm calls each parameter of the model feeds, or why this is not known.
     """
 
     model: torch.nn.Module
@@ -29,6 +32,7 @@ class AuditContext:
     numbers: Sequence[int]
     parameters: Sequence[torch.Tensor]
     param_groups: Sequence[int]
+    fed: Fed | str = NO_INPUTS
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

@@ -6,13 +6,17 @@ assuming only <w, g> = 0 (Li & Arora, 2020, appendix B.2, for L2 decay).
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import ClassVar
 
 import numpy as np
 
 from spherical_motion.theory.balance_law import AverageLaw, BalanceLaw, Moves
-from spherical_motion.theory.family import Family
+from spherical_motion.theory.family import Family, settled_excess
 from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.recursion.settling import steps_to_settle
+from spherical_motion.theory.recursion.step import Recursion, Row, decoupled_rows, heavy_ball_rows
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -75,6 +79,38 @@ class HeavyBallL2(Family):
     def largest_intrinsic_lr(self, momentum: float) -> float:
         return 2.0 * (1.0 + momentum)
 
+    def steps_to_within(
+        self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts
+    ) -> float:
+        """By the exact recursion of the norm, which for ηλ >= (1 - √α)² swings about its rest."""
+        settled_excess(excess0, within)  # checks both
+        felt = self._checked(hp, facts, "steps_to_within")
+        rule = self.recursion(felt, facts)
+        return steps_to_settle(rule, felt.intrinsic_lr, felt.momentum, excess0, within)
+
+    def recursion(self, hp: HyperParameters, facts: GroupFacts) -> Recursion:
+        """The recursion of the norm, for any ηλ and momentum."""
+
+        def at(a: float, momentum: float) -> HyperParameters:
+            return dataclasses.replace(hp, lr=1.0, weight_decay=a, momentum=momentum)
+
+        return Recursion(
+            rows=lambda a, m: self.rows(a, m, facts),
+            push=lambda a, m: a / self.norm_share(at(a, m), facts),
+            angle=lambda a, m: self.angle(at(a, m), facts),
+            rate=lambda a, m: float(self.rate(at(a, m), facts)),
+            critical=self.critical,
+            limit=self.largest_intrinsic_lr,
+        )
+
+    def rows(self, a: float, momentum: float, facts: GroupFacts) -> tuple[Row, Row, Row, Row]:
+        """Coefficients of the recursion (`theory.recursion.step`)."""
+        return heavy_ball_rows(a, momentum)
+
+    def critical(self, momentum: float) -> float:
+        """ηλ beyond which norm and buffer swing about each other."""
+        return (1.0 - math.sqrt(momentum)) ** 2
+
     def rate(self, s: Settings, facts: GroupFacts) -> Value:
         return 4.0 * s.lr * s.weight_decay / (1.0 - s.momentum)
 
@@ -116,6 +152,12 @@ class HeavyBallDecoupled(HeavyBallL2):
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
         return 2.0
+
+    def rows(self, a: float, momentum: float, facts: GroupFacts) -> tuple[Row, Row, Row, Row]:
+        return decoupled_rows(a, momentum)
+
+    def critical(self, momentum: float) -> float:
+        return 1.0 - momentum
 
     def rate(self, s: Settings, facts: GroupFacts) -> Value:
         return 4.0 * s.lr * s.weight_decay

@@ -18,6 +18,7 @@ from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.balance_law import Moves, before
 from spherical_motion.theory.families.heavy_ball import HeavyBallL2, HeavyBallLaw
 from spherical_motion.theory.group import GroupFacts
+from spherical_motion.theory.recursion.step import Row, nesterov_rows
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -67,6 +68,12 @@ class NesterovL2(HeavyBallL2):
 
     def largest_intrinsic_lr(self, momentum: float) -> float:
         return 2.0 * (1.0 + momentum) / (1.0 + 2.0 * momentum)
+
+    def rows(self, a: float, momentum: float, facts: GroupFacts) -> tuple[Row, Row, Row, Row]:
+        return nesterov_rows(a, momentum, _overlap(facts))
+
+    def critical(self, momentum: float) -> float:
+        return ((1.0 - momentum) / (1.0 + momentum)) ** 2
 
     def gain(self, s: Settings, facts: GroupFacts) -> Value:
         return super().gain(s, facts) * (1.0 + 2.0 * s.momentum**2 * (facts.overlap or 0.0))

@@ -194,9 +194,8 @@ class Station:
     def _measure(self) -> None:
         # Gradients are read here and not before the step: step(closure) makes them in between.
         maximize = self._settings.maximize
-        found = [p.grad for p in self._parameters]
-        if self._auditor is not None:
-            found = self._auditor.gradients()
+        kept = None if self._auditor is None else self._auditor.gradients()
+        found = [p.grad for p in self._parameters] if kept is None else kept
         grads = [
             # A maximizing optimizer minimizes the negative of what it is given.
             -grad if maximize[number] and grad is not None else grad

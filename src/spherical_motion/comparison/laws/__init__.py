@@ -10,7 +10,12 @@ from spherical_motion.comparison.laws.global_norm import clipped_norm
 from spherical_motion.comparison.laws.gradient import Silence, Stale, silence, stale
 from spherical_motion.comparison.laws.mending import Mend, mend
 from spherical_motion.comparison.laws.planned import Explanation, Planned, planned_rates
-from spherical_motion.comparison.laws.radial_law import RadialLaw, radial_law_of, radial_pulls
+from spherical_motion.comparison.laws.radial_law import (
+    RadialLaw,
+    RadialPulls,
+    radial_law_of,
+    radial_pulls,
+)
 from spherical_motion.comparison.laws.scale_change import ScaleChange, scale_changes
 from spherical_motion.comparison.laws.settings_fit import Fit
 from spherical_motion.comparison.laws.step_fit import StepFit
@@ -28,6 +33,7 @@ __all__ = [
     "Fit",
     "Mend",
     "RadialLaw",
+    "RadialPulls",
     "ScaleChange",
     "Silence",
     "Stale",

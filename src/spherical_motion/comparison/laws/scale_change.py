@@ -26,8 +26,8 @@ its standard error. In 1,000,000 samples of white, heavy-tailed and correlated n
 large; a change by 3 is found in 97 of 100 lines whose samples vary by 30%, by 2 in 41."""
 
 LEAST = math.log(2.0)
-"""Smallest change of ln|g| that counts. In 1 of 120 healthy trainings, of a net without norm layers,
-all gradients fell by 0.64 within two steps."""
+"""Smallest change of ln|g| that counts. In 1 of 120 healthy trainings, of a net without norm
+layers, all gradients fell by 0.64 within two steps."""
 
 SHORT = 6
 """Lines through so many samples on each side must have the gap, too; those of a wave have none."""

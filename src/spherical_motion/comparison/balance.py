@@ -76,7 +76,8 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
     all_here = motion.within(stage.start, stage.stop)
     here = balance_window(all_here, stage)
     recent = here[late(here.momentum)]
-    seen = _what_happened(all_here, here, recent)
+    over = bool(len(motion)) and bool(motion.steps[-1] >= stage.stop)
+    seen = dataclasses.replace(_what_happened(all_here, here, recent), over=over)
     if unknown := motion.no_balance or _members_differ(mixed):
         return dataclasses.replace(seen, unknown=unknown)
     fewest = _fewest(all_here)

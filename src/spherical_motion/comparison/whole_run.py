@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from spherical_motion.comparison.evidence import Laws
 from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.laws import (
+    RadialPulls,
     ScaleChange,
     continuity_of,
     mend,
@@ -19,7 +20,6 @@ from spherical_motion.comparison.laws import (
     step_law_of,
 )
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import Stage
 
 
@@ -32,7 +32,7 @@ class WholeRun:
 
     def __init__(self, motions: Mapping[str, Motion]) -> None:
         self._motions = motions
-        self._radial: dict[tuple[int, int], Mapping[str, Estimate]] = {}
+        self._radial: dict[tuple[int, int], RadialPulls] = {}
 
     def laws(
         self,
@@ -65,7 +65,7 @@ class WholeRun:
             part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
         )
 
-    def _pulls(self, start: int, stop: int) -> Mapping[str, Estimate]:
+    def _pulls(self, start: int, stop: int) -> RadialPulls:
         if (start, stop) not in self._radial:
             self._radial[start, stop] = radial_pulls(self._motions.values(), start, stop)
         return self._radial[start, stop]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from spherical_motion.checks import number
+from spherical_motion.checks import held, number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.former import FormerRun
 from spherical_motion.forecasting.pulled import Pull, planned_pull, pulled_schedule
@@ -182,7 +182,9 @@ class _Run:
             rest, self.start = self._resting_place()
             norm0 = norm_at_rest(rest, self.drive, known)
         s = Steps(schedule.lr, schedule.weight_decay, schedule.momentum)
-        self.norms = norms_under(schedule.hp, norm0, s, self.drive, 1.0, known)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            self.norms = norms_under(schedule.hp, norm0, s, self.drive, 1.0, known)
+        held("forecast", self.norms, "Check norm0 and the drive.")
 
     def forecast(self) -> Forecast:
         stages = tuple(self._of_stage(stage) for stage in self.stages)

@@ -13,7 +13,7 @@ def simulate_sgd(
     settings: list[Settings],
     *,
     size: Callable[[int, np.random.Generator], float] = lambda step, rng: 1.0,
-    radial: float = 0.0,
+    radial: float | Callable[[int], float] = 0.0,
     norm0: float = 1.0,
     dimension: int = 60,
     nesterov: bool = False,
@@ -22,7 +22,8 @@ def simulate_sgd(
 ) -> np.ndarray:
     """Products (steps, 6) of SGD on a group whose unit gradient is random with norm `size`.
 
-    `radial` adds that share of λ·w to the gradient; `tamper` may write the weights after a step.
+    `radial` adds that share of λ·w to the gradient, or one for each step; `tamper` may write the
+    weights after a step.
     """
     rng = np.random.default_rng(seed)
     w = rng.standard_normal(dimension)
@@ -33,7 +34,7 @@ def simulate_sgd(
         g = rng.standard_normal(dimension)
         g -= (g @ w) / (w @ w) * w
         g *= size(step, rng) / np.linalg.norm(g) / np.linalg.norm(w)
-        g = g + radial * weight_decay * w
+        g = g + (radial(step) if callable(radial) else radial) * weight_decay * w
         pull = g + weight_decay * w
         v = pull if v is None else momentum * v + pull
         move = pull + momentum * v if nesterov else v

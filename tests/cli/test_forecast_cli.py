@@ -210,3 +210,63 @@ def test_a_chart_survives_gaps_and_stillness() -> None:
     gap = np.where(x < 25, np.nan, 1.0 * x)
     assert line_chart([Line("gap", x, gap)], width=10, height=3).plain.count("⠀") >= 15
     assert line_chart([Line("none", x, np.full(50, np.nan))]).plain
+
+
+@pytest.fixture
+def doubtful(write_run):
+    settings = constant(0.1, 1e-4, 0.9, 600)
+    products = pulled_sgd(settings, norm0=1.0, write=lambda step: 0.999)
+    return write_run({"head": products}, settings, kind="plain")
+
+
+def test_a_plan_from_a_run_off_balance_carries_its_verdict(smd, doubtful) -> None:
+    _, out, _ = smd("forecast", *SGD, "--steps", 2_000_000, "--pull-from", doubtful, "--group=head")
+    text = " ".join(out.split())
+    assert "Do not rely on it: something else wrote these weights between steps" in text
+    assert (
+        "In that run head is written between steps: the weights were written between steps" in text
+    )
+    assert "reaches its equilibrium" not in text
+    _, out, _ = smd(
+        "forecast", *SGD, "--steps", 20, "--pull-from", doubtful, "--group=head", "--json"
+    )
+    assert strict(out)["doubt"].startswith("something else wrote")
+
+
+def test_a_guess_stands_in_headline_and_table(smd, write_run) -> None:
+    settings = constant(0.1, 0.01, 0.9, 600)
+    for kind, guesses in (("plain", True), ("scale", False)):
+        run = write_run({"head": pulled_sgd(settings)}, settings, kind=kind)
+        options = ["--lr", 0.1, "--wd", 0.01, "--momentum", 0.9, "--steps", 2_000_000]
+        _, out, _ = smd("forecast", *options, "--pull-from", run, "--group", "head")
+        headline, table = out.partition("stage")[0], out.partition("What this says")[0]
+        assert ("a guess" in " ".join(headline.split()).lower()) == guesses
+        assert ("(a guess)" in " ".join(table.split())) == guesses
+        assert "In that run" not in out
+
+
+def test_a_pull_that_may_be_zero_promises_nothing_at_the_terminal(smd, write_run) -> None:
+    settings = constant(0.05, 0.01, 0.9, 800)
+    products = pulled_sgd(settings, -0.009)
+    noise = np.random.default_rng(0).standard_normal(800)
+    products[:, 3] += 0.1 * (noise - noise[612:].mean()) * products[:, 0]
+    run = write_run({"head": products}, settings, kind="plain")
+    options = ["--lr", 0.05, "--wd", 0.01, "--momentum", 0.9, "--pull-from", run, "--group", "head"]
+    for steps in (20, 200_000):
+        _, out, _ = smd("forecast", *options, "--steps", steps)
+        text = " ".join(out.split())
+        assert "may not settle" in text
+        for claim in ("reaches its equilibrium", "throughout", "raise", "raising"):
+            assert claim not in text
+        _, out, _ = smd("forecast", *options, "--steps", steps, "--json")
+        assert strict(out)["stages"][0]["end"] == "may not settle (a guess)"
+
+
+def test_a_plan_from_a_pull_says_what_it_takes_to_stay(smd) -> None:
+    options = ["--lr", 0.1, "--wd", 0.01, "--momentum", 0.9, "--time-constant", 5_000]
+    said = "The loss's part of the pull is taken to stay as it was"
+    assert said not in smd("plan", *options)[1]
+    _, out, _ = smd("plan", *options, "--pull", 0.005)
+    text = " ".join(out.split())
+    assert said in text
+    assert "a guess for weights that are not scale-invariant" in text

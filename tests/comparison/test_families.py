@@ -11,7 +11,7 @@ from simulated import constant
 
 from spherical_motion import theory
 from spherical_motion.comparison import compare
-from spherical_motion.vocabulary import HyperParameters, VerdictKind
+from spherical_motion.vocabulary import HyperParameters, Suspect, VerdictKind
 
 STEPS, NUMEL = 3000, 400
 
@@ -62,15 +62,16 @@ def test_a_heavy_group_is_followed_on_its_way(name: str, write_run) -> None:
     assert row.verdict.evidence["steps_more"] > 0
 
 
-def test_told_the_wrong_kind_of_momentum_the_run_is_off(write_run) -> None:
+def test_told_the_wrong_kind_of_momentum_the_steps_differ(write_run) -> None:
     told, lr, weight_decay, momentum = RUNS["Nesterov"]
     settings = constant(lr, weight_decay, momentum, STEPS)
     hp = HyperParameters("sgd", lr=lr, weight_decay=weight_decay, momentum=momentum)
     norm0 = theory.equilibrium_norm(hp, unit_grad_sq=1.0)
     products = walk(hp, STEPS, norm0=norm0, dimension=NUMEL).products
     row = compare(write_run({"conv": products}, settings, optimizer=told))["conv"]
-    assert row.verdict.kind is VerdictKind.OFF
-    assert "law of motion" in row.verdict.reason
+    assert row.verdict.kind is VerdictKind.STEP_DIFFERS
+    assert "those of heavy-ball momentum" in row.verdict.reason
+    assert row.alarm
 
 
 def test_nesterov_is_predicted_with_the_overlap_its_gradients_have(write_run) -> None:
@@ -106,6 +107,8 @@ def test_adam_names_what_its_prediction_takes_for_granted(write_run) -> None:
     products = walk(hp, 5000, norm0=norm0, dimension=NUMEL, scales=scales).products
     settings = constant(lr, weight_decay, beta1, 5000)
     row = compare(write_run({"conv": products}, settings, optimizer=told, numel=NUMEL))["conv"]
-    assert row.verdict.kind is VerdictKind.OFF
+    assert row.verdict.kind is VerdictKind.IN_BALANCE
+    assert row.verdict.suspect is Suspect.UNEVEN_ENTRIES
+    assert not row.alarm
     assert row.ratio > 1.05
     assert "takes the entries of the gradient to be alike" in row.verdict.reason

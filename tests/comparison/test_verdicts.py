@@ -7,27 +7,23 @@ import math
 
 import numpy as np
 import pytest
+from judged import CERTIFIED, PLAIN, evidence
 from simulated import constant, simulate_adamw, simulate_sgd
 
 from spherical_motion.comparison import (
     RULES,
     Approaching,
-    Evidence,
     Measured,
     NotJudged,
-    Rest,
     Settled,
     TugOfWar,
     compare,
     judge,
 )
+from spherical_motion.comparison.laws import Continuity, RadialLaw, StepLaw
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import (
-    HyperParameters,
-    InvariantGroup,
-    Slice,
-    Stage,
     Suspect,
     VerdictKind,
 )
@@ -40,7 +36,7 @@ def kinds(run, group: str = "conv") -> list[VerdictKind]:
 
 
 def test_the_rules_stand_in_the_order_of_the_enum() -> None:
-    assert [kind for kind, _ in RULES] == list(VerdictKind)
+    assert list(dict.fromkeys(kind for kind, _ in RULES)) == list(VerdictKind)
 
 
 def test_a_settled_run_is_in_equilibrium(write_run) -> None:
@@ -113,10 +109,11 @@ def test_without_weight_decay_there_is_nothing_to_reach(write_run) -> None:
 
 
 def test_a_radial_gradient_is_epsilon_in_a_proven_group_and_worse_in_another(write_run) -> None:
-    products = simulate_sgd(SETTLED, radial=0.3)
+    # Now here, now there, so that it is no decay hidden in the loss.
+    products = simulate_sgd(SETTLED, radial=lambda step: 0.3 + 0.4 * (-1) ** step)
     proven = compare(write_run({"conv": products}, SETTLED, defect=0.01))["conv"]
     assert proven.verdict.kind is VerdictKind.EPSILON_DOMINATED
-    assert proven.verdict.evidence["radial_share"] == pytest.approx(0.3, rel=1e-6)
+    assert proven.verdict.evidence["radial_share"] == pytest.approx(0.3, rel=0.01)
     by_hand = write_run({"conv": products}, SETTLED, defect=math.nan)
     assert kinds(by_hand) == [VerdictKind.NOT_SCALE_INVARIANT]
 
@@ -135,23 +132,26 @@ def test_a_few_large_gradients_fit_the_rms_law_only(write_run) -> None:
     rare = lambda step, rng: 10.0 if rng.random() < 0.01 else 0.3  # noqa: E731
     products = simulate_sgd(settings, size=rare, dimension=20)
     row = compare(write_run({"conv": products}, settings))["conv"]
-    assert row.verdict.kind is VerdictKind.HEAVY_TAILED
+    assert row.verdict.kind is VerdictKind.HEAVY_TAILED is VerdictKind.IN_BALANCE
+    assert row.verdict.suspect is Suspect.HEAVY_TAILS
+    assert not row.alarm
     assert row.verdict.evidence["step_law"] == pytest.approx(1.0, abs=0.05)
     assert row.ratio < 0.95
     assert row.verdict.evidence["mean_ratio"] < 0.6
 
 
-def test_weights_written_by_someone_else_are_off_and_break_the_law_of_motion(write_run) -> None:
+def test_a_step_that_is_not_the_optimizers_alone_breaks_the_law_of_motion(write_run) -> None:
     def hold(step: int, w: np.ndarray) -> None:
         w *= 3.0 / np.linalg.norm(w)
 
     products = simulate_sgd(SETTLED, norm0=3.0, tamper=hold)
     comparison = compare(write_run({"conv": products}, SETTLED))
     row = comparison["conv"]
-    assert row.verdict.kind is VerdictKind.OFF
+    assert row.verdict.kind is VerdictKind.STEP_DIFFERS
+    assert row.verdict.suspect is Suspect.STEP_DIFFERS
     assert "law of motion" in row.verdict.reason
     assert comparison.alarms == (row,)
-    assert comparison.findings[0].startswith("Stage 1 (lr 0.1): conv is off")
+    assert comparison.findings[0].startswith("Stage 1 (lr 0.1): conv is stepped otherwise")
 
 
 def test_adamw_is_judged_by_its_own_theory(write_run) -> None:
@@ -194,7 +194,7 @@ def test_a_cosine_stepped_once_an_epoch_is_one_stage(write_run) -> None:
         assert comparison["conv"].ratio == pytest.approx(1.0, abs=0.08)
 
 
-def test_foreign_writes_are_no_approach(write_run) -> None:
+def test_a_projection_inside_the_step_is_no_approach(write_run) -> None:
     def hold(step: int, w: np.ndarray) -> None:
         w *= 3.0 / np.linalg.norm(w)
 
@@ -202,7 +202,7 @@ def test_foreign_writes_are_no_approach(write_run) -> None:
     comparison = compare(
         write_run({"conv": simulate_sgd(settings, norm0=3, tamper=hold)}, settings)
     )
-    assert comparison["conv"].verdict.kind is VerdictKind.OFF
+    assert comparison["conv"].verdict.kind is VerdictKind.STEP_DIFFERS
     assert "law of motion" in comparison["conv"].verdict.reason
     assert len(comparison.alarms) == 1
 
@@ -222,13 +222,15 @@ def test_adamw_does_not_care_about_the_scale_of_the_loss(write_run) -> None:
 
 
 def test_invariance_lost_on_the_way_is_not_blamed_on_epsilon(write_run) -> None:
-    products = simulate_sgd(SETTLED)
-    products[:, 3] = 0.3 * np.sqrt(products[:, 0] * products[:, 4])
+    # Of both signs, so that it is no decay, and far more than ε explains at a defect of 1e-5.
+    products = simulate_sgd(SETTLED, radial=lambda step: 8.0 * (-1) ** step + 2.0)
     comparison = compare(write_run({"conv": products}, SETTLED, defect=1e-5))
     row = comparison["conv"]
     assert row.verdict.kind is VerdictKind.NOT_SCALE_INVARIANT
     assert "eval mode" in row.verdict.reason
-    assert comparison.findings[0].endswith("or was the model changed?")
+    assert "or is a norm layer in eval mode?" in comparison.findings[0]
+    assert row.verdict.suspect is None
+    assert row.alarm
 
 
 @pytest.mark.parametrize(
@@ -268,63 +270,32 @@ def test_steps_without_a_gradient_are_said_to_be(write_run) -> None:
 # The order, rule by rule, on evidence made by hand
 
 
-def evidence(settled: bool = True, **changes) -> Evidence:
-    piece = Slice("w", 0, 0, 1)
-    rest = Rest(
-        equilibrium=0.1,
-        steps_needed=math.inf,
-        steps_more=changes.pop("steps_more", math.inf),
-        drive_change=math.nan,
-        step_law=changes.pop("step_law", Estimate(1.0, 0.98, 1.02)),
-    )
-    good = {
-        "group": InvariantGroup("w", "scale", (piece,), ((piece,),), 1, 1e-6),
-        "stage": Stage(0, 1000, HyperParameters("sgd", lr=0.1, weight_decay=0.1)),
-        "samples": 1000,
-        "non_finite": 0,
-        "moved": True,
-        "lr_is_zero": False,
-        "no_decay": False,
-        "driven": 1000,
-        "norm_change": 1.0,
-        "radial_share": 0.0,
-        "defect": 1e-6,
-        "expected_defect": 1e-6,
-        "transient": 0.1,
-        "measured": 0.1,
-        "ratio": Estimate(1.0, 0.98, 1.02),
-        "mean_ratio": 1.0,
-        "residual": 1e-9,
-        "drift": 0.0,
-        "rest": rest,
-        "tug": TugOfWar(),
-        "prediction_error": 0.0,
-        "correlation": math.nan,
-        "bursts": 0,
-    }
-    return (Settled if settled else Approaching)(**good | changes)
-
-
-PLAIN = InvariantGroup("w", "plain", (Slice("w", 0, 0, 1),), (), 1)
-
 FAULTS = {
-    VerdictKind.TOO_FEW_SAMPLES: {"samples": 3},
     VerdictKind.NON_FINITE: {"non_finite": 4},
-    VerdictKind.FROZEN: {"moved": False},
-    VerdictKind.IN_BALANCE: {"group": PLAIN, "tug": TugOfWar(balance=Estimate(1.0, 0.99, 1.01))},
-    VerdictKind.OFF_BALANCE: {
-        "group": PLAIN,
-        "tug": TugOfWar(balance=Estimate(1.2, 1.1, 1.3), exact=True, unknown=""),
+    VerdictKind.FROZEN: {"moved": False, "samples": 1000},
+    VerdictKind.WEIGHTS_WRITTEN: {
+        "continuity": Continuity(pairs=999, written=3, steps=(200, 400, 600), write=0.004)
     },
+    VerdictKind.STEP_DIFFERS: {
+        "step": StepLaw(pairs=999, median=1e-8, worst=0.2, spikes=1, spike_steps=(7,))
+    },
+    VerdictKind.GRADIENT_ALTERED: {
+        "group": CERTIFIED,
+        "radial": RadialLaw(hidden=True, kappa=Estimate(0.01, 0.009, 0.011)),
+    },
+    VerdictKind.TOO_FEW_SAMPLES: {"samples": 10},
+    VerdictKind.NOT_SCALE_INVARIANT: {"group": CERTIFIED, "defect": 0.5},
+    VerdictKind.EPSILON_DOMINATED: {"group": CERTIFIED, "radial_share": -0.2},
+    VerdictKind.OFF_BALANCE: {
+        "tug": TugOfWar(balance=Estimate(1.2, 1.11, 1.3), exact=True, unknown=""),
+    },
+    VerdictKind.IN_BALANCE: {"group": PLAIN, "tug": TugOfWar(balance=Estimate(1.0, 0.99, 1.01))},
     VerdictKind.NO_PREDICTION: {"group": PLAIN},
     VerdictKind.NO_WEIGHT_DECAY: {"no_decay": True},
-    VerdictKind.NOT_SCALE_INVARIANT: {"defect": 0.5},
-    VerdictKind.EPSILON_DOMINATED: {"radial_share": -0.2},
     VerdictKind.NO_THEORY: {"no_theory": "none."},
     VerdictKind.APPROACHING: {"settled": False, "steps_more": 10.0},
-    VerdictKind.HEAVY_TAILED: {"ratio": Estimate(0.8, 0.7, 0.9)},
     VerdictKind.OFF: {
-        "ratio": Estimate(0.8, 0.7, 0.9),
+        "ratio": Estimate(0.8, 0.7, 0.89),
         "step_law": Estimate(0.8, 0.7, 0.9),
     },
 }
@@ -363,7 +334,9 @@ def test_only_an_exact_law_can_be_off(tug, error, kind, said) -> None:
     assert not verdict.alarm
     vague = dataclasses.replace(off, balance=Estimate(0.84, 0.48, 1.2))
     verdict = judge(evidence(group=PLAIN, tug=vague))
-    assert verdict.kind is VerdictKind.NO_PREDICTION
+    exact = "exact" in tug
+    assert verdict.kind is (VerdictKind.TOO_FEW_SAMPLES if exact else VerdictKind.NO_PREDICTION)
+    assert ("too wide to say whether it lies within 0.90 to 1.10" in verdict.reason) == exact
     assert ("products=8 measures it" in verdict.reason) == ("mendable" in tug)
     near = dataclasses.replace(off, balance=Estimate(0.97, 0.94, 0.99))
     verdict = judge(evidence(group=PLAIN, tug=near, prediction_error=error))
@@ -414,8 +387,7 @@ def test_evidence_has_no_place_for_numbers_that_do_not_apply() -> None:
 def test_the_suspect_goes_with_the_evidence() -> None:
     off = FAULTS[VerdictKind.OFF]
     assert judge(evidence()).suspect is None
-    assert judge(evidence(**off, residual=0.2)).suspect is Suspect.FOREIGN_WRITES
-    assert judge(evidence(**off, radial_share=0.05)).suspect is Suspect.NORM_EPSILON
+    assert judge(evidence(**off, residual=0.2)).suspect is Suspect.STEP_DIFFERS
     assert judge(evidence(**off, drift=0.2)).suspect is Suspect.MOVING_NORM
     assert judge(evidence(moved=False, lr_is_zero=True)).suspect is Suspect.RATE_ZERO
     assert not judge(evidence(moved=False, lr_is_zero=True)).alarm

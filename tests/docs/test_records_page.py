@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from simulated import constant, simulate_sgd
 
-from spherical_motion.records import SCHEMA_VERSION, RunWriter, read_info
+from spherical_motion.records import AUDIT_SUMS, SCHEMA_VERSION, RunWriter, read_info
 from spherical_motion.records.schema import CORRELATION_SCHEMA, SETTINGS, row_schema
 
 PAGE = (Path(__file__).parents[2] / "docs/records.md").read_text(encoding="utf-8")
@@ -33,6 +33,8 @@ def test_every_file_and_column_is_on_the_page(write_run) -> None:
         writer.scalars(0, {"loss": 1.0})
         writer.cells(0, 0, np.ones((1, 6)))
         writer.correlation(0, 0, [1.0], 1.0)
+        writer.audit(0, [0], np.ones((1, len(AUDIT_SUMS))))
+        writer.audit_step(0, 0, 1.0, 1.0, 2.0, "")
     for path in run.iterdir():
         assert f"| `{path.name}{'/' if path.is_dir() else ''}` |" in PAGE
         for part in path.glob("*.parquet"):

@@ -22,7 +22,7 @@ __all__ = ["Value", "call", "flatten", "thinned"]
 Value = tuple[str, Any]
 """A key, and what JSON makes of its value."""
 
-SENTENCES = ("sentence", "reason", "settings", "unknown", "neglects")
+SENTENCES = ("sentence", "reason", "settings", "unknown", "neglects", "doubt")
 """Fields that hold words for people."""
 
 REPEATED = ("falling_short",)

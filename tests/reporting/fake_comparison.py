@@ -134,6 +134,20 @@ def _curves(rng: np.random.Generator, steps: np.ndarray, stages: tuple[Stage, ..
     )
 
 
+class FakeRow(SimpleNamespace):
+    """A row whose verdict a test may change."""
+
+    beside = ""
+
+    @property
+    def tone(self) -> Any:
+        return self.verdict.tone
+
+    @property
+    def called(self) -> str:
+        return self.verdict.kind.value
+
+
 def _row(rng: np.random.Generator, name: str, number: int, stage: Stage, curves: Any) -> Any:
     inside = (curves.steps >= stage.start) & (curves.steps < stage.stop)
     samples = int(inside.sum())
@@ -148,7 +162,7 @@ def _row(rng: np.random.Generator, name: str, number: int, stage: Stage, curves:
         kind, reason = VerdictKind.APPROACHING, "4,120 more steps to within 5%"
     else:
         kind, reason = VerdictKind.IN_EQUILIBRIUM, "measured and predicted agree within 5%"
-    return SimpleNamespace(
+    return FakeRow(
         group=name,
         stage=stage,
         number=number,

@@ -17,7 +17,14 @@ from spherical_motion.comparison.force_curves import NO_CURVES
 from spherical_motion.reporting import render, write_report
 from spherical_motion.reporting.facts import failure_of, left_out, steps_told, tug_to_begin_with
 from spherical_motion.reporting.selection import representative_groups
-from spherical_motion.reporting.tug_chart import AREAS, columns_of, picture_range
+from spherical_motion.reporting.tug_chart import (
+    AREAS,
+    columns_of,
+    draw_tug,
+    label_of,
+    picture_range,
+    unit_of,
+)
 
 SETTINGS = constant(0.05, 0.004, 0.9, 600) + constant(0.01, 0.004, 0.9, 600)
 PULLS = {"body": 0.002, "head<b>": -0.003}
@@ -270,7 +277,9 @@ def test_the_browser_marks_what_leaves_the_picture_and_where_the_law_failed(
         said = page.evaluate("document.getElementById('tug-failed').textContent")
         assert said == failure_of(curves)
         low, high = page.evaluate(f"[{own}('tug_range').start, {own}('tug_range').end]")
-        columns = drawn(curves, written.span)
+        unit = unit_of(curves, written.stages("body"), written.span)
+        assert page.evaluate(f"{own}('tug_axis').axis_label") == label_of(unit)
+        columns = drawn(curves, unit)
         marks = page.evaluate(f"{own}('tug_marks').data")
         beyond = [columns["outer"].max() > high, columns["inner"].min() < low]
         assert [side in marks["side"] for side in ("top", "bottom")] == beyond
@@ -280,3 +289,59 @@ def test_the_browser_marks_what_leaves_the_picture_and_where_the_law_failed(
             edge = columns["outer"].max() if side == "top" else columns["inner"].min()
             assert number == pytest.approx(edge, rel=0.05)
         assert page.problems == []
+
+
+def stopped_at(write_run, stop, again=10**9, steps=1_200):
+    settings = constant(0.05, 0.004, 0.9, steps)
+    skips = {"skips": lambda step: stop <= step < again}
+    return compare(write_run({"w": pulled_sgd(settings, -0.001, **skips)}, settings, kind="plain"))
+
+
+def test_the_sentence_and_its_shade_are_of_the_steps_before_the_gradient_stopped(write_run) -> None:
+    comparison = stopped_at(write_run, 800)
+    row = comparison["w"]
+    (told,) = steps_told(comparison, [comparison.forces("w")])
+    assert told == (800 - row.tug.window, 799)
+
+
+@pytest.mark.parametrize("again", [1_200, 1_000, 900])
+def test_the_parts_end_where_the_gradient_stops(write_run, again) -> None:
+    curves = stopped_at(write_run, 800, again).forces("w")
+    resting = (curves.first >= 800) & (curves.last < again)
+    assert resting.sum() >= 1
+    for part in ("decay", "loss", "turning", "growth"):
+        assert (getattr(curves, part)[resting] == 0.0).all()
+    assert curves.decay[~resting] == pytest.approx(0.05 * 0.004 / 0.1)
+    # No window lies on both sides, and each is drawn up to the step at which it ends.
+    edge = np.flatnonzero(resting)[0]
+    assert curves.steps[edge - 1 : edge + 1].tolist() == [799, 800]
+    if again < 1_200:
+        edge = np.flatnonzero(resting)[-1]
+        assert curves.steps[edge : edge + 2].tolist() == [again - 1, again]
+
+
+def test_steps_without_a_gradient_now_and_then_do_not_cut_the_windows(write_run) -> None:
+    settings = constant(0.05, 0.004, 0.9, 1_200)
+    products = pulled_sgd(settings, -0.001, skips=lambda step: step % 3 == 0)
+    curves = compare(write_run({"w": products}, settings, kind="plain")).forces("w")
+    assert curves.steps.size == 14
+    assert curves.decay[1:] == pytest.approx(0.05 * 0.004 / 0.1 * 2 / 3, rel=0.03)
+
+
+def test_the_picture_of_each_group_stays_within_all_of_its_norm(write_run) -> None:
+    cosine = [(0.025 * (1 + np.cos(np.pi * t / 1_200)), 0.004, 0.9) for t in range(1_200)]
+    products = {"quiet": pulled_sgd(cosine, norm0=8.0), "loud": pulled_sgd(cosine, 0.4)}
+    comparison = compare(write_run(products, cosine, kind="plain"))
+    assert comparison.span == 100
+    curves = [comparison.forces(name) for name in products]
+    stages = comparison.stages("loud")
+    units = [unit_of(c, stages, comparison.span) for c in curves]
+    assert units == [100, 1]
+    for curve, unit in zip(curves, units, strict=True):
+        low, high = picture_range(columns_of(curve, 100.0 * unit), curve, stages, by_rate=False)
+        assert max(high, -low) <= 108
+        assert 10 * max(high, -low) > 100 or unit == comparison.span
+    chart = draw_tug(curves, 1, (0, 1_199), stages, comparison.span, [None, None])
+    every = chart.tags[0].data
+    assert every["label"] == [label_of(100), label_of(1)]
+    assert chart.yaxis[0].axis_label == "in ← % of |w| per step → out"

@@ -13,7 +13,7 @@ from simulated import constant, simulate_sgd
 from spherical_motion import cli
 from spherical_motion.cli import printing
 from spherical_motion.comparison import ALARMS, compare
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.reporting import render, table_html
 from spherical_motion.vocabulary import (
     MEANINGS,
@@ -37,7 +37,7 @@ def test_every_verdict_has_a_tone_and_a_meaning() -> None:
         assert kind.meaning.advice.endswith(".")
         assert kind.meaning.alarm is (kind.meaning.tone is Tone.ALARM) is (kind in ALARMS)
     loud = {k for k in VerdictKind if k.meaning.tone in (Tone.ALARM, Tone.CAUTION)}
-    assert loud - {VerdictKind.HEAVY_TAILED, VerdictKind.OFF_BALANCE} == set(ALARMS)
+    assert loud - {VerdictKind.OFF, VerdictKind.OFF_BALANCE} == set(ALARMS)
 
 
 def test_frozen_is_an_alarm_unless_the_rate_is_zero() -> None:
@@ -52,7 +52,7 @@ def test_frozen_is_an_alarm_unless_the_rate_is_zero() -> None:
 
 def test_words_and_suspect_follow_from_the_reasons() -> None:
     class Mine(ReasonKind):
-        JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
+        JUMPED = "the norm jumped by {jump:.0%}", Suspect.WEIGHTS_WRITTEN
         TWICE = ", twice"
         ASKED = ": why?"
         ADDED = ". It did"
@@ -60,7 +60,7 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
     reasons = (Mine.JUMPED(jump=0.5), Reason(Mine.TWICE))
     verdict = Verdict.because(VerdictKind.OFF, reasons, {"jump": 0.5})
     assert str(verdict) == "off: the norm jumped by 50%, twice"
-    assert verdict.suspect is Suspect.FOREIGN_WRITES
+    assert verdict.suspect is Suspect.WEIGHTS_WRITTEN
     assert verdict.has_reason(Mine.TWICE)
     assert not verdict.has_reason(Because.MIXED)
     asked = Verdict.because(VerdictKind.OFF, map(Reason, (Mine.ASKED, Mine.ADDED)), {})
@@ -92,8 +92,10 @@ def test_terminal_report_and_exit_code_agree(
         tone is Tone.ALARM,
     )
     assert comparison.alarms == ((row,) if row.alarm else ())
-    chips = re.findall(r'sm-chip (\w+)">frozen</span></summary>', table_html(comparison))
-    assert chips == [tone.value]
+    chips = re.findall(
+        r'sm-chip (\w+)">frozen</span>( \(no gradient\))?</summary>', table_html(comparison)
+    )
+    assert chips == [(tone.value, " (no gradient)" if row.alarm else "")]
     page = render(comparison)
     assert f'class="sm-chip {tone.value}">frozen</span> 1</button>' in page
     for kind, meaning in MEANINGS.items():
@@ -105,7 +107,8 @@ def test_terminal_report_and_exit_code_agree(
     assert ended.value.code == exit_code
     told = json.loads(capsys.readouterr().out)["rows"][0]
     assert told["alarm"] is row.alarm
-    assert told["suspect"] == (row.verdict.suspect and row.verdict.suspect.value)
+    assert told["suspect"] == (row.verdict.suspect and row.verdict.suspect.name)
+    assert told["acknowledged"] is False
 
 
 def test_alarms_come_first_and_resting_groups_do_not_count(write_run) -> None:

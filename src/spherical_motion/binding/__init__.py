@@ -14,6 +14,7 @@ from spherical_motion.binding.arguments import (
 )
 from spherical_motion.binding.binder import bind
 from spherical_motion.binding.disjoint import disjoint_groups
+from spherical_motion.binding.inner_step import InnerSteps
 from spherical_motion.binding.members import Members
 from spherical_motion.binding.names import NamedParameters
 from spherical_motion.binding.optimizer_state import StateReader, read_preconditioner
@@ -24,12 +25,24 @@ from spherical_motion.binding.preconditioners import (
     preconditioner_rule,
     register_preconditioner,
 )
-from spherical_motion.binding.registry import Role, hold, refuse_second, release
-from spherical_motion.binding.stepping import Steppers, class_name, scalar_settings
+from spherical_motion.binding.registry import (
+    Role,
+    hold,
+    refuse_second,
+    release,
+    steers_after_step,
+)
+from spherical_motion.binding.stepping import (
+    Steppers,
+    class_name,
+    scalar_settings,
+    stepped_parameters,
+)
 from spherical_motion.binding.watchable import all_groups, with_plain
 
 __all__ = [
     "MAX_DEFECT",
+    "InnerSteps",
     "Members",
     "NamedParameters",
     "Piece",
@@ -54,5 +67,7 @@ __all__ = [
     "release",
     "scalar_settings",
     "split_param_groups",
+    "steers_after_step",
+    "stepped_parameters",
     "with_plain",
 ]

@@ -21,6 +21,8 @@ _holders: weakref.WeakKeyDictionary[torch.optim.Optimizer, dict[Role, str]] = (
     weakref.WeakKeyDictionary()
 )
 
+_after_step: weakref.WeakKeyDictionary[torch.optim.Optimizer, str] = weakref.WeakKeyDictionary()
+
 
 def refuse_second(optimizer: torch.optim.Optimizer, role: Role, where: str) -> None:
     """Raise AlreadyAttached if something holds the optimizer in this role.
@@ -42,11 +44,25 @@ def refuse_second(optimizer: torch.optim.Optimizer, role: Role, where: str) -> N
         )
 
 
-def hold(optimizer: torch.optim.Optimizer, role: Role, holder: str) -> None:
-    """Enter `holder`, a noun without its article, until `release`."""
+def hold(
+    optimizer: torch.optim.Optimizer, role: Role, holder: str, *, after_step: bool = False
+) -> None:
+    """Enter `holder`, a noun without its article, until `release`.
+
+    `after_step` says that it changes weights after the optimizer's own step.
+    """
     _holders.setdefault(optimizer, {})[role] = holder
+    if after_step:
+        _after_step[optimizer] = holder
 
 
 def release(optimizer: torch.optim.Optimizer, role: Role) -> None:
     """Remove the holder of a role; it may be gone already."""
-    _holders.get(optimizer, {}).pop(role, None)
+    gone = _holders.get(optimizer, {}).pop(role, None)
+    if gone is not None and _after_step.get(optimizer) == gone:
+        del _after_step[optimizer]
+
+
+def steers_after_step(optimizer: torch.optim.Optimizer) -> str | None:
+    """The holder that changes weights after the optimizer's own step, if there is one."""
+    return _after_step.get(optimizer)

@@ -41,11 +41,11 @@ class Steppers:
                 for parameter in param_group["params"]:
                     self._found.setdefault(id(parameter), []).append(Stepper(optimizer, number))
 
-    def of(self, parameter: nn.Parameter) -> Stepper | None:
+    def of(self, parameter: torch.Tensor) -> Stepper | None:
         """Who steps the parameter: the first, if several do; None if none does."""
         return next(iter(self.all_of(parameter)), None)
 
-    def all_of(self, parameter: nn.Parameter) -> Sequence[Stepper]:
+    def all_of(self, parameter: torch.Tensor) -> Sequence[Stepper]:
         """Every param group that steps the parameter."""
         return self._found.get(id(parameter), ())
 
@@ -66,6 +66,15 @@ class Steppers:
                 "(after moving or wrapping it), or leave the group out."
             )
         return found[0]
+
+
+def stepped_parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Every parameter that an optimizer steps, as of now.
+
+    >>> len(stepped_parameters(torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)))
+    2
+    """
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def class_name(optimizer: torch.optim.Optimizer) -> str:

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from spherical_motion.cli import options, printing
 from spherical_motion.cli.printing import number_text
+from spherical_motion.comparison import compare
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
-from spherical_motion.records import read
-from spherical_motion.vocabulary import Schedule
+from spherical_motion.records import Records, read
+from spherical_motion.vocabulary import Schedule, Tone
 
 COLOURS = {Outcome.SETTLES: "green", Outcome.FALLS_SHORT: "yellow"}
 MOST_ROWS = 40
@@ -84,15 +85,26 @@ def forecast_command(
     if json:
         printing.print_json(_plain(found))
     else:
-        _print(found, plan, steps_per_epoch)
+        verdict = _caution(former, group) if isinstance(former, Records) and group else ""
+        _print(found, plan, steps_per_epoch, verdict)
     raise typer.Exit(1 if found.falling_short else 0)
 
 
-def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None:
+def _caution(former: Records, group: str) -> str:
+    """What a comparison holds against the group's last stage; empty if nothing."""
+    verdict = compare(former)[group].verdict
+    if verdict.tone not in (Tone.CAUTION, Tone.ALARM):
+        return ""
+    state = verdict.kind.meaning.state or verdict.kind.value
+    return f"In that run {group} is {state}: {verdict.reason}."
+
+
+def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None, verdict: str) -> None:
     console = printing.stdout()
-    heading = (
-        f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}.\n"
-    )
+    heading = f"{_name(plan)}, momentum {plan.hp.momentum:g}, {plan.steps:,} steps, {found.start}."
+    if found.guess:
+        heading += " A guess: the pull changes with the norm, and the plan takes it to stay."
+    heading += "\n"
     console.print(heading, markup=False)
     unit, what = (steps_per_epoch, "epochs") if steps_per_epoch else (1, "steps")
     pulls = any(math.isfinite(stage.pull) for stage in found)
@@ -100,7 +112,9 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
     table = printing.number_table(*names, "share", "steps", "needs")
     table.add_column("")
     for i, stage in enumerate(found.stages[:MOST_ROWS], start=1):
-        outcome = f"[{COLOURS.get(stage.outcome, 'default')}]{stage.outcome.value}[/]"
+        unsure = stage.guess or stage.may_not_rest or found.doubt
+        colour = "default" if unsure else COLOURS.get(stage.outcome, "default")
+        outcome = f"[{colour}]{stage.end}[/]"
         table.add_row(str(i), *_cells(stage, unit, pulls), outcome)
     console.print(table)
     if len(found) > MOST_ROWS:
@@ -109,14 +123,18 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None) -> None
         "\nequil. rad: equilibrium angle a step; at end: angle at the end of the stage; share: the "
         f"latter\ndivided by the former; needs: steps to come within {WITHIN:.0%}."
     )
-    _explain(console, found)
+    _explain(console, found, verdict)
 
 
-def _explain(console: Console, found: Forecast) -> None:
+def _explain(console: Console, found: Forecast, verdict: str) -> None:
     stages = enumerate(found, start=1)
-    noted = [(i, stage) for i, stage in stages if stage.outcome is not Outcome.SETTLES]
+    noted = [(i, stage) for i, stage in stages if not stage.settles or stage.may_not_rest]
     console.print("\nWhat this says", style="bold")
-    if not noted:
+    if found.doubt:
+        console.print(f"• Do not rely on it: {found.doubt}.", markup=False)
+    if verdict:
+        console.print(f"• {verdict}", markup=False)
+    if not noted and not found.doubt and not found.guess:
         console.print("• Every stage reaches its equilibrium.", markup=False)
     for i, stage in (noted if found.assumed else list(enumerate(found, start=1)))[:MOST_ROWS]:
         console.print(f"• Stage {i}, {stage}", markup=False)
@@ -125,7 +143,7 @@ def _explain(console: Console, found: Forecast) -> None:
             "• The start at rest is assumed. To start where a run ended: --pull-from DIR --group G",
             markup=False,
         )
-    if found.falling_short:
+    if any(stage.remedy for stage in found):
         console.print(
             "• Angle and pace depend only on lr × weight decay (lr × pull, if one is given): "
             "raising one of them speeds a stage up and raises its angle. Each remedy assumes that "
@@ -166,6 +184,7 @@ def _plain(found: Forecast) -> dict[str, object]:
         {
             **printing.stage_to_plain(i, stage.stage),
             "outcome": stage.outcome.value,
+            "end": stage.end,
             **{name: getattr(stage, name) for name in names},
             "shortfall": stage.shortfall,
             "remedy": dataclasses.asdict(stage.remedy) if stage.remedy else None,
@@ -173,4 +192,9 @@ def _plain(found: Forecast) -> dict[str, object]:
         }
         for i, stage in enumerate(found, start=1)
     ]
-    return {"start": found.start, "falls_short": bool(found.falling_short), "stages": rows}
+    return {
+        "start": found.start,
+        "falls_short": bool(found.falling_short),
+        "doubt": found.doubt,
+        "stages": rows,
+    }

@@ -74,11 +74,11 @@ def _table(rows: list[Row], reasons: bool = True) -> Table:
     table = number_table(*columns, label="group")
     table.add_column("verdict", no_wrap=not reasons)
     for row in rows:
-        colour = row.verdict.tone.colour
+        colour = row.tone.colour
         table.add_row(
             escape(row.group),
             *(column.text(row) for column in columns.values()),
-            f"[{colour}]{row.verdict.kind.value}[/]"
+            f"[{colour}]{row.verdict.kind.value}[/]{row.beside}"
             + (f": {escape(row.verdict.reason)}" if reasons else ""),
         )
     return table
@@ -108,7 +108,8 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
                 "forces": dataclasses.asdict(row.tug.forces),
                 "verdict": row.verdict.kind.value,
                 "alarm": row.alarm,
-                "suspect": row.verdict.suspect.value if row.verdict.suspect else None,
+                "acknowledged": row.acknowledged,
+                "suspect": row.verdict.suspect.name if row.verdict.suspect else None,
                 "reason": row.verdict.reason,
                 "evidence": dict(row.verdict.evidence),
             }

@@ -7,25 +7,26 @@ of the variants of `Evidence`; `RULES` judge it.
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves
 from spherical_motion.comparison.evidence import (
+    BAND,
     Approaching,
     Evidence,
-    Forces,
+    Laws,
     Measured,
     NotJudged,
     Predicted,
     Rest,
     Settled,
-    TugOfWar,
 )
 from spherical_motion.comparison.findings import Row
 from spherical_motion.comparison.force_curves import ForceCurves
+from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.gathering import gather
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.ladder import ALARMS, RULES, Because, Rule, judge
 from spherical_motion.comparison.table import Comparison, compare
-from spherical_motion.comparison.verdicts import ALARMS, RULES, Rule, judge
 
 __all__ = [
     "ALARMS",
+    "BAND",
     "Approaching",
     "Because",
     "Comparison",
@@ -33,6 +34,7 @@ __all__ = [
     "Evidence",
     "ForceCurves",
     "Forces",
+    "Laws",
     "Measured",
     "NotJudged",
     "Predicted",

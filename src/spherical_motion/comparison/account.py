@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import Forces
+from spherical_motion.comparison.forces import Forces
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.recorded_law import WRITTEN
 from spherical_motion.estimates import Estimate, mean_ratio
+from spherical_motion.records.written import WRITTEN
 from spherical_motion.theory.late_pull import mean_pull
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary.hyperparameters import pull_scale

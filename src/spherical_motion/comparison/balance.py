@@ -24,12 +24,12 @@ from spherical_motion.comparison.account import (
     pull_of,
     why_inseparable,
 )
-from spherical_motion.comparison.evidence import Forces, TugOfWar
+from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.recorded_law import WRITTEN
 from spherical_motion.comparison.statistics import around, slow_root_mean_ratio
 from spherical_motion.estimates import Estimate
-from spherical_motion.theory.late_pull import late, start_up
+from spherical_motion.records.written import WRITTEN
+from spherical_motion.theory.late_pull import late, start_up, stopped_for
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -76,7 +76,8 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
     all_here = motion.within(stage.start, stage.stop)
     here = balance_window(all_here, stage)
     recent = here[late(here.momentum)]
-    seen = _what_happened(all_here, here, recent)
+    over = bool(len(motion)) and bool(motion.steps[-1] >= stage.stop)
+    seen = dataclasses.replace(_what_happened(all_here, here, recent), over=over)
     if unknown := motion.no_balance or _members_differ(mixed):
         return dataclasses.replace(seen, unknown=unknown)
     fewest = _fewest(all_here)
@@ -117,7 +118,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         neglects=found.neglects,
         inseparable=why_inseparable(recent),
     )
-    if unexplained := _why_unexplained(tug):
+    if unexplained := _why_unexplained(tug, recent):
         forces = Forces(growth=tug.forces.growth)
         tug = dataclasses.replace(tug, forces=forces, unexplained=unexplained)
     return tug
@@ -125,27 +126,32 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
 
 def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
     """What needs no law: how the norm moved, which steps were skipped, who wrote the weights."""
-    judged = all_here.within(here.steps[0], here.steps[-1] + 1) if len(here) else all_here
+    stopped = stopped_for(all_here.steps, all_here.idle)
+    judged = all_here
+    if len(here):
+        end = math.inf if stopped else here.steps[-1] + 1
+        judged = all_here.within(here.steps[0], end)
     pairs = judged.written[np.isfinite(judged.written)]
     writes = pairs[np.abs(pairs) > WRITTEN]
+    after = all_here[len(all_here) - stopped :] if stopped else all_here[:0]
     tug = TugOfWar(
         written=writes.size,
         pairs=pairs.size,
         write=float(np.median(writes)) if writes.size else math.nan,
+        stopped=int(after.steps[-1] - after.steps[0]) + 1 if stopped else 0,
+        written_after=int((np.abs(after.written) > WRITTEN).sum()),
     )
     if not len(recent):
         return tug
     first, stop = int(recent.steps[0]), int(recent.steps[-1]) + 1
     growth = growth_of(recent)
-    since = all_here.within(stop, math.inf)
-    stopped = int(since.steps[-1]) + 1 - stop if len(since) and since.idle.all() else 0
     return dataclasses.replace(
         tug,
         growth=growth,
         forces=Forces(growth=growth.value / 2.0),
         window=stop - first,
+        until=stop,
         idle=float(all_here.within(first, stop).idle.mean()),
-        stopped=stopped,
     )
 
 
@@ -158,12 +164,15 @@ def _fewest(all_here: Motion) -> int:
     return math.ceil(start_up(legal.momentum)) + judged + 1
 
 
-def _why_unexplained(tug: TugOfWar) -> str:
-    """Why the parts of the law are not those of the growth; empty if they are."""
-    if tug.written:
+def _why_unexplained(tug: TugOfWar, recent: Motion) -> str:
+    """Why the parts of the law are not those of the growth now; empty if they are."""
+    if (np.abs(recent.written) > WRITTEN).any():
         return "the weights were written between steps"
-    if tug.exact and not math.isnan(tug.balance.low) and not tug.balance.meets(LOW, HIGH):
-        return "the balance law does not hold"
+    known = recent[np.isfinite(recent.turned) & np.isfinite(recent.loss)]
+    if tug.exact and len(known):
+        now = slow_root_mean_ratio(known.turned, known.law)
+        if not math.isnan(now.low) and not now.meets(LOW, HIGH):
+            return "the balance law does not hold"
     if explains(tug.forces):
         return ""
     return f"the law leaves out {tug.neglects}" if tug.neglects else "the balance law does not hold"
@@ -176,12 +185,12 @@ def _balance(known: Motion, found: theory.Balance) -> Estimate:
     balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():
         return balance
-    share = NEGLECTED * _newest_weight(known) * found.amplification
+    share = NEGLECTED * newest_weight(known) * found.amplification
     reach = found.ratio * share / 2.0  # the ratio is a square root
     return Estimate(balance.value, max(balance.low - reach, 0.0), balance.high + reach)
 
 
-def _newest_weight(known: Motion) -> float:
+def newest_weight(known: Motion) -> float:
     """Mean weight of a step's own gradient in v̂: 1 - β2, and more while v̂ is young.
 
     Steps count from the start of the run; where the optimizer had run before, this is too large.

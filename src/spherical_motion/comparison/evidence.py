@@ -9,116 +9,46 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from spherical_motion.estimates import NO_ESTIMATE, Estimate
+from spherical_motion.comparison.forces import Forces, TugOfWar
+from spherical_motion.comparison.laws import (
+    Continuity,
+    Mend,
+    RadialLaw,
+    ScaleChange,
+    Silence,
+    Stale,
+    StepLaw,
+)
+from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Forces:
-    """What moves a group's norm: relative changes of |w| in a step, on average; NaN if unknown.
-
-    They add up by the balance law: growth = turning - inward - change. Where a part is not
-    measured, as the change of Adam's preconditioner without `products=8`, `unexplained` is left.
-
-    Attributes:
-        inward: by which weight decay and the loss shorten the weights together; below 0 they
-            lengthen them.
-        decay, loss: the two parts of it; NaN where they cannot be told apart.
-        turning: by which the steps lengthen the weights because they point sideways; with it what
-            momentum carries over the two ends of the window.
-        change: by which the change of the optimizer's preconditioner shortens them.
-        growth: by which the norm grew: ln(|w_end|/|w_start|) over the steps of the window.
-    """
-
-    inward: float = math.nan
-    decay: float = math.nan
-    loss: float = math.nan
-    turning: float = math.nan
-    change: float = math.nan
-    growth: float = math.nan
-
-    @property
-    def unexplained(self) -> float:
-        """What the parts leave of the growth; NaN if they are not known."""
-        change = 0.0 if math.isnan(self.change) else self.change
-        return self.growth - (self.turning - self.inward - change)
-
-    @property
-    def known(self) -> tuple[float, ...]:
-        """Those that are known."""
-        return tuple(x for x in dataclasses.astuple(self) if math.isfinite(x))
-
-
-NO_FORCES = Forces()
-"""Nothing is known of what moves the norm."""
+BAND = 0.10
+"""The angle is the predicted one if the 95% interval of their ratio lies within 1 ± this."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class TugOfWar:
-    """The balance law of one group in one stage: who pulls its norm in, and what that turns.
-
-    `balance` is over all judged steps of the stage; pull, decay_share, growth and forces describe
-    now: the last quarter of them (`theory.late_pull`).
+class Laws:
+    """What each law says of a group in a stage, as `comparison.laws` finds it.
 
     Attributes:
-        balance: √(Σ turned / Σ law), measured over predicted turning, with the boundary term.
-        pull: p, by which decay and loss draw the weights inward together, in units of the weight
-            decay; a loss without a radial part leaves p = λ.
-        decay_share: λ/p; above 1 the loss works against the decay. Its upper end is infinite where
-            the pull's interval reaches 0, and it is unknown where the pull itself is not above 0.
-        growth: relative change of |w|² in a step, 2·ln(|w_end|/|w_start|) over the window's steps.
-        real_decay: the weight decay that acts over the one that was set: float32 rounds 1 - ηλ, and
-            members of the group may have weight decays of their own.
-        amplification: by how much an error of one term is magnified in the law, because pull and
-            growth cancel.
-        forces: the law as rates of the norm; only the growth where the law does not hold.
-        window: how many steps "now" spans.
-        span: for how many steps the words give rates: the same for all rows of a comparison.
-        terms: steps that are summed; each has its predecessor on record.
-        fewest: steps that the stage needs to be judged; 0 if it has them.
-        momentum: the largest in the stage.
-        young: 1/(1 - β2), for how many steps the preconditioner is the mean of few gradients.
-        idle: share of the window's steps without a gradient, which the optimizer skipped.
-        stopped: how many steps the stage went on after its last gradient.
-        written: neighbouring steps between which something else wrote the weights.
-        pairs: neighbouring steps of the stage.
-        write: relative change of the norm by one such write, the median.
-        exact: whether the law is an identity in what was recorded.
-        mendable: whether it would be one if the run had been recorded with `products=8`.
-        unknown: why `balance` is NaN; empty if it is known.
-        neglects: the term that the law leaves out, in words; empty if none.
-        inseparable: why decay and loss have no parts of their own; empty if they have.
-        unexplained: why the parts of the law are not those of the growth; empty if they are.
+        continuity, step, radial, silence, stale: what its own records say.
+        mends: the single settings that would bring the balance law to 1.
+        scale_changes: where the gradients of all groups changed their size at once, in this stage.
+        part_alive: whether another group of the same tensor has a gradient where this one has none.
     """
 
-    balance: Estimate = NO_ESTIMATE
-    pull: Estimate = NO_ESTIMATE
-    decay_share: Estimate = NO_ESTIMATE
-    growth: Estimate = NO_ESTIMATE
-    real_decay: float = math.nan
-    amplification: float = math.nan
-    forces: Forces = NO_FORCES
-    window: int = 0
-    span: int = 1_000
-    terms: int = 0
-    fewest: int = 0
-    momentum: float = math.nan
-    young: float = math.nan
-    idle: float = 0.0
-    stopped: int = 0
-    written: int = 0
-    pairs: int = 0
-    write: float = math.nan
-    exact: bool = False
-    mendable: bool = False
-    unknown: str = "no step and its predecessor were both recorded"
-    neglects: str = ""
-    inseparable: str = ""
-    unexplained: str = ""
+    continuity: Continuity = dataclasses.field(default_factory=Continuity)
+    step: StepLaw = dataclasses.field(default_factory=StepLaw)
+    radial: RadialLaw = dataclasses.field(default_factory=RadialLaw)
+    silence: Silence = dataclasses.field(default_factory=Silence)
+    stale: Stale = dataclasses.field(default_factory=Stale)
+    mends: tuple[Mend, ...] = ()
+    scale_changes: tuple[ScaleChange, ...] = ()
+    part_alive: bool = False
 
 
-NO_TUG = TugOfWar()
-"""Nothing is known of the balance."""
+NO_LAWS = Laws()
+"""No law was tested."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +66,8 @@ class Evidence:
         no_theory: why this optimizer has no prediction, or None.
         mixed: the different settings inside the group, if its members do not share one.
         judged: number of samples judged.
+        band: the angle's ratio must lie within 1 ± this.
+        laws: what each law says.
     """
 
     group: InvariantGroup
@@ -151,6 +83,8 @@ class Evidence:
     no_theory: str | None = None
     mixed: tuple[tuple[float, float, float], ...] = ()
     judged: int = 0
+    band: float = BAND
+    laws: Laws = NO_LAWS
 
     def numbers(self) -> dict[str, float]:
         """All finite numbers by name, for `Verdict.evidence`."""
@@ -178,6 +112,8 @@ class Measured(Evidence):
         expected_defect: the certified defect at the smallest norm judged; the norm layer's ε makes
             it grow as 1/|w|².
         tug: the balance law, which holds at rest or not, for every kind of group.
+        lasted: steps from the first judged sample to the last.
+        memory: 1/(1 - α) at the largest momentum of the stage.
         prediction_error: relative error of what is predicted; 0 unless that is approximate.
         correlation, bursts: c of the group's updates, and how many bursts measured it.
     """
@@ -190,6 +126,8 @@ class Measured(Evidence):
     defect: float
     expected_defect: float
     tug: TugOfWar
+    lasted: float
+    memory: float
     prediction_error: float
     correlation: float
     bursts: int
@@ -203,10 +141,14 @@ class Rest:
         equilibrium: Δ*, rad.
         steps_needed: steps from the start of the stage until the transient is within 5% of it, at
             the mean drive.
-        steps_more: steps from the stage's end until it is, at the latest drive; inf: cannot be
-            said.
-        drive_change: mean drive in the last quarter over that in the first.
+        steps_more: steps from the stage's end until it is, at the latest drive; 0 if it is already;
+            inf: cannot be said.
+        drive_change: mean square of the gradient's drive in the last quarter over that in the
+            first; of the unit gradient where the drive is not above 0 in both.
         step_law: √(mean D / mean R) over the RMS law's value (`theory.balance_terms`).
+        steps_to_judge: steps that the stage lacks to judge the equilibrium; 0 or less: none.
+        rest_norm: norm at which it will rest under the measured pull of decay and loss.
+        rest_angle: angle by which it will turn there, rad.
     """
 
     equilibrium: float
@@ -214,6 +156,9 @@ class Rest:
     steps_more: float
     drive_change: float
     step_law: Estimate
+    steps_to_judge: float = math.nan
+    rest_norm: float = math.nan
+    rest_angle: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +193,8 @@ class Settled(Predicted):
 def _numbers(part: Evidence | Rest | TugOfWar | Forces) -> dict[str, float]:
     found: dict[str, float] = {}
     for field in dataclasses.fields(part):
+        if field.name == "band":  # a setting, and no evidence
+            continue
         value: object = getattr(part, field.name)
         if isinstance(value, (Rest, TugOfWar)):
             found |= _numbers(value)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 
-from spherical_motion.comparison.evidence import NO_TUG, TugOfWar
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.forces import NO_TUG, TugOfWar
+from spherical_motion.comparison.ladder import Because
 from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
-from spherical_motion.vocabulary import Stage, Verdict, VerdictKind
+from spherical_motion.vocabulary import Stage, Tone, Verdict, VerdictKind
 
 NAMED = 3
 """Only this many groups are named; the rest is counted."""
@@ -38,6 +37,7 @@ class Row:
         samples: how many samples were judged.
         verdict: the conclusion and its reason.
         tug: the balance law of this group and stage, with all its numbers.
+        acknowledged: whether the caller of `compare` knows of it (`ignore=`): it is no alarm then.
 
     `balance` is over all judged steps of the stage. `pull`, `decay_share`, `growth` and `words`
     describe now: the last quarter of them, but at least 50 steps and 10/(1 - α); `tug.window` says
@@ -56,6 +56,7 @@ class Row:
     samples: int
     verdict: Verdict
     tug: TugOfWar = NO_TUG
+    acknowledged: bool = False
 
     @property
     def balance(self) -> float:
@@ -94,7 +95,11 @@ class Row:
 
     @property
     def growth(self) -> float:
-        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now."""
+        """Relative change of |w|² in a step: 2·ln(|w_end|/|w_start|) over the steps of now.
+
+        `Records.growth()` has each step's own, (|w_after|² - |w|²)/|w|²; this is the mean of
+        ln(1 + those), so that it tells what the norm did over all of them.
+        """
         return self.tug.growth.value
 
     @property
@@ -115,8 +120,26 @@ class Row:
 
     @property
     def alarm(self) -> bool:
-        """Whether the verdict asks for action."""
-        return self.verdict.alarm
+        """Whether the verdict asks for action, and nobody has acknowledged it."""
+        return self.verdict.alarm and not self.acknowledged
+
+    @property
+    def tone(self) -> Tone:
+        """How urgent it is: the verdict's tone, or a caution where the alarm is acknowledged."""
+        return Tone.CAUTION if self.acknowledged else self.verdict.tone
+
+    @property
+    def called(self) -> str:
+        """The verdict's name; of an alarm with its suspect, and whether it is acknowledged."""
+        return f"{self.verdict.kind.value}{self.beside}"
+
+    @property
+    def beside(self) -> str:
+        """What stands beside the verdict's name: the suspect of an alarm, "acknowledged"."""
+        suspect = self.verdict.suspect if self.verdict.alarm else None
+        named = suspect.value if suspect and suspect.value != self.verdict.kind.value else ""
+        said = ", ".join(word for word in (named, "acknowledged" * self.acknowledged) if word)
+        return f" ({said})" if said else ""
 
 
 def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
@@ -129,16 +152,37 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
     for number, stage in stages:
         here = [row for row in rows if (row.number, row.stage) == (number, stage)]
         label = stage_label(number, stage)
-        for kind, alarm in itertools.product(VerdictKind, (True, False)):
-            found = [row for row in here if row.verdict.kind is kind and row.alarm is alarm]
-            if found:
-                sentence = f"{label}: {_sentence(kind, found, len(here))}"
-                (alarms if alarm else course).append(sentence)
+        for found in _alike(here):
+            sentence = f"{label}: {_sentence(found, len(here))}"
+            (alarms if found[0].alarm else course).append(sentence)
+        course += [f"{label}: {sentence}" for sentence in _of_the_gradient(here)]
     course += _cancelled(rows)
     seen = {row.group for row in rows}
     if missing := [name for name in groups if name not in seen]:
         course.append(f"Never measured: {listed(missing, NAMED)}.")
     return (*alarms, *course)
+
+
+def _alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of one verdict together, in the order of the kinds; alarms also of one suspect."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for kind in VerdictKind:
+        for row in rows:
+            if row.verdict.kind is kind:
+                suspect = row.verdict.suspect if row.verdict.alarm else None
+                key = (kind, row.verdict.alarm, row.acknowledged, suspect)
+                found.setdefault(key, []).append(row)
+    return list(found.values())
+
+
+def _of_the_gradient(rows: Sequence[Row]) -> list[str]:
+    """What happened to the gradients of several groups at once, each of it once."""
+    told: dict[str, None] = {}
+    for row in rows if len(rows) > 1 else ():
+        for reason in row.verdict.reasons:
+            if reason.kind in (Because.SCALED, Because.SCALED_TOO):
+                told[str(Because.SCALED_AT_ALL(**reason.numbers))] = None
+    return list(told)
 
 
 def _cancelled(rows: Sequence[Row]) -> list[str]:
@@ -168,7 +212,8 @@ def stage_label(number: int, stage: Stage) -> str:
     return f"Stage {number} (lr {stage.hp.lr:g})" if stage.hp else f"Stage {number} (it varies)"
 
 
-def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
+def _sentence(rows: Sequence[Row], total: int) -> str:
+    kind = rows[0].verdict.kind
     if len(rows) == 1:
         who, are, turns, they = rows[0].group, "is", "it turns", "It"
     else:
@@ -194,14 +239,14 @@ def _sentence(kind: VerdictKind, rows: Sequence[Row], total: int) -> str:
         )
     named = f" ({listed([r.group for r in rows], NAMED)})" if 1 < len(rows) < total else ""
     reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
-    state = kind.meaning.state or kind.value
+    state = (kind.meaning.state or kind.value) + rows[0].beside
     return f"{who} {are} {state}{named}: {reason}.".replace("?.", "?")
 
 
 def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
     """The range of a number that several rows of one verdict share."""
-    if all(row.verdict.has_reason(Because.WRITTEN) for row in rows):
-        return "their weights were written between steps"
+    if rows[0].verdict.alarm and len({row.verdict.reason for row in rows}) > 1:
+        return f"as in {rows[0].group}, {rows[0].verdict.reason}"
     if kind.meaning.shared:
         name, spec, words = kind.meaning.shared
         known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]

@@ -7,6 +7,7 @@ for every weight (`theory.balance_law`).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.account import UNEXPLAINED, step_rates
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.recorded_law import WRITTEN
+from spherical_motion.records.written import WRITTEN
 from spherical_motion.theory.late_pull import STARTING_MEMORIES
 from spherical_motion.vocabulary import Stage
 
@@ -90,7 +91,8 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
     account = _account_of(legal)
     told = account.known | legal.idle
     known, account = legal[told], account[told]
-    starts = _window_starts(known, stages)
+    pieces = _pieces(known, stages)
+    starts = _window_starts(known, pieces)
     if not starts.size:
         return NO_CURVES
     counts = np.diff(starts, append=len(known))
@@ -100,7 +102,7 @@ def forces_of(motion: Motion | None, stages: Sequence[Stage]) -> ForceCurves:
 
     turning, inward, growth = means(account.turning), means(account.inward), means(account.growth)
     return ForceCurves(
-        steps=_places(known, stages, starts, means(known.steps.astype(np.float64))),
+        steps=_places(known, pieces, starts, means(known.steps.astype(np.float64))),
         first=known.steps[starts].astype(np.float64),
         last=known.steps[starts + counts - 1].astype(np.float64),
         lr=means(known.lr),
@@ -158,27 +160,42 @@ def _early(
     return middles - begun[np.searchsorted(begun, middles, side="right") - 1] < memory
 
 
-def _window_starts(known: Motion, stages: Sequence[Stage]) -> NDArray[np.intp]:
-    """Index of the first sample of each window."""
-    found = [np.empty(0, np.intp)]
+def _pieces(known: Motion, stages: Sequence[Stage]) -> list[tuple[int, int]]:
+    """First and last index of the stretches that no window leaves: stages, cut at long rests."""
+    found: list[tuple[int, int]] = []
     for stage in stages:
         first, last = np.searchsorted(known.steps, [stage.start, stage.stop]).tolist()
         if last == first:
             continue
+        resting = np.concatenate([[False], known.idle[first:last], [False]])
+        ends = np.flatnonzero(np.diff(resting.astype(int))).reshape(-1, 2) + first
+        least = MEMORIES / (1.0 - float(known.momentum[first:last].max()))
+        lasted = known.steps[ends[:, 1] - 1] + 1 - known.steps[ends[:, 0]]
+        cuts = np.unique([first, *ends[lasted >= least].ravel(), last]).tolist()
+        found += list(itertools.pairwise(cuts))
+    return found
+
+
+def _window_starts(known: Motion, pieces: Sequence[tuple[int, int]]) -> NDArray[np.intp]:
+    """Index of the first sample of each window."""
+    found = [np.empty(0, np.intp)]
+    for first, last in pieces:
         memory = MEMORIES / (1.0 - float(known.momentum[first:last].max()))
         most = int(WINDOWS * (last - first) / len(known))
-        count = max(min(most, int((last - first) / memory)), 1)
+        # A rest has two windows at least, so that it is drawn from its first step to its last.
+        least = 2 if known.idle[first:last].all() else 1
+        count = max(min(most, int((last - first) / memory)), least)
         found.append(np.linspace(first, last, count, endpoint=False).astype(np.intp))
     return np.concatenate(found)
 
 
 def _places(
-    known: Motion, stages: Sequence[Stage], starts: NDArray[np.intp], middles: Array
+    known: Motion, pieces: Sequence[tuple[int, int]], starts: NDArray[np.intp], middles: Array
 ) -> Array:
     """Where each window is drawn."""
     places, ends = middles.copy(), np.append(starts[1:], len(known)) - 1
-    first = np.searchsorted(known.steps, [stage.start for stage in stages])
-    opens, closes = np.isin(starts, first), np.isin(ends + 1, [*first, len(known)])
+    opens = np.isin(starts, [first for first, _ in pieces])
+    closes = np.isin(ends + 1, [last for _, last in pieces])
     # A window that is a stage by itself keeps its middle.
     places[opens & ~closes] = known.steps[starts[opens & ~closes]]
     places[closes & ~opens] = known.steps[ends[closes & ~opens]]

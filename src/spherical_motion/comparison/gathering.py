@@ -24,14 +24,19 @@ from numpy.typing import NDArray
 from spherical_motion import theory
 from spherical_motion.comparison.balance import balance_window, tug_of_war
 from spherical_motion.comparison.evidence import (
+    BAND,
+    NO_LAWS,
     Approaching,
     Evidence,
+    Laws,
     Measured,
     NotJudged,
     Rest,
     Settled,
 )
+from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.motion import Motion
+from spherical_motion.comparison.resting import with_pull
 from spherical_motion.comparison.statistics import rms_ratio, root_mean_ratio
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
@@ -51,7 +56,13 @@ FEWEST_MEMORIES = 10
 
 
 def gather(
-    motion: Motion, stage: Stage, mixed: Sequence[tuple[float, float, float]] = ()
+    motion: Motion,
+    stage: Stage,
+    mixed: Sequence[tuple[float, float, float]] = (),
+    *,
+    laws: Laws = NO_LAWS,
+    tug: TugOfWar | None = None,
+    band: float = BAND,
 ) -> Evidence:
     """Measure one group in one stage.
 
@@ -59,6 +70,9 @@ def gather(
         motion: the group's whole run.
         stage: the steps to judge.
         mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
+        laws: what each law says of them.
+        tug: `tug_of_war` of the first three, if it is at hand.
+        band: the ratio of the angle must lie within 1 ± this.
     """
     here = motion.within(stage.start, stage.stop)
     lost = (motion.non_finite >= stage.start) & (motion.non_finite < stage.stop)
@@ -75,6 +89,8 @@ def gather(
         driven=here.driven,
         no_theory=motion.no_theory,
         mixed=tuple(mixed),
+        band=band,
+        laws=laws,
     )
     if len(here) < 2 or not seen.moved:
         return seen
@@ -86,8 +102,12 @@ def gather(
         "residual": _mean(here.residual, np.median),
         "drift": float(judged.norm[-1] / judged.norm[0]) - 1.0,
         "measured": math.sqrt(float((judged.angle * judged.angle).mean())),
+        "lasted": float(judged.steps[-1] - judged.steps[0]) + 1.0,
+        "memory": _memory(judged),
     }
-    known["tug"] = tug_of_war(motion, stage, mixed)
+    known["tug"] = tug = tug_of_war(motion, stage, mixed) if tug is None else tug
+    if stage.hp is not None and (rest := found.get("rest")) is not None:
+        found["rest"] = with_pull(rest, stage.hp, tug, judged)
     memory = motion.memory if motion.prediction_error else None
     known |= {
         "prediction_error": motion.prediction_error,
@@ -144,7 +164,8 @@ def _varying(here: Motion) -> Found:
     facts = here.facts
     squares = here.driven_step_ratio_sq(here.driven_norm(facts), facts)
     known = np.isfinite(squares)
-    transient = math.sqrt(max(float(squares[known].mean()), 0.0))
+    square = float(squares[known].mean()) if known.any() else math.nan
+    transient = math.sqrt(square) if square >= 0.0 else math.nan
     judged = here[known]
     return Approaching, judged, {"transient": transient, "rest": None} | _ratios(judged, transient)
 
@@ -172,25 +193,39 @@ def _constant(
         transient = angle * math.sqrt(family.window_ratio_sq(hp, norms, lasted, facts))
     settled = enough and abs(transient / angle - 1.0) < WITHIN
     more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
-    if more == 0.0 and not settled:
-        spacing = stage.steps / len(here)
-        window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
-        more = max(needed + window - stage.steps, 1.0)
-    early = _mean(here.drive[:quarter])
+    spacing = stage.steps / len(here)
+    window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
     rest = Rest(
         equilibrium=angle,
         steps_needed=needed,
         steps_more=0.0 if settled else more,
-        drive_change=_mean(here.drive[-quarter:]) / early if early > 0 else math.nan,
+        drive_change=_drive_change(here, quarter),
         step_law=root_mean_ratio(*family.balance(hp, judged.gram, facts)),
+        steps_to_judge=needed + window - stage.steps,
     )
     found = {"transient": transient, "rest": rest}
     found |= _ratios(judged, angle if settled else transient)
     return Settled if settled else Approaching, judged, found
 
 
+def _memory(judged: Motion) -> float:
+    """1/(1 - α) at the largest momentum that a theory covers."""
+    legal = judged.momentum[~judged.illegal]
+    return 1.0 / (1.0 - float(legal.max())) if legal.size else math.nan
+
+
+def _drive_change(here: Motion, quarter: int) -> float:
+    """The drive of the last quarter over that of the first, a positive number or NaN."""
+    gradient = here.gram.ww * here.gram.gg
+    for drive in (here.drive, gradient):  # h̃ holds <v, g>, whose mean may be below 0
+        early, late = _mean(drive[:quarter]), _mean(drive[-quarter:])
+        if early > 0 and late > 0:
+            return late / early
+    return math.nan
+
+
 def _ratios(judged: Motion, predicted: float) -> dict[str, Any]:
-    if not predicted > 0:
+    if not 0.0 < predicted <= math.pi:
         return {"ratio": Estimate(), "mean_ratio": math.nan}
     mean_ratio = float(judged.angle.mean()) / predicted
     ratio = rms_ratio(judged.angle, predicted).widened(judged.prediction_error)

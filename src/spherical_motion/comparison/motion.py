@@ -16,10 +16,10 @@ from spherical_motion.comparison.recorded_law import (
     felt_decay,
     first_step_of,
     optimizer_name,
-    written_between,
 )
 from spherical_motion.errors import NoTheory
 from spherical_motion.records import Records
+from spherical_motion.records.written import rescaled_steps, written_between
 from spherical_motion.theory.driven import norms_under, step_ratios_under
 from spherical_motion.theory.late_pull import idle
 from spherical_motion.theory.settings import Steps
@@ -31,7 +31,8 @@ RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
 WHOLE_RUN = (
-    "group", "hp", "optimizer", "dtype", "non_finite", "no_theory", "no_balance", "memory",
+    "group", "hp", "optimizer", "dtype", "non_finite", "rescaled", "no_theory", "no_balance",
+    "memory",
 )  # fmt: skip
 """Fields of `Motion` that belong to the run and not to its samples."""
 
@@ -54,6 +55,7 @@ class Motion:
         cross: |w|²<v_{t-1}, g> of each sample for Nesterov, else NaN.
         residual: residual of the law of motion, NaN where the step before was not sampled.
         non_finite: steps at which weights or gradient were NaN or infinite, shape (any,).
+        rescaled: steps at which a steering tool says that it rescaled weights, shape (any,).
         counted: step numbers by which neighbours are told: without idle steps, and with a gap where
             the run was resumed.
         dtype: of the weights; None if it was not recorded.
@@ -93,6 +95,7 @@ class Motion:
     change: Array
     growth_share: Array
     non_finite: NDArray[np.int64]
+    rescaled: NDArray[np.int64]
     illegal: NDArray[np.bool_]
     no_theory: str | None
     no_balance: str | None
@@ -252,6 +255,7 @@ def motion_of(records: Records, index: int) -> Motion:
         change=sides.change,
         growth_share=sides.growth_share,
         non_finite=non_finite,
+        rescaled=rescaled_steps(records),
         illegal=~legal,
         no_theory=no_theory,
         no_balance=no_balance,

@@ -19,10 +19,6 @@ from spherical_motion.vocabulary import EventKind, Gram, HyperParameters, Invari
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-WRITTEN = 1e-7
-"""Relative change of the norm between two steps from which on something wrote the weights. To round
-all weights once more in float32 changes it by at most 6e-8; the recorded sums agree to 1e-15."""
-
 
 def felt_decay(
     records: Records, index: int, kept: NDArray[np.bool_], hp: HyperParameters, lr: Array,
@@ -97,21 +93,6 @@ def counted_steps(records: Records, steps: NDArray[np.int64], idle: Mask) -> NDA
     resumed = [e["step"] for e in records.events if e["kind"] == EventKind.RESUMED]
     starts = np.sort([step for step in resumed if step is not None]).astype(np.int64)
     return counted_by_moves(steps, idle) + np.searchsorted(starts, steps, side="right")
-
-
-def written_between(records: Records, gram: Gram, steps: NDArray[np.int64]) -> Array:
-    """Relative change of the norm from the end of the step before to the start of each step.
-
-    NaN where the step before was not recorded, and where a steering tool says that it rescaled.
-    """
-    found = np.full(steps.shape, np.nan)
-    ended = gram.ww + 2.0 * gram.wd + gram.dd
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found[1:] = np.sqrt(gram.ww[1:] / ended[:-1]) - 1.0
-    told = [e["step"] for e in records.events if e["kind"] == EventKind.RESCALED]
-    announced = np.isin(steps, [int(t) + i for t in told if t is not None for i in (-1, 0, 1)])
-    found[np.diff(steps, prepend=steps[:1]) != 1] = np.nan
-    return np.where(announced, np.nan, found)
 
 
 def _has_law(hp: HyperParameters) -> bool:

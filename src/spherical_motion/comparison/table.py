@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from spherical_motion.checks import number
+from spherical_motion.comparison.balance import tug_of_war
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves, curves_of
 from spherical_motion.comparison.evidence import (
-    NO_TUG,
+    BAND,
     Evidence,
     Measured,
     Predicted,
@@ -22,9 +24,12 @@ from spherical_motion.comparison.evidence import (
 )
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
+from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.gathering import gather
+from spherical_motion.comparison.ladder import Rule, judge
+from spherical_motion.comparison.ladder.acknowledged import acknowledged
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.verdicts import Rule, judge
+from spherical_motion.comparison.whole_run import WholeRun
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
@@ -41,8 +46,17 @@ class Comparison:
     group's last stage, `comparison["layer1.conv", 1]` that of stage 1.
     """
 
-    def __init__(self, records: Records, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        records: Records,
+        rules: Rules | None = None,
+        *,
+        ignore: Iterable[str] = (),
+        band: float = BAND,
+    ) -> None:
         self._rules = None if rules is None else tuple(rules)
+        self._band = number("compare", "band", band, above=0.0, below=1.0)
+        self._known = acknowledged(ignore, records.groups)
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
@@ -57,24 +71,37 @@ class Comparison:
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
         """One row a group and stage, group by group."""
-        return tuple(
+        rows = (
             _row(_spanned(evidence, self.span), number, self._rules)
             for number, evidence in self._evidence
         )
+        return tuple(self._noted(row) for row in rows)
+
+    def _noted(self, row: Row) -> Row:
+        """The row, marked if it is an alarm that the user knows of."""
+        known = row.alarm and any(entry.covers(row.group, row.verdict) for entry in self._known)
+        return dataclasses.replace(row, acknowledged=True) if known else row
 
     @functools.cached_property
     def _evidence(self) -> tuple[tuple[int, Evidence], ...]:
         """(stage number, evidence), group by group."""
-        mixed = self.records.mixed
+        run = WholeRun(self._motions)
         return tuple(
-            (number, gather(self._motions[name], stage, mixed.get(name, ())))
+            (number, self._gathered(run, name, stage))
             for name, stages in self._stages.items()
             for number, stage in enumerate(stages, start=1)
         )
 
+    def _gathered(self, run: WholeRun, name: str, stage: Stage) -> Evidence:
+        mixed = self.records.mixed.get(name, ())
+        motion = self._motions[name]
+        tug = tug_of_war(motion, stage, mixed)
+        laws = run.laws(name, stage, mixed, tug)
+        return gather(motion, stage, mixed, laws=laws, tug=tug, band=self._band)
+
     @functools.cached_property
     def span(self) -> int:
-        """For how many steps the words of all rows give rates: 1,000, or 100 if these are large."""
+        """For how many steps the words of all rows give rates: 1,000, or fewer if large."""
         return common_span(e.tug.forces for _, e in self._evidence if isinstance(e, Measured))
 
     def stages(self, group: str) -> tuple[Stage, ...]:
@@ -99,7 +126,7 @@ class Comparison:
 
     @property
     def alarms(self) -> tuple[Row, ...]:
-        """Rows whose verdict asks for action."""
+        """Rows whose verdict asks for action and is not acknowledged."""
         return tuple(row for row in self.rows if row.alarm)
 
     def __iter__(self) -> Iterator[Row]:
@@ -127,7 +154,8 @@ class Comparison:
         table = [["group", "stage", *columns, "verdict"]]
         for row in self.rows:
             numbers = (column.text(row) for column in columns.values())
-            table.append([row.group, str(row.number), *numbers, str(row.verdict)])
+            said = f"{row.called}: {row.verdict.reason}"
+            table.append([row.group, str(row.number), *numbers, said])
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
         for first, *numbers, verdict in table:
@@ -139,20 +167,33 @@ class Comparison:
         return f"<Comparison of {self.directory}: {len(self.groups)} groups, {len(self)} rows>"
 
 
-def compare(run: str | os.PathLike[str] | Records, *, rules: Rules | None = None) -> Comparison:
+def compare(
+    run: str | os.PathLike[str] | Records,
+    *,
+    rules: Rules | None = None,
+    ignore: Iterable[str] = (),
+    band: float = BAND,
+) -> Comparison:
     """Compare a recorded run with the theory.
 
     Args:
         run: a run directory, or `Records` already read.
         rules: kinds and rules in the order to try them; `comparison.RULES` if left out.
+        ignore: alarms that you know of, "NAME" or "NAME:SUSPECT" each, where NAME is a group and
+            may hold * and ?: `["layer1.*:WEIGHTS_WRITTEN"]`. They are shown as acknowledged.
+        band: a group is in equilibrium if the 95% interval of measured over predicted angle lies
+            within 1 ± this, and all laws hold.
 
     Returns:
         A `Comparison`: print it, iterate its rows, or hand it to `report`.
 
     Raises:
         NotARun: the directory holds no run.
+        InvalidArgument: `ignore` names no group or suspect of this run, or `band` is not between 0
+            and 1.
     """
-    return Comparison(run if isinstance(run, Records) else read(run), rules)
+    records = run if isinstance(run, Records) else read(run)
+    return Comparison(records, rules, ignore=ignore, band=band)
 
 
 def _spanned(evidence: Evidence, span: int) -> Evidence:
@@ -173,6 +214,9 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
     if isinstance(evidence, Predicted):
         ratio, transient = evidence.ratio, evidence.transient
         equilibrium = evidence.rest.equilibrium if evidence.rest else math.nan
+    verdict = judge(evidence, rules)
+    if verdict.kind is VerdictKind.NO_PREDICTION:
+        ratio, transient = Estimate(), math.nan
     return Row(
         group=evidence.group.name,
         number=number,
@@ -183,6 +227,6 @@ def _row(evidence: Evidence, number: int, rules: Rules | None) -> Row:
         interval=(ratio.low, ratio.high),
         equilibrium=equilibrium,
         samples=evidence.judged,
-        verdict=judge(evidence, rules),
+        verdict=verdict,
         tug=tug,
     )

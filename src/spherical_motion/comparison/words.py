@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from spherical_motion.comparison.evidence import Forces, TugOfWar
+from spherical_motion.comparison.forces import Forces, TugOfWar
 
-SPANS = (1_000, 100)
-"""Rates are given per so many steps: per 1,000, unless one of them is more than all of the norm."""
+SPANS = (1_000, 100, 10, 1)
+"""Rates are given per so many steps: the most in which none of them is more than all of the norm,
+since nothing shrinks by more than 100%."""
 
 SLIGHT = 0.02
-"""A rate below this share of the largest is not worth a sentence."""
+"""A rate below this share of what decay and loss leave, or of the growth, is not worth a sentence.
+The two may be far larger and nearly cancel: what is left of them is what the other parts meet."""
 
-NONE = 1e-3
-"""A pull of the loss below this share of weight decay's is called none."""
+NONE = 5e-3
+"""A pull of the loss up to this share of weight decay's, which rounds to 0%, is called none."""
 
 STILL = 5e-3
 """A norm that changes by less than this over the whole window stays where it is."""
@@ -28,14 +30,26 @@ SMALLEST = 1e-4
 
 def words_of(tug: TugOfWar) -> str:
     """A few short sentences about what moves a group's norm now, or why that is unknown."""
-    forces = tug.forces
-    if not forces.known:
-        return f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
-    when = f"In the last {tug.window:,} steps"
+    stage = " of this stage" if tug.over else ""
+    forces, when = tug.forces, f"In the last {tug.window:,} steps{stage}"
+    before = ""
     if tug.stopped:
-        when += f" before its gradient stopped, {tug.stopped:,} steps ago,"
+        before = (
+            f"Its gradient stopped {tug.stopped:,} steps before the end{stage}, and the optimizer "
+            f"{'did not move it then' if tug.over else 'has not moved it since'}"
+        )
+        before += "; something else wrote these weights. " if tug.written_after else ". "
+        when = f"In the {tug.window:,} steps before that,"
+    if not forces.known:
+        return before.rstrip() or f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
+    return before + _account(tug, when)
+
+
+def _account(tug: TugOfWar, when: str) -> str:
+    """What moved the norm in its window, which `when` names."""
+    forces = tug.forces
     if tug.idle > 0:
-        when += f" (no gradient in {tug.idle:.0%} of them)"
+        when = f"{when.rstrip(',')} (no gradient in {tug.idle:.0%} of them)"
     if math.isnan(forces.inward):
         moved = f"{when} this norm {_course(tug, tug.window)}."
         if tug.unexplained:
@@ -49,7 +63,7 @@ def words_of(tug: TugOfWar) -> str:
 
 def _inward(tug: TugOfWar) -> str:
     """Who pulls inward and who pushes outward."""
-    forces, per = tug.forces, f"per {tug.span:,} steps"
+    forces, per = tug.forces, _per(tug.span)
     inward, decay, loss = (
         _percent(abs(x), tug.span) for x in (forces.inward, forces.decay, forces.loss)
     )
@@ -66,7 +80,7 @@ def _inward(tug: TugOfWar) -> str:
         return f"the loss alone {verb} by {loss} {per}; there is no weight decay."
     own = f"weight decay pulled this layer inward by {decay} {per}"
     share = forces.loss / forces.decay
-    if abs(share) < NONE:
+    if abs(share) <= NONE:
         return f"{own}, and the loss did not change that."
     if share > 0:
         return f"{own} and the loss by another {loss}."
@@ -81,11 +95,13 @@ def _inward(tug: TugOfWar) -> str:
 
 def _outcome(tug: TugOfWar) -> Iterable[str]:
     """What becomes of the norm."""
-    forces = tug.forces
-    slight = SLIGHT * max(abs(rate) for rate in forces.known)
-    moved = f"the norm {_course(tug, tug.window)}"
+    forces, moved = tug.forces, f"the norm {_course(tug, tug.window)}"
+    slight = SLIGHT * max(abs(forces.inward), abs(forces.growth))
+    turning = _percent(abs(forces.turning), tug.span)
     if forces.turning > slight:
-        yield f"Turning pushed it outward by {_percent(forces.turning, tug.span)}, and {moved}."
+        yield f"Turning pushed it outward by {turning}, and {moved}."
+    elif forces.turning < -slight:
+        yield f"The rest moved it inward by {turning}, and {moved}."
     else:
         yield f"{moved[0].upper()}{moved[1:]}."
     if abs(forces.change) > slight:
@@ -95,16 +111,19 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
     elif abs(forces.unexplained) > slight:
         left, why = _percent(abs(forces.unexplained), tug.span), tug.neglects or "a small part"
         yield f"The parts leave {left} unexplained: the law leaves out {why}."
+    if tug.stopped or abs(forces.growth) * tug.window < STILL:
+        return
     if not (tug.pull.low > 0 or tug.pull.high < 0):
-        yield "The pull is too close to 0 to say whether this norm will settle."
-    elif tug.pull.high < 0 and abs(forces.growth) * tug.window >= STILL:
-        yield "Nothing holds this norm."
+        settle = "would have settled" if tug.over else "will settle"
+        yield f"The pull is too close to 0 to say whether this norm {settle}."
+    elif tug.pull.high < 0:
+        yield f"Nothing {'held' if tug.over else 'holds'} this norm."
 
 
 def _course(tug: TugOfWar, window: int) -> str:
     """What the norm did; its rate is the row's growth, halved since that is of |w|²."""
     growth = tug.forces.growth
-    rate = f"{_percent(abs(growth), tug.span)} per {tug.span:,} steps"
+    rate = f"{_percent(abs(growth), tug.span)} {_per(tug.span)}"
     verb = "grew" if growth > 0 else "shrank"
     if abs(growth) * window < STILL:
         return f"stayed where it was (it {verb} by {rate})"
@@ -114,11 +133,15 @@ def _course(tug: TugOfWar, window: int) -> str:
 def common_span(all_forces: Iterable[Forces]) -> int:
     """The number of steps for which all rows of a comparison give their rates.
 
-    >>> common_span([Forces(turning=2e-4)]), common_span([Forces(), Forces(turning=2e-3)])
-    (1000, 100)
+    >>> [common_span([Forces(), Forces(turning=rate)]) for rate in (2e-4, 2e-3, 2e-2)]
+    [1000, 100, 10]
     """
     largest = max((abs(rate) for forces in all_forces for rate in forces.known), default=0.0)
-    return SPANS[0] if largest * SPANS[0] <= 1.0 else SPANS[1]
+    return next((span for span in SPANS if largest * span <= 1.0), SPANS[-1])
+
+
+def _per(span: int) -> str:
+    return f"per {span:,} steps" if span > 1 else "per step"
 
 
 def _percent(rate: float, span: int) -> str:

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
 from spherical_motion.records import Records
-from spherical_motion.theory import GroupFacts
+from spherical_motion.records.written import WRITTEN, written_between
+from spherical_motion.theory import GroupFacts, balance
 from spherical_motion.theory.driven import step_ratios_under
-from spherical_motion.theory.late_pull import idle, late, mean_pull, start_up
+from spherical_motion.theory.late_pull import idle, late, mean_pull, start_up, stopped_for
 from spherical_motion.theory.settings import Steps
 from spherical_motion.vocabulary import Gram, HyperParameters, Stage
 from spherical_motion.vocabulary.hyperparameters import pull_scale
 
 Array = NDArray[np.float64]
+
+LARGEST_MISS = 0.05
+"""An exact balance law that misses by more than this does not hold."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,36 +38,52 @@ class FormerRun:
         hp: the run's optimizer.
         certified: whether the group is scale-invariant.
         stages: the run's stages.
+        norm: |w| where the run ended.
+        last_step: the last step of the run.
         pulls: p at each sample.
+        written: relative change of the norm since the end of the step before, where it is known.
+        dtype: of the weights, if it was recorded.
+        alike: whether its members share one setting.
+        stopped: how many steps the run went on after the group's last gradient.
     """
 
     group: str
     hp: HyperParameters
     certified: bool
     stages: tuple[Stage, ...]
+    norm: float
+    last_step: int
     steps: NDArray[np.int64]
     gram: Gram
     lr: Array
     weight_decay: Array
     pulls: Array
     momentum: Array
-
-    @property
-    def norm(self) -> float:
-        """|w| where the run ended."""
-        last = self.gram[-1]
-        return float(np.sqrt(last.ww + 2.0 * last.wd + last.dd))
+    written: Array
+    dtype: str | None = None
+    alike: bool = True
+    stopped: int = 0
 
     @property
     def ending(self) -> str:
         """Where the plan starts, in words."""
-        return f"from norm {self.norm:.4g}, where the run ended after step {self.steps[-1]:,}"
+        return f"from norm {self.norm:.4g}, where the run ended after step {self.last_step:,}"
 
     @property
     def changes_with_norm(self) -> bool:
         """Whether the pull changes as the norm does, which a forecast does not follow."""
         coupled = self.hp.optimizer == "adam" and not self.hp.decoupled
         return coupled or not self.certified
+
+    def moving(self, number: int) -> int:
+        """The number of a stage, or of the nearest one before it, or after it, that moved."""
+        moved = self.steps[(self.lr > 0) & (self.gram.dd > 0)]
+        found = [
+            i
+            for i, stage in enumerate(self.stages, start=1)
+            if ((moved >= stage.start) & (moved < stage.stop)).any()
+        ]
+        return max((i for i in found if i <= number), default=min(found, default=number))
 
     def pull(self, number: int) -> Estimate:
         """p in a stage, from 1: of its late steps, the number that a comparison has for it.
@@ -79,6 +99,39 @@ class FormerRun:
                 f"{number}: <w, Px> was not recorded there. Watch with products=7."
             )
         return found
+
+    def doubt(self, number: int) -> str:
+        """Why the pull of a stage is not to be relied on; empty if nothing speaks against it."""
+        here = self._late(number)
+        written = self.written[here][np.isfinite(self.written[here])]
+        writes = written[np.abs(written) > WRITTEN]
+        if writes.size:
+            return (
+                f"something else wrote these weights between steps, at {writes.size:,} of "
+                f"{written.size:,} steps and by {100 * float(np.median(writes)):+.2g}% of the norm "
+                "each, which is not in their pull"
+            )
+        if self.stopped and number == self.moving(len(self.stages)):
+            return (
+                f"its gradient stopped {self.stopped:,} steps before the end of that run, and the "
+                "pull is from before"
+            )
+        found = balance(
+            self.hp,
+            self.gram[here],
+            steps=self.steps[here],
+            lr=self.lr[here],
+            weight_decay=self.weight_decay[here],
+            momentum=self.momentum[here],
+            dtype=self.dtype,
+        )
+        fails = abs(found.ratio - 1.0) > LARGEST_MISS
+        if self.alike and fails and not found.neglects:
+            return (
+                f"its steps are not what its settings say (measured over predicted turning "
+                f"{found.ratio:.2f}), so that more than decay and loss may move these weights"
+            )
+        return ""
 
     def own_pull(self, number: int) -> float:
         """The part of it that is weight decay; λ for Adam with L2, where it is not known."""
@@ -98,7 +151,7 @@ class FormerRun:
             hp: the settings of the family whose drive it is.
             facts: what else the family needs of the group.
         """
-        here = self._late(len(self.stages))
+        here = self._late(self.moving(len(self.stages)))
         gram, s = self.gram[here], Steps(self.lr[here], np.nan, self.momentum[here])
         unit = step_ratios_under(hp, np.sqrt(gram.ww), s, 1.0, facts)
         return float(gram.dd.sum() / (unit * gram.ww).sum())
@@ -139,6 +192,11 @@ def former_run(records: Records, group: str | None) -> FormerRun:
             f"forecast(pull=...): group {group!r} of {records.directory} never moved, so it tells "
             "nothing of a plan."
         )
+    lawful = np.flatnonzero(finite & legal & (gram.ww > 0))
+    tail = stopped_for(records.steps[lawful], idle(gram[lawful]))
+    written = written_between(records, gram[lawful], records.steps[lawful])
+    written = written[kept[lawful]]
+    last = gram[lawful[-1]]
     gram, steps = gram[kept], records.steps[kept]
     lr, weight_decay, momentum = (x[kept] for x in (lr, weight_decay, momentum))
     hp = records.info.hyperparameters(records.main_slices[column])
@@ -147,10 +205,16 @@ def former_run(records: Records, group: str | None) -> FormerRun:
         hp=hp,
         certified=records.info.groups[column].kind == "scale",
         stages=tuple(schedule.stages()),
+        norm=float(np.sqrt(last.ww + 2.0 * last.wd + last.dd)),
+        last_step=int(records.steps[lawful[-1]]),
         steps=steps,
         gram=gram,
         lr=lr,
         weight_decay=weight_decay,
         pulls=records.pull()[kept, column],
         momentum=momentum,
+        written=written,
+        dtype=records.info.dtype_of(column),
+        alike=group not in records.mixed,
+        stopped=int(records.steps[lawful[-1]] - steps[-1]) if tail else 0,
     )

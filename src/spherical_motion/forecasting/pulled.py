@@ -34,11 +34,13 @@ class PlannedPull:
         reach: for each stage, how far the 95% interval of its pull goes to either side; NaN where
             the pull was given as a number.
         former: the run that it comes from, or None.
+        doubt: why that run's pull is not to be relied on; empty if nothing speaks against it.
     """
 
     each: Array
     reach: tuple[float, ...]
     former: FormerRun | None = None
+    doubt: str = ""
 
 
 def planned_pull(schedule: Schedule, pull: Pull, group: str | None) -> PlannedPull:
@@ -109,7 +111,8 @@ def own_pull(hp: HyperParameters, weight_decay: Array, momentum: Array) -> Array
 def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPull:
     """The run's pull in the stage of that number, with the planned weight decay for the run's.
 
-    A plan of a single stage goes on where the run ended, so it takes the pull of the last stage.
+    A plan of a single stage goes on where the run ended, so it takes the pull of the last stage. A
+    stage in which nothing moved has none; the one before it stands in.
     """
     if former.hp.optimizer != schedule.hp.optimizer:
         raise InvalidArgument(
@@ -117,16 +120,17 @@ def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPu
             f"{schedule.hp.optimizer}, and the loss pulls differently through the steps of another "
             "optimizer. Plan for the same one, or pass a run of this one."
         )
-    each, reach = own.copy(), []
+    each, reach, doubts = own.copy(), [], []
     planned, ran = schedule.stages(), len(former.stages)
     for i, stage in enumerate(planned, start=1):
-        number = min(i, ran) if len(planned) > 1 else ran
+        number = former.moving(min(i, ran) if len(planned) > 1 else ran)
         found, part = former.pull(number), former.own_pull(number)
         here = slice(stage.start - schedule.start, stage.stop - schedule.start)
         _check_same_decay(former, number, schedule.weight_decay[here])
         each[here] += found.value - part
         reach.append(found.high - found.value)
-    return PlannedPull(each, tuple(reach), former)
+        doubts.append(former.doubt(number))
+    return PlannedPull(each, tuple(reach), former, next(filter(None, doubts), ""))
 
 
 def _check_same_decay(former: FormerRun, number: int, planned: Array) -> None:

@@ -29,7 +29,8 @@ def with_pulls(
     stages: list[StageForecast] = []
     for plain, stage, reach in zip(found, asked.stages(), planned.reach, strict=True):
         pull = float(planned.each[stage.stop - 1 - asked.start])
-        remedy, hp = plain.remedy, stage.hp
+        # From a pull that may be 0 no remedy follows.
+        remedy, hp = None if pull - reach <= 0 else plain.remedy, stage.hp
         if remedy is not None and hp is not None:
             # Only weight decay can be raised; the loss's part of the pull stays.
             own = hp.weight_decay * (1.0 if hp.decoupled else float(pull_scale(hp)))

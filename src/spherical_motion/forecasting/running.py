@@ -42,11 +42,14 @@ class Forecast:
         stages: in order.
         start: where the first norm comes from, in words.
         assumed: whether that is no norm that was given or measured, but a start at rest.
+        doubt: why the former run that it rests on is not to be relied on; empty if nothing speaks
+            against it.
     """
 
     stages: tuple[StageForecast, ...]
     start: str
     assumed: bool = True
+    doubt: str = ""
 
     def __iter__(self) -> Iterator[StageForecast]:
         return iter(self.stages)
@@ -58,7 +61,13 @@ class Forecast:
         return self.stages[index]
 
     def __str__(self) -> str:
-        return "\n".join(f"stage {i}: {s}" for i, s in enumerate(self.stages, start=1))
+        lines = [f"stage {i}: {s}" for i, s in enumerate(self.stages, start=1)]
+        return "\n".join([*lines, *([f"Do not rely on it: {self.doubt}."] if self.doubt else [])])
+
+    @property
+    def guess(self) -> bool:
+        """Whether it rests on a pull that changes as the norm does."""
+        return any(stage.guess for stage in self.stages)
 
     @property
     def falling_short(self) -> tuple[StageForecast, ...]:
@@ -136,7 +145,7 @@ def forecast(
     if planned is None:
         return found
     stages = with_pulls(found.stages, asked, planned, known)
-    return dataclasses.replace(found, stages=stages)
+    return dataclasses.replace(found, stages=stages, doubt=planned.doubt)
 
 
 def _check_start(family: Family, norm0: float | None, drive: float | None) -> None:

@@ -13,6 +13,8 @@ from spherical_motion.vocabulary.schedule import Stage
 SENSIBLE_FACTOR = 100.0
 """The largest factor of the weight decay that the sentence recommends."""
 
+MAY_NOT_REST = "the pull may be 0 or below, and then nothing comes to rest"
+
 
 class Outcome(enum.Enum):
     """How a stage ends."""
@@ -76,8 +78,20 @@ class StageForecast:
 
     @property
     def settles(self) -> bool:
-        """Whether the stage is long enough to come within 5% of its equilibrium."""
+        """Whether the stage is long enough to come within 5% of its equilibrium, at its `pull`."""
         return self.outcome is Outcome.SETTLES
+
+    @property
+    def may_not_rest(self) -> bool:
+        """Whether the pull may be 0 or below, so that nothing may hold the norm."""
+        return self.pull_low <= 0 and self.outcome is not Outcome.NO_EQUILIBRIUM
+
+    @property
+    def end(self) -> str:
+        """How it ends, in a few words, with how sure that is."""
+        ends = self.outcome in (Outcome.SETTLES, Outcome.FALLS_SHORT)
+        text = "may not settle" if ends and self.may_not_rest else self.outcome.value
+        return f"{text} (a guess)" if self.guess and ends else text
 
     @property
     def shortfall(self) -> float:
@@ -102,6 +116,8 @@ class StageForecast:
             return f"{self._obstacle()}; {course}{self._norms()}."
         if self.outcome is Outcome.VARIES:
             text = f"the settings vary; {course}, at most {self.angle_peak:.3g}{self._norms()}"
+            if self.may_not_rest:
+                return f"{text}; {MAY_NOT_REST}."
             if math.isnan(self.share_settled):
                 return f"{text}; without weight decay there is no equilibrium."
             text += f"; within {WITHIN:.0%} of the equilibrium of the moment for "
@@ -110,8 +126,14 @@ class StageForecast:
                 text += f", and no more from step {self.settled_until:,.0f} on"
             return text + "."
         head = f"equilibrium {self.equilibrium_angle:.3g} rad a step{self._rest()}; "
-        if self.pull_low <= 0:
-            head += "the pull may be 0 or below, and then nothing comes to rest; "
+        if self.may_not_rest:
+            needs = f"would take {self.steps_needed:,.0f} steps to come within {WITHIN:.0%} of it"
+            if not self.steps_needed:
+                needs = f"would stay within {WITHIN:.0%} of it"
+            return (
+                f"{head}{MAY_NOT_REST}; if it stays at {self.pull:.3g}, the angle {needs}, and it "
+                f"has {self.stage.steps:,}{self._norms()}."
+            )
         if self.settles:
             when = f"after {self.steps_needed:,.0f} steps" if self.steps_needed else "throughout"
             return f"{head}within {WITHIN:.0%} of it {when}{self._norms()}."

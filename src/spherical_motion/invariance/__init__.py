@@ -7,13 +7,23 @@ weights, `graph` follows parameters into norms, `search` proposes symmetries fro
 """
 
 from spherical_motion.invariance.find import Inspection, find_groups, inspect_model
+from spherical_motion.invariance.graph import NormFed, norms_fed
 from spherical_motion.invariance.proof import covered_entries, rescaled
 from spherical_motion.invariance.reasons import Uncovered, Why, closest, why_nothing
-from spherical_motion.invariance.running import Subject, call_model, run_at, undisturbed, unwrapped
+from spherical_motion.invariance.running import (
+    NormListener,
+    Subject,
+    call_model,
+    run_at,
+    undisturbed,
+    unwrapped,
+)
 from spherical_motion.invariance.search import Symmetry
 
 __all__ = [
     "Inspection",
+    "NormFed",
+    "NormListener",
     "Subject",
     "Symmetry",
     "Uncovered",
@@ -23,6 +33,7 @@ __all__ = [
     "covered_entries",
     "find_groups",
     "inspect_model",
+    "norms_fed",
     "rescaled",
     "run_at",
     "undisturbed",

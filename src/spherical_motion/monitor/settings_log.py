@@ -59,6 +59,11 @@ class SettingsLog:
                 self._sink.settings(step, place, new)
                 self._recorded[index] = new
 
+    @property
+    def now(self) -> tuple[object, ...]:
+        """All settings of the step followed last, to be compared."""
+        return self._now, self._fixed
+
     def _read(self, step: int) -> None:
         groups = self._optimizer.param_groups
         now = [settings_of(group) for group in groups]

@@ -24,4 +24,16 @@ class Sink(Protocol):
 
     def correlation(self, step: int, group: int, rho: Array, update_sq: float) -> None: ...
 
+    def audit(self, step: int, parameters: NDArray[np.int32], sums: Array) -> None: ...
+
+    def audit_step(
+        self,
+        step: int,
+        optimizer: int,
+        counter: float,
+        taken: float,
+        grad_norm: float,
+        skipped: str,
+    ) -> None: ...
+
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None: ...

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.hooks import RemovableHandle
 
-from spherical_motion.binding import Role, has_stepped, hold, release
+from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.preconditioner_table import Preconditioners
+from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replacements
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.sampling import Sampling
@@ -24,6 +25,8 @@ from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
 from spherical_motion.vocabulary.groups import InvariantGroup
+
+GG = FIELDS.index("gg")
 
 
 class Station:
@@ -38,6 +41,8 @@ class Station:
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
         correlation: measures the correlation of updates in bursts, or None.
+        audited: the model, all optimizers and which norm layers parameters feed, to audit steps of
+            this one; None for no audit.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Station:
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
         correlation: CorrelationMeter | None = None,
+        audited: tuple[torch.nn.Module, Sequence[torch.optim.Optimizer], Fed | str] | None = None,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
@@ -78,6 +84,16 @@ class Station:
         self._names = tuple(place)
         self._armed, self._begins = False, True
         self._bad = np.zeros(len(slices), dtype=bool)
+        self._context = self._replacements = None
+        if audited is not None:
+            model, optimizers, fed = audited
+            numbers = {name: i for i, name in enumerate(info.parameters)}
+            self._context = AuditContext(
+                *(model, optimizers, number, self._names, [numbers[name] for name in place]),
+                *(self._parameters, self._param_groups, fed),
+            )
+            self._replacements = Replacements(self._context, sink)
+        self._auditor: Auditor | None = None
         self._hooks: list[RemovableHandle] = []
 
     @property
@@ -85,6 +101,11 @@ class Station:
         """Memory of the copies of weights and optimizer state, and of updates kept in bursts."""
         kept = 0 if self._correlation is None else self._correlation.nbytes
         return self._snapshot.nbytes + self._preconditioners.nbytes + kept
+
+    @property
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The watched parameters that this optimizer steps, by name."""
+        return dict(zip(self._names, self._parameters, strict=True))
 
     @property
     def products(self) -> int:
@@ -95,13 +116,22 @@ class Station:
         """Hook the optimizer, whose next step is number `step`; `where` is the run's directory."""
         self.step = step
         hold(self.optimizer, Role.WATCH, f"monitor that records to {where}")
+        if self._context is not None:
+            self._auditor = Auditor(self._context, self._sink, step)
+
+        inner = InnerSteps(self.optimizer)
+
+        def before(_: object, args: Sequence[object], given: Mapping[str, object]) -> None:
+            # torch passes the optimizer itself as the first argument.
+            closure = any(value is not None for value in (*args[1:], *given.values()))
+            self._guarded(lambda: None if inner.now() else self._before(closure))
+
+        def after(*_: object) -> None:
+            self._guarded(lambda: None if inner.now() else self._after())
+
         self._hooks = [
-            self.optimizer.register_step_pre_hook(
-                _untraced(lambda *_: self._guarded(self._before))
-            ),
-            self.optimizer.register_step_post_hook(
-                _untraced(lambda *_: self._guarded(self._after))
-            ),
+            self.optimizer.register_step_pre_hook(_untraced(before)),
+            self.optimizer.register_step_post_hook(_untraced(after)),
         ]
 
     def detach(self) -> None:
@@ -113,16 +143,22 @@ class Station:
         self._hooks = []
         self._kernel.close()
         self._cells.close()
+        if self._auditor is not None:
+            self._auditor.close()
 
-    def _before(self) -> None:
+    def _before(self, closure: bool) -> None:
         self._settings.follow(self.step)
         if self._begins:
             self._begins = False
             if self.step == 0:
                 self._note_state()
         self._armed = self._sampling.takes(self.step)
-        if self._armed:
+        audited = self._auditor is not None and self._auditor.before(
+            self.step, self._settings.now, closure=closure
+        )
+        if self._armed or audited:
             self._snapshot.take(self._parameters)
+        if self._armed:
             self._earlier = self._preconditioners.before()
         if self._correlation is not None:
             self._correlation.before(self.step)
@@ -140,22 +176,30 @@ class Station:
         if self._was_skipped():
             why = "the gradient scaler found inf or NaN"
             self._sink.event(EventKind.SKIPPED, step=self.step, why=why)
+            if self._auditor is not None:
+                self._auditor.skipped()
             return
+        if self._auditor is not None:
+            self._auditor.compare_gradients(self.step)
         if self._armed:
             with torch.no_grad():
                 self._measure()
         self._preconditioners.remember()
         if self._correlation is not None:
             self._correlation.after(self.step)
+        if self._auditor is not None:
+            self._auditor.after(self.step, self._snapshot.tensors)
         self.step += 1
 
     def _measure(self) -> None:
         # Gradients are read here and not before the step: step(closure) makes them in between.
         maximize = self._settings.maximize
+        kept = None if self._auditor is None else self._auditor.gradients()
+        found = [p.grad for p in self._parameters] if kept is None else kept
         grads = [
             # A maximizing optimizer minimizes the negative of what it is given.
-            -parameter.grad if maximize[number] and parameter.grad is not None else parameter.grad
-            for parameter, number in zip(self._parameters, self._param_groups, strict=True)
+            -grad if maximize[number] and grad is not None else grad
+            for grad, number in zip(found, self._param_groups, strict=True)
         ]
         now = self._preconditioners.after(self.step, grads)
         before = self._snapshot.tensors
@@ -165,6 +209,8 @@ class Station:
             slices = self._numbers[bad & ~self._bad].tolist()
             self._sink.event(EventKind.NON_FINITE, step=self.step, slices=slices)
         self._bad = bad
+        if self._replacements is not None:
+            self._replacements.look(self.step, ~(self._out[:, GG] > 0.0))
         if self._sampling.takes_cells(self.step):
             measured = self._cells(self._parameters, before, grads)
             for group, products in measured.items():

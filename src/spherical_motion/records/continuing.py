@@ -36,7 +36,11 @@ def continue_run(directory: RunDirectory, given: RunInfo) -> int:
 
 def _continued(recorded: RunInfo, given: RunInfo) -> tuple[RunInfo, int]:
     """The facts of a run that goes on, and where among its param groups the given ones are."""
-    facts = dataclasses.replace(recorded, products=max(recorded.products, given.products))
+    facts = dataclasses.replace(
+        recorded,
+        products=max(recorded.products, given.products),
+        plan=recorded.plan if given.plan is None else given.plan,
+    )
     count = len(given.param_groups)
     for known in (recorded.slice_param_group, *recorded.regrouped):
         first = known[0] - given.slice_param_group[0]

@@ -23,6 +23,8 @@ class RunDirectory:
         self.settings = path / "settings"
         self.cells = path / "cells"  # made when first needed, as is the next
         self.correlation = path / "correlation"
+        self.audit = path / "audit"
+        self.audit_steps = path / "audit_steps"
         self.events = path / "events.jsonl"
         self.lock = path / "run.lock"
 
@@ -60,7 +62,8 @@ class RunDirectory:
         """Sorted names in it, without those that an interrupted start of a run leaves."""
         ours = {
             *(self.records.name, self.settings.name, self.scalars.name, self.cells.name),
-            *(self.correlation.name, self.events.name, self.lock.name),
+            *(self.correlation.name, self.audit.name, self.audit_steps.name),
+            *(self.events.name, self.lock.name),
             self.info.name + TEMPORARY_SUFFIX,
         }
         return sorted(p.name for p in self.path.iterdir() if p.name not in ours)

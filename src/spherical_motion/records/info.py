@@ -15,7 +15,7 @@ from spherical_motion.errors import InvalidArgument, NotARun
 from spherical_motion.records import packing
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.schema import SCHEMA_VERSION
-from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Slice
+from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Schedule, Slice
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
 
@@ -47,6 +47,7 @@ class RunInfo:
         products: how many of `PRODUCTS` the rows hold, 6 to 8.
         regrouped: `slice_param_group` of each later resume that divided the slices into other
             param groups, which follow those of the start in `param_groups`; nearly always empty.
+        plan: the schedule that was planned, as `packing.pack_plan` gives it; None if none was.
         dtypes: name of a measured parameter → dtype of its weights, such as "float32"; empty in
             runs that did not record it.
         versions: versions of the libraries.
@@ -75,6 +76,7 @@ class RunInfo:
     burst: int = 1
     products: int = len(FIELDS)
     regrouped: tuple[tuple[int, ...], ...] = ()
+    plan: Mapping[str, Any] | None = None
     dtypes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: str = ""
@@ -136,6 +138,16 @@ class RunInfo:
         group = self.param_groups[self.slice_param_group[slice_index]]
         return HyperParameters.from_param_group(group["class"], group)
 
+    @functools.cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the measured parameters in order: the meaning of an audit's `parameter`."""
+        return tuple(dict.fromkeys(s.parameter for s in self.slices))
+
+    @functools.cached_property
+    def planned(self) -> Schedule | None:
+        """The schedule that was planned for the run, if one was given."""
+        return None if self.plan is None else packing.unpack_plan(self.plan)
+
     def dtype_of(self, index: int) -> str | None:
         """dtype of the weights of group number `index`; None if several or not recorded."""
         found = {self.dtypes.get(name) for name in self.groups[index].parameters}
@@ -171,6 +183,7 @@ class RunInfo:
             "slice_param_group": list(self.slice_param_group),
             "products": self.products,
             **({"regrouped": [list(later) for later in self.regrouped]} if self.regrouped else {}),
+            **({"plan": dict(self.plan)} if self.plan is not None else {}),
             **({"dtypes": dict(self.dtypes)} if self.dtypes else {}),
             "groups": [packing.pack_group(group) for group in self.groups],
         }
@@ -195,6 +208,7 @@ class RunInfo:
                 slices=tuple(s for (s,) in packing.unpack_cells(document["slices"])),
                 products=document.get("products", len(FIELDS)),
                 regrouped=tuple(tuple(later) for later in document.get("regrouped", ())),
+                plan=document.get("plan"),
                 dtypes=document.get("dtypes", {}),
                 **{name: document[name] for name in PLAIN},
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.vocabulary import InvariantGroup, Slice
+from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Schedule, Slice
 from spherical_motion.vocabulary.groups import Cell
 
 Run: TypeAlias = tuple[int, list[tuple[str, int, int, int]]]
@@ -15,6 +17,9 @@ Run: TypeAlias = tuple[int, list[tuple[str, int, int, int]]]
 
 Setting: TypeAlias = "bool | int | float | str | tuple[Setting, ...] | None"
 """A setting of a param group: a plain scalar, or a tuple of them."""
+
+PLANNED = ("lr", "weight_decay", "momentum")
+"""The settings that a schedule has at each step."""
 
 
 def pack_cells(cells: Iterable[Cell]) -> list[Run]:
@@ -85,6 +90,35 @@ def unpack_group(plain: Mapping[str, Any]) -> InvariantGroup:
         defect_error=plain.get("defect_error", math.nan),
         powers=tuple(plain.get("powers", ())),
     )
+
+
+def pack_plan(schedule: Schedule) -> dict[str, object]:
+    """A schedule as JSON: each setting as runs of equal values.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
+    >>> pack_plan(Schedule.step_decay(hp, steps=300, milestones=[100]))["lr"]
+    [[100, 0.1], [200, 0.01]]
+    """
+    given = {name: getattr(schedule, name).tolist() for name in PLANNED}
+    return {
+        "hp": dataclasses.asdict(schedule.hp),
+        "start": schedule.start,
+        **{
+            name: [[len(list(same)), value] for value, same in itertools.groupby(values)]
+            for name, values in given.items()
+        },
+    }
+
+
+def unpack_plan(plain: Mapping[str, Any]) -> Schedule:
+    """The inverse of `pack_plan`.
+
+    >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
+    >>> unpack_plan(pack_plan(Schedule.cosine(hp, 9))).at(3) == Schedule.cosine(hp, 9).at(3)
+    True
+    """
+    columns = ([value for count, value in plain[name] for _ in range(count)] for name in PLANNED)
+    return Schedule(HyperParameters(**plain["hp"]), *columns, start=plain["start"])
 
 
 def frozen_setting(key: str, value: object) -> Setting:

@@ -49,7 +49,24 @@ class CorrelationRow(NamedTuple):
     update_sq: float
 
 
-Block: TypeAlias = RowBlock | SettingsRow | CellBlock | CorrelationRow
+class AuditBlock(NamedTuple):
+    """The parameters of one audited step."""
+
+    step: int
+    sums: NDArray[np.float64]  # (rows, AUDIT_SUMS)
+    parameters: NDArray[np.int32]  # (rows,)
+
+
+class AuditStepRow(NamedTuple):
+    """One audited step of one optimizer."""
+
+    step: int
+    optimizer: int
+    values: NDArray[np.float64]  # counter, taken, grad_norm
+    skipped: str
+
+
+Block: TypeAlias = RowBlock | SettingsRow | CellBlock | CorrelationRow | AuditBlock | AuditStepRow
 
 
 def copied(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -68,6 +85,8 @@ class Pending:
     settings: list[SettingsRow] = dataclasses.field(default_factory=list)
     cells: list[CellBlock] = dataclasses.field(default_factory=list)
     correlations: list[CorrelationRow] = dataclasses.field(default_factory=list)
+    audits: list[AuditBlock] = dataclasses.field(default_factory=list)
+    audit_steps: list[AuditStepRow] = dataclasses.field(default_factory=list)
     scalars: list[tuple[int, Mapping[str, object]]] = dataclasses.field(default_factory=list)
     events: list[Event] = dataclasses.field(default_factory=list)
     nbytes: int = 0
@@ -83,5 +102,11 @@ class Pending:
         if isinstance(block, CellBlock):
             self.cells.append(block)
             return block.gram.nbytes
+        if isinstance(block, AuditBlock):
+            self.audits.append(block)
+            return block.sums.nbytes
+        if isinstance(block, AuditStepRow):
+            self.audit_steps.append(block)
+            return SMALL_ITEM
         self.correlations.append(block)
         return SMALL_ITEM + block.rho.nbytes

@@ -15,12 +15,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spherical_motion.errors import RunDirectoryError
+from spherical_motion.notices import notify
+from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import read_events
 from spherical_motion.records.files.segments import Segment, current_segments, damaged, open_part
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
+    AUDIT_SCHEMA,
+    AUDIT_STEP_SCHEMA,
     CELL_SCHEMA,
     CORRELATION_SCHEMA,
     SCALAR_SCHEMA,
@@ -104,6 +108,8 @@ def _records(run: RunDirectory, text: str) -> Records:
         changes=changes,
         load_cells=functools.partial(_cells, run.cells),
         load_correlations=functools.partial(_correlations, run.correlation),
+        load_audits=functools.partial(_audits, run.audit),
+        load_audit_steps=functools.partial(_audit_steps, run.audit_steps),
     )
 
 
@@ -114,6 +120,45 @@ def _cells(directory: Path, group: int) -> CellSeries:
 
 def _correlations(directory: Path, group: int) -> CorrelationSeries:
     return correlations_of_group(_table(directory, CORRELATION_SCHEMA), group)
+
+
+def _audits(directory: Path) -> AuditSeries:
+    return AuditSeries.from_table(_sound_parts(directory, AUDIT_SCHEMA))
+
+
+def _audit_steps(directory: Path) -> AuditStepSeries:
+    return AuditStepSeries.from_table(_sound_parts(directory, AUDIT_STEP_SCHEMA))
+
+
+def _sound_parts(directory: Path, schema: pa.Schema) -> pa.Table:
+    """The table without its damaged parts, each of which a notice names.
+
+    An audit stands beside the rows of a run, and the rest of it is as good as before. Numbers that
+    a part does not have, since an earlier version wrote it, are NaN.
+    """
+
+    def sound(file: pq.ParquetFile) -> pa.Table:
+        found = file.read(columns=[n for n in schema.names if n in file.schema_arrow.names])
+        for place, field in enumerate(schema):
+            if field.name not in found.column_names and field.type == pa.float64():
+                unknown = pa.array(np.full(found.num_rows, np.nan))
+                found = found.add_column(place, field, unknown)
+        return found.select(schema.names).replace_schema_metadata(None).cast(schema)
+
+    found: list[pa.Table] = []
+    unreadable: list[Path] = []
+
+    def read_if_sound(segment: Segment) -> pa.Table:
+        try:
+            return _open(segment, sound)
+        except RunDirectoryError as error:
+            if segment.path not in unreadable:
+                unreadable.append(segment.path)
+                notify(f"{error} What it holds of the audit is left out.")
+            return schema.empty_table()
+
+    found = _each_segment(directory, read_if_sound)
+    return pa.concat_tables([schema.empty_table(), *found])
 
 
 def _table(directory: Path, schema: pa.Schema) -> pa.Table:
@@ -173,6 +218,11 @@ def _check_columns(expected: pa.Schema, found: pa.Schema) -> None:
 
 def _segments(directory: Path, content: Callable[[pq.ParquetFile], Content]) -> list[Content]:
     """What `content` reads of each segment of a table, in their order."""
+    return _each_segment(directory, lambda segment: _open(segment, content))
+
+
+def _each_segment(directory: Path, content: Callable[[Segment], Content]) -> list[Content]:
+    """What `content` makes of each segment of a table, in their order."""
     if not directory.is_dir():
         return []
     found: dict[Path, Content] = {}
@@ -181,7 +231,7 @@ def _segments(directory: Path, content: Callable[[pq.ParquetFile], Content]) -> 
         try:
             for segment in segments:
                 if segment.path not in found:
-                    found[segment.path] = _open(segment, content)
+                    found[segment.path] = content(segment)
         except FileNotFoundError:
             continue  # merged into another segment since the listing
         return [found[segment.path] for segment in segments]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
+from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
@@ -53,6 +54,7 @@ class Records:
             written; None for a run of schema 1, whose rows hold the settings.
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
+        load_audits, load_audit_steps: read the audited steps.
     """
 
     directory: Path
@@ -63,6 +65,8 @@ class Records:
     changes: Mapping[str, NDArray[Any]] | None
     load_cells: Callable[[int], CellSeries]
     load_correlations: Callable[[int], CorrelationSeries]
+    load_audits: Callable[[], AuditSeries] = AuditSeries.empty
+    load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -137,6 +141,19 @@ class Records:
         """
         return self.load_correlations(self.index(group))
 
+    @functools.cached_property
+    def audits(self) -> AuditSeries:
+        """The audited steps of each parameter; none in a run without an audit.
+
+        Parts that are damaged are left out, with a notice.
+        """
+        return self.load_audits()
+
+    @functools.cached_property
+    def audit_steps(self) -> AuditStepSeries:
+        """The audited steps of each optimizer; none in a run without an audit."""
+        return self.load_audit_steps()
+
     def index(self, group: str) -> int:
         """The column of a group.
 
@@ -202,7 +219,11 @@ class Records:
             return np.where(pull > 0, part / self.gram.ww / pull, np.nan)
 
     def growth(self) -> Array:
-        """Relative growth of the squared norm in each step, (|w_after|² - |w|²)/|w|²."""
+        """Relative growth of the squared norm in each step, (|w_after|² - |w|²)/|w|².
+
+        `Row.growth` is the same for many steps: 2·ln(|w_end|/|w_start|) over their number, the mean
+        of ln(1 + this) where every step was recorded and nothing else wrote the weights.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return (2.0 * self.gram.wd + self.gram.dd) / self.gram.ww
 

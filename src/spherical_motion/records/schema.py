@@ -9,8 +9,8 @@ Additions do not raise the version. A reader ignores columns, folders and keys o
 does not know, and a column that it expects and that an older writer left out is NaN. The version
 goes up only if an older reader would return wrong numbers; that reader then refuses the run.
 
-Each folder of a run holds one table in parts (`segments`). Two names are kept for tables to come:
-`audit` (steps that were replayed) and `anchors` (sums against older copies of the weights).
+Each folder of a run holds one table in parts (`segments`). The name `anchors` is kept for a table
+to come (sums against older copies of the weights).
 """
 
 from __future__ import annotations
@@ -84,3 +84,50 @@ CORRELATION_SCHEMA = pa.schema(
 )
 """`correlation/`, only if asked for: autocorrelation of a group's updates u at lags 0, 1, ... over
 a burst of steps that begins at `step`, and mean |u|²."""
+
+AUDIT_SUMS = (
+    *("ww", "wd", "we", "dd", "ee", "de"),
+    *("miss_sq", "allowed_sq", "lost", "peak", "rewritten"),
+    *("gg", "wg", "epsilon", "eval_mode", "replaced"),
+)
+"""What an audited step has of each parameter; NaN where it was not determined.
+
+w is the weights before the step, d the step that was taken, e the step that the optimizer's own
+rule makes of this gradient, state and settings, g the gradient before the step.
+
+- ww, wd, we, dd, ee, de: inner products, in float64.
+- miss_sq: |d - e|². allowed_sq: the square of what rounding to the weights' dtype and arithmetic in
+  the dtype of the step can add to |d - e|.
+- lost: share of |e|² in entries that did not move at all, from 0 to 1.
+- peak: share of the non-zero entries of g whose |g| is exactly the largest.
+- rewritten: |g_after - g|/|g|, what `step` did to the gradient; 0 if nothing.
+- gg, wg: <g, g> and <w, g>.
+- epsilon: mean of eps/(var + eps) over the norm layers that the parameter feeds.
+- eval_mode: 1 if one of these layers is in eval mode, 0 if none is.
+- replaced: 1 if the model's parameter of this name is another tensor by now, else 0.
+"""
+
+AUDIT_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("parameter", pa.int32()),
+        *((name, pa.float64()) for name in AUDIT_SUMS),
+    ]
+)
+"""`audit/`: one row per audited step and parameter, an index into `RunInfo.parameters`."""
+
+AUDIT_STEP_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("optimizer", pa.int32()),
+        *((name, pa.float64()) for name in ("counter", "taken", "grad_norm")),
+        ("skipped", pa.string()),
+    ]
+)
+"""`audit_steps/`: one row per audited step and optimizer.
+
+`counter` is the optimizer's own count of its steps, after this one, and `taken` how many steps it
+was seen to take since its state was empty; NaN where there is none, or state was there before.
+`grad_norm` is the norm of all gradients of all optimizers together, before the step. `skipped` says
+why the step was not replayed; it is empty if it was.
+"""

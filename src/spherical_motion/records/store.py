@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from spherical_motion.records.files.events import Event, append_events, make_eve
 from spherical_motion.records.files.segments import SegmentStore
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import (
+    AuditBlock,
+    AuditStepRow,
     CellBlock,
     CorrelationRow,
     Pending,
@@ -22,6 +25,9 @@ from spherical_motion.records.pending import (
     SettingsRow,
 )
 from spherical_motion.records.schema import (
+    AUDIT_SCHEMA,
+    AUDIT_STEP_SCHEMA,
+    AUDIT_SUMS,
     CELL_SCHEMA,
     CORRELATION_SCHEMA,
     SCALAR_SCHEMA,
@@ -48,10 +54,11 @@ class RunStore:
             self._rows = SegmentStore(directory.records, self._schema, noise=PRODUCTS)
             self._settings = SegmentStore(directory.settings, SETTINGS_SCHEMA, noise=("lr",))
             self._scalars = SegmentStore(directory.scalars, SCALAR_SCHEMA, noise=("value",))
-            self._cells = self._open_cells() if directory.cells.is_dir() else None
-            self._correlations = (
-                self._open_correlations() if directory.correlation.is_dir() else None
-            )
+            self._cells = _LateStore(directory.cells, CELL_SCHEMA, FIELDS)
+            noise = ("rho", "update_sq")
+            self._correlations = _LateStore(directory.correlation, CORRELATION_SCHEMA, noise)
+            self._audits = _LateStore(directory.audit, AUDIT_SCHEMA, AUDIT_SUMS)
+            self._audit_steps = _LateStore(directory.audit_steps, AUDIT_STEP_SCHEMA, ("grad_norm",))
             self.last_step = self._rows.last_step
         except BaseException:
             self._lock.release()
@@ -72,11 +79,13 @@ class RunStore:
         if events:
             append_events(self._directory.events, events)
         if pending.cells:
-            self._cells = self._cells or self._open_cells()
             self._cells.append(_cell_table(pending.cells))
         if pending.correlations:
-            self._correlations = self._correlations or self._open_correlations()
             self._correlations.append(_correlation_table(pending.correlations))
+        if pending.audits:
+            self._audits.append(_audit_table(pending.audits))
+        if pending.audit_steps:
+            self._audit_steps.append(_audit_step_table(pending.audit_steps))
         if pending.settings:
             self._settings.append(_settings_table(pending.settings, self._first))
         if pending.rows:
@@ -89,9 +98,11 @@ class RunStore:
         and recording goes on in small segments until the run is resumed.
         """
         try:
-            tables = (self._rows, self._settings, self._scalars, self._cells, self._correlations)
-            stores = [store for store in tables if store is not None]
-            while self._merging and any(store.merge() for store in stores):
+            tables = (
+                *(self._rows, self._settings, self._scalars, self._cells, self._correlations),
+                *(self._audits, self._audit_steps),
+            )
+            while self._merging and any(table.merge() for table in tables):
                 pass
         except (OSError, pa.ArrowException, ValueError) as error:
             self._merging = False
@@ -102,14 +113,25 @@ class RunStore:
         """Release the lock."""
         self._lock.release()
 
-    def _open_cells(self) -> SegmentStore:
-        self._directory.cells.mkdir(exist_ok=True)
-        return SegmentStore(self._directory.cells, CELL_SCHEMA, noise=FIELDS)
 
-    def _open_correlations(self) -> SegmentStore:
-        self._directory.correlation.mkdir(exist_ok=True)
-        noise = ("rho", "update_sq")
-        return SegmentStore(self._directory.correlation, CORRELATION_SCHEMA, noise)
+class _LateStore:
+    """A table whose directory is made when its first rows come; many runs never have any."""
+
+    def __init__(self, directory: Path, schema: pa.Schema, noise: Sequence[str]) -> None:
+        self._directory, self._schema, self._noise = directory, schema, noise
+        self._store = self._opened() if directory.is_dir() else None
+
+    def append(self, table: pa.Table) -> None:
+        if self._store is None:
+            self._directory.mkdir(exist_ok=True)
+            self._store = self._opened()
+        self._store.append(table)
+
+    def merge(self) -> bool:
+        return self._store is not None and self._store.merge()
+
+    def _opened(self) -> SegmentStore:
+        return SegmentStore(self._directory, self._schema, self._noise)
 
 
 def _warm_up() -> None:
@@ -122,7 +144,9 @@ def _warm_up() -> None:
     scalars, _ = _scalar_table([(0, {"loss": 0.0})])
     cells = _cell_table([CellBlock(0, 0, np.zeros((1, 6)))])
     correlations = _correlation_table([CorrelationRow(0, 0, np.zeros(1), 0.0)])
-    for table in (rows, settings, cells, scalars, correlations):
+    audits = _audit_table([AuditBlock(0, np.zeros((1, len(AUDIT_SUMS))), np.zeros(1, np.int32))])
+    audit_steps = _audit_step_table([AuditStepRow(0, 0, np.zeros(3), "")])
+    for table in (rows, settings, cells, scalars, correlations, audits, audit_steps):
         pq.write_table(table, pa.BufferOutputStream(), write_page_checksum=True)
 
 
@@ -153,6 +177,26 @@ def _correlation_table(rows: Sequence[CorrelationRow]) -> pa.Table:
         "update_sq": [row.update_sq for row in rows],
     }
     return pa.table(columns, schema=CORRELATION_SCHEMA)
+
+
+def _audit_table(blocks: Sequence[AuditBlock]) -> pa.Table:
+    return _table(
+        AUDIT_SCHEMA,
+        np.repeat([block.step for block in blocks], [len(block.parameters) for block in blocks]),
+        np.concatenate([block.parameters for block in blocks]),
+        *np.concatenate([block.sums for block in blocks]).T,
+    )
+
+
+def _audit_step_table(rows: Sequence[AuditStepRow]) -> pa.Table:
+    columns = [
+        [row.step for row in rows],
+        [row.optimizer for row in rows],
+        *np.stack([row.values for row in rows]).T,
+        [row.skipped for row in rows],
+    ]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, AUDIT_STEP_SCHEMA, strict=True)]
+    return pa.table(arrays, schema=AUDIT_STEP_SCHEMA)
 
 
 def _table(schema: pa.Schema, *columns: NDArray[np.generic]) -> pa.Table:

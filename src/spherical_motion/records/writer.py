@@ -19,6 +19,8 @@ from spherical_motion.records.files.events import make_event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import (
     SMALL_ITEM,
+    AuditBlock,
+    AuditStepRow,
     Block,
     CellBlock,
     CorrelationRow,
@@ -27,7 +29,7 @@ from spherical_motion.records.pending import (
     SettingsRow,
     copied,
 )
-from spherical_motion.records.schema import SETTINGS
+from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
 from spherical_motion.records.store import RunStore
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
@@ -210,6 +212,51 @@ class RunWriter:
         if self._is_recording():
             self._queue(f"correlation(step={step}, group={group})", copy)
 
+    def audit(self, step: int, parameters: ArrayLike, sums: ArrayLike) -> None:
+        """Record what an audited step has of some parameters; like `rows` otherwise.
+
+        A record undoes those of the same parameter at later steps, like one of `settings`.
+
+        Args:
+            step: the optimizer step.
+            parameters: shape (rows,), their numbers in `info.parameters`.
+            sums: shape (rows, columns), in the order of `AUDIT_SUMS`.
+        """
+
+        def copy() -> AuditBlock:
+            which = _numbers("parameters", parameters, len(self.info.parameters))
+            return AuditBlock(int(step), copied("sums", sums, (len(which), len(AUDIT_SUMS))), which)
+
+        if self._is_recording():
+            self._queue(f"audit(step={step})", copy)
+
+    def audit_step(
+        self,
+        step: int,
+        optimizer: int,
+        counter: float,
+        taken: float,
+        grad_norm: float,
+        skipped: str,
+    ) -> None:
+        """Record an audited step of an optimizer; like `audit` otherwise.
+
+        Args:
+            step: its step.
+            optimizer: its number in the run.
+            counter: its own count of its steps, after this one; NaN if it has none.
+            taken: steps that it was seen to take since its state was empty; NaN if it never was.
+            grad_norm: the norm of all gradients of all optimizers, before the step.
+            skipped: why the step was not replayed, "" if it was.
+        """
+
+        def copy() -> AuditStepRow:
+            values = copied("values", (counter, taken, grad_norm), (3,))
+            return AuditStepRow(int(step), int(optimizer), values, str(skipped))
+
+        if self._is_recording():
+            self._queue(f"audit_step(step={step}, optimizer={optimizer})", copy)
+
     def scalars(self, step: int, values: Mapping[str, object]) -> None:
         """Record named numbers; the writer's thread reads those with an `item()` later.
 
@@ -278,13 +325,7 @@ class RunWriter:
     def _slices(self, slices: ArrayLike | None) -> NDArray[np.int32]:
         if slices is None:
             return self._all_slices
-        which = np.array(slices, dtype=np.int32)
-        known = len(self._all_slices)
-        if which.ndim != 1:
-            raise InvalidArgument(f"slices of shape {which.shape}; expected one number a row")
-        if len(which) and not 0 <= which.min() <= which.max() < known:
-            raise InvalidArgument(f"slices from {which.min()} to {which.max()}; there are {known}")
-        return which
+        return _numbers("slices", slices, len(self._all_slices))
 
     def _add_size(self, nbytes: int) -> None:
         self._pending.nbytes += nbytes
@@ -344,3 +385,13 @@ class RunWriter:
             self._failure = self._failure or reason
             self._pending = Pending()  # frees the memory
             self._changed.notify_all()
+
+
+def _numbers(name: str, given: ArrayLike, known: int) -> NDArray[np.int32]:
+    """Numbers of slices or parameters, one a row, all below `known`."""
+    which = np.array(given, dtype=np.int32)
+    if which.ndim != 1:
+        raise InvalidArgument(f"{name} of shape {which.shape}; expected one number a row")
+    if len(which) and not 0 <= which.min() <= which.max() < known:
+        raise InvalidArgument(f"{name} from {which.min()} to {which.max()}; there are {known}")
+    return which

@@ -24,6 +24,9 @@ from spherical_motion.reporting.sheet import INK, Sheet
 from spherical_motion.reporting.thinning import is_lone
 from spherical_motion.vocabulary import Stage
 
+MARGIN = 1.08
+"""The picture of the learning rate reaches to this many times the highest."""
+
 
 def draw_charts(
     lines: GroupLines,
@@ -121,9 +124,14 @@ def _scalar_chart(
 
 def _rate_chart(sheet: Sheet, rates: Sequence[ScalarLine]) -> figure:
     """The distinct learning rate curves."""
-    chart = sheet.chart("Learning rate", "lr", 190, _axis_type([line.values for line in rates]))
+    kind = _axis_type([line.values for line in rates])
+    chart = sheet.chart("Learning rate", "lr", 190, kind)
     renderers = _draw_plain(chart, rates, [INK])
     _ensure_range(chart, [line.values for line in rates])
+    highest = max((float(np.nanmax(line.values, initial=0.0)) for line in rates), default=0.0)
+    if kind == "linear" and highest > 0:
+        # Around a constant Bokeh would show half a unit to both sides, and rates below 0.
+        chart.y_range = models.Range1d(start=0.0, end=MARGIN * highest)
     tooltips = [("", "@name"), ("step", "$snap_x{0,0}"), ("lr", "$snap_y{0.00e+0}")]
     chart.add_tools(models.HoverTool(renderers=renderers, tooltips=tooltips, limit=1))
     return chart

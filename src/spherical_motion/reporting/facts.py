@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from spherical_motion.comparison import Comparison, ForceCurves, Row
+from spherical_motion.comparison import Comparison, ForceCurves, Row, TugOfWar
 from spherical_motion.notices import listed
 from spherical_motion.records import RunInfo
 from spherical_motion.reporting.selection import depth_colors, first_colors
@@ -28,7 +28,7 @@ _OWN_COLUMNS = ("kind", "step", "time")
 
 def tally_of(rows: Iterable[Row]) -> list[tuple[VerdictKind, Tone, int]]:
     """How often each verdict was given, and in its most urgent tone, in the order of the kinds."""
-    counts = Counter((row.verdict.kind, row.verdict.tone) for row in rows)
+    counts = Counter((row.verdict.kind, row.tone) for row in rows)
     found = []
     for kind in VerdictKind:
         if tones := [tone for tone in Tone if counts[kind, tone]]:
@@ -40,14 +40,14 @@ def groups_to_pick(comparison: Comparison, shown: Sequence[int]) -> list[dict[st
     """One entry a group: its colours, whether it is shown at first, its latest verdict."""
     colors = first_colors(len(comparison.groups), shown)
     depth = depth_colors(len(comparison.groups))
-    latest = {row.group: row.verdict for row in comparison.rows}
+    latest = {row.group: row for row in comparison.rows}
     return [
         {
             "name": name,
             "color": colors[i],
             "depth_color": depth[i],
             "shown": i in shown,
-            "verdict": latest[name].kind.value if name in latest else "",
+            "verdict": latest[name].called if name in latest else "",
             "tone": latest[name].tone.value if name in latest else "",
         }
         for i, name in enumerate(comparison.groups)
@@ -110,12 +110,12 @@ def steps_told(
     comparison: Comparison, forces: Sequence[ForceCurves]
 ) -> list[tuple[float, float] | None]:
     """First and last of the steps that each group's sentence is about; None if it has none."""
-    windows = {row.group: row.tug.window for row in comparison.rows}
+    tugs = {row.group: row.tug for row in comparison.rows}
     found: list[tuple[float, float] | None] = []
     for name, curves in zip(comparison.groups, forces, strict=True):
-        window, last = windows.get(name, 0), curves.last[-1:]
-        told = window > 0 and last.size > 0
-        found.append((float(last[0]) - window + 1.0, float(last[0])) if told else None)
+        tug = tugs.get(name, TugOfWar())
+        told = tug.window > 0 and curves.last.size > 0
+        found.append((tug.until - float(tug.window), tug.until - 1.0) if told else None)
     return found
 
 

@@ -65,7 +65,7 @@ def representative_groups(comparison: Comparison) -> list[int]:
     position = {group: i for i, group in enumerate(comparison.groups)}
     urgency: dict[int, float] = {}
     for row in comparison.rows:
-        if row.verdict.tone in (Tone.ALARM, Tone.CAUTION):
+        if row.tone in (Tone.ALARM, Tone.CAUTION):
             i = position[row.group]
             known = 0 < row.ratio < math.inf  # a missing ratio counts as infinitely far from 1
             urgency[i] = max(urgency.get(i, 0.0), abs(math.log(row.ratio)) if known else math.inf)

@@ -14,6 +14,7 @@ from bokeh import models
 from numpy.typing import NDArray
 
 from spherical_motion.comparison import ForceCurves
+from spherical_motion.comparison.words import SPANS
 from spherical_motion.reporting.sheet import INK, Sheet
 from spherical_motion.vocabulary import Stage
 
@@ -65,24 +66,27 @@ def draw_tug(
         chosen: index of the group to begin with.
         steps: the first and the last that was recorded.
         stages: drawn as vertical lines.
-        span: rates are given per so many steps.
+        span: rates are given per so many steps, or per fewer where a group's are above 100%.
         told: for each group the first and last of the steps that its sentence is about.
     """
-    groups: list[dict[str, Any]] = [columns_of(curve, 100.0 * span) for curve in curves]
+    units = [unit_of(curve, stages, span) for curve in curves]
+    groups: list[dict[str, Any]] = [
+        columns_of(curve, 100.0 * unit) for curve, unit in zip(curves, units, strict=True)
+    ]
     every: dict[str, Any] = {name: [group[name] for group in groups] for name in groups[0]}
     for name, by_rate in (("range", False), ("range_by_rate", True)):
         every[name] = [
             picture_range(group, curve, stages, by_rate)
             for group, curve in zip(groups, curves, strict=True)
         ]
+    every["label"] = [label_of(unit) for unit in units]
     every["told"] = [list(steps or ()) for steps in told]
     every["failed"] = [[float(x) for a in c.spans(c.failed) for x in a] for c in curves]
     source = models.ColumnDataSource(groups[chosen], name="tug")
     sentence = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_told")
     failed = models.ColumnDataSource({"x0": [], "x1": []}, name="tug_failed")
     marks = models.ColumnDataSource({name: [] for name in MARKS}, name="tug_marks")
-    label = f"in ← % of |w| per {span:,} steps → out"
-    chart = Sheet(*steps, stages, ()).chart("", label, 380, "linear")
+    chart = Sheet(*steps, stages, ()).chart("", every["label"][chosen], 380, "linear")
     low, high = every["range"][chosen]
     chart.y_range = models.Range1d(start=low, end=high, name="tug_range")
     chart.toolbar.logo = None
@@ -108,6 +112,19 @@ def draw_tug(
     # Only the chosen group sets the scale; the others wait in a source that nothing draws.
     chart.tags = [models.ColumnDataSource(every, name="tug_all")]
     return chart
+
+
+def unit_of(curve: ForceCurves, stages: Sequence[Stage], span: int) -> int:
+    """For how many steps, `span` at most, the picture of a group stays within 100%."""
+    reach = max(map(abs, picture_range(columns_of(curve, 1.0), curve, stages, False))) / MARGIN
+    if not curve.steps.size:
+        return span
+    return next((unit for unit in SPANS if unit <= span and unit * reach <= 1.0), SPANS[-1])
+
+
+def label_of(unit: int) -> str:
+    """The label of the axis."""
+    return f"in ← % of |w| per {f'{unit:,} steps' if unit > 1 else 'step'} → out"
 
 
 def picture_range(

@@ -27,6 +27,9 @@ FEWEST_LATE = 50
 MEMORIES_LATE = 10
 """... and at least this many times 1/(1 - α)."""
 
+FEWEST_STOPPED = 10
+"""A gradient that was away for fewer steps than this has not stopped."""
+
 
 def start_up(momentum: Array) -> float:
     """How many steps at the start of a stage are still moved by what came before it.
@@ -58,6 +61,28 @@ def idle(gram: Gram) -> NDArray[np.bool_]:
     array([ True, False])
     """
     return np.isnan(gram.wg) & np.isnan(gram.wp) & (gram.dd == 0.0)
+
+
+def stopped_for(steps: NDArray[np.int64], skipped: NDArray[np.bool_]) -> int:
+    """How many samples come after the last gradient; 0 if more gradients may follow.
+
+    A gradient that comes rarely has stopped if it stays away twice as long as ever before.
+
+    Args:
+        steps: step numbers of a group's samples, in order, shape (samples,).
+        skipped: which of them are idle.
+
+    >>> steps = np.arange(100)
+    >>> stopped_for(steps, steps >= 70), stopped_for(steps, steps % 60 >= 1)
+    (30, 0)
+    """
+    moving = np.flatnonzero(~skipped)
+    if not len(moving):
+        return 0
+    away = np.diff(steps[moving])[np.diff(moving) > 1]
+    if steps[-1] - steps[moving[-1]] < max(FEWEST_STOPPED, 2 * away.max(initial=0)):
+        return 0
+    return len(steps) - 1 - int(moving[-1])
 
 
 def counted_by_moves(steps: NDArray[np.int64], skipped: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -43,6 +43,46 @@ def has_law_of_motion(hp: HyperParameters) -> bool:
         return False
 
 
+def law_of_motion_sides(
+    hp: HyperParameters,
+    gram: Gram,
+    *,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    weight_decay: ArrayLike,
+    momentum: ArrayLike,
+    first_step: int | None = None,
+) -> tuple[Array, Array]:
+    """What is left of the law of motion at each step, with its sign, and the law's largest term.
+
+    Arguments and errors are those of `law_of_motion_residual`, which is |left|/largest. Both have
+    the Grams' shape and the unit of |w||g|; NaN where the law links a step to one not recorded.
+
+    Source: the module's docstring.
+    """
+    if not has_law_of_motion(hp):
+        raise NoTheory(f"law_of_motion_residual: no law of motion here for {hp.optimizer}.")
+    family, steps = family_of(hp), np.asarray(steps)
+    if hp.maximize:  # torch turns the gradient around and then adds the decay
+        gram = Gram(gram.ww, gram.wd, gram.dd, -gram.wg, gram.gg, -gram.dg)
+    lr, weight_decay, momentum = (
+        np.broadcast_to(np.asarray(x, np.float64), gram.shape) for x in (lr, weight_decay, momentum)
+    )
+    s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum)
+    first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
+    carried = np.full(gram.shape, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        neighbours = np.diff(steps) == 1
+        carried[1:][neighbours] = family.carried(s, gram)[neighbours]
+        # A step without momentum leaves the buffer as it was, so that it does not show there.
+        # Nor does it where a part of the group had no gradient and was passed by.
+        carried[1:][(momentum[:-1] == 0.0) | np.isnan(gram.wg[:-1])] = np.nan
+        carried[(momentum == 0.0) | first] = 0.0
+        made = gram.wd / np.where(first, lr, s.lr)
+        largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)
+        return made - carried + family.pull(s, gram), largest
+
+
 def law_of_motion_residual(
     hp: HyperParameters,
     gram: Gram,
@@ -74,22 +114,14 @@ def law_of_motion_residual(
 
     Source: derived from `torch.optim.SGD`'s update; Li & Arora (2020), appendix B.2, sum it.
     """
-    if not has_law_of_motion(hp):
-        raise NoTheory(f"law_of_motion_residual: no law of motion here for {hp.optimizer}.")
-    family, steps = family_of(hp), np.asarray(steps)
-    lr, weight_decay, momentum = (
-        np.broadcast_to(np.asarray(x, np.float64), gram.shape) for x in (lr, weight_decay, momentum)
+    left, largest = law_of_motion_sides(
+        hp,
+        gram,
+        steps=steps,
+        lr=lr,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        first_step=first_step,
     )
-    s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum)
-    first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
-    carried = np.full(gram.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        neighbours = np.diff(steps) == 1
-        carried[1:][neighbours] = family.carried(s, gram)[neighbours]
-        # A step without momentum leaves the buffer as it was, so that it does not show there.
-        # Nor does it where a part of the group had no gradient and was passed by.
-        carried[1:][(momentum[:-1] == 0.0) | np.isnan(gram.wg[:-1])] = np.nan
-        carried[(momentum == 0.0) | first] = 0.0
-        made = gram.wd / np.where(first, lr, s.lr)
-        largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)
-        return np.abs(made - carried + family.pull(s, gram)) / largest
+        return np.abs(left) / largest

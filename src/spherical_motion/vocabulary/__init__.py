@@ -5,9 +5,10 @@ from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.groups import InvariantGroup, Slice
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
-from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
+from spherical_motion.vocabulary.reason import Reason, ReasonKind
 from spherical_motion.vocabulary.schedule import Schedule
 from spherical_motion.vocabulary.stages import Stage
+from spherical_motion.vocabulary.suspect import Suspect
 from spherical_motion.vocabulary.verdict import MEANINGS, Meaning, Tone, Verdict, VerdictKind
 
 __all__ = [

@@ -59,3 +59,20 @@ class EventKind(enum.StrEnum):
 
     CORRELATION_ENDED = "correlation_ended"
     """A burst ended without a result. group, why."""
+
+    NOT_REPLAYED = "not_replayed"
+    """Parts of an audited step could not be replayed; once for each parameter. parameters, why."""
+
+    AUDIT_ENDED = "audit_ended"
+    """The audit failed; recording goes on without it. why: the error."""
+
+    NORMS_UNKNOWN = "norms_unknown"
+    """An audit does not know which norm layers the parameters feed. why."""
+
+    NOT_STEPPED = "not_stepped"
+    """Watched tensors are left behind: the model or the optimizer does not hold them any more, or
+    other code moves them and the watched optimizer is not stepped. parameters, why."""
+
+    SECOND_OPTIMIZER = "second_optimizer"
+    """Another optimizer steps watched weights between two steps of theirs. parameters, optimizer:
+    its class."""

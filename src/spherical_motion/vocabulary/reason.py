@@ -6,33 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 
-
-class Suspect(enum.Enum):
-    """The suspected cause of a verdict."""
-
-    RATE_ZERO = "the learning rate is 0"
-    NO_GRADIENT = "the weights have no gradient or do not belong to this optimizer"
-    GRADIENT_CLEARED = "the gradient is cleared before the optimizer's step has returned"
-    INVARIANCE_LOST = "the norm layer is in eval mode, or the model was changed"
-    NOT_CERTIFIED = "the group was not certified as scale-invariant"
-    NORM_EPSILON = "the norm layer's ε"
-    LARGE_GRADIENTS = "a few large gradients"
-    FOREIGN_WRITES = "something beside the optimizer writes weights, skips steps or clips entries"
-    MIXED_SETTINGS = "the group's members do not share one setting"
-    UNEVEN_ENTRIES = "the entries of the gradient differ in size"
-    FADING = "the gradient fades"
-    MOVING_NORM = "the norm is not at rest"
-    CHANGING_GRADIENT = "the gradient's size changed within the stage"
-
-    @property
-    def harmless(self) -> bool:
-        """Whether this cause needs no action."""
-        return self is Suspect.RATE_ZERO
-
-    @property
-    def grave(self) -> bool:
-        """Whether this cause asks for action wherever it is suspected."""
-        return self is Suspect.FOREIGN_WRITES
+from spherical_motion.vocabulary.suspect import Suspect
 
 
 class ReasonKind(enum.Enum):
@@ -42,7 +16,7 @@ class ReasonKind(enum.Enum):
     reasons; their texts are joined as they are, so later ones begin with their own punctuation.
 
     >>> class Mine(ReasonKind):
-    ...     JUMPED = "the norm jumped by {jump:.0%}", Suspect.FOREIGN_WRITES
+    ...     JUMPED = "the norm jumped by {jump:.0%}", Suspect.WEIGHTS_WRITTEN
     >>> str(Mine.JUMPED(jump=0.5))
     'the norm jumped by 50%'
     """

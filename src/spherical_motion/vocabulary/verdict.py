@@ -11,26 +11,34 @@ import enum
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from spherical_motion.vocabulary.reason import Reason, ReasonKind, Suspect
+from spherical_motion.vocabulary.reason import Reason, ReasonKind
+from spherical_motion.vocabulary.suspect import Suspect
 
 
 class VerdictKind(enum.Enum):
-    """The possible verdicts, **in the order in which they are tried**: the first match wins."""
+    """The possible verdicts, **in the order in which they are tried**: the first match wins.
 
-    TOO_FEW_SAMPLES = "too few samples"
+    `HEAVY_TAILED` is an old name of `IN_BALANCE`: large gradients are one of its suspects.
+    """
+
     NON_FINITE = "non-finite"
     FROZEN = "frozen"
-    IN_BALANCE = "in balance"
-    OFF_BALANCE = "off balance"
-    NO_PREDICTION = "no prediction"
-    NO_WEIGHT_DECAY = "no weight decay"
+    WEIGHTS_WRITTEN = "weights written"
+    STEP_DIFFERS = "step differs"
+    GRADIENT_ALTERED = "gradient altered"
+    TOO_FEW_SAMPLES = "too few samples"
     NOT_SCALE_INVARIANT = "not scale-invariant"
     EPSILON_DOMINATED = "norm-ε-dominated"
+    OFF_BALANCE = "off balance"
+    IN_BALANCE = "in balance"
+    NO_PREDICTION = "no prediction"
+    NO_WEIGHT_DECAY = "no weight decay"
     NO_THEORY = "no theory for this optimizer"
     APPROACHING = "approaching"
     IN_EQUILIBRIUM = "in equilibrium"
-    HEAVY_TAILED = "heavy-tailed"
     OFF = "off"
+
+    HEAVY_TAILED = IN_BALANCE
 
     @property
     def meaning(self) -> Meaning:
@@ -63,7 +71,7 @@ class Meaning:
     """The meaning of one kind of verdict.
 
     Attributes:
-        tone: how urgent it is, unless its suspect is harmless; `ALARM` asks for action.
+        tone: how urgent it is, unless its suspect says otherwise; `ALARM` asks for action.
         sentence: the conclusion.
         advice: what to do about it.
         state: words that follow "is" or "are"; empty if the kind's own name fits there.
@@ -79,19 +87,12 @@ class Meaning:
 
     @property
     def alarm(self) -> bool:
-        """Whether the verdict asks for action."""
+        """Whether a verdict of this kind asks for action if nothing is suspected."""
         return self.tone is Tone.ALARM
 
 
 MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
     {
-        VerdictKind.TOO_FEW_SAMPLES: Meaning(
-            Tone.QUIET,
-            "The stage has too few measured steps to judge.",
-            "Measure more often, or train longer.",
-            state="not judged for lack of samples",
-            shared=("samples", ",.0f", "{} sampled steps"),
-        ),
         VerdictKind.NON_FINITE: Meaning(
             Tone.ALARM,
             "Weights, steps or gradients contained NaN or infinity.",
@@ -100,35 +101,39 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.FROZEN: Meaning(
             Tone.ALARM,
-            "The weights did not move. It is no alarm if the learning rate is 0.",
+            "The weights did not move, stopped moving, or lost their gradient. It is no alarm if "
+            "the learning rate is 0, or if the rest of their tensor has a gradient.",
             "Check that the optimizer holds them and that they get a gradient.",
         ),
-        VerdictKind.IN_BALANCE: Meaning(
-            Tone.SETTLED,
-            "The balance law holds: pull and growth of the norm give the measured turning; the 95% "
-            "interval of measured over predicted angle meets the range 0.95 to 1.05.",
-            "Nothing: the steps are what the settings say. The reason says what moves the norm.",
-            shared=("balance", ".2f", "{} of the angle that pull and growth give"),
+        VerdictKind.WEIGHTS_WRITTEN: Meaning(
+            Tone.ALARM,
+            "Something beside the optimizer wrote the weights between its steps: the norm before "
+            "a step is not the norm after the step before. The reason says at which steps.",
+            "Look for averaged copies, projections, decay by hand, a second optimizer, a "
+            "checkpoint; acknowledge it if you meant it.",
+            state="written between steps",
         ),
-        VerdictKind.OFF_BALANCE: Meaning(
-            Tone.CAUTION,
-            "The balance law does not hold: pull and growth of the norm do not give the measured "
-            "turning, or the weights change between steps. An alarm if other code is suspected.",
-            "Look for clipping, weights written by other code, and skipped steps.",
-            shared=("balance", ".2f", "{} of the angle that pull and growth give"),
+        VerdictKind.STEP_DIFFERS: Meaning(
+            Tone.ALARM,
+            "The steps are not what the recorded settings make of these gradients; where other "
+            "settings explain them, the reason names those.",
+            "Compare the settings named with those of your optimizer and scheduler.",
+            state="stepped otherwise than declared",
         ),
-        VerdictKind.NO_PREDICTION: Meaning(
+        VerdictKind.GRADIENT_ALTERED: Meaning(
+            Tone.ALARM,
+            "The optimizer's gradient is not that of the loss alone: entries or norm are clipped, "
+            "or a weight decay is hidden in it.",
+            "Raise or remove the clipping; leave the decay to the optimizer.",
+            state="stepped with an altered gradient",
+        ),
+        VerdictKind.TOO_FEW_SAMPLES: Meaning(
             Tone.QUIET,
-            "The motion was measured; the reason says what the balance law lacks to predict it.",
-            "Compare runs by the measured angle, or supply what is missing.",
-            state="measured but not predicted",
-        ),
-        VerdictKind.NO_WEIGHT_DECAY: Meaning(
-            Tone.QUIET,
-            "Nothing pulls inward: the norm grows, the angle shrinks, there is no equilibrium.",
-            "Nothing if you meant it; otherwise add weight decay.",
-            state="without weight decay",
-            shared=("norm_change", ".2f", "norms end at {} of where they began"),
+            "The measured steps are too few to judge, or the 95% interval of the ratio is too "
+            "wide to say whether it lies in its band.",
+            "Measure more often, or train longer.",
+            state="not judged for lack of samples",
+            shared=("samples", ",.0f", "{} sampled steps"),
         ),
         VerdictKind.NOT_SCALE_INVARIANT: Meaning(
             Tone.ALARM,
@@ -140,7 +145,34 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
             Tone.ALARM,
             "The layer's output is so small that the norm layer's ε breaks the invariance.",
             "Use less weight decay or a smaller ε.",
-            shared=("radial_share", "+.0%", "ε changes decay's pull by {}"),
+        ),
+        VerdictKind.OFF_BALANCE: Meaning(
+            Tone.CAUTION,
+            "The balance law is exact here and does not hold: pull and growth of the norm do not "
+            "give the measured turning, and no single setting mends it.",
+            "Look for skipped steps, and for settings that change within a step.",
+            shared=("balance", ".2f", "{} of the angle that pull and growth give"),
+        ),
+        VerdictKind.IN_BALANCE: Meaning(
+            Tone.SETTLED,
+            "The steps are what the settings make of the gradients, and pull and growth of the "
+            "norm give the measured turning. For a certified group the angle is still not the "
+            "predicted one: the reason names the assumption that fails.",
+            "Nothing: the reason says what moves the norm, or which assumption fails.",
+            shared=("balance", ".2f", "{} of the angle that pull and growth give"),
+        ),
+        VerdictKind.NO_PREDICTION: Meaning(
+            Tone.QUIET,
+            "The motion was measured; the reason says why it is not predicted.",
+            "Compare runs by the measured angle, or supply what is missing.",
+            state="measured but not predicted",
+        ),
+        VerdictKind.NO_WEIGHT_DECAY: Meaning(
+            Tone.QUIET,
+            "Nothing pulls inward: the norm grows, the angle shrinks, there is no equilibrium.",
+            "Nothing if you meant it; otherwise add weight decay.",
+            state="without weight decay",
+            shared=("norm_change", ".2f", "norms end at {} of where they began"),
         ),
         VerdictKind.NO_THEORY: Meaning(
             Tone.QUIET,
@@ -159,20 +191,14 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
         ),
         VerdictKind.IN_EQUILIBRIUM: Meaning(
             Tone.SETTLED,
-            "Gradient steps and weight decay balance: the 95% interval of measured over predicted "
-            "angle meets the range 0.95 to 1.05.",
+            "All laws hold, and gradient steps and weight decay balance: the 95% interval of "
+            "measured over predicted angle lies inside 0.90 to 1.10 (`band=`).",
             "Nothing: learning rate and weight decay do what you think.",
         ),
-        VerdictKind.HEAVY_TAILED: Meaning(
-            Tone.CAUTION,
-            "Steps and norm balance on average, but a few large gradients make most of the motion.",
-            "Look at your data, or clip.",
-            shared=("ratio", ".2f", "RMS angle {} of the predicted one"),
-        ),
         VerdictKind.OFF: Meaning(
-            Tone.ALARM,
-            "The angle is neither as predicted nor on the way there; the reason names what the "
-            "evidence supports.",
+            Tone.CAUTION,
+            "The angle is neither as predicted nor on the way there, and the records cannot show "
+            "that the laws hold. An alarm only if the suspect is one.",
             "Look for clipping, weights written by other code, and skipped steps.",
             shared=("ratio", ".2f", "{} of the predicted angle"),
         ),
@@ -217,20 +243,22 @@ class Verdict:
 
     @property
     def alarm(self) -> bool:
-        """Whether it asks for action."""
-        return self.tone is Tone.ALARM
+        """Whether it asks for action: its suspect decides, without one its kind."""
+        return self.kind.meaning.alarm if self.suspect is None else self.suspect.alarm
 
     @property
     def tone(self) -> Tone:
-        """How urgent it is: the tone of its kind.
+        """How urgent it is: `ALARM` if it asks for action, else the tone of its kind.
 
-        An alarm that a harmless cause explains is quiet; a caution of a grave cause is an alarm.
+        A kind that is an alarm by itself is a caution where its suspect needs no action, and quiet
+        at a learning rate of 0.
         """
         tone = self.kind.meaning.tone
-        if tone is Tone.CAUTION and self.suspect is not None and self.suspect.grave:
+        if self.alarm:
             return Tone.ALARM
-        excused = tone is Tone.ALARM and self.suspect is not None and self.suspect.harmless
-        return Tone.QUIET if excused else tone
+        if tone is not Tone.ALARM:
+            return tone
+        return Tone.QUIET if self.suspect is Suspect.RATE_ZERO else Tone.CAUTION
 
     def has_reason(self, kind: ReasonKind) -> bool:
         """Whether a reason of this kind was given."""

@@ -5,5 +5,6 @@ parameter which norms it feeds, and past which sums and curved functions.
 """
 
 from spherical_motion.invariance.graph.course import Course
+from spherical_motion.invariance.graph.feeding import NormFed, norms_fed
 from spherical_motion.invariance.graph.observer import NormObserver
 from spherical_motion.invariance.graph.paths import CONSTANT, CURVED, SOFTMAX, Paths

@@ -23,6 +23,8 @@ class NormCall:
         own: it used its input's statistics, not running ones.
         eps_share: the part of ε in variance + ε, on average; NaN if unknown.
         time: how many modules had been entered before.
+        call: how many norm calls the module had made before, in this call of it; None if it is
+            one that shows in the graph alone.
     """
 
     module: str
@@ -30,11 +32,20 @@ class NormCall:
     own: bool
     eps_share: float
     time: int
+    call: int | None = None
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return self.module or self.label
+
+
+@dataclasses.dataclass(slots=True)
+class Frame:
+    """A module that runs, and how many norm calls it has made."""
+
+    module: str
+    calls: int = 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,7 +62,7 @@ class Course:
     norms: list[NormCall] = dataclasses.field(default_factory=list)
     flow: Flow | None = None
     _time: int = 0
-    _stack: list[str] = dataclasses.field(default_factory=list)
+    _stack: list[Frame] = dataclasses.field(default_factory=lambda: [Frame("")])
 
     def attach(self, model: nn.Module) -> None:
         """Hook every module; whoever runs the model takes the hooks off."""
@@ -61,10 +72,12 @@ class Course:
                 module.register_forward_pre_hook(lambda *_, name=plain: self._enter(name))
                 module.register_forward_hook(lambda *_: self._leave())
 
-    def record_norm(self, label: str, *, own: bool, eps_share: float) -> None:
-        """Record a norm call."""
-        module = self._stack[-1] if self._stack else ""
-        self.norms.append(NormCall(module, label, own, eps_share, self._time))
+    def record_norm(self, label: str, *, own: bool, eps_share: float, counted: bool = True) -> None:
+        """Record a norm call; one that only the graph shows is not counted."""
+        frame = self._stack[-1]
+        call = frame.calls if counted else None
+        frame.calls += counted
+        self.norms.append(NormCall(frame.module, label, own, eps_share, self._time, call))
 
     def norms_after(self, parameter: str) -> Iterator[NormCall]:
         """Norm calls whose input depends on the parameter, in order.
@@ -96,7 +109,7 @@ class Course:
     def _enter(self, name: str) -> None:
         self._time += 1
         self.entered.setdefault(name, self._time)
-        self._stack.append(name)
+        self._stack.append(Frame(name))
 
     def _leave(self) -> None:
         self._stack.pop()

@@ -19,6 +19,8 @@ from spherical_motion.invariance.running import (
     Function,
     Keywords,
     argument_of,
+    normalized_sets,
+    share_of_eps,
     uses_own_statistics,
 )
 
@@ -79,9 +81,9 @@ class NormObserver:
             self._record(label, site)
             return
         self.own += 1
-        values = _normalized_sets(kind, function, args, kwargs)
-        eps = argument_of(function, "eps", args, kwargs)
-        self._record(label, site, _eps_share(kind, values, eps))
+        values = normalized_sets(function, args, kwargs)
+        share = share_of_eps(function, args, kwargs)
+        self._record(label, site, math.nan if share is None else float(share))
         if values is None:
             return
         sets, size = values.shape
@@ -125,7 +127,8 @@ class NormObserver:
                 self._sites[-1], output=node_of(result), gain=gain, shift=shift
             )
         elif isinstance(result, Tensor) and type(result.grad_fn).__name__ in QUOTIENT_NODES:
-            self._record(BY_HAND, Site(None, True, True, node_of(result), perhaps=True))
+            site = Site(None, True, True, node_of(result), perhaps=True)
+            self._record(BY_HAND, site, counted=False)
 
     def summary(self) -> list[str]:
         """The warnings, each once, and how many norm calls normalize nothing."""
@@ -138,9 +141,11 @@ class NormObserver:
             )
         return found
 
-    def _record(self, label: str, site: Site[Node], eps_share: float = math.nan) -> None:
+    def _record(
+        self, label: str, site: Site[Node], eps_share: float = math.nan, *, counted: bool = True
+    ) -> None:
         if self.course.flow is None:
-            self.course.record_norm(label, own=site.own, eps_share=eps_share)
+            self.course.record_norm(label, own=site.own, eps_share=eps_share, counted=counted)
             self._sites.append(site)
 
     def _label(self, weight: object, kind: str) -> str:
@@ -155,30 +160,3 @@ class NormObserver:
                 f"±1 and carry no gradient. Pass example_inputs with {remedy}."
             )
         self.warnings.append(f"{found}, which come out nearly fixed and carry little gradient.")
-
-
-def _eps_share(kind: str, values: Tensor | None, eps: float | None) -> float:
-    """ε / (variance + ε), averaged over the normalized sets; NaN if unknown."""
-    if values is None or not values.numel():
-        return math.nan
-    if eps is None:
-        eps = torch.finfo(values.dtype).eps if kind == "rms_norm" else 1e-5
-    square = values.square().mean(dim=1) if kind == "rms_norm" else values.var(dim=1, correction=0)
-    return float((eps / (square + eps)).mean())
-
-
-def _normalized_sets(kind: str, function: Function, args: Args, kwargs: Keywords) -> Tensor | None:
-    """The input as (sets, values): one row for each set of values normalized together."""
-    x = argument_of(function, "input", args, kwargs)
-    if not isinstance(x, Tensor) or x.numel() == 0:
-        return None
-    x = x.detach()
-    if kind == "batch_norm":
-        return x.transpose(0, 1).flatten(1) if x.ndim > 2 else x.T
-    if kind == "instance_norm":
-        return x.flatten(2).flatten(0, 1) if x.ndim > 2 else None
-    if kind == "group_norm":
-        groups = argument_of(function, "num_groups", args, kwargs)
-        return x.reshape(x.shape[0] * groups, -1)
-    shape = argument_of(function, "normalized_shape", args, kwargs)
-    return x.reshape(-1, math.prod(shape))

@@ -4,8 +4,10 @@ In: a model, example inputs, and weights to run at. Out: its outputs, and for ea
 row three sums of the weight and its gradient (`Evidence`).
 """
 
-from spherical_motion.invariance.running.calling import call_model, unwrapped
+from spherical_motion.invariance.running.calling import call_model, float_outputs, unwrapped
+from spherical_motion.invariance.running.eps_share import normalized_sets, share_of_eps
 from spherical_motion.invariance.running.interception import Observer
+from spherical_motion.invariance.running.listener import NormListener
 from spherical_motion.invariance.running.norm_functions import (
     NORMS,
     Args,

@@ -65,7 +65,7 @@ class StepHooks:
             self._handles.append(optimizer.register_load_state_dict_post_hook(lambda _: loaded()))
         if after is not None:
             self._handles.append(_first(optimizer.register_step_post_hook(lambda *_: after())))
-        hold(optimizer, Role.STEER, owner)
+        hold(optimizer, Role.STEER, owner, after_step=after is not None)
 
     @staticmethod
     def refuse_second(optimizer: object, owner: str) -> None:

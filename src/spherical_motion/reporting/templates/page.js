@@ -153,13 +153,12 @@
     const select = byId("tug-group");
     const units = all("[data-tug]");
     let own = null;
-    let label = "";
     function apply() {
       byId("tug-words").textContent = select.selectedOptions[0].dataset.words;
       byId("tug-failed").textContent = select.selectedOptions[0].dataset.failed;
       if (own === null) return;
       const byRate = units[1].getAttribute("aria-pressed") === "true";
-      const { range, range_by_rate, failed, told, ...columns } = Object.fromEntries(
+      const { range, range_by_rate, failed, told, label, ...columns } = Object.fromEntries(
         Object.entries(own.get_model_by_name("tug_all").data).map(([name, groups]) => [name, groups[select.selectedIndex]]));
       for (const name of Object.keys(columns)) {
         if (byRate && name !== "x" && name !== "lr") columns[name] = columns[name].map((value, i) => value / columns.lr[i]);
@@ -183,7 +182,6 @@
     apply();
     Bokeh.embed.embed_item(JSON.parse(data.textContent), "tug-plot").then(() => {
       own = Bokeh.documents[Bokeh.documents.length - 1];
-      label = own.get_model_by_name("tug_axis").axis_label;
       follow(charts.get_model_by_name("steps"), own.get_model_by_name("steps"));
       apply();
     });

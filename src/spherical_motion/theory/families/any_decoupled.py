@@ -23,7 +23,7 @@ class CorrelationLaw(ReadableLaw):
     """
 
     last_resort = True
-    neglects = "how the updates pull on the norm; the correlation of the updates is a measured sum"
+    neglects = "how the updates pull on the norm, and how their correlation changes"
 
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
         if facts.correlation is None:

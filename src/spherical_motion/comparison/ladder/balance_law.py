@@ -1,4 +1,7 @@
-"""Rules that rest on the balance law: for groups of kind "plain", and a clause for all others."""
+"""Fifth rung: pull and growth of the norm give the turning, for every weight, at rest or not.
+
+It is the last law of groups of kind "plain". For certified ones it says where they will rest.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,19 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from spherical_motion.comparison.balance import HIGH, LOW
-from spherical_motion.comparison.evidence import Evidence, Measured, Predicted, TugOfWar
-from spherical_motion.comparison.motion import RESIDUAL_LIMIT
-from spherical_motion.comparison.reasons import Because
+from spherical_motion.comparison.evidence import (
+    Evidence,
+    Measured,
+    Predicted,
+)
+from spherical_motion.comparison.forces import TugOfWar
+from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.words import words_of
 from spherical_motion.vocabulary import Reason, VerdictKind
 
 VAGUE = 0.30
-"""The reason warns of an interval that is wider than this."""
+"""An interval of a law that leaves something out says nothing if it is wider than this."""
 
 EXACT = 1e-3
 """An interval of the balance narrower than this is not given: the law is an identity there."""
@@ -40,22 +48,27 @@ def short_stage(e: Evidence) -> Iterator[Reason]:
 
 def in_balance(e: Evidence) -> Iterator[Reason]:
     """The law holds."""
-    if _is_plain(e) and _holds(e):
+    if _is_plain(e) and holds(e):
         yield from _balance(e.tug)
         yield from _words(e.tug)
 
 
 def off_balance(e: Evidence) -> Iterator[Reason]:
-    """Something else wrote the weights, or an exact law fails, beyond its interval."""
-    if not _is_plain(e):
+    """An exact law fails, beyond its interval."""
+    if not isinstance(e, Measured) or not e.tug.exact or math.isnan(e.tug.balance.low):
         return
-    balance = e.tug.balance
-    if e.tug.written:
-        yield _written(Because.WRITTEN, e.tug)
-    elif e.tug.exact and not math.isnan(balance.low) and not balance.meets(LOW, HIGH):
+    if place(e.tug.balance, 1.0 - e.band, 1.0 + e.band) is Place.OUTSIDE:
         yield from _balance(e.tug)
-        if e.residual > RESIDUAL_LIMIT:
-            yield Because.LAW_BROKEN(residual=e.residual)
+
+
+def balance_too_wide(e: Evidence) -> Iterator[Reason]:
+    """The interval of an exact law does not say whether it holds."""
+    if not _is_plain(e) or not e.tug.exact or math.isnan(e.tug.balance.low):
+        return
+    low, high = 1.0 - e.band, 1.0 + e.band
+    if place(e.tug.balance, low, high) is Place.UNCLEAR:
+        balance = e.tug.balance
+        yield Because.BALANCE_TOO_WIDE(low=balance.low, high=balance.high, least=low, most=high)
 
 
 def no_prediction(e: Evidence) -> Iterator[Reason]:
@@ -77,7 +90,7 @@ def no_prediction(e: Evidence) -> Iterator[Reason]:
 
 def balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     """What explains a group whose own law fails: the balance law, if it holds."""
-    if kind not in EXPLAINED or not isinstance(e, Measured) or not _holds(e):
+    if kind not in EXPLAINED or not isinstance(e, Measured) or not holds(e):
         return
     error = abs(e.tug.balance.value - 1.0)
     if error > HIGH - 1.0:
@@ -86,29 +99,28 @@ def balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     yield Because.BALANCE_HOLDS(error=f"{error:.1%}", pull=e.tug.pull.value)
 
 
-def written_too(e: Evidence) -> Iterator[Reason]:
-    """That something wrote the weights of a certified group, which has rules of its own."""
-    if isinstance(e, Measured) and e.group.kind != "plain" and e.tug.written:
-        yield _written(Because.WRITTEN_TOO, e.tug)
-
-
 def approximate(e: Evidence) -> Iterator[Reason]:
     """That the prediction is approximate, where there is one."""
     if not isinstance(e, Measured) or not e.prediction_error:
         return
     if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
-        yield Because.APPROXIMATE(
+        found = e.ratio if isinstance(e, Predicted) and not _is_plain(e) else e.tug.balance
+        misses = not math.isnan(found.low) and not found.meets(LOW, HIGH)
+        yield (Because.APPROXIMATE_MISSES if misses else Because.APPROXIMATE)(
             correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
         )
 
 
-def _holds(e: Measured) -> bool:
-    """Whether the balance law is known to hold: its interval meets 1, and chance is not why.
+def holds(e: Measured) -> bool:
+    """Whether the balance law is known to hold: its interval lies in the band.
 
-    The interval of an approximate prediction is wide for a reason that its own words give.
+    Where the law leaves something out, which widens the interval for a reason that more steps do
+    not mend, it is enough that a narrow one meets 1.
     """
     balance = e.tug.balance
-    if e.tug.written:
+    if place(balance, 1.0 - e.band, 1.0 + e.band) is Place.INSIDE:
+        return True
+    if e.tug.exact:
         return False
     clear = bool(e.prediction_error) or balance.high - balance.low <= VAGUE
     return balance.meets(LOW, HIGH) and clear
@@ -125,12 +137,6 @@ def _words(tug: TugOfWar) -> Iterator[Reason]:
         yield Because.WORDS(words=words_of(tug).rstrip("."))
     elif tug.idle > 0:
         yield Because.IDLE(idle=tug.idle)
-
-
-def _written(kind: Because, tug: TugOfWar) -> Reason:
-    size = 100.0 * tug.write
-    write = f"{size:+.2g}%" if abs(size) < 99.5 else f"{size:+,.0f}%"
-    return kind(written=tug.written, pairs=tug.pairs, write=write)
 
 
 def _balance(tug: TugOfWar) -> Iterator[Reason]:

@@ -1,0 +1,127 @@
+"""Last rung: the angle is the predicted one; if not, which assumption of the prediction fails.
+
+Where all laws hold, another angle is no fault of the run. The prediction takes more for granted
+than the laws do: gradients of neighbouring steps that do not correlate, entries alike in size, no
+rare large gradients, a gradient whose size does not jump. The assumption that fails is named with
+the number that the records give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from spherical_motion import theory
+from spherical_motion.comparison.balance import HIGH, LOW
+from spherical_motion.comparison.evidence import Evidence, Predicted, Settled
+from spherical_motion.comparison.ladder.balance_law import holds
+from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.transient import FADED
+from spherical_motion.comparison.motion import RESIDUAL_LIMIT
+from spherical_motion.estimates import Estimate
+from spherical_motion.vocabulary import Reason
+
+DRIFTED = 0.05
+"""A relative change of the norm above this is named as the reason for another angle."""
+
+UNEVEN = 0.90
+"""Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
+
+TESTED = 10
+"""A law that held at fewer pairs of steps than this says nothing."""
+
+TAILS = 0.10
+"""√(mean D/mean R) must be this close to its law for large gradients to be the cause."""
+
+EXPLAINED = 0.10
+"""A cause whose number gives the measured ratio to within this share explains it."""
+
+
+def in_equilibrium(e: Evidence) -> Iterator[Reason]:
+    """The interval lies inside the band, after all other rungs have held."""
+    if isinstance(e, Settled) and place(e.ratio, 1.0 - e.band, 1.0 + e.band) is Place.INSIDE:
+        yield from _ratio(Because.RATIO, e.ratio)
+        if e.mean_ratio < UNEVEN * e.ratio.value:
+            yield Because.UNEVEN(mean_ratio=e.mean_ratio)
+
+
+def another_angle(e: Evidence) -> Iterator[Reason]:
+    """All laws that were tested hold, but the angle is another one."""
+    if isinstance(e, Predicted) and _laws_hold(e):
+        yield from _ratio(_of_what(e), e.ratio)
+        yield _assumption(e) or Because.LAWS_HOLD()
+
+
+def off(e: Evidence) -> Iterator[Reason]:
+    """The angle is another one, and no law could be tested."""
+    if not isinstance(e, Predicted):
+        return
+    yield from _ratio(_of_what(e), e.ratio)
+    if e.residual > RESIDUAL_LIMIT and not e.mixed:
+        yield Because.LAW_BROKEN(residual=e.residual)
+    elif e.mixed:
+        yield Because.MIXED()
+    else:
+        yield _assumption(e) or Because.UNEXPLAINED()
+
+
+def _of_what(e: Predicted) -> Because:
+    return Because.RATIO if isinstance(e, Settled) else Because.FORECAST_RATIO
+
+
+def _laws_hold(e: Predicted) -> bool:
+    """Whether a law was tested and held; the rungs before have found none that failed."""
+    step = e.laws.step
+    if holds(e) or (step.pairs >= TESTED and step.median <= RESIDUAL_LIMIT):
+        return True
+    # Optimizers without a law of motion are left with the norms between their steps.
+    return not _has_law_of_motion(e) and e.laws.continuity.pairs >= TESTED
+
+
+def _has_law_of_motion(e: Predicted) -> bool:
+    return e.stage.hp is None or theory.family_of(e.stage.hp).has_law_of_motion
+
+
+def _assumption(e: Predicted) -> Reason | None:
+    """The assumption that fails, the best-proven one first; None if no number shows one."""
+    if e.laws.scale_changes:
+        change = max(e.laws.scale_changes, key=lambda c: abs(math.log(c.factor)))
+        return Because.SCALED(
+            factor=change.factor, step=change.step, groups=change.groups, known=change.known
+        )
+    if isinstance(e, Settled) and _balances(e.rest.step_law):
+        return Because.HEAVY_TAILED(step_law=e.rest.step_law.value, mean_ratio=e.mean_ratio)
+    if (reason := _beyond_the_laws(e)) is not None:
+        return reason
+    if e.rest is not None and e.rest.drive_change < FADED:
+        return Because.FADED(change=e.rest.drive_change)
+    return Because.NORM_MOVED(drift=e.drift) if abs(e.drift) > DRIFTED else None
+
+
+def _beyond_the_laws(e: Predicted) -> Reason | None:
+    """What the prediction of optimizers other than SGD takes for granted."""
+    hp = e.stage.hp
+    if hp is None:
+        return None
+    gives = math.sqrt(e.tug.pull.value / hp.weight_decay) if e.tug.pull.low > 0 else math.nan
+    if hp.decoupled and abs(e.ratio.value / gives - 1.0) < EXPLAINED:
+        return Because.METRIC_PULL(pull=gives * gives, gives=gives)
+    family = theory.family_of(hp)
+    if family.takes_entries_alike:
+        return Because.UNEVEN_ENTRIES()
+    if hp.decoupled and not family.has_law_of_motion:
+        return Because.CORRELATED(excess=e.ratio.value**-2)
+    return None
+
+
+def _balances(law: Estimate) -> bool:
+    """Whether steps and norm balance, so that only the mean over single angles differs."""
+    return law.meets(LOW, HIGH) and abs(law.value - 1.0) < TAILS
+
+
+def _ratio(kind: Because, ratio: Estimate) -> Iterator[Reason]:
+    """The ratio, with its interval if there is one."""
+    yield kind(ratio=ratio.value)
+    if not math.isnan(ratio.low):
+        yield Because.INTERVAL(low=ratio.low, high=ratio.high)

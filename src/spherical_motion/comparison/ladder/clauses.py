@@ -1,0 +1,46 @@
+"""What is said beside a verdict: where the group will rest, and what happened to the gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from spherical_motion.comparison.evidence import Evidence, Predicted
+from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.said import steps_text
+from spherical_motion.vocabulary import Reason, VerdictKind
+
+WORTH = 0.10
+"""The pull is said where it differs from weight decay's own by this share."""
+
+STALE = 0.05
+"""From this share of the steps on it is said that they used an old gradient."""
+
+UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
+
+
+def where_it_rests(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """Norm and angle at rest under the measured pull, or that nothing holds the norm."""
+    if kind not in UNDERWAY or not isinstance(e, Predicted) or e.rest is None:
+        return
+    pull, share = e.tug.pull, e.tug.decay_share.value
+    if pull.high < 0:
+        yield Because.NO_REST(pull=pull.value)
+    elif abs(share - 1.0) > WORTH and math.isfinite(e.rest.rest_norm):
+        yield Because.RESTS_AT(
+            pull=pull.value, share=share, norm=e.rest.rest_norm, angle=e.rest.rest_angle
+        )
+
+
+def gradient_changed(said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
+    """Another size of the gradient in all groups at once, or one gradient used twice."""
+    if e.laws.scale_changes and not any(reason.kind is Because.SCALED for reason in said):
+        change = max(e.laws.scale_changes, key=lambda c: abs(math.log(c.factor)))
+        yield Because.SCALED_TOO(
+            factor=change.factor, step=change.step, groups=change.groups, known=change.known
+        )
+    if e.laws.stale.share > STALE:
+        found = e.laws.stale
+        yield Because.STALE(
+            same=found.same, pairs=found.pairs, steps=steps_text(found.steps, found.same)
+        )

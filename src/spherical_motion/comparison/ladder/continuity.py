@@ -1,0 +1,27 @@
+"""Second rung, exact: the weights before a step are those after the step before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spherical_motion.comparison.evidence import Evidence
+from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.said import percent, steps_text
+from spherical_motion.vocabulary import Reason
+
+OTHER_WEIGHTS = 1e-6
+"""A relative change of the norm above this, where a run was resumed, means other weights."""
+
+
+def weights_written(e: Evidence) -> Iterator[Reason]:
+    """Something beside the optimizer wrote the weights between its steps."""
+    found = e.laws.continuity
+    if found.written:
+        yield Because.WRITTEN(
+            steps=steps_text(found.steps, found.written),
+            written=found.written,
+            pairs=found.pairs,
+            write=percent(found.write),
+        )
+    elif found.resumed > OTHER_WEIGHTS:
+        yield Because.WRITTEN_AT_RESUME(write=percent(found.resumed))

@@ -1,0 +1,99 @@
+"""Fourth rung: the gradient of a certified group has no part along the weights.
+
+Where it has one, the cause is named by its evidence: what the audit saw in the norm layer, a share
+of the weights that is the same at every step and in all groups, entries of one exact size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from spherical_motion.comparison.evidence import Evidence, Measured
+from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.said import part_of
+from spherical_motion.vocabulary import Reason
+
+RADIAL_LIMIT = 0.10
+"""A radial gradient of this share of weight decay's pull shifts the angle by 5%."""
+
+DEFECT_LIMIT = 0.05
+"""|cos(w, g)| above which an unproven group is called not scale-invariant."""
+
+BEYOND_EPSILON = 30.0
+"""A defect above this multiple of what ε explains has another cause."""
+
+EPSILON_SEEN = 1e-2
+"""From this share of ε in ε + variance on, the norm layer's ε is seen at work."""
+
+EPSILON_UNSEEN = 1e-3
+"""Below this share it cannot be the cause."""
+
+EPSILON_LARGE = 0.10
+"""From this share on, ε is named wherever the weights feed a norm layer, certified or not."""
+
+FEWEST_AT_PEAK = 2.5
+"""More entries of the gradient than this at exactly the largest size were clipped to it."""
+
+NEARLY_ALWAYS = 0.9
+"""Decay hidden in the gradient points inward at this share of the steps, and more."""
+
+MOSTLY = 0.5
+
+
+def gradient_altered(e: Evidence) -> Iterator[Reason]:
+    """Decay hidden in the gradient, or entries clipped."""
+    if not isinstance(e, Measured):
+        return
+    radial = e.laws.radial
+    if radial.peak * e.group.numel > FEWEST_AT_PEAK:
+        yield Because.CLIPPED_ENTRIES(peak=radial.peak)
+    elif e.group.kind == "scale" and e.group.proven and _hidden(e):
+        alike = (
+            f" (in {radial.agreeing + 1} of {radial.others + 1} groups)" if radial.others else ""
+        )
+        hp = e.stage.hp
+        decay = math.nan if hp is None else hp.weight_decay
+        yield Because.HIDDEN_DECAY(kappa=radial.kappa.value, decay=decay, alike=alike)
+
+
+def _hidden(e: Measured) -> bool:
+    """Whether the gradient holds a decay of its own: the same share of w at every step."""
+    return e.laws.radial.hidden and not e.laws.radial.positive < NEARLY_ALWAYS
+
+
+def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
+    """A norm layer in eval mode, no certificate, or a cause that is not known."""
+    if not isinstance(e, Measured):
+        return
+    radial = e.laws.radial
+    if e.group.kind == "plain":
+        return
+    if radial.eval_mode > MOSTLY:
+        yield Because.EVAL_MODE(share=radial.eval_mode)
+    elif e.group.proven:
+        if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
+            yield Because.INVARIANCE_LOST(defect=e.defect)
+        elif abs(e.radial_share) > RADIAL_LIMIT and radial.epsilon < EPSILON_UNSEEN:
+            yield Because.RADIAL_UNKNOWN(share=part_of(e.radial_share))
+    elif e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
+        yield Because.NOT_CERTIFIED(defect=e.defect)
+
+
+def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
+    """The norm layer's ε is large beside the variance of its input."""
+    if not isinstance(e, Measured):
+        return
+    epsilon = e.laws.radial.epsilon
+    if e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT:
+        kind = Because.EPSILON_CANCELS if e.radial_share < 0 else Because.EPSILON_ADDS
+        yield kind(share=part_of(e.radial_share))
+        if math.isfinite(epsilon):
+            yield Because.EPSILON_SHARE(epsilon=epsilon)
+    elif epsilon > EPSILON_LARGE:
+        yield Because.EPSILON_LARGE(epsilon=epsilon)
+
+
+def _epsilon(e: Measured) -> bool:
+    """Whether ε was seen at work in the norm layer."""
+    return e.laws.radial.epsilon >= EPSILON_SEEN

@@ -1,0 +1,83 @@
+"""First rung: it is finite, it moves, it has a gradient, and the steps are enough to judge.
+
+A group that stopped is told before anything else. The exact laws need a pair of steps and stand
+before the count of samples; everything that is statistics stands behind it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from spherical_motion.comparison.evidence import Approaching, Evidence, Predicted
+from spherical_motion.comparison.gathering import FEWEST_SAMPLES
+from spherical_motion.comparison.ladder.balance_law import short_stage
+from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.transient import FARTHEST_HIGH, FARTHEST_LOW
+from spherical_motion.vocabulary import Reason
+
+FEWEST_MEMORIES = 3
+"""Judged steps must span this many times 1/(1 - α): nearer ones are alike."""
+
+MOSTLY = 0.5
+
+
+def non_finite(e: Evidence) -> Iterator[Reason]:
+    """NaN or infinity."""
+    if e.non_finite:
+        once = e.non_finite == 1
+        yield Because.NON_FINITE_ONCE() if once else Because.NON_FINITE(steps=e.non_finite)
+        if e.non_finite_from is not None:
+            yield Because.FIRST_AT(step=e.non_finite_from)
+
+
+def frozen(e: Evidence) -> Iterator[Reason]:
+    """It did not move, stopped moving, or lost its gradient."""
+    quiet = e.laws.silence
+    if not e.moved:
+        if e.samples < FEWEST_SAMPLES:
+            return
+        if e.lr_is_zero:
+            yield Because.RATE_ZERO()
+        else:
+            has_gradient = quiet.gradient_while_frozen > MOSTLY
+            yield Because.NEVER_MOVED() if has_gradient else Because.NO_MOTION()
+    elif quiet.dead_since is not None:
+        if e.laws.part_alive:
+            yield Because.DEAD_PART(step=quiet.dead_since)
+        else:
+            absent = "it is None" if quiet.absent_at_end else "all of it is 0"
+            yield Because.NO_GRADIENT(step=quiet.dead_since, absent=absent)
+    elif quiet.frozen_since is not None and not quiet.rate_is_zero > MOSTLY:
+        yield Because.STOPPED(step=quiet.frozen_since)
+
+
+def too_few_samples(e: Evidence) -> Iterator[Reason]:
+    """Too few steps, gradients, or memories of the momentum."""
+    predictable = e.moved and not e.no_theory and not e.no_decay and e.illegal is None
+    if e.samples + e.non_finite < FEWEST_SAMPLES:
+        yield Because.FEW_SAMPLES(samples=e.samples, fewest=FEWEST_SAMPLES)
+    elif predictable and not e.non_finite and e.driven < FEWEST_SAMPLES:
+        yield Because.FEW_GRADIENTS(samples=e.samples, driven=e.driven)
+    elif isinstance(e, Predicted) and e.lasted < FEWEST_MEMORIES * e.memory:
+        yield Because.SHORT_WINDOW(
+            steps=e.lasted, momentum=1.0 - 1.0 / e.memory, fewest=FEWEST_MEMORIES * e.memory
+        )
+    else:
+        yield from short_stage(e)
+
+
+def interval_too_wide(e: Evidence) -> Iterator[Reason]:
+    """The interval of the angle's ratio does not say where it lies, however many samples it has."""
+    if not isinstance(e, Predicted) or math.isnan(e.ratio.value):
+        return
+    low, high = 1.0 - e.band, 1.0 + e.band
+    if isinstance(e, Approaching):
+        low, high = min(low, FARTHEST_LOW), max(high, FARTHEST_HIGH)
+    if place(e.ratio, low, high) is not Place.UNCLEAR:
+        return
+    if math.isnan(e.ratio.low):
+        yield Because.NO_INTERVAL(judged=e.judged, ratio=e.ratio.value)
+    else:
+        yield Because.TOO_WIDE(low=e.ratio.low, high=e.ratio.high, least=low, most=high)

@@ -1,0 +1,38 @@
+"""What each law says of recorded steps, as numbers; nothing here judges.
+
+In: the `Motion` of one group, or of all, and a stage. Out: one frozen record a law, with NaN where
+the recorded steps do not determine a number.
+"""
+
+from spherical_motion.comparison.laws.continuity import Continuity, continuity_of
+from spherical_motion.comparison.laws.gradient import Silence, Stale, silence, stale
+from spherical_motion.comparison.laws.mending import Mend, mend
+from spherical_motion.comparison.laws.radial_law import (
+    RadialLaw,
+    RadialPulls,
+    radial_law_of,
+    radial_pulls,
+)
+from spherical_motion.comparison.laws.scale_change import ScaleChange, scale_changes
+from spherical_motion.comparison.laws.settings_fit import Fit
+from spherical_motion.comparison.laws.step_law import StepLaw, step_law_of
+
+__all__ = [
+    "Continuity",
+    "Fit",
+    "Mend",
+    "RadialLaw",
+    "RadialPulls",
+    "ScaleChange",
+    "Silence",
+    "Stale",
+    "StepLaw",
+    "continuity_of",
+    "mend",
+    "radial_law_of",
+    "radial_pulls",
+    "scale_changes",
+    "silence",
+    "stale",
+    "step_law_of",
+]

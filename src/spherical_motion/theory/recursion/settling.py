@@ -233,7 +233,8 @@ def _stepped(motion: Settling, start: Start) -> float:
         c = c0 * x + c1 * p + c2 * q + c3 * g
         d = d0 * x + d1 * p + d2 * q + d3 * g
         ahead = x + c
-        value = ahead * abs(ahead) / max((d - c * c / x) * x, TINY)
+        across = (d - c * c / x) * x
+        value = ahead * abs(ahead) / (across if across > TINY else TINY)
         if not low <= value <= high:
             outside = True
             if number > motion.most:

@@ -21,6 +21,7 @@ __all__ = [
     "Number",
     "above_zero",
     "callable_or_none",
+    "held",
     "not_negative",
     "number",
     "numbers_in",
@@ -147,6 +148,23 @@ def above_zero(where: str, name: str, values: ArrayLike) -> Array:
 def not_negative(where: str, name: str, values: ArrayLike) -> Array:
     """`values` as an array, every entry finite and >= 0, else `OutOfDomain`."""
     return numbers_in(where, name, values, least=0.0, error=OutOfDomain)
+
+
+def held(where: str, values: ArrayLike, remedy: str = "") -> Number:
+    """The results of a formula as `plain` gives them, each a number that float64 holds.
+
+    Raises OutOfDomain: one is beyond float64, or the arguments leave no number at all.
+
+    >>> held("growth_rate", 2.0)
+    2.0
+    """
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise OutOfDomain(
+            f"{where}: the result is beyond what float64 holds (1e-308 to 1e308) at these "
+            f"arguments.{' ' + remedy if remedy else ''}"
+        )
+    return plain(array)
 
 
 def plain(values: ArrayLike) -> Number:

@@ -260,3 +260,13 @@ def test_a_pull_that_may_be_zero_promises_nothing_at_the_terminal(smd, write_run
             assert claim not in text
         _, out, _ = smd("forecast", *options, "--steps", steps, "--json")
         assert strict(out)["stages"][0]["end"] == "may not settle (a guess)"
+
+
+def test_a_plan_from_a_pull_says_what_it_takes_to_stay(smd) -> None:
+    options = ["--lr", 0.1, "--wd", 0.01, "--momentum", 0.9, "--time-constant", 5_000]
+    said = "The loss's part of the pull is taken to stay as it was"
+    assert said not in smd("plan", *options)[1]
+    _, out, _ = smd("plan", *options, "--pull", 0.005)
+    text = " ".join(out.split())
+    assert said in text
+    assert "a guess for weights that are not scale-invariant" in text

@@ -141,7 +141,7 @@ def test_steps_that_are_not_those_of_the_settings_are_named_by_the_settings_they
 @pytest.mark.parametrize(
     ("kind", "decay", "defect", "loss"),
     [
-        (VerdictKind.EPSILON_DOMINATED, 0.02, 1e-6, 0.01),
+        (VerdictKind.EPSILON_DOMINATED, 0.02, 1e-2, -0.004),
         (VerdictKind.NOT_SCALE_INVARIANT, 0.02, math.nan, 0.01),
         (VerdictKind.NO_WEIGHT_DECAY, 0.0, 1e-6, 0.0),
     ],

@@ -109,10 +109,11 @@ def test_without_weight_decay_there_is_nothing_to_reach(write_run) -> None:
 
 
 def test_a_radial_gradient_is_epsilon_in_a_proven_group_and_worse_in_another(write_run) -> None:
-    products = simulate_sgd(SETTLED, radial=0.3)
+    # Now here, now there, so that it is no decay hidden in the loss.
+    products = simulate_sgd(SETTLED, radial=lambda step: 0.3 + 0.4 * (-1) ** step)
     proven = compare(write_run({"conv": products}, SETTLED, defect=0.01))["conv"]
     assert proven.verdict.kind is VerdictKind.EPSILON_DOMINATED
-    assert proven.verdict.evidence["radial_share"] == pytest.approx(0.3, rel=1e-6)
+    assert proven.verdict.evidence["radial_share"] == pytest.approx(0.3, rel=0.01)
     by_hand = write_run({"conv": products}, SETTLED, defect=math.nan)
     assert kinds(by_hand) == [VerdictKind.NOT_SCALE_INVARIANT]
 

@@ -50,7 +50,7 @@ def test_a_gradient_that_stopped_comes_first_and_what_was_before_it_second(write
         assert (row.tug.stopped, row.tug.until) == (300, 600)
         assert row.words.startswith(
             "Its gradient stopped 300 steps before the end, and the optimizer has not moved it "
-            "since. In the 137 steps before that weight decay pulled this layer inward by 50% "
+            "since. In the 137 steps before that, weight decay pulled this layer inward by 50% "
         )
         assert "In the last" not in row.words
 
@@ -115,7 +115,7 @@ def parts_said(words: str) -> list[float]:
         r"the loss by another ([\d.]+)%": -1,
         r"the loss pushed it outward by ([\d.]+)%": 1,
         r"Turning pushed it outward by ([\d.]+)%": 1,
-        r"Momentum carried it inward by ([\d.]+)%": -1,
+        r"The rest moved it inward by ([\d.]+)%": -1,
         r"The parts leave ([\d.]+)%": 0,
         r"shrank by ([\d.]+)%": -1,
         r"grew by ([\d.]+)%": 1,
@@ -211,3 +211,24 @@ def test_dampening_weakens_decay_in_the_pull(write_run) -> None:
     own = row.pull * row.decay_share
     assert own == pytest.approx(0.5 * 0.01, rel=1e-9)
     assert row.tug.forces.decay == pytest.approx(0.05 * 0.5 * 0.01 / 0.1, rel=1e-9)
+
+
+def test_the_last_steps_of_a_stage_that_is_over_are_called_so(write_run) -> None:
+    settings = constant(0.05, 0.01, 0.9, 600) + constant(0.01, 0.01, 0.9, 600)
+    stop = {"skips": lambda step: 400 <= step < 600}
+    for how, first in (
+        ({}, "In the last 137 steps of this stage weight decay pulled"),
+        (stop, "Its gradient stopped 200 steps before the end of this stage, and the optimizer "),
+    ):
+        run = write_run({"head": pulled_sgd(settings, **how)}, settings, kind="plain")
+        comparison = compare(run)
+        assert comparison["head", 1].words.startswith(first)
+        assert comparison["head", 2].words.startswith("In the last 137 steps weight decay pulled")
+
+
+def test_nothing_is_foreseen_of_a_stage_that_is_over(write_run) -> None:
+    settings = constant(0.05, 0.01, 0.9, 600) + constant(0.01, 0.01, 0.9, 600)
+    run = write_run({"head": pulled_sgd(settings, -0.015)}, settings, kind="plain")
+    comparison = compare(run)
+    assert comparison["head", 1].words.endswith("Nothing held this norm.")
+    assert comparison["head", 2].words.endswith("Nothing holds this norm.")

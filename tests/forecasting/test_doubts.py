@@ -73,6 +73,9 @@ def test_a_gradient_that_stopped_is_named(write_run) -> None:
     assert found.doubt == (
         "its gradient stopped 200 steps before the end of that run, and the pull is from before"
     )
+    assert found.start.endswith("where the run ended after step 799")
+    walked[700:, 0] *= 4.0  # something doubles the weights after the gradient has stopped
+    assert plan_of(run_of(write_run, walked))[0].norm_start == 2.0 * found[0].norm_start
     walked = pulled_sgd(SETTINGS, skips=lambda step: step % 3 == 0)
     assert plan_of(run_of(write_run, walked)).doubt == ""
 
@@ -120,3 +123,24 @@ def test_a_guess_is_called_one_where_it_ends(write_run, kind, end) -> None:
     (stage,) = plan_of(run_of(write_run, pulled_sgd(SETTINGS, -0.004), kind=kind))
     assert not stage.may_not_rest
     assert stage.end == end
+
+
+@pytest.mark.parametrize("end", ["rate 0", "no gradient"])
+def test_a_last_stage_in_which_nothing_moved_gives_its_place_to_the_one_before(
+    write_run, end
+) -> None:
+    late = constant(0.0 if end == "rate 0" else 0.005, 0.01, 0.9, 300)
+    stop = {"skips": (lambda step: step >= 800) if end == "no gradient" else (lambda step: False)}
+    walked = pulled_sgd(SETTINGS + late, -0.004, **stop)
+    found = plan_of(run_of(write_run, walked, SETTINGS + late))
+    before = plan_of(run_of(write_run, walked[:800]))
+    assert found[0].pull == pytest.approx(before[0].pull, rel=1e-9)
+    assert found[0].norm_end == pytest.approx(before[0].norm_end, rel=1e-3)
+    assert found.doubt.startswith("its gradient stopped 300") == (end == "no gradient")
+
+
+def test_a_stage_that_never_moved_in_a_plan_of_several_is_not_asked(write_run) -> None:
+    settings = constant(0.0, 0.01, 0.9, 300) + SETTINGS
+    records = run_of(write_run, pulled_sgd(settings, -0.004), settings)
+    found = forecast(Schedule.step_decay(HP, 2000, [1000]), pull=records, group="head")
+    assert [stage.pull for stage in found] == pytest.approx([0.006, 0.006], rel=1e-6)

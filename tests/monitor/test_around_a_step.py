@@ -13,11 +13,11 @@ from torch import nn
 
 from spherical_motion.invariance import norms_fed
 from spherical_motion.monitor.audit import AuditContext, observers_of
-from spherical_motion.monitor.audit.around import CounterObserver, EpsilonObserver
-from spherical_motion.monitor.audit.global_norm import global_norm
-from spherical_motion.monitor.audit.replaced import replaced
-from spherical_motion.monitor.audit.step_counter import StepCounter
-from spherical_motion.monitor.audit.unstepped import FEW, Unstepped
+from spherical_motion.monitor.audit.around.all_gradients import global_norm
+from spherical_motion.monitor.audit.around.left_behind import replaced
+from spherical_motion.monitor.audit.around.looks import CounterObserver, EpsilonObserver
+from spherical_motion.monitor.audit.around.step_counter import StepCounter
+from spherical_motion.monitor.audit.around.unstepped import FEW, Unstepped
 
 ROWS = torch.randn(8, 5, generator=torch.Generator().manual_seed(2))
 

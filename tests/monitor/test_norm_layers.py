@@ -13,7 +13,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from spherical_motion.invariance import norms_fed
-from spherical_motion.monitor.audit.norm_layers import COMPILED, NO_INPUTS, NormLayers, fed_or_why
+from spherical_motion.monitor.audit.around.norm_layers import (
+    COMPILED,
+    NO_INPUTS,
+    NormLayers,
+    fed_or_why,
+)
 
 
 def heard(model: nn.Module, x: Tensor, *parameters: str, passes: int = 1) -> list[tuple]:

@@ -112,7 +112,7 @@ def _print(found: Forecast, plan: Schedule, steps_per_epoch: int | None, verdict
     table = printing.number_table(*names, "share", "steps", "needs")
     table.add_column("")
     for i, stage in enumerate(found.stages[:MOST_ROWS], start=1):
-        unsure = stage.guess or stage.may_not_rest
+        unsure = stage.guess or stage.may_not_rest or found.doubt
         colour = "default" if unsure else COLOURS.get(stage.outcome, "default")
         outcome = f"[{colour}]{stage.end}[/]"
         table.add_row(str(i), *_cells(stage, unit, pulls), outcome)

@@ -89,6 +89,11 @@ def plan_command(
             f"only on lr × {what}.\nAt the same time constant, "
             "more momentum gives a smaller angle."
         )
+        if pull is not None:
+            console.print(
+                "The loss's part of the pull is taken to stay as it was; that is a guess for "
+                "weights that are\nnot scale-invariant, whose pull changes with the norm."
+            )
     else:
         console.print(
             "\nunchanged: the present batch. angle an epoch: between weights one epoch apart, if "

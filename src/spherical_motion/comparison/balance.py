@@ -76,7 +76,8 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
     all_here = motion.within(stage.start, stage.stop)
     here = balance_window(all_here, stage)
     recent = here[late(here.momentum)]
-    seen = _what_happened(all_here, here, recent)
+    over = bool(len(motion)) and bool(motion.steps[-1] >= stage.stop)
+    seen = dataclasses.replace(_what_happened(all_here, here, recent), over=over)
     if unknown := motion.no_balance or _members_differ(mixed):
         return dataclasses.replace(seen, unknown=unknown)
     fewest = _fewest(all_here)
@@ -184,12 +185,12 @@ def _balance(known: Motion, found: theory.Balance) -> Estimate:
     balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
     if not found.neglects or not np.isnan(known.change).all():
         return balance
-    share = NEGLECTED * _newest_weight(known) * found.amplification
+    share = NEGLECTED * newest_weight(known) * found.amplification
     reach = found.ratio * share / 2.0  # the ratio is a square root
     return Estimate(balance.value, max(balance.low - reach, 0.0), balance.high + reach)
 
 
-def _newest_weight(known: Motion) -> float:
+def newest_weight(known: Motion) -> float:
     """Mean weight of a step's own gradient in v̂: 1 - β2, and more while v̂ is young.
 
     Steps count from the start of the run; where the optimizer had run before, this is too large.

@@ -69,6 +69,7 @@ class TugOfWar:
         forces: the law as rates of the norm; only the growth where the law does not hold.
         window: how many steps "now" spans.
         until: the step after the last of them.
+        over: whether the run went on after the stage.
         span: for how many steps the words give rates: the same for all rows of a comparison.
         terms: steps that are summed; each has its predecessor on record.
         fewest: steps that the stage needs to be judged; 0 if it has them.
@@ -97,6 +98,7 @@ class TugOfWar:
     forces: Forces = NO_FORCES
     window: int = 0
     until: int = 0
+    over: bool = False
     span: int = 1_000
     terms: int = 0
     fewest: int = 0

@@ -34,6 +34,7 @@ from spherical_motion.comparison.evidence import (
     Rest,
     Settled,
 )
+from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.comparison.resting import with_pull
 from spherical_motion.comparison.statistics import rms_ratio, root_mean_ratio
@@ -60,6 +61,7 @@ def gather(
     mixed: Sequence[tuple[float, float, float]] = (),
     *,
     laws: Laws = NO_LAWS,
+    tug: TugOfWar | None = None,
     band: float = BAND,
 ) -> Evidence:
     """Measure one group in one stage.
@@ -69,6 +71,7 @@ def gather(
         stage: the steps to judge.
         mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
         laws: what each law says of them.
+        tug: `tug_of_war` of the first three, if it is at hand.
         band: the ratio of the angle must lie within 1 ± this.
     """
     here = motion.within(stage.start, stage.stop)
@@ -102,7 +105,7 @@ def gather(
         "lasted": float(judged.steps[-1] - judged.steps[0]) + 1.0,
         "memory": _memory(judged),
     }
-    known["tug"] = tug = tug_of_war(motion, stage, mixed)
+    known["tug"] = tug = tug_of_war(motion, stage, mixed) if tug is None else tug
     if stage.hp is not None and (rest := found.get("rest")) is not None:
         found["rest"] = with_pull(rest, stage.hp, tug, judged)
     memory = motion.memory if motion.prediction_error else None

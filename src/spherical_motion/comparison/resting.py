@@ -6,7 +6,9 @@ import dataclasses
 import math
 
 from spherical_motion import theory
-from spherical_motion.comparison.evidence import Rest
+from spherical_motion.comparison.evidence import (
+    Rest,
+)
 from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.errors import InvalidArgument

@@ -12,15 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from spherical_motion.checks import number
-from spherical_motion.comparison.acknowledged import acknowledged
+from spherical_motion.comparison.balance import tug_of_war
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves, curves_of
-from spherical_motion.comparison.evidence import BAND, Evidence, Measured, Predicted, Settled
+from spherical_motion.comparison.evidence import (
+    BAND,
+    Evidence,
+    Measured,
+    Predicted,
+    Settled,
+)
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import Rule, judge
+from spherical_motion.comparison.ladder.acknowledged import acknowledged
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.whole_run import WholeRun
 from spherical_motion.comparison.words import common_span
@@ -87,8 +94,10 @@ class Comparison:
 
     def _gathered(self, run: WholeRun, name: str, stage: Stage) -> Evidence:
         mixed = self.records.mixed.get(name, ())
-        laws = run.laws(name, stage, mixed)
-        return gather(self._motions[name], stage, mixed, laws=laws, band=self._band)
+        motion = self._motions[name]
+        tug = tug_of_war(motion, stage, mixed)
+        laws = run.laws(name, stage, mixed, tug)
+        return gather(motion, stage, mixed, laws=laws, tug=tug, band=self._band)
 
     @functools.cached_property
     def span(self) -> int:

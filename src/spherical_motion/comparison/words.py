@@ -30,15 +30,16 @@ SMALLEST = 1e-4
 
 def words_of(tug: TugOfWar) -> str:
     """A few short sentences about what moves a group's norm now, or why that is unknown."""
-    forces, when = tug.forces, f"In the last {tug.window:,} steps"
+    stage = " of this stage" if tug.over else ""
+    forces, when = tug.forces, f"In the last {tug.window:,} steps{stage}"
     before = ""
     if tug.stopped:
         before = (
-            f"Its gradient stopped {tug.stopped:,} steps before the end, and the optimizer has not "
-            "moved it since"
+            f"Its gradient stopped {tug.stopped:,} steps before the end{stage}, and the optimizer "
+            f"{'did not move it then' if tug.over else 'has not moved it since'}"
         )
         before += "; something else wrote these weights. " if tug.written_after else ". "
-        when = f"In the {tug.window:,} steps before that"
+        when = f"In the {tug.window:,} steps before that,"
     if not forces.known:
         return before.rstrip() or f"What pulls this norm is unknown: {tug.unknown.rstrip('.')}."
     return before + _account(tug, when)
@@ -48,7 +49,7 @@ def _account(tug: TugOfWar, when: str) -> str:
     """What moved the norm in its window, which `when` names."""
     forces = tug.forces
     if tug.idle > 0:
-        when += f" (no gradient in {tug.idle:.0%} of them)"
+        when = f"{when.rstrip(',')} (no gradient in {tug.idle:.0%} of them)"
     if math.isnan(forces.inward):
         moved = f"{when} this norm {_course(tug, tug.window)}."
         if tug.unexplained:
@@ -100,7 +101,7 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
     if forces.turning > slight:
         yield f"Turning pushed it outward by {turning}, and {moved}."
     elif forces.turning < -slight:
-        yield f"Momentum carried it inward by {turning}, and {moved}."
+        yield f"The rest moved it inward by {turning}, and {moved}."
     else:
         yield f"{moved[0].upper()}{moved[1:]}."
     if abs(forces.change) > slight:
@@ -113,9 +114,10 @@ def _outcome(tug: TugOfWar) -> Iterable[str]:
     if tug.stopped or abs(forces.growth) * tug.window < STILL:
         return
     if not (tug.pull.low > 0 or tug.pull.high < 0):
-        yield "The pull is too close to 0 to say whether this norm will settle."
+        settle = "would have settled" if tug.over else "will settle"
+        yield f"The pull is too close to 0 to say whether this norm {settle}."
     elif tug.pull.high < 0:
-        yield "Nothing holds this norm."
+        yield f"Nothing {'held' if tug.over else 'holds'} this norm."
 
 
 def _course(tug: TugOfWar, window: int) -> str:

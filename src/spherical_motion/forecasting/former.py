@@ -38,6 +38,8 @@ class FormerRun:
         hp: the run's optimizer.
         certified: whether the group is scale-invariant.
         stages: the run's stages.
+        norm: |w| where the run ended.
+        last_step: the last step of the run.
         pulls: p at each sample.
         written: relative change of the norm since the end of the step before, where it is known.
         dtype: of the weights, if it was recorded.
@@ -49,6 +51,8 @@ class FormerRun:
     hp: HyperParameters
     certified: bool
     stages: tuple[Stage, ...]
+    norm: float
+    last_step: int
     steps: NDArray[np.int64]
     gram: Gram
     lr: Array
@@ -61,21 +65,25 @@ class FormerRun:
     stopped: int = 0
 
     @property
-    def norm(self) -> float:
-        """|w| where the run ended."""
-        last = self.gram[-1]
-        return float(np.sqrt(last.ww + 2.0 * last.wd + last.dd))
-
-    @property
     def ending(self) -> str:
         """Where the plan starts, in words."""
-        return f"from norm {self.norm:.4g}, where the run ended after step {self.steps[-1]:,}"
+        return f"from norm {self.norm:.4g}, where the run ended after step {self.last_step:,}"
 
     @property
     def changes_with_norm(self) -> bool:
         """Whether the pull changes as the norm does, which a forecast does not follow."""
         coupled = self.hp.optimizer == "adam" and not self.hp.decoupled
         return coupled or not self.certified
+
+    def moving(self, number: int) -> int:
+        """The number of a stage, or of the nearest one before it, or after it, that moved."""
+        moved = self.steps[(self.lr > 0) & (self.gram.dd > 0)]
+        found = [
+            i
+            for i, stage in enumerate(self.stages, start=1)
+            if ((moved >= stage.start) & (moved < stage.stop)).any()
+        ]
+        return max((i for i in found if i <= number), default=min(found, default=number))
 
     def pull(self, number: int) -> Estimate:
         """p in a stage, from 1: of its late steps, the number that a comparison has for it.
@@ -103,7 +111,7 @@ class FormerRun:
                 f"{written.size:,} steps and by {100 * float(np.median(writes)):+.2g}% of the norm "
                 "each, which is not in their pull"
             )
-        if self.stopped and number == len(self.stages):
+        if self.stopped and number == self.moving(len(self.stages)):
             return (
                 f"its gradient stopped {self.stopped:,} steps before the end of that run, and the "
                 "pull is from before"
@@ -143,7 +151,7 @@ class FormerRun:
             hp: the settings of the family whose drive it is.
             facts: what else the family needs of the group.
         """
-        here = self._late(len(self.stages))
+        here = self._late(self.moving(len(self.stages)))
         gram, s = self.gram[here], Steps(self.lr[here], np.nan, self.momentum[here])
         unit = step_ratios_under(hp, np.sqrt(gram.ww), s, 1.0, facts)
         return float(gram.dd.sum() / (unit * gram.ww).sum())
@@ -188,6 +196,7 @@ def former_run(records: Records, group: str | None) -> FormerRun:
     tail = stopped_for(records.steps[lawful], idle(gram[lawful]))
     written = written_between(records, gram[lawful], records.steps[lawful])
     written = written[kept[lawful]]
+    last = gram[lawful[-1]]
     gram, steps = gram[kept], records.steps[kept]
     lr, weight_decay, momentum = (x[kept] for x in (lr, weight_decay, momentum))
     hp = records.info.hyperparameters(records.main_slices[column])
@@ -196,6 +205,8 @@ def former_run(records: Records, group: str | None) -> FormerRun:
         hp=hp,
         certified=records.info.groups[column].kind == "scale",
         stages=tuple(schedule.stages()),
+        norm=float(np.sqrt(last.ww + 2.0 * last.wd + last.dd)),
+        last_step=int(records.steps[lawful[-1]]),
         steps=steps,
         gram=gram,
         lr=lr,

@@ -111,7 +111,8 @@ def own_pull(hp: HyperParameters, weight_decay: Array, momentum: Array) -> Array
 def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPull:
     """The run's pull in the stage of that number, with the planned weight decay for the run's.
 
-    A plan of a single stage goes on where the run ended, so it takes the pull of the last stage.
+    A plan of a single stage goes on where the run ended, so it takes the pull of the last stage. A
+    stage in which nothing moved has none; the one before it stands in.
     """
     if former.hp.optimizer != schedule.hp.optimizer:
         raise InvalidArgument(
@@ -122,7 +123,7 @@ def _pull_of_run(schedule: Schedule, own: Array, former: FormerRun) -> PlannedPu
     each, reach, doubts = own.copy(), [], []
     planned, ran = schedule.stages(), len(former.stages)
     for i, stage in enumerate(planned, start=1):
-        number = min(i, ran) if len(planned) > 1 else ran
+        number = former.moving(min(i, ran) if len(planned) > 1 else ran)
         found, part = former.pull(number), former.own_pull(number)
         here = slice(stage.start - schedule.start, stage.stop - schedule.start)
         _check_same_decay(former, number, schedule.weight_decay[here])

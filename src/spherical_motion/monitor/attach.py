@@ -12,6 +12,7 @@ from spherical_motion.binding import as_optimizers
 from spherical_motion.monitor.choosing import Choice
 from spherical_motion.monitor.going_on import groups_to_watch
 from spherical_motion.monitor.monitor import Monitor
+from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 Which: TypeAlias = Literal["certified", "all", "plain"]
@@ -35,6 +36,7 @@ def watch(
     first_step: int | None = None,
     steps: int | None = None,
     audit: bool = True,
+    plan: Schedule | None = None,
     quiet: bool = False,
 ) -> Monitor:
     """Choose groups of a model and record their motion from now on.
@@ -51,9 +53,9 @@ def watch(
 
     Args:
         model, granularity: as for `find_groups`.
-        example_inputs: as for `find_groups`; needed for "certified" and "all" only.
+        example_inputs: as for `find_groups`; needed for "certified" and "all". Else for the audit.
         optimizer, directory, every, burst, cells_every, correlation_every, products, resume,
-            first_step, steps, audit: as for `Monitor`.
+            first_step, steps, audit, plan: as for `Monitor`.
         vectors: gains and biases become plain groups too, where matrices do.
         quiet: print and log nothing about what is watched.
 
@@ -67,11 +69,9 @@ def watch(
     >>> import tempfile
     >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9))
     >>> optimizer = torch.optim.AdamW(model.parameters())
-    >>> with (
-    ...     tempfile.TemporaryDirectory() as runs,
-    ...     watch(model, optimizer, directory=runs, groups="plain", quiet=True) as monitor,
-    ... ):
-    ...     [group.name for group in monitor.groups]
+    >>> with tempfile.TemporaryDirectory() as runs:
+    ...     with watch(model, optimizer, directory=runs, groups="plain", quiet=True) as monitor:
+    ...         [group.name for group in monitor.groups]
     ['0', '1']
     """
     optimizers = as_optimizers(optimizer, "watch", "optimizer")
@@ -93,5 +93,7 @@ def watch(
         first_step=first_step,
         steps=steps,
         audit=audit,
+        example_inputs=None if choice.groups == "plain" else example_inputs,
+        plan=plan,
         quiet=quiet,
     )

@@ -16,7 +16,9 @@ from torch.nn.parameter import is_lazy
 
 from spherical_motion.binding import NamedParameters, Role, as_groups, as_optimizers, refuse_second
 from spherical_motion.checks import whole
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.invariance import covered_entries
+from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, unstepped_of
 from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.going_on import notify_lost_products, notify_no_cells
 from spherical_motion.monitor.provenance import run_facts
@@ -32,6 +34,7 @@ from spherical_motion.records import (
     read_info,
     steps_at_close,
 )
+from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.groups import InvariantGroup
@@ -70,6 +73,10 @@ class Monitor:
         audit: replay the first 20 steps, 3 after each change of settings that begins a stage and 2
             of every 1,000 in float64 by the optimizer's own rule, and record how the real steps
             differ. Takes one more copy of the weights and one of the gradients in these steps.
+        example_inputs: what the model is called with, see `find_groups`. With them an audit also
+            measures how much of ε is in the norm layers that the groups feed; one forward pass
+            shows which these are.
+        plan: the `Schedule` that was planned, which an audit holds against the rates really used.
         quiet: do not print the line that says what is watched.
 
     Raises:
@@ -111,6 +118,8 @@ class Monitor:
         first_step: int | None = None,
         steps: int | None = None,
         audit: bool = True,
+        example_inputs: object = None,
+        plan: Schedule | None = None,
         quiet: bool = False,
     ) -> None:
         self._closed = True  # until everything below has succeeded
@@ -124,13 +133,19 @@ class Monitor:
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)
+        if plan is not None and not isinstance(plan, Schedule):
+            raise InvalidArgument(
+                f"Monitor(plan=...) must be a Schedule or None, got {plan!r}. A plan of torch's "
+                "schedulers is Schedule(hp, lr=[...]) with one rate a step."
+            )
         targets = find_targets(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else _timestamped()
-        info = run_facts(self.groups, self.optimizers, targets, sampling, products)
+        info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan)
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
-        audited = (model, self.optimizers) if audit else None
+        fed = fed_or_why(model, example_inputs) if audit else ""
+        audited = (model, self.optimizers, fed) if audit else None
         stations = {
             number: Station(
                 optimizer,
@@ -151,10 +166,18 @@ class Monitor:
         self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
         self._pid = os.getpid()
         self._stations = list(stations.values())
+        self._unstepped = [
+            unstepped_of(s.optimizer, s.parameters, lambda s=s: s.step, self, self._guarded)
+            for s in self._stations
+        ]
         for number, station in stations.items():
             next_step = self._writer.next_step if starts is None else starts[number]
             station.attach(next_step, str(self.directory))
+        for unstepped in self._unstepped:
+            unstepped.attach()
         self._closed = False
+        if isinstance(fed, str) and fed not in ("", NO_INPUTS):
+            self.event(EventKind.NORMS_UNKNOWN, why=fed)
         text = _announcement(model, info, self.directory, planned, self._stations)
         announce(text, quiet=quiet)
         notify_lost_products(before, products, quiet=quiet)
@@ -175,6 +198,8 @@ class Monitor:
         if self._active():
             values = {name: _detached(value) for name, value in scalars.items()}
             self._writer.scalars(max(self.step - 1, 0), values)
+            for unstepped in self._unstepped:
+                self._guarded(unstepped.logged)
 
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
         """Record that something happened: `kind` is a word, `data` anything JSON can hold."""
@@ -225,6 +250,8 @@ class Monitor:
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
+        for unstepped in self._unstepped:
+            unstepped.detach()
         for station in self._stations:
             station.detach()
         steps = {id(station.optimizer): station.step for station in self._stations}

@@ -17,6 +17,8 @@ from spherical_motion.binding import scalar_settings
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
+from spherical_motion.records.packing import pack_plan
+from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.groups import InvariantGroup
 
 DISTRIBUTIONS = ("spherical-motion", "torch", "numpy", "numba", "pyarrow")
@@ -28,6 +30,7 @@ def run_facts(
     targets: Mapping[str, Target],
     sampling: Sampling,
     products: int,
+    plan: Schedule | None = None,
 ) -> RunInfo:
     """The facts of a run, recorded before its first step."""
     before = np.cumsum([0, *(len(optimizer.param_groups) for optimizer in optimizers)])
@@ -40,6 +43,7 @@ def run_facts(
         every=sampling.every,
         burst=sampling.burst,
         products=products,
+        plan=None if plan is None else pack_plan(plan),
         dtypes={
             name: str(target.parameter.dtype).removeprefix("torch.")
             for name, target in targets.items()

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.preconditioner_table import Preconditioners
-from spherical_motion.monitor.audit import AuditContext, Auditor
+from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replacements
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.sampling import Sampling
@@ -25,6 +25,8 @@ from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
 from spherical_motion.vocabulary.groups import InvariantGroup
+
+GG = FIELDS.index("gg")
 
 
 class Station:
@@ -39,7 +41,8 @@ class Station:
         guarded: runs a hook's body; must not let an exception out.
         sink: takes the results.
         correlation: measures the correlation of updates in bursts, or None.
-        audited: the model and all optimizers, to audit steps of this one; None for no audit.
+        audited: the model, all optimizers and which norm layers parameters feed, to audit steps of
+            this one; None for no audit.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Station:
         guarded: Callable[[Callable[[], None]], None],
         sink: Sink,
         correlation: CorrelationMeter | None = None,
-        audited: tuple[torch.nn.Module, Sequence[torch.optim.Optimizer]] | None = None,
+        audited: tuple[torch.nn.Module, Sequence[torch.optim.Optimizer], Fed | str] | None = None,
     ) -> None:
         self.step = 0
         self.optimizer = optimizer
@@ -81,13 +84,15 @@ class Station:
         self._names = tuple(place)
         self._armed, self._begins = False, True
         self._bad = np.zeros(len(slices), dtype=bool)
-        self._context = None
+        self._context = self._replacements = None
         if audited is not None:
+            model, optimizers, fed = audited
             numbers = {name: i for i, name in enumerate(info.parameters)}
             self._context = AuditContext(
-                *(*audited, number, self._names, [numbers[name] for name in place]),
-                *(self._parameters, self._param_groups),
+                *(model, optimizers, number, self._names, [numbers[name] for name in place]),
+                *(self._parameters, self._param_groups, fed),
             )
+            self._replacements = Replacements(self._context, sink)
         self._auditor: Auditor | None = None
         self._hooks: list[RemovableHandle] = []
 
@@ -96,6 +101,11 @@ class Station:
         """Memory of the copies of weights and optimizer state, and of updates kept in bursts."""
         kept = 0 if self._correlation is None else self._correlation.nbytes
         return self._snapshot.nbytes + self._preconditioners.nbytes + kept
+
+    @property
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The watched parameters that this optimizer steps, by name."""
+        return dict(zip(self._names, self._parameters, strict=True))
 
     @property
     def products(self) -> int:
@@ -184,9 +194,8 @@ class Station:
     def _measure(self) -> None:
         # Gradients are read here and not before the step: step(closure) makes them in between.
         maximize = self._settings.maximize
-        found = [p.grad for p in self._parameters]
-        if self._auditor is not None:
-            found = self._auditor.gradients()
+        kept = None if self._auditor is None else self._auditor.gradients()
+        found = [p.grad for p in self._parameters] if kept is None else kept
         grads = [
             # A maximizing optimizer minimizes the negative of what it is given.
             -grad if maximize[number] and grad is not None else grad
@@ -200,6 +209,8 @@ class Station:
             slices = self._numbers[bad & ~self._bad].tolist()
             self._sink.event(EventKind.NON_FINITE, step=self.step, slices=slices)
         self._bad = bad
+        if self._replacements is not None:
+            self._replacements.look(self.step, ~(self._out[:, GG] > 0.0))
         if self._sampling.takes_cells(self.step):
             measured = self._cells(self._parameters, before, grads)
             for group, products in measured.items():

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from spherical_motion.checks import Number, above_zero, not_negative, number, plain
+from spherical_motion.checks import Number, above_zero, held, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.family import settled_excess
@@ -60,8 +60,9 @@ def excess_of(
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     family = family_of(hp)
-    ratio = above_zero("excess_of", "norm", norm) / family.norm(hp, facts)
-    return plain(ratio**family.power)
+    with np.errstate(over="ignore", under="ignore"):
+        ratio = above_zero("excess_of", "norm", norm) / family.norm(hp, facts)
+        return held("excess_of", ratio**family.power)
 
 
 def excess_after_drop(hp: HyperParameters, lr_drop: float) -> float:
@@ -192,7 +193,8 @@ def norm_fourth(
     the mean gradient pushes outward too (eq. 182). The two agree where noise dominates.
 
     Raises:
-        OutOfDomain: no equilibrium at `hp`, or norm0, steps or unit_grad_sq out of range.
+        OutOfDomain: no equilibrium at `hp`, norm0, steps or unit_grad_sq out of range, or a
+            result beyond float64.
         NoTheory: an optimizer whose fourth power does not relax linearly.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3)
@@ -204,12 +206,15 @@ def norm_fourth(
         raise NoTheory(f"{where} holds for SGD, got {family.name}.")
     family.intrinsic_lr(hp, where)
     facts, felt = GroupFacts(), without_dampening(hp)
-    start = not_negative(where, "norm0", norm0) ** 4
+    norms = not_negative(where, "norm0", norm0)
     drive = not_negative(where, "unit_grad_sq", unit_grad_sq)
     rate = family.rate(felt, facts)
     rest = family.gain(felt, facts) * drive / rate
     time = rate * not_negative(where, "steps", steps)
-    return plain(np.exp(-time) * start - np.expm1(-time) * rest)
+    with np.errstate(over="ignore", under="ignore"):
+        # e^{-t/4} first: the fourth power of a large norm may overflow where what is left does not.
+        left = (np.exp(-time / 4.0) * norms) ** 4
+        return held(where, left - np.expm1(-time) * rest)
 
 
 def sde_gamma(
@@ -237,4 +242,5 @@ def sde_gamma(
     time = 4.0 * a * not_negative(where, "steps", steps)
     noise = not_negative(where, "noise_trace", noise_trace)
     start = not_negative(where, "gamma0", gamma0)
-    return plain(np.exp(-time) * start - np.expm1(-time) * noise / (2.0 * a))
+    with np.errstate(over="ignore", under="ignore"):
+        return held(where, np.exp(-time) * start - np.expm1(-time) * (noise / (2.0 * a)))

@@ -61,13 +61,9 @@ def accumulated_angle(
     root = complex(linear * linear - 4.0 * constant) ** 0.5
     fast = -(linear + root) / 2.0
     slow = constant / fast
-    if slow == fast:
-        slow += 1e-9 * fast  # a double root is the limit of two, and the error is of that size
-    share = (-first - fast) / (slow - fast)
-    lost = np.zeros(n.shape, dtype=np.complex128)
-    for weight, u in ((share, slow), (1.0 - share, fast)):
-        lost -= weight * _power_minus_one(u, n)
-    return plain(_angle(np.clip(lost.real, 0.0, 2.0)))
+    # c_n - 1 = (s^n - 1) - (s + c_1 - 1)·(s^n - f^n)/(s - f), s and f counted from 1.
+    gone = -_power_minus_one(slow, n) + (slow + first) * _divided_difference(fast, slow, n)
+    return plain(_angle(np.clip(gone.real, 0.0, 2.0)))
 
 
 def accumulated_angle_approx(
@@ -111,6 +107,17 @@ def _power_minus_one(u: complex, n: Array) -> NDArray[np.complex128]:
         return np.asarray((1.0 + u) ** n.astype(np.complex128) - 1.0)
     size = 0.5 * math.log1p(u.real * (2.0 + u.real) + u.imag * u.imag)
     return np.expm1(n * complex(size, math.atan2(u.imag, 1.0 + u.real)))
+
+
+def _divided_difference(u: complex, v: complex, n: Array) -> NDArray[np.complex128]:
+    """[(1 + u)^n - (1 + v)^n]/(u - v), also where both are nearly or wholly the same."""
+    if abs(1.0 + u) > abs(1.0 + v):
+        u, v = v, u  # divided by the power of the larger one, nothing overflows
+    if abs(u - v) > 0.5:
+        return (_power_minus_one(u, n) - _power_minus_one(v, n)) / (u - v)
+    apart = (u - v) / (1.0 + v)
+    power = (1.0 + _power_minus_one(v, n)) / (1.0 + v)
+    return power * (_power_minus_one(apart, n) / apart if apart else n)
 
 
 def _angle(lost: Array) -> Array:

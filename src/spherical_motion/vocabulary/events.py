@@ -65,3 +65,14 @@ class EventKind(enum.StrEnum):
 
     AUDIT_ENDED = "audit_ended"
     """The audit failed; recording goes on without it. why: the error."""
+
+    NORMS_UNKNOWN = "norms_unknown"
+    """An audit does not know which norm layers the parameters feed. why."""
+
+    NOT_STEPPED = "not_stepped"
+    """Watched tensors are left behind: the model or the optimizer does not hold them any more, or
+    other code moves them and the watched optimizer is not stepped. parameters, why."""
+
+    SECOND_OPTIMIZER = "second_optimizer"
+    """Another optimizer steps watched weights between two steps of theirs. parameters, optimizer:
+    its class."""

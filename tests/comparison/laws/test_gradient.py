@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from faulty import cosine, sgd
+from faulty import products as products_of
 from motions import motions_of, whole
 
 from spherical_motion.comparison.laws import scale_changes, silence, stale
@@ -72,19 +73,41 @@ def test_a_rate_of_zero_freezes_and_is_named(tmp_path) -> None:
     assert (s.frozen_since, s.rate_is_zero, s.gradient_while_frozen) == (80, 1.0, 0.0)
 
 
-def test_a_stale_gradient_is_the_same_to_the_last_bit(tmp_path) -> None:
-    products = sgd(SETTINGS)
-    healthy = motions(tmp_path / "h", {"a": products})["a"]
-    assert stale(healthy, whole(healthy)) == stale(healthy, Stage(0, STEPS, None))
-    assert (stale(healthy, whole(healthy)).pairs, stale(healthy, whole(healthy)).same) == (159, 0)
-    products[1::2, 4] = products[::2, 4]
+def repeated(every: int) -> np.ndarray:
+    """Steps of which some are made with the gradient of the step before; the others are fresh."""
+    rng = np.random.default_rng(0)
+    w, v, g = rng.standard_normal(50), np.zeros(50), np.zeros(50)
+    rows = []
+    for t in range(STEPS):
+        if not t or t % every:
+            g = rng.standard_normal(50) / 50
+        v = 0.9 * v + g + 5e-3 * w
+        rows.append(products_of(w, w - 0.1 * v, g))
+        w = w - 0.1 * v
+    return np.array(rows)
+
+
+def test_a_stale_gradient_is_found_at_its_steps(tmp_path) -> None:
+    healthy = motions(tmp_path / "h", {"a": sgd(SETTINGS)})["a"]
+    s = stale(healthy, whole(healthy))
+    assert (s.pairs, s.same, s.share) == (STEPS - 1, 0, 0.0)
+    products = repeated(4)
     motion = motions(tmp_path / "s", {"a": products})["a"]
     s = stale(motion, whole(motion))
-    assert (s.same, s.steps) == (80, (1, 3, 5, 7, 9))
-    assert s.share == pytest.approx(80 / 159)
-    products[1::2, 4] *= 1.0 + 3e-16
+    assert (s.same, s.steps) == (STEPS // 4 - 1, (4, 8, 12, 16, 20))
+    assert s.share == pytest.approx(39 / 159)
+    products[:, 4] *= 1.0 + np.arange(STEPS) * 1e-15
     motion = motions(tmp_path / "n", {"a": products})["a"]
     assert stale(motion, whole(motion)).same == 0
+
+
+def test_gradients_of_the_same_size_are_not_stale(tmp_path) -> None:
+    """All entries clipped to ±1e-3: |g|² is the same number at each step, and g is not."""
+    products = sgd(SETTINGS)
+    products[:, 4] = 200 * 1e-6
+    motion = motions(tmp_path, {"a": products})["a"]
+    s = stale(motion, whole(motion))
+    assert (s.pairs, s.same) == (STEPS - 1, 0)
 
 
 def test_the_same_gradient_at_weights_that_did_not_move_is_not_stale(tmp_path) -> None:
@@ -145,6 +168,14 @@ def test_groups_that_come_and_go_are_no_change(tmp_path) -> None:
     products["g0"][:, 4] *= 1e8
     products["g0"] = silent(products["g0"], 80, "absent")
     assert scale_changes(motions(tmp_path, products).values()) == ()
+
+
+def test_the_factor_is_that_of_the_change_where_the_gradient_fades_behind_it(tmp_path) -> None:
+    faded = groups(lambda t: 1.0 if t < 97 else max(64.0 * math.exp((97 - t) / 4.0), 1e-4))
+    (found,) = scale_changes(motions(tmp_path, faded).values())
+    assert abs(found.step - 97) <= 1
+    assert found.groups == 4
+    assert found.factor == pytest.approx(64.0, rel=0.4)
 
 
 def test_no_change_in_many_random_runs() -> None:

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from spherical_motion.comparison.balance import HIGH, LOW
-from spherical_motion.comparison.evidence import Evidence, Measured, Predicted
+from spherical_motion.comparison.evidence import (
+    Evidence,
+    Measured,
+    Predicted,
+)
 from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.ladder.bands import Place, place
 from spherical_motion.comparison.ladder.reasons import Because

@@ -35,6 +35,9 @@ EPSILON_LARGE = 0.10
 FEWEST_AT_PEAK = 2.5
 """More entries of the gradient than this at exactly the largest size were clipped to it."""
 
+NEARLY_ALWAYS = 0.9
+"""Decay hidden in the gradient points inward at this share of the steps, and more."""
+
 MOSTLY = 0.5
 
 
@@ -45,13 +48,18 @@ def gradient_altered(e: Evidence) -> Iterator[Reason]:
     radial = e.laws.radial
     if radial.peak * e.group.numel > FEWEST_AT_PEAK:
         yield Because.CLIPPED_ENTRIES(peak=radial.peak)
-    elif e.group.proven and radial.hidden:
+    elif e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (
             f" (in {radial.agreeing + 1} of {radial.others + 1} groups)" if radial.others else ""
         )
         hp = e.stage.hp
         decay = math.nan if hp is None else hp.weight_decay
         yield Because.HIDDEN_DECAY(kappa=radial.kappa.value, decay=decay, alike=alike)
+
+
+def _hidden(e: Measured) -> bool:
+    """Whether the gradient holds a decay of its own: the same share of w at every step."""
+    return e.laws.radial.hidden and not e.laws.radial.positive < NEARLY_ALWAYS
 
 
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:

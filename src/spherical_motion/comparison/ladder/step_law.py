@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from spherical_motion.comparison.evidence import Evidence
@@ -66,12 +67,12 @@ def _alternatives(sets: Iterable[Iterable[str]]) -> str:
 def _mended(mends: tuple[Mend, ...]) -> Iterator[Reason]:
     """The balance law of Adam, which one other setting would mend."""
     best, *others = mends
-    yield Because.MENDED(
-        before=best.before,
-        real=settings_text({best.setting: best.value.value}),
-        declared=f"{best.declared:.4g}",
-    )
+    yield Because.MENDED(before=best.before, real=_setting(best), declared=f"{best.declared:.4g}")
     if others:
-        yield Because.OR_ELSE(
-            others=" or ".join(settings_text({m.setting: m.value.value}) for m in others)
-        )
+        yield Because.OR_ELSE(others=" or ".join(map(_setting, others)))
+
+
+def _setting(mend: Mend) -> str:
+    if math.isnan(mend.value.value):
+        return f"another {names_text([mend.setting])}"
+    return settings_text({mend.setting: mend.value.value})

@@ -7,7 +7,12 @@ the recorded steps do not determine a number.
 from spherical_motion.comparison.laws.continuity import Continuity, continuity_of
 from spherical_motion.comparison.laws.gradient import Silence, Stale, silence, stale
 from spherical_motion.comparison.laws.mending import Mend, mend
-from spherical_motion.comparison.laws.radial_law import RadialLaw, radial_law_of, radial_pulls
+from spherical_motion.comparison.laws.radial_law import (
+    RadialLaw,
+    RadialPulls,
+    radial_law_of,
+    radial_pulls,
+)
 from spherical_motion.comparison.laws.scale_change import ScaleChange, scale_changes
 from spherical_motion.comparison.laws.settings_fit import Fit
 from spherical_motion.comparison.laws.step_law import StepLaw, step_law_of
@@ -17,6 +22,7 @@ __all__ = [
     "Fit",
     "Mend",
     "RadialLaw",
+    "RadialPulls",
     "ScaleChange",
     "Silence",
     "Stale",

@@ -24,8 +24,8 @@ EXACT = 1e-12
 """Relative error of |w|² that sums of float64 products may have, as a share of (|w| + |d|)².
 
 Weights of every dtype up to float32 have steps that are exact in float64, so that only the sums
-are rounded. Healthy runs stay below 4e-15, with weights of float64 too; averaged weights that are
-copied back, and decay by hand at a rate of 1e-6, change |w|² by 1e-6 and more."""
+are rounded. 96 healthy trainings stayed below 7e-16, simulated ones in float64 below 4e-15;
+averaged weights that are copied back change |w|² by 1e-2, decay by hand of 1e-6 by 2e-6."""
 
 NAMED = 5
 """So many steps are named."""

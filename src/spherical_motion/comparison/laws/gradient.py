@@ -17,6 +17,10 @@ LASTING = 20
 """So many recorded steps in a row, up to the end of the stage, are a state and no chance. A filter
 that half of the batches leave without a gradient is silent so long once in a million steps."""
 
+SAME = 1e-9
+"""How far <w, g> may be from what the same gradient gives, over |w||g|. Float64 sums leave 1e-16,
+and another gradient with the same |g|², since all of its entries are clipped, 1e-3 and more."""
+
 NAMED = 5
 """So many steps are named."""
 
@@ -57,7 +61,8 @@ class Stale:
 
     Attributes:
         pairs: neighbouring steps with gradients whose weights differ.
-        same: those whose |g|² agree to the last bit.
+        same: those with one gradient: |g|² agrees to the last bit, and <w, g> has changed by the
+            step times that gradient.
         steps: the first few of the later ones.
     """
 
@@ -100,8 +105,8 @@ def silence(motion: Motion, stage: Stage) -> Silence:
 def stale(motion: Motion, stage: Stage) -> Stale:
     """Where a group was stepped twice with one gradient.
 
-    The sums of squares of two gradients that differ in one bit differ, but for chance: one number
-    of 53 bits would have to repeat. A group of one entry has no such protection and is left out.
+    One number of 53 bits repeats by chance only where few values are possible, as of a gradient
+    whose entries are all clipped. The same gradient has <w_t, g> = <w + d, g>_{t-1}, too.
 
     Args:
         motion: the group's whole run.
@@ -110,11 +115,14 @@ def stale(motion: Motion, stage: Stage) -> Stale:
     here = motion.within(stage.start - 1, stage.stop)
     if motion.group.numel < 2 or len(here) < 2:
         return Stale()
-    sizes = here.gram.gg
+    gram, sizes = here.gram, here.gram.gg
     known = np.isfinite(sizes) & (sizes > 0)
     # Of weights that did not move, the same batch gives the same gradient.
-    pairs = (np.diff(here.steps) == 1) & known[1:] & known[:-1] & (here.gram.dd[:-1] > 0)
-    same = pairs & (sizes[1:] == sizes[:-1])
+    pairs = (np.diff(here.steps) == 1) & known[1:] & known[:-1] & (gram.dd[:-1] > 0)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(gram.wg[1:] - (gram.wg + gram.dg)[:-1])
+        same = apart <= SAME * np.sqrt(gram.ww * sizes)[1:]
+    same &= pairs & (sizes[1:] == sizes[:-1])
     return Stale(
         pairs=int(pairs.sum()),
         same=int(same.sum()),

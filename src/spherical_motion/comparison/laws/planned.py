@@ -86,9 +86,9 @@ class Planned:
         return self.first is None
 
 
-def planned(records: Records, group: str) -> Planned | None:
+def planned_rates(records: Records, group: str) -> Planned | None:
     """The rates of a group beside the run's plan; None if the run has no plan, or no steps yet."""
-    plan = records.info.planned()
+    plan = records.info.planned
     column = records.index(group)
     if plan is None or not np.isfinite(records.lr[:, column]).any():
         return None

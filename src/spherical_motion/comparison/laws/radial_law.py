@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
@@ -81,10 +82,23 @@ class RadialLaw:
     eval_mode: float = math.nan
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RadialPulls:
+    """κ of every certified group of a run: names, values, and how far their intervals reach."""
+
+    names: tuple[str, ...] = ()
+    values: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+    reaches: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+
+
+NO_PULLS = RadialPulls()
+"""No other group is known."""
+
+
 def radial_pulls(
     motions: Iterable[Motion], start: float = -math.inf, stop: float = math.inf
-) -> dict[str, Estimate]:
-    """κ of every certified group at the steps `start <= step < stop`, by the group's name.
+) -> RadialPulls:
+    """κ of every certified group at the steps `start <= step < stop`.
 
     For `radial_law_of`, which asks whether κ is the same in all of them.
     """
@@ -93,15 +107,16 @@ def radial_pulls(
         if motion.group.kind == "scale":
             kappa = _kappa(_with_gradient(motion.within(start, stop)))
             if math.isfinite(kappa.low):
-                found[motion.group.name] = kappa
-    return found
+                found[motion.group.name] = (kappa.value, (kappa.high - kappa.low) / 2.0)
+    values = np.array(list(found.values())).reshape(len(found), 2)
+    return RadialPulls(tuple(found), values[:, 0], values[:, 1])
 
 
 def radial_law_of(
     motion: Motion,
     stage: Stage,
     *,
-    pulls: Mapping[str, Estimate] | None = None,
+    pulls: RadialPulls = NO_PULLS,
     peak: float = math.nan,
     epsilon: float = math.nan,
     eval_mode: float = math.nan,
@@ -136,10 +151,8 @@ def radial_law_of(
         power=_power(here),
         positive=float((single > 0).mean()),
     )
-    others = {name: k for name, k in (pulls or {}).items() if name != here.group.name}
-    known = [k for k in others.values() if k.high - k.low <= abs(kappa.value)]
-    agreeing = sum(_agree(kappa, other) for other in known)
-    law = dataclasses.replace(law, others=len(known), agreeing=agreeing)
+    others, agreeing = _others(kappa, here.group.name, pulls)
+    law = dataclasses.replace(law, others=others, agreeing=agreeing)
     return dataclasses.replace(law, hidden=_is_hidden(law))
 
 
@@ -161,10 +174,15 @@ def _kappa(here: Motion) -> Estimate:
     return slow_mean_ratio(here.gram.wg, here.gram.ww)
 
 
-def _agree(one: Estimate, other: Estimate) -> bool:
-    """Whether two κ are the same but for their errors."""
-    reach = math.hypot(one.high - one.low, other.high - other.low) / 2.0
-    return abs(one.value - other.value) <= ALIKE * abs(one.value) + reach
+def _others(kappa: Estimate, name: str, pulls: RadialPulls) -> tuple[int, int]:
+    """(other groups whose κ is known as well, those of them whose κ is the same)."""
+    size = abs(kappa.value)
+    known = 2.0 * pulls.reaches <= size
+    if name in pulls.names:
+        known[pulls.names.index(name)] = False
+    reach = np.hypot((kappa.high - kappa.low) / 2.0, pulls.reaches)
+    same = np.abs(pulls.values - kappa.value) <= ALIKE * size + reach
+    return int(known.sum()), int((known & same).sum())
 
 
 def _power(here: Motion) -> float:

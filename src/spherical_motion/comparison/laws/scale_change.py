@@ -18,7 +18,7 @@ from spherical_motion.comparison.motion import Motion
 Array = NDArray[np.float64]
 
 SPAN = 20
-"""Samples on each side of which the groups' medians are compared."""
+"""Samples on each side that show the change of a single group."""
 
 SURE = {20: 9.0, 60: 6.5}
 """Lines through so many samples on each side are compared, and their gap must be this many times
@@ -43,9 +43,6 @@ MOST_GROUPS = 0.8
 
 CHANGED = 1.1
 """A learning rate, decay or momentum that changes by this factor at once explains what follows."""
-
-FEWEST_KNOWN = 5
-"""So many samples with a gradient must a group have on each side."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +165,19 @@ def _lines_apart(line: Array, span: int) -> tuple[Array, Array]:
     return gap, np.maximum(error, 1e-12)
 
 
+def _surest_gap(before: Array, behind: Array) -> float:
+    """The gap between what lies before and behind, by the lines that show it best.
+
+    Long lines, unless a training that blew up bends them.
+    """
+    found = []
+    for span in sorted({SHORT, min(before.size, behind.size)}):
+        line = np.concatenate([before[-span:], behind[:span]])
+        (gap,), (error,) = _lines_apart(line, span)
+        found.append((float(error), float(gap)))
+    return min(found)[1]
+
+
 def _change_of(motions: Sequence[Motion], steps: NDArray[np.int64], at: int) -> ScaleChange | None:
     """What each group's gradient did at a gap; None if they did not do the same."""
     first, step, stop = (
@@ -181,8 +191,8 @@ def _change_of(motions: Sequence[Motion], steps: NDArray[np.int64], at: int) -> 
             _sizes(part, steps)[1]
             for part in (motion.within(first, step), motion.within(step, stop))
         )
-        if min(before.size, behind.size) >= FEWEST_KNOWN:
-            changes.append(float(np.median(behind) - np.median(before)))
+        if min(before.size, behind.size) >= SHORT:
+            changes.append(_surest_gap(before, behind))
     if not changes:
         return None
     moved = np.array(changes)

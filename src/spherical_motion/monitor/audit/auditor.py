@@ -33,7 +33,7 @@ class Auditor:
         self._copies = GradientCopies(context.parameters)
         self._observers: list[StepObserver] = []
         self._recorded: set[tuple[str, str]] = set()
-        self._audits = False
+        self._audits, self._idle = False, True
         self._why_not = ""
         self._rewritten: list[float] = []
         self.ended = False
@@ -52,20 +52,33 @@ class Auditor:
     def before(self, step: int, settings: object, *, closure: bool) -> bool:
         """A step begins; returns whether it is audited, for which the old weights are needed."""
         self._audits = False
-        self._guard(step, lambda: self._begin(step, settings, closure))
+        if self.ended:
+            return False
+        try:
+            audits = self._times.takes(step, settings)
+        except Exception as error:  # settings may be anything
+            self._fail(step, error)
+            return False
+        self._idle = not audits and not self._copies.wanted and self._failure is None
+        if self._idle:
+            return False
+        self._audits = audits
+        self._guard(step, lambda: self._begin(step, closure))
         return self._audits and not self.ended
-
-    def gradients(self) -> list[torch.Tensor | None]:
-        """The gradients to measure a step with, after it was taken."""
-        return self._copies.gradients()
 
     def compare_gradients(self, step: int) -> None:
         """A step was taken: see what it did to the gradients. To be called before `gradients`."""
-        self._guard(step, self._compare_gradients)
+        if not self._idle:
+            self._guard(step, self._compare_gradients)
+
+    def gradients(self) -> list[torch.Tensor | None] | None:
+        """The gradients before the step, where it changes them; None where it does not."""
+        return None if self._idle else self._copies.gradients()
 
     def after(self, step: int, before: Sequence[torch.Tensor]) -> None:
         """A step was taken and measured; `before` is the weights before it if it is audited."""
-        self._guard(step, lambda: self._finish(step, before))
+        if not self._idle or self._observers or self._times.expects(step + 1):
+            self._guard(step, lambda: self._finish(step, before))
 
     def skipped(self) -> None:
         """The step was not taken after all."""
@@ -87,21 +100,23 @@ class Auditor:
             with torch.no_grad():
                 body()
         except Exception as error:  # training and recording go on without an audit
-            why = f"{type(error).__name__}: {error}"
-            self._sink.event(EventKind.AUDIT_ENDED, step=step, why=why)
-            self._copies = GradientCopies(self._context.parameters, watched=0)
-            self.close()
+            self._fail(step, error)
+
+    def _fail(self, step: int, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        self._sink.event(EventKind.AUDIT_ENDED, step=step, why=why)
+        self._copies = GradientCopies(self._context.parameters, watched=0)
+        self.close()
 
     def _expect(self, step: int) -> None:
         if self._times.expects(step):
             for observer in self._observers:
                 observer.prepare(step)
 
-    def _begin(self, step: int, settings: object, closure: bool) -> None:
+    def _begin(self, step: int, closure: bool) -> None:
         if self._failure is not None:
             raise self._failure
         optimizer = self._context.optimizer
-        self._audits = self._times.takes(step, settings)
         unscales = getattr(optimizer, "grad_scale", None) is not None
         self._copies.take(audited=self._audits, changed_within=closure or unscales)
         if not self._audits:
@@ -124,7 +139,8 @@ class Auditor:
         self._rewritten = self._copies.compare()
 
     def _finish(self, step: int, before: Sequence[torch.Tensor]) -> None:
-        self._copies.release()
+        if not self._idle:
+            self._copies.release()
         if self._audits:
             self._record(step, before)
         for observer in self._observers:

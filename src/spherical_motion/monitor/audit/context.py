@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from spherical_motion.monitor.audit.norm_layers import NO_INPUTS, Fed
+from spherical_motion.monitor.audit.around.norm_layers import NO_INPUTS, Fed
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

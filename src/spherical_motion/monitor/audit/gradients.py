@@ -35,6 +35,11 @@ class GradientCopies:
         """Memory that the copies take now."""
         return sum(copy.nbytes for copy in self._copies if copy is not None)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the next step needs copies, audited or not."""
+        return self._left > 0 or self.writes
+
     def take(self, *, audited: bool, changed_within: bool) -> None:
         """A step begins: copy the gradients if there is a reason to.
 
@@ -42,9 +47,8 @@ class GradientCopies:
             audited: whether the step is audited, which compares the gradients in any case.
             changed_within: whether the step makes or unscales its gradients itself.
         """
-        watching = self._left > 0
-        self._left -= watching
-        self._taken = (audited or watching or self.writes) and not changed_within
+        self._taken = (audited or self.wanted) and not changed_within
+        self._left = max(self._left - 1, 0)
         if not self._taken:
             self._copies = []
             return
@@ -64,16 +68,16 @@ class GradientCopies:
         self.writes = self.writes or any(change > 0.0 for change in found)
         return found
 
-    def gradients(self) -> list[torch.Tensor | None]:
-        """The gradients of the step: as they were before it, where it changes them."""
-        if self._taken and self.writes:
-            pairs = zip(self._copies, self._parameters, strict=True)
-            return [parameter.grad if copy is None else copy for copy, parameter in pairs]
-        return [parameter.grad for parameter in self._parameters]
+    def gradients(self) -> list[torch.Tensor | None] | None:
+        """The gradients before the step, if this optimizer changes them; None if it does not."""
+        if not (self._taken and self.writes):
+            return None
+        pairs = zip(self._copies, self._parameters, strict=True)
+        return [parameter.grad if copy is None else copy for copy, parameter in pairs]
 
     def release(self) -> None:
         """The step is measured: give the copies back unless the next step needs them."""
-        if not (self._left > 0 or self.writes):
+        if not self.wanted:
             self._copies = []
         self._taken = False
 

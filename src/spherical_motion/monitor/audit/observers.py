@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from spherical_motion.monitor.audit.around import (
+from spherical_motion.monitor.audit.around.looks import (
     CounterObserver,
     EpsilonObserver,
     GlobalNormObserver,

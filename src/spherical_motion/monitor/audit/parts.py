@@ -22,6 +22,8 @@ def flat(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     >>> flat(w, w).tolist(), flat(torch.zeros(3, 2), w).shape
     ([0, 1, 2, 3, 4, 5], torch.Size([6]))
     """
+    if like.is_contiguous() and tensor.is_contiguous():
+        return tensor.view(-1)
     dense = torch.empty_like(like, device="meta", memory_format=torch.preserve_format).stride()
     if tensor.stride() != dense:
         laid = torch.empty_strided(like.shape, dense, dtype=tensor.dtype)

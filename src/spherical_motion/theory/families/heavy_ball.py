@@ -16,7 +16,13 @@ from spherical_motion.theory.balance_law import AverageLaw, BalanceLaw, Moves
 from spherical_motion.theory.family import Family, settled_excess
 from spherical_motion.theory.group import GroupFacts
 from spherical_motion.theory.recursion.settling import steps_to_settle
-from spherical_motion.theory.recursion.step import Recursion, Row, decoupled_rows, heavy_ball_rows
+from spherical_motion.theory.recursion.step import (
+    Recursion,
+    Row,
+    decoupled_rows,
+    heavy_ball_rows,
+    smaller_root,
+)
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -96,9 +102,10 @@ class HeavyBallL2(Family):
 
         return Recursion(
             rows=lambda a, m: self.rows(a, m, facts),
-            push=lambda a, m: a / self.norm_share(at(a, m), facts),
+            push=lambda a, m: a / self.norm_share(a, m, facts),
             angle=lambda a, m: self.angle(at(a, m), facts),
             rate=lambda a, m: float(self.rate(at(a, m), facts)),
+            fading=self.fading,
             critical=self.critical,
             limit=self.largest_intrinsic_lr,
         )
@@ -106,6 +113,10 @@ class HeavyBallL2(Family):
     def rows(self, a: float, momentum: float, facts: GroupFacts) -> tuple[Row, Row, Row, Row]:
         """Coefficients of the recursion (`theory.recursion.step`)."""
         return heavy_ball_rows(a, momentum)
+
+    def fading(self, a: float, momentum: float) -> float:
+        """Share of |w| that is lost in a step without gradients, for ηλ below critical."""
+        return smaller_root(1.0 - momentum + a, a)
 
     def critical(self, momentum: float) -> float:
         """ηλ beyond which norm and buffer swing about each other."""
@@ -124,12 +135,11 @@ class HeavyBallL2(Family):
         return 2.0 * hp.intrinsic_lr / (1.0 + hp.momentum)
 
     def rest_norm(self, hp: HyperParameters, facts: GroupFacts) -> float:
-        share = self.norm_share(hp, facts)
+        share = self.norm_share(hp.intrinsic_lr, hp.momentum, facts)
         return (facts.need(self.drive) * share * hp.lr / hp.weight_decay) ** 0.25
 
-    def norm_share(self, hp: HyperParameters, facts: GroupFacts) -> float:
-        """|w*|⁴·λ/(Lη), exact in ηλ."""
-        a, m = hp.intrinsic_lr, hp.momentum
+    def norm_share(self, a: float, m: float, facts: GroupFacts) -> float:
+        """|w*|⁴·λ/(Lη) at a = ηλ and momentum m, exact in ηλ."""
         return 1.0 / ((1.0 - m) * (2.0 - a / (1.0 + m)))
 
     def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:
@@ -156,6 +166,9 @@ class HeavyBallDecoupled(HeavyBallL2):
     def rows(self, a: float, momentum: float, facts: GroupFacts) -> tuple[Row, Row, Row, Row]:
         return decoupled_rows(a, momentum)
 
+    def fading(self, a: float, momentum: float) -> float:
+        return a
+
     def critical(self, momentum: float) -> float:
         return 1.0 - momentum
 
@@ -166,8 +179,7 @@ class HeavyBallDecoupled(HeavyBallL2):
         a, m = hp.intrinsic_lr, hp.momentum
         return 2.0 * a * (1.0 - m) / (1.0 + m - m * a)
 
-    def norm_share(self, hp: HyperParameters, facts: GroupFacts) -> float:
-        a, m = hp.intrinsic_lr, hp.momentum
+    def norm_share(self, a: float, m: float, facts: GroupFacts) -> float:
         return (1.0 + m - m * a) / ((1.0 - m * m) * (1.0 - m + m * a) * (2.0 - a))
 
     def balance_terms(self, hp: HyperParameters, gram: Gram, facts: GroupFacts) -> Pair:

@@ -18,7 +18,7 @@ from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.balance_law import Moves, before
 from spherical_motion.theory.families.heavy_ball import HeavyBallL2, HeavyBallLaw
 from spherical_motion.theory.group import GroupFacts
-from spherical_motion.theory.recursion.step import Row, nesterov_rows
+from spherical_motion.theory.recursion.step import Row, nesterov_rows, smaller_root
 from spherical_motion.theory.settings import Array, Pair, Settings, Steps, Value
 from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -72,6 +72,9 @@ class NesterovL2(HeavyBallL2):
     def rows(self, a: float, momentum: float, facts: GroupFacts) -> tuple[Row, Row, Row, Row]:
         return nesterov_rows(a, momentum, _overlap(facts))
 
+    def fading(self, a: float, momentum: float) -> float:
+        return smaller_root(1.0 - momentum + a * (1.0 + momentum), a)
+
     def critical(self, momentum: float) -> float:
         return ((1.0 - momentum) / (1.0 + momentum)) ** 2
 
@@ -89,8 +92,7 @@ class NesterovL2(HeavyBallL2):
         cross = 2.0 * m**2 * (1.0 + m - m**2) + a * m**3 * (1.0 + 2.0 * m)
         return 2.0 * a * (along + cross * q) / _push(a, m, q)
 
-    def norm_share(self, hp: HyperParameters, facts: GroupFacts) -> float:
-        a, m = hp.intrinsic_lr, hp.momentum
+    def norm_share(self, a: float, m: float, facts: GroupFacts) -> float:
         share = _push(a, m, _overlap(facts))
         return share / ((1.0 - m + a * m) * (2.0 + 2.0 * m - a * (1.0 + 2.0 * m)))
 

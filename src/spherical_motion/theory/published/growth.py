@@ -18,8 +18,13 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, held, not_negative, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
+
+LOGARITHM = "Take steps × log_growth_rate(...), its logarithm."
+
+LONGEST = 1e15
+"""Steps that float64 counts one by one."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -60,13 +65,16 @@ def growth_rate(
     """z^{-2·steps}, the factor by which the rate grows over that many steps.
 
     Source: Li & Arora (2020), theorem 2.1; exact, apart from the first 1/(1 - γ) steps.
-    Raises what `growth_root` raises.
+    Raises what `growth_root` raises, and OutOfDomain for a factor beyond float64; its logarithm is
+    `log_growth_rate` times the steps.
 
     >>> round(float(growth_rate(0.1, 5e-4, 0.9, steps=391)), 3)   # an epoch of their figure 1
     1.481
     """
     rate = log_growth_rate(lr, weight_decay, momentum)
-    return plain(np.exp(rate * np.asarray(steps, np.float64)))
+    time = not_negative("growth_rate", "steps", steps)
+    with np.errstate(over="ignore"):
+        return held("growth_rate", np.exp(rate * time), LOGARITHM)
 
 
 def growth_rate_approx(
@@ -81,7 +89,10 @@ def growth_rate_approx(
     1.478
     """
     eta, lam, gamma = _checked("growth_rate_approx", lr, weight_decay, momentum)
-    return plain(np.exp(2.0 * eta * lam * np.asarray(steps, np.float64) / (1.0 - gamma)))
+    time = not_negative("growth_rate_approx", "steps", steps)
+    with np.errstate(over="ignore"):
+        factor = np.exp(2.0 * eta * lam * time / (1.0 - gamma))
+    return held("growth_rate_approx", factor, LOGARITHM)
 
 
 def exponential_log_scale(
@@ -125,12 +136,21 @@ def steps_to_overflow(
         )
         return math.log(lr) + here + after > math.log(largest)
 
-    step = max(0, int(math.log(largest / lr) / rate))
-    while not is_beyond(step):
-        step += 1
-    while step > 0 and is_beyond(step - 1):
-        step -= 1
-    return step
+    # log η̃_t never falls, so the first step beyond is found by bisection.
+    span = (math.log(largest) - math.log(lr)) / rate if rate > 0.0 else math.inf
+    if not span < LONGEST:
+        raise OutOfDomain(
+            f"steps_to_overflow: lr × weight_decay = {lr * weight_decay:g} makes the rate overflow "
+            f"only after more than {LONGEST:.0e} steps, which are not counted one by one. "
+            "steps_to_overflow_approx tells about how many."
+        )
+    low, high = -1, max(1, math.ceil(span))
+    while not is_beyond(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_beyond(middle) else (middle, high)
+    return high
 
 
 def steps_to_overflow_approx(
@@ -146,7 +166,8 @@ def steps_to_overflow_approx(
     where = "steps_to_overflow_approx"
     _checked(where, lr, weight_decay, momentum)
     _require_growth(where, lr, weight_decay, largest)
-    return math.log(largest / lr) * (1.0 - momentum) / (2.0 * lr * weight_decay)
+    span = math.log(largest) - math.log(lr)
+    return held(where, span * (1.0 - momentum) / (2.0 * lr * weight_decay))
 
 
 def _shrinks(

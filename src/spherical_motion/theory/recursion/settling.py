@@ -20,7 +20,7 @@ import numpy as np
 
 from spherical_motion.theory.recursion.step import Recursion, Start, linear_part, rested
 
-MOST = 200_000
+MOST = 100_000
 """Steps that are taken one by one; what is not settled then is taken to go on as near rest."""
 
 SHORT = 10_000
@@ -34,6 +34,15 @@ LARGEST_NODE = 0.01
 
 LARGEST_TURN = 0.05
 """|d|²/|w|² up to which a start is smooth in ηλ."""
+
+HEAVY = 1e4
+"""Excess above which the gradient does not matter and the norm fades by itself."""
+
+CLOSE = 0.01
+"""Share of Δ* within which the motion is linear."""
+
+TINY_SHARE = 1e-10
+"""Share of the critical ηλ below which the linear law is exact, for a start without leaps."""
 
 LIGHT = 0.1
 """Excess below which a norm leaps while the buffer fills."""
@@ -49,6 +58,9 @@ MEMORIES = 40.0
 
 NEUTRAL = 1e-12
 """Rate per step below which deviations do not shrink."""
+
+LARGEST = 1e300
+"""An excess that does not overflow."""
 
 TINY = 1e-300
 """Keeps a step without any turn from dividing by 0."""
@@ -107,6 +119,17 @@ def steps_to_settle(
         return _stepped(motion, rested(rule, a, momentum, excess))
     if motion.near(excess):
         return 0.0
+    if a < TINY_SHARE * critical and excess > a / TINY_SHARE:
+        return motion.by_linear_law(excess)
+    if excess > HEAVY:
+        lost = -4.0 * math.log1p(-rule.fading(a, momentum))
+        faded = math.log((excess - 1.0) / (HEAVY - 1.0)) / lost
+        return faded + steps_to_settle(rule, a, momentum, HEAVY, within)
+    if within < CLOSE:
+        wide = dataclasses.replace(motion, within=CLOSE)
+        pace = motion.rate if motion.rate < NEUTRAL**0.75 else _pace(rule, a, momentum)[0]
+        more = (motion.by_linear_law(excess) - wide.by_linear_law(excess)) * motion.rate / pace
+        return steps_to_settle(rule, a, momentum, excess, CLOSE) + more
     if gap < FAR:
         share = a / critical
         return _extrapolated(
@@ -139,9 +162,11 @@ def _from_light(motion: Settling, excess: float, smallest: float) -> float:
     rule, a, m = motion.rule, motion.a, motion.momentum
     memory = math.ceil(MEMORIES / 2.0 / (1.0 - m))
     taken, now = 0, rested(rule, a, m, excess)
-    while taken < SHORT and (taken == 0 or now.x**2 < smallest):
+    while taken < SHORT and (taken == 0 or now.x * now.x < smallest):
         now, taken = _advanced(motion, now, memory), taken + memory
-    reached = now.x**2
+    reached = now.x * now.x
+    if reached > 1.0:  # it leapt beyond its rest
+        return taken + steps_to_settle(rule, a, m, min(reached, LARGEST), motion.within)
     # From there on the buffer is not that of a group at rest, which gives a start of some steps.
     ahead = _advanced(motion, now, memory).x ** 2
     behind = _advanced(motion, rested(rule, a, m, reached), memory).x ** 2
@@ -201,7 +226,9 @@ def _stepped(motion: Settling, start: Start) -> float:
             outside = True
         elif outside:
             outside, edge = False, high if before > high else low
-            crossing = number - 1.0 + (before - edge) / (before - value) if number else 0.0
+            crossing = float(number)
+            if number and math.isfinite(before):
+                crossing -= 1.0 - (before - edge) / (before - value)
         elif number - crossing > watch:
             return max(crossing, 0.0)
         before = value

@@ -41,6 +41,7 @@ class Recursion:
         push: H, in units of |w*|⁴.
         angle: Δ*.
         rate: leading order of the rate at which |w|⁴ relaxes, per step.
+        fading: share of |w| that is lost in a step without gradients, for ηλ below critical.
         critical: ηλ beyond which norm and buffer oscillate; of the momentum alone.
         limit: ηλ below which an equilibrium exists; of the momentum alone.
     """
@@ -49,6 +50,7 @@ class Recursion:
     push: Setting
     angle: Setting
     rate: Setting
+    fading: Setting
     critical: Callable[[float], float]
     limit: Callable[[float], float]
 
@@ -142,3 +144,8 @@ def decoupled_rows(a: float, momentum: float) -> Rows:
 def _sum(first: Row, second: Row, times: float = 1.0) -> Row:
     a, b, c, d = (x + times * y for x, y in zip(first, second, strict=True))
     return a, b, c, d
+
+
+def smaller_root(b: float, c: float) -> float:
+    """The smaller root of u² - bu + c = 0, without cancellation."""
+    return 2.0 * c / (b + math.sqrt(max(b * b - 4.0 * c, 0.0)))

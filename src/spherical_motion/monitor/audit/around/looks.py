@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.monitor.audit.context import AuditContext
-from spherical_motion.monitor.audit.global_norm import global_norm
-from spherical_motion.monitor.audit.norm_layers import NormLayers
+from spherical_motion.monitor.audit.around.all_gradients import global_norm
+from spherical_motion.monitor.audit.around.norm_layers import NormLayers
 from spherical_motion.monitor.audit.observing import StepObserver
-from spherical_motion.monitor.audit.replaced import replaced
-from spherical_motion.monitor.audit.step_counter import StepCounter
+from spherical_motion.monitor.audit.around.left_behind import replaced
+from spherical_motion.monitor.audit.around.step_counter import StepCounter
 
 Columns = Mapping[str, NDArray[np.float64]]
 

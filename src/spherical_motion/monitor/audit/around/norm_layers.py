@@ -30,6 +30,8 @@ def fed_or_why(model: nn.Module, example_inputs: object) -> Fed | str:
     """
     if example_inputs is None:
         return NO_INPUTS
+    if id(unwrapped(model)) in _compiled(model):
+        return COMPILED
     try:
         return norms_fed(model, example_inputs)
     except SphericalMotionError as error:

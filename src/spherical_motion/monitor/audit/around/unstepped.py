@@ -18,6 +18,9 @@ from torch.optim.optimizer import (
 from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import stepped_parameters
+from spherical_motion.monitor.audit.around.left_behind import report
+from spherical_motion.monitor.sinks import Sink
+from spherical_motion.vocabulary.events import EventKind
 
 FEW = 3
 """Moves of the weights without a step of their optimizer after which it is said to be left behind.
@@ -45,6 +48,7 @@ class Unstepped:
         moved: is called with the names and what moves them; at most once.
         shared: is called with the names and the class of another optimizer that steps weights which
             the watched one steps as well; at most once.
+        guarded: runs what is done at a step of any optimizer; must not let an exception out.
 
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> left, new = torch.optim.SGD([w]), torch.optim.SGD([w])
@@ -64,9 +68,10 @@ class Unstepped:
         step: Callable[[], int],
         moved: Callable[[list[str], str], None],
         shared: Callable[[list[str], str], None],
+        guarded: Callable[[Callable[[], None]], None] = lambda body: body(),
     ) -> None:
         self._own, self._parameters = weakref.ref(optimizer), dict(parameters)
-        self._step, self._moved, self._shared = step, moved, shared
+        self._step, self._moved, self._shared, self._guarded = step, moved, shared, guarded
         self._at = -1
         self._moves = 0
         self._mark: Mark | None = None
@@ -84,11 +89,11 @@ class Unstepped:
 
         def begins(optimizer: torch.optim.Optimizer, *_: object) -> None:
             if (unstepped := me()) is not None:
-                unstepped.begins(optimizer)
+                unstepped._guarded(lambda: unstepped.begins(optimizer))
 
         def stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
             if (unstepped := me()) is not None:
-                unstepped.stepped(optimizer)
+                unstepped._guarded(lambda: unstepped.stepped(optimizer))
 
         self._handles = [
             register_optimizer_step_pre_hook(_untraced(begins)),
@@ -161,6 +166,30 @@ class Unstepped:
         found = list(self._parameters.values())
         chosen = found[:: -(-len(found) // LOOKED_AT)]
         return tuple((p._version, _first_entry(p)) for p in chosen)
+
+
+def unstepped_of(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, torch.Tensor],
+    step: Callable[[], int],
+    sink: Sink,
+    guarded: Callable[[Callable[[], None]], None],
+) -> Unstepped:
+    """An `Unstepped` that records an event, and says how to go on if an optimizer is left behind.
+
+    Args:
+        optimizer, parameters, step, guarded: as for `Unstepped`.
+        sink: takes the events.
+    """
+
+    def moved(names: list[str], what: str) -> None:
+        report(sink, step(), names, f"{what} moves them, and the watched optimizer does not step")
+
+    def shared(names: list[str], name: str) -> None:
+        kind = EventKind.SECOND_OPTIMIZER
+        sink.event(kind, step=step(), parameters=names, optimizer=name)
+
+    return Unstepped(optimizer, parameters, step, moved, shared, guarded)
 
 
 def _first_entry(parameter: torch.Tensor) -> float | None:

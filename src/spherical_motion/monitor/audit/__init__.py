@@ -10,13 +10,13 @@ In: an optimizer and the parameters that a monitor measures. Out: rows of `audit
 failure of an audit ends the recording.
 """
 
+from spherical_motion.monitor.audit.around.left_behind import Replacements
+from spherical_motion.monitor.audit.around.norm_layers import NO_INPUTS, Fed, fed_or_why
+from spherical_motion.monitor.audit.around.unstepped import Unstepped, unstepped_of
 from spherical_motion.monitor.audit.auditor import Auditor
 from spherical_motion.monitor.audit.context import AuditContext
-from spherical_motion.monitor.audit.around.norm_layers import NO_INPUTS, Fed, fed_or_why
 from spherical_motion.monitor.audit.observers import OBSERVERS, StepObserver, observers_of
-from spherical_motion.monitor.audit.around.left_behind import Replacements
 from spherical_motion.monitor.audit.table import register_rule
-from spherical_motion.monitor.audit.around.unstepped import Unstepped, unstepped_of
 from spherical_motion.monitor.audit.when import AuditTimes
 
 __all__ = [

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.monitor.audit.context import AuditContext
 from spherical_motion.monitor.audit.around.all_gradients import global_norm
-from spherical_motion.monitor.audit.around.norm_layers import NormLayers
-from spherical_motion.monitor.audit.observing import StepObserver
 from spherical_motion.monitor.audit.around.left_behind import replaced
+from spherical_motion.monitor.audit.around.norm_layers import NormLayers
 from spherical_motion.monitor.audit.around.step_counter import StepCounter
+from spherical_motion.monitor.audit.context import AuditContext
+from spherical_motion.monitor.audit.observing import StepObserver
 
 Columns = Mapping[str, NDArray[np.float64]]
 

@@ -85,7 +85,7 @@ class Comparison:
     @functools.cached_property
     def _evidence(self) -> tuple[tuple[int, Evidence], ...]:
         """(stage number, evidence), group by group."""
-        run = WholeRun(self._motions)
+        run = WholeRun(self._motions, self.records)
         return tuple(
             (number, self._gathered(run, name, stage))
             for name, stages in self._stages.items()

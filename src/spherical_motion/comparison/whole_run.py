@@ -78,8 +78,8 @@ class WholeRun:
             part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
             audited=audited,
             plan=self._plan(name, stage),
-            left_behind=self._told(motion, stage, EventKind.NOT_STEPPED, "why"),
-            stepped_by=self._told(motion, stage, EventKind.SECOND_OPTIMIZER, "optimizer"),
+            left_behind=self._event_about(motion, stage, EventKind.NOT_STEPPED, "why"),
+            stepped_by=self._event_about(motion, stage, EventKind.SECOND_OPTIMIZER, "optimizer"),
         )
 
     def _pulls(self, start: int, stop: int) -> RadialPulls:
@@ -107,7 +107,7 @@ class WholeRun:
             if other is not motion and not tensors.isdisjoint(other.group.parameters)
         )
 
-    def _told(
+    def _event_about(
         self, motion: Motion, stage: Stage, kind: EventKind, what: str
     ) -> tuple[int, str] | None:
         """The first event of a kind about these weights, in this stage or after the last step."""

@@ -58,7 +58,7 @@ class WholeRun:
             radial=radial_law_of(motion, stage, pulls=self._pulls(stage.start, stage.stop)),
             silence=quiet,
             stale=stale(motion, stage),
-            mends=mend(motion, stage, mixed, tug),
+            mends=mend(motion, stage, mixed),
             scale_changes=tuple(
                 change for change in self._scale_changes if stage.start <= change.step < stage.stop
             ),

@@ -18,6 +18,7 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
     found = e.laws.continuity
     if found.written:
         yield Because.WRITTEN(
+            first=found.steps[0],
             steps=steps_text(found.steps, found.written),
             written=found.written,
             pairs=found.pairs,

@@ -38,8 +38,6 @@ FEWEST_AT_PEAK = 2.5
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
 
-MOSTLY = 0.5
-
 
 def gradient_altered(e: Evidence) -> Iterator[Reason]:
     """Decay hidden in the gradient, or entries clipped."""
@@ -69,7 +67,7 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
     radial = e.laws.radial
     if e.group.kind == "plain":
         return
-    if radial.eval_mode > MOSTLY:
+    if radial.eval_mode > 0:
         yield Because.EVAL_MODE(share=radial.eval_mode)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):

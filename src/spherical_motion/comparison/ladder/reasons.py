@@ -49,7 +49,7 @@ class Because(ReasonKind):
         "weights or gradient were NaN or infinite at {steps:,} steps of this stage",
         Suspect.NON_FINITE,
     )
-    FIRST_AT = ", first at step {step:,}"
+    FIRST_AT = ", first at step {first:,}"
 
     # Motion
 
@@ -58,13 +58,13 @@ class Because(ReasonKind):
         "no sampled step changed the weights: they have no gradient or no optimizer",
         Suspect.NO_GRADIENT,
     )
-    NO_GRADIENT = "no gradient from step {step:,} on ({absent})", Suspect.NO_GRADIENT
+    NO_GRADIENT = "no gradient from step {first:,} on ({absent})", Suspect.NO_GRADIENT
     DEAD_PART = (
-        "its gradient is 0 from step {step:,} on, while other parts of the same tensor have one",
+        "its gradient is 0 from step {first:,} on, while other parts of the same tensor have one",
         Suspect.DEAD_PART,
     )
     STOPPED = (
-        "the weights have not moved since step {step:,}, although the learning rate is not 0",
+        "the weights have not moved since step {first:,}, although the learning rate is not 0",
         Suspect.FROZEN,
     )
     NEVER_MOVED = (

@@ -23,6 +23,7 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
         yield from _stretch(law, law.first, law.last)
     elif law.spikes and law.worst > SPIKE:
         yield Because.SPIKES(
+            first=law.spike_steps[0],
             steps=steps_text(law.spike_steps, law.spikes),
             spikes=law.spikes,
             pairs=law.pairs,

@@ -71,7 +71,7 @@ class WholeRun:
             ),
             silence=quiet,
             stale=stale(motion, stage),
-            mends=mend(motion, stage, mixed, tug),
+            mends=mend(motion, stage, mixed),
             scale_changes=tuple(
                 change for change in self._scale_changes if stage.start <= change.step < stage.stop
             ),

@@ -44,12 +44,9 @@ FEWEST = 50
 ALIKE = 0.02
 """Settings that leave as much at single steps but for this share, and chance, are all possible."""
 
-CLEARLY = 0.5
-"""Share of what single steps leave that a setting may leave of a law that is within its error of 1.
-Healthy runs have 0.9 to 1, and 0.6 in their first hundred steps; wrong settings 0.01 to 0.3."""
-
-AT_ALL = 0.8
-"""The same of a law that is off."""
+LEAVES = 0.5
+"""Share of what single steps leave that a setting may leave. Healthy runs have 0.9 to 1, and 0.6 in
+their first hundred steps; wrong settings 0.01 to 0.3."""
 
 LIKELY = 0.1
 """Squared cosine between what single steps leave and what a change of a setting adds to it, from
@@ -93,11 +90,10 @@ def mend(
 ) -> tuple[Mend, ...]:
     """The settings whose change explains steps that the law does not, the most likely first.
 
-    A setting explains them if it brings the law to 1 and leaves less of single steps: much less
-    where the law, within its error, is at 1 already. Empty if none does, or the law is not known.
-    More than one is named where the steps do not tell them apart: each of them is possible then.
-    Weight decay inside Adam's gradient stands in <w, Px> and is possible where the rate is; it has
-    no value then.
+    A setting explains them if it brings the law to 1 and leaves half of single steps at most.
+    Empty if none does, or the law is not known. More than one is named where the steps do not tell
+    them apart: each of them is possible then. Weight decay inside Adam's gradient stands in
+    <w, Px> and is possible where the rate is; it has no value then.
 
     Args:
         motion: the group's whole run.
@@ -108,13 +104,12 @@ def mend(
     tug = tug_of_war(motion, stage, mixed) if tug is None else tug
     if tug.unknown or not tug.balance.value > 0 or not theory.law_of(motion.hp).exact:
         return ()
-    leaves = CLEARLY if tug.balance.meets(LOW, HIGH) else AT_ALL
     here = balance_window(motion.within(stage.start, stage.stop), stage)
     at = _Altered(here)
     declared = _left(at, 1.0, "lr")
     likely = [setting for setting in SETTINGS if _follows(at, setting) > LIKELY]
     found = [_mended(at, setting, declared, tug.balance.value) for setting in likely]
-    mends = sorted((m for m in found if m is not None and m.left <= leaves), key=lambda m: m.left)
+    mends = sorted((m for m in found if m is not None and m.left <= LEAVES), key=lambda m: m.left)
     if not mends:
         return ()
     most = mends[0].left * (1.0 + ALIKE + 2.0 / math.sqrt(len(at.used)))

@@ -61,6 +61,8 @@ def test_no_gradient_is_an_alarm_with_its_step_unless_only_a_part_died() -> None
     assert verdict.reason == "no gradient from step 512 on (all of it is 0)"
     part = judge(evidence(silence=dead, part_alive=True))
     assert (part.kind, part.suspect, part.alarm) == (K.FROZEN, Suspect.DEAD_PART, False)
+    flat = judge(evidence(silence=dead, all_dead=True))
+    assert (flat.kind, flat.suspect, flat.alarm) == (K.FROZEN, Suspect.FADING, False)
     healthy(silence=dataclasses.replace(dead, dead_since=None))
 
 

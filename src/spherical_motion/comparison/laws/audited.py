@@ -41,13 +41,14 @@ class AuditedSteps:
         miss: median over them of |d - e|/|e|.
         fit: what other settings would make them; None if none differs.
         lost: share of |e|² in entries that rounding left where they were, over all steps.
-        peak: median share of the gradient's non-zero entries that have exactly the largest size.
+        peak: share of the gradient's non-zero entries that have exactly the largest size: the
+            median over all steps, or over the last two if that is larger.
         rewritten: median of what `step` did to the gradient, as a share of it.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
         clipped_share: share of the audited steps at which it does.
-        epsilon: median over the steps of the mean ε/(var + ε) in the norm layers that it feeds.
+        epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         replaced: the first step at which the model had another tensor in its place, or None.
     """
@@ -109,9 +110,9 @@ def audited_steps(records: Records, group: str, stage: Stage | None = None) -> A
         skipped=_most_frequent(here.skipped),
         differing=tuple(steps[differ].tolist()),
         lost=_lost(rows),
-        peak=_median(mains.peak),
+        peak=_at_any_time(mains.peak),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
-        epsilon=_median(mains.epsilon),
+        epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         replaced=_first_replaced(rows),
         **_counts(here),
@@ -225,6 +226,11 @@ def _most_frequent(words: NDArray[np.object_]) -> str:
 def _median(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else math.nan
+
+
+def _at_any_time(values: Array) -> float:
+    """The median, or that of the last two audited steps if it is larger: what began late."""
+    return max(_median(values), _median(values[-2:])) if values.size else math.nan
 
 
 def _mean(values: Array) -> float:

@@ -23,6 +23,12 @@ Array = NDArray[np.float64]
 SUMMED = ("ww", "wd", "we", "dd", "ee", "de", "miss_sq", "allowed_sq")
 """Columns that add up over the parameters of a group."""
 
+WHOLE = 1e-6
+"""How far from a whole number 2/peak may be by rounding."""
+
+MANY = 8
+"""Groups of fewer entries may have half of them at the peak."""
+
 HALF = ("float16", "bfloat16")
 
 
@@ -43,6 +49,8 @@ class AuditedSteps:
         lost: share of |e|² in entries that rounding left where they were, over all steps.
         peak: share of the gradient's non-zero entries that have exactly the largest size: the
             median over all steps, or over the last two if that is larger.
+        at_peak: share of the steps, or of the last two if that is larger, at which more than two
+            entries have exactly the largest size, as entries that are clipped have.
         rewritten: median of what `step` did to the gradient, as a share of it.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
@@ -64,6 +72,7 @@ class AuditedSteps:
     fit: StepFit | None = None
     lost: float = math.nan
     peak: float = math.nan
+    at_peak: float = math.nan
     rewritten: float = math.nan
     counter: float = math.nan
     taken: float = math.nan
@@ -111,6 +120,7 @@ def audited_steps(records: Records, group: str, stage: Stage | None = None) -> A
         differing=tuple(steps[differ].tolist()),
         lost=_lost(rows),
         peak=_at_any_time(mains.peak),
+        at_peak=_many_at_peak(mains.peak, own.numel),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
@@ -231,6 +241,20 @@ def _median(values: Array) -> float:
 def _at_any_time(values: Array) -> float:
     """The median, or that of the last two audited steps if it is larger: what began late."""
     return max(_median(values), _median(values[-2:])) if values.size else math.nan
+
+
+def _many_at_peak(peak: Array, numel: int) -> float:
+    """Share of the steps at which more than two entries are the largest.
+
+    How many entries are not 0 is not recorded, but with one or two at the peak 2/peak is a whole
+    number. Two may be alike by symmetry: the last layer of a net with two classes.
+    """
+    peak = peak[np.isfinite(peak) & (peak > 0.0)]
+    if not peak.size:
+        return math.nan
+    whole = np.abs(2.0 / peak - np.round(2.0 / peak)) < WHOLE
+    many = ~whole | ((peak >= 0.5) & (numel >= MANY))
+    return max(float(many.mean()), float(many[-2:].mean()))
 
 
 def _mean(values: Array) -> float:

@@ -33,7 +33,7 @@ EPSILON_LARGE = 0.10
 """From this share on, ε is named wherever the weights feed a norm layer, certified or not."""
 
 AT_PEAK = 0.25
-"""In healthy runs no step has three entries of exactly the largest size; clipped ones nearly all."""
+"""Share of the steps; in healthy runs none has three entries of exactly the largest size."""
 
 NEARLY_ALL = 0.95
 """A global norm at its limit in this share of the audited steps is always clipped. The first 20

@@ -33,9 +33,14 @@ def non_finite(e: Evidence) -> Iterator[Reason]:
 
 
 def frozen(e: Evidence) -> Iterator[Reason]:
-    """It did not move, stopped moving, or lost its gradient."""
+    """It is not stepped, did not move, stopped moving, or lost its gradient."""
     quiet = e.laws.silence
-    if not e.moved:
+    if e.laws.audited.replaced is not None:
+        yield Because.REPLACED(first=e.laws.audited.replaced)
+    elif e.laws.left_behind is not None:
+        first, why = e.laws.left_behind
+        yield Because.LEFT_BEHIND(first=first, why=why.rstrip("."))
+    elif not e.moved:
         if e.samples < FEWEST_SAMPLES:
             return
         if e.lr_is_zero:

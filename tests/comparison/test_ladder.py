@@ -380,6 +380,10 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
     assert verdict.suspect is Suspect.STALE_GRADIENT
     assert "50 of 100 steps" in verdict.reason
     assert judge(evidence(stale=Stale(pairs=100, same=2))).suspect is None
+    old = judge(
+        evidence(stale=Stale(pairs=100, same=50, steps=(1,)), radial_share=-0.5, defect=0.3)
+    )
+    assert (old.suspect, old.alarm) == (Suspect.STALE_GRADIENT, False)
 
 
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:

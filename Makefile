@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format bench zoo balance docs wheel clean
+.PHONY: demo test test-slow check format bench zoo balance verdicts docs wheel clean
 
 demo: $(READY)          ## train the embedded digits, compare with theory, write a report
 	$(BIN)/smd demo
@@ -34,6 +34,9 @@ zoo: $(READY)           ## docs/zoo.md: precision and recall against truth deriv
 
 balance: $(READY)       ## docs/balance.md: the balance law on nets x optimizers x schedules; half an hour
 	cd benchmarks && OMP_NUM_THREADS=1 ../$(BIN)/python -m balance.run
+
+verdicts: $(READY)      ## docs/verdicts.md: verdicts on known faults and healthy runs; half an hour on two cores
+	cd benchmarks && OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE ../$(BIN)/python -m verdicts.run
 
 docs: $(READY)          ## pages that are generated from the code
 	$(BIN)/python tools/make_cli_docs.py

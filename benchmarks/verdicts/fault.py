@@ -34,7 +34,7 @@ class Fault:
         sentence: what it does in code.
         install: edits a loop before it starts.
         optimizers: those it concerns; each occurs at least once.
-        suspects: names of the suspects that are right.
+        suspects: names of the suspects that are right; "ANY" alone asks for an alarm only.
         alarm: whether the verdict must be an alarm; if not, it must be none.
         begins: the first step that it changes.
         needs: whether it concerns a net.

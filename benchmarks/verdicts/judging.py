@@ -139,7 +139,8 @@ def case(rows: list[dict[str, Any]], fault: Fault) -> dict[str, Any]:
 
 def matches(row: dict[str, Any], fault: Fault) -> bool:
     """Whether a row names the fault."""
-    return row["alarm"] == fault.alarm and row["suspect"] in fault.suspects
+    named = row["suspect"] in fault.suspects or fault.suspects == ("ANY",)
+    return row["alarm"] == fault.alarm and named
 
 
 def outcome(row: dict[str, Any]) -> str:

@@ -111,14 +111,28 @@ def healthy_runs() -> Iterator[Run]:
 
 
 def every_run() -> list[Run]:
-    """The whole table, faults first."""
-    return list(dict.fromkeys([*fault_runs(), *healthy_runs()]))
+    """The whole table, in rounds: a part of it has each fault on some nets and healthy runs."""
+    by_fault = by_name()
+    healthy = list(healthy_runs())
+    rounds = max(map(len, by_fault.values()))
+    runs: list[Run] = []
+    for k in range(rounds):
+        for i, mine in enumerate(by_fault.values()):
+            turned = mine[i % len(mine) :] + mine[: i % len(mine)]
+            runs += turned[k : k + 1]
+        runs += healthy[k :: len(TASKS)] if k < len(TASKS) else []
+    return list(dict.fromkeys([*runs, *healthy]))
+
+
+def by_name() -> dict[str, list[Run]]:
+    """The runs of each fault."""
+    runs: dict[str, list[Run]] = {}
+    for run in fault_runs():
+        runs.setdefault(run.fault, []).append(run)
+    return runs
 
 
 def quick_runs() -> list[Run]:
     """One net for each fault, and every fifth healthy run."""
-    by_fault: dict[str, list[Run]] = {}
-    for run in fault_runs():
-        by_fault.setdefault(run.fault, []).append(run)
-    firsts = [runs[i % len(runs)] for i, runs in enumerate(by_fault.values())]
+    firsts = [runs[i % len(runs)] for i, runs in enumerate(by_name().values())]
     return [*firsts, *list(healthy_runs())[::5]]

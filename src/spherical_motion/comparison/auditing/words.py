@@ -22,8 +22,8 @@ OFTEN = 0.8
 EPSILON_SEEN, EPSILON_LARGE = 0.01, 0.10
 """Shares of ε in variance + ε from which on it is said, and is an alarm."""
 
-FEWEST_AT_PEAK = 2.5
-"""More entries of the gradient than this at exactly the largest size were clipped to it."""
+AT_PEAK = 0.5
+"""Entries are clipped if several have exactly the largest size in more than this share of steps."""
 
 REWRITTEN = 1e-6
 """From this share of the gradient on it is said that the optimizer writes it."""
@@ -70,7 +70,7 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
         )
 
 
-def around_findings(found: AuditedSteps, numel: int) -> Iterator[Finding]:
+def around_findings(found: AuditedSteps) -> Iterator[Finding]:
     """What stands around the steps: count, clipping, norm layers, tensors."""
     if found.miscounted is not None:
         yield Finding(
@@ -84,7 +84,7 @@ def around_findings(found: AuditedSteps, numel: int) -> Iterator[Finding]:
             f"{found.clipped_share:.0%} of the audited steps: it is clipped there",
             Suspect.GRADIENT_CLIPPED if found.clipped_share >= OFTEN else Suspect.NORM_CLIPPED,
         )
-    if found.peak * numel > FEWEST_AT_PEAK:
+    if found.at_peak > AT_PEAK:
         yield Finding(
             f"{found.peak:.2%} of the gradient's entries have exactly the largest size: they are "
             "clipped one by one",

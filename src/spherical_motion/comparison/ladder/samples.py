@@ -51,6 +51,8 @@ def frozen(e: Evidence) -> Iterator[Reason]:
     elif quiet.dead_since is not None:
         if e.laws.part_alive:
             yield Because.DEAD_PART(first=quiet.dead_since)
+        elif e.laws.all_dead:
+            yield Because.ALL_DEAD(first=quiet.dead_since)
         else:
             absent = "it is None" if quiet.absent_at_end else "all of it is 0"
             yield Because.NO_GRADIENT(first=quiet.dead_since, absent=absent)

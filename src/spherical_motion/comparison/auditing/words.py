@@ -22,9 +22,6 @@ OFTEN = 0.8
 EPSILON_SEEN, EPSILON_LARGE = 0.01, 0.10
 """Shares of ε in variance + ε from which on it is said, and is an alarm."""
 
-MOSTLY = 0.5
-"""A norm layer is in eval mode if it is at more than this share of the audited steps."""
-
 FEWEST_AT_PEAK = 2.5
 """More entries of the gradient than this at exactly the largest size were clipped to it."""
 
@@ -93,7 +90,7 @@ def around_findings(found: AuditedSteps, numel: int) -> Iterator[Finding]:
             "clipped one by one",
             Suspect.GRADIENT_CLIPPED,
         )
-    if found.eval_mode > MOSTLY:
+    if found.eval_mode > 0.0:
         yield Finding(
             f"a norm layer that it feeds uses running statistics in {found.eval_mode:.0%} of the "
             "audited steps: is it in eval mode?",

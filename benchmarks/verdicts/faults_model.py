@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from verdicts.fault import ADAMS, ANY, make_fault
+from verdicts.faults_gradients import gentle
 from verdicts.loop import INVARIANT, Loop
 from verdicts.nets import Task
 
@@ -39,6 +40,7 @@ def epsilon(loop: Loop) -> None:
 def large_epsilon(loop: Loop) -> None:
     """All norm layers have ε 10."""
     loop.affected = {INVARIANT}
+    gentle(loop, 0.1)
     for norm in norm_layers(loop):
         norm.eps = 10.0
 

@@ -58,7 +58,27 @@ def brief(run: dict[str, Any]) -> dict[str, Any]:
         }
     if "said" in run:
         kept["compare_seconds"] = run["said"]["compare_seconds"]
+        if (run["fault"], run["net"]) in SHOWN:
+            kept["audit"] = run["said"]["audit"]
     return kept
+
+
+SHOWN = (
+    ("AdamW decay without the rate", "plain"),
+    ("momentum .85 declared .9, later", "plain"),
+    ("phantom steps", "gpt"),
+)
+"""Faults and nets whose audit the page prints."""
+
+
+def audits(after: Results) -> str:
+    """The audit of three runs, as `print(smd.audit(run))` shows it."""
+    shown: dict[tuple[str, str], str] = {}
+    for run in after:
+        if run.get("audit"):
+            title = f"{run['fault']} ({run['net']}, {run['optimizer']}):"
+            shown.setdefault((run["fault"], run["net"]), f"{title}\n\n```\n{run['audit']}\n```\n")
+    return "\n".join(shown.values()) or "Not measured.\n"
 
 
 def dumped(kept: dict[str, Any]) -> str:
@@ -85,6 +105,7 @@ def page(kept: dict[str, Any]) -> str:
         "## Every pair\n\n" + pairs(after),
         "## Healthy runs\n\n" + healthy_tables(after, before),
         "## What is missed, and why\n\n" + notes(after),
+        "## Audits as printed\n\n" + audits(after),
         "## Nets\n\n" + nets(),
         machine_line(kept["machine"], after),
     ]

@@ -63,7 +63,7 @@ def test_a_case_is_right_only_with_the_right_suspect_after_the_beginning() -> No
     other = row("b", "off", "EPSILON", alarm=True)
     for rows, results in (
         ([early, found, other], {"a": "right", "b": "other alarm"}),
-        ([early], {"a": "no row", "b": "no row"}),
+        ([row("a", "off", alarm=True), early], {"a": "other alarm", "b": "no row"}),
         ([row("a", "in equilibrium"), row("b", "off", "FADING")],
          {"a": "in equilibrium", "b": "finding"}),
     ):  # fmt: skip

@@ -43,7 +43,7 @@ def said_of(directory: Path) -> dict[str, Any]:
         "groups": parameters,
         "certified": certified,
         "compare_seconds": round(seconds, 2),
-        "audit": str(audit(directory)) if audit is not None else "",
+        "audit": str(audit(directory)).replace(str(directory), "runs/mine") if audit else "",
         "findings": list(comparison.findings),
     }
 

@@ -41,26 +41,34 @@ def write_page(folder: Path, docs: Path) -> None:
         kept = {
             "machine": machine(),
             "after": [brief(run) for run in after],
-            "before": [brief(run) for run in before],
+            "before": [brief(run, reasons=False) for run in before],
         }
         store.write_text(dumped(kept), encoding="utf-8")
     kept = json.loads(store.read_text(encoding="utf-8"))
     (docs / "verdicts.md").write_text(page(kept), encoding="utf-8")
 
 
-def brief(run: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs of a run: reasons only where they are not right."""
+def brief(run: dict[str, Any], reasons: bool = True) -> dict[str, Any]:
+    """What the page needs of a run: reasons only where they are not right, if at all."""
     kept = {key: value for key, value in run.items() if key not in ("said", "affected", "loss")}
     if "cases" in kept:
         kept["cases"] = {
-            name: {**case, "reason": "" if case["result"] == "right" else case["reason"]}
+            name: {**case, "reason": case["reason"][:300] if told(case) and reasons else ""}
             for name, case in kept["cases"].items()
         }
+    for name in ("wrong", "spilt", "early"):
+        if name in kept:
+            kept[name] = [{**row, "reason": row["reason"][:300]} for row in kept[name]]
     if "said" in run:
         kept["compare_seconds"] = run["said"]["compare_seconds"]
         if (run["fault"], run["net"]) in SHOWN:
             kept["audit"] = run["said"]["audit"]
     return kept
+
+
+def told(case: dict[str, Any]) -> bool:
+    """Whether the page prints the reason of a case."""
+    return case["result"] not in ("right", "quiet")
 
 
 SHOWN = (

@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spherical_motion import errors, measure, optim, simulate, sphere, theory
     from spherical_motion.binding import all_groups
-    from spherical_motion.comparison import Comparison, compare
+    from spherical_motion.comparison import Audit, Comparison, audit, compare
     from spherical_motion.errors import SphericalMotionError
     from spherical_motion.forecasting import (
         Forecast,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "binding": "all_groups",
-    "comparison": "Comparison compare",
+    "comparison": "Audit Comparison audit compare",
     "errors": "SphericalMotionError",
     "forecasting": "Forecast forecast scale_batch settings_for_angle settings_for_time_constant",
     "invariance": "Inspection find_groups inspect_model",
@@ -65,6 +65,7 @@ _ROOMS = ("errors", "measure", "optim", "simulate", "sphere", "theory")
 """Modules that are public as a whole: smd.theory.equilibrium_angle(...)."""
 
 __all__ = [
+    "Audit",
     "Comparison",
     "Forecast",
     "Gram",
@@ -82,6 +83,7 @@ __all__ = [
     "VerdictKind",
     "__version__",
     "all_groups",
+    "audit",
     "compare",
     "errors",
     "find_groups",

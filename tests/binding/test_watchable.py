@@ -96,7 +96,7 @@ class Odd(nn.Module):
         self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
         self.unstepped = nn.Parameter(torch.ones(2, 2))
         self.twice = nn.Parameter(torch.ones(2, 2))
-        self.short = nn.Parameter(torch.ones(2, 2, dtype=torch.float16))
+        self.short = nn.Parameter(torch.ones(2, 2).to(torch.float8_e4m3fn))
         self.paired = nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))
         self.blank = nn.Parameter(torch.ones(2, 2, device="meta"))
         self.none = nn.Parameter(torch.ones(0, 2))
@@ -115,7 +115,7 @@ def test_what_cannot_be_watched_is_left_out_with_its_reason(caplog) -> None:
         "frozen (frozen)",
         "unstepped (not stepped by the optimizer)",
         "twice (stepped by 2 param groups)",
-        "short (torch.float16 on cpu, which cannot be measured yet)",
+        "short (torch.float8_e4m3fn on cpu, which cannot be measured yet)",
         "paired (torch.complex64 on cpu",
         "blank (torch.float32 on meta",
         "none (empty)",
@@ -186,9 +186,13 @@ def test_slices_along_two_axes_cover_a_matrix_only_if_one_axis_is_covered() -> N
     [
         (mlp, lambda m: mlp().parameters(), "found none: 0.weight and 2.weight .not stepped by"),
         (mlp, lambda m: [m[0].bias], r"only gains and biases. vectors=True watches"),
-        (lambda: mlp().half(), lambda m: m.parameters(), r"float16.*cannot be measured yet"),
         (
-            lambda: mlp().bfloat16(),
+            lambda: mlp().to(torch.float8_e4m3fn),
+            lambda m: m.parameters(),
+            r"float8.*cannot be measured yet",
+        ),
+        (
+            lambda: mlp().to(torch.float8_e5m2),
             lambda m: m.parameters(),
             r"measured yet.\. Keep the weights in float32(?!.*very model)",
         ),

@@ -116,3 +116,24 @@ def test_without_a_constant_stage_it_starts_at_rest_under_the_highest_rate() -> 
     found = forecast(plan)
     assert found.start == "at rest under its highest learning rate, 0.1"
     assert found[0].angle_peak == pytest.approx(theory.equilibrium_angle(SGD), rel=0.05)
+
+
+def test_a_swinging_norm_is_not_called_settled() -> None:
+    hp = HyperParameters("sgd", lr=1.0, weight_decay=5e-4, momentum=0.99)
+    plan = Schedule.step_decay(hp, steps=4400, milestones=[4000])
+    short = forecast(plan)[1]
+    assert short.steps_needed == 606
+    assert short.outcome is Outcome.FALLS_SHORT
+    assert abs(short.angle_end / short.equilibrium_angle - 1) >= 0.05
+    longer = forecast(Schedule.step_decay(hp, steps=4700, milestones=[4000]))[1]
+    assert longer.settles
+
+
+def test_turns_beyond_a_right_angle_are_forecast_as_such() -> None:
+    hp = HyperParameters("sgd", lr=1.0, weight_decay=3.0, momentum=0.9)
+    rest = theory.equilibrium_norm(hp, unit_grad_sq=1.0)
+    assert theory.equilibrium_angle(hp) > 1.57
+    for norm0 in (0.2 * rest, 5 * rest):
+        stage = forecast(Schedule.constant(hp, 3), norm0, unit_grad_sq=1.0)[0]
+        assert stage.angle_start > 1.57
+        assert not stage.settles

@@ -56,10 +56,10 @@ def test_bad_arguments_name_the_remedy_and_leave_nothing_behind(tmp_path: Path) 
         assert not optimizer._optimizer_step_pre_hooks
 
 
-def test_half_precision_weights_are_refused_at_attach(tmp_path: Path) -> None:
-    model = network().half()
+def test_weights_of_8_bits_are_refused_at_attach(tmp_path: Path) -> None:
+    model = network().to(torch.float8_e4m3fn)
     optimizer = OPTIMIZERS["sgd"](model)
-    with pytest.raises(InvalidArgument, match="float16"):
+    with pytest.raises(InvalidArgument, match="float8"):
         Monitor(model, optimizer, groups_of(model), tmp_path / "run")
 
 

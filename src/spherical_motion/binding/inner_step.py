@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import CodeType, FrameType
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ class InnerSteps:
 
     def now(self) -> bool:
         """Whether the hook that asks runs for an inner step."""
-        wrapped = [
+        wrapped: list[Any] = [
             step
             for step in (vars(cls).get("step") for cls in type(self._optimizer).__mro__)
             if getattr(step, "hooked", False)

@@ -119,7 +119,8 @@ def _known_class(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer
 def scalar_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Scalar]]:
     """The scalar settings of every param group, with the class and number of its optimizer.
 
-    The class is that of `stepping_name`; "subclass" is the optimizer's own, where that differs.
+    The class is that of `stepping_name`; "subclass" is the optimizer's own and "rule" that of
+    `class_name`, where they differ.
 
     >>> scalar_settings([torch.optim.SGD([torch.zeros(1)], lr=0.1)])[0]["lr"]
     0.1
@@ -133,7 +134,12 @@ def scalar_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[st
 
 def _names(optimizer: torch.optim.Optimizer) -> dict[str, Scalar]:
     name, own = stepping_name(optimizer), type(optimizer).__name__
-    return {"class": name} if name == own else {"class": name, "subclass": own}
+    found: dict[str, Scalar] = {"class": name}
+    if name != own:
+        found["subclass"] = own
+    if (rule := class_name(optimizer)) != name:
+        found["rule"] = rule
+    return found
 
 
 def _scalars(param_group: Mapping[str, object]) -> dict[str, Scalar]:

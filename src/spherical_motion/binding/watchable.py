@@ -41,7 +41,7 @@ def all_groups(
     repeated. Tied weights appear once.
 
     Left out, with one notice, is what cannot be watched: frozen parameters, those that no
-    optimizer steps (or several do), complex and half-precision ones, and certified groups with
+    optimizer steps (or several do), complex ones and floats of 8 bits, and certified groups with
     such a member, whose other matrices become plain.
 
     Args:
@@ -174,7 +174,7 @@ def _measurable_instead(parameter: nn.Parameter) -> str:
             "Keep the weights in float32 and compute in low precision under torch.autocast, or let "
             "the optimizer step a float32 copy of the model and watch that copy."
         )
-    return "Only dense weights in float32 or float64 can be measured."
+    return "Only dense weights in floating point of 16 to 64 bits can be measured."
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from spherical_motion import __version__
+from spherical_motion.cli.auditing import audit_command
 from spherical_motion.cli.comparing import compare_command
 from spherical_motion.cli.demo import demo_command
 from spherical_motion.cli.forecasting import forecast_command
@@ -49,6 +50,7 @@ app.command("demo")(demo_command)
 app.command("train")(train_command)
 app.command("inspect")(inspect_command)
 app.command("compare")(compare_command)
+app.command("audit")(audit_command)
 app.command("report")(report_command)
 app.command("forecast")(forecast_command)
 app.command("plan")(plan_command)

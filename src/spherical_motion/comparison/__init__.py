@@ -4,6 +4,7 @@ In: `Records`. Out: a `Comparison` of `Row`s, each with a `Verdict`. `gather` co
 of the variants of `Evidence`; `RULES` judge it.
 """
 
+from spherical_motion.comparison.auditing import Audit, AuditRow, Finding, audit
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves
 from spherical_motion.comparison.evidence import (
@@ -28,10 +29,13 @@ __all__ = [
     "ALARMS",
     "BAND",
     "Approaching",
+    "Audit",
+    "AuditRow",
     "Because",
     "Comparison",
     "Curves",
     "Evidence",
+    "Finding",
     "ForceCurves",
     "Forces",
     "Laws",
@@ -44,6 +48,7 @@ __all__ = [
     "Rule",
     "Settled",
     "TugOfWar",
+    "audit",
     "compare",
     "gather",
     "judge",

@@ -167,7 +167,8 @@ def _varying(here: Motion) -> Found:
     square = float(squares[known].mean()) if known.any() else math.nan
     transient = math.sqrt(square) if square >= 0.0 else math.nan
     judged = here[known]
-    return Approaching, judged, {"transient": transient, "rest": None} | _ratios(judged, transient)
+    found = {"transient": transient, "rest": None} | _ratios(judged, transient, squares[known])
+    return Approaching, judged, found
 
 
 def _constant(
@@ -185,7 +186,8 @@ def _constant(
     enough = len(late) >= FEWEST_SAMPLES and long_enough
     judged = late if enough else tail
 
-    norms = here.driven_norm(facts)[-len(judged) :]
+    driven = here.driven_norm(facts)
+    norms = driven[-len(judged) :]
     lasted = float(judged.steps[-1] - judged.steps[0])
     transient = math.nan
     if lasted > 0 and norms[-1] > 0:
@@ -204,7 +206,11 @@ def _constant(
         steps_to_judge=needed + window - stage.steps,
     )
     found = {"transient": transient, "rest": rest}
-    found |= _ratios(judged, angle if settled else transient)
+    if settled:
+        found |= _ratios(judged, angle)
+    else:
+        course = here.driven_step_ratio_sq(driven, facts)[-len(judged) :]
+        found |= _ratios(judged, transient, course)
     return Settled if settled else Approaching, judged, found
 
 
@@ -224,11 +230,25 @@ def _drive_change(here: Motion, quarter: int) -> float:
     return math.nan
 
 
-def _ratios(judged: Motion, predicted: float) -> dict[str, Any]:
+def _ratios(judged: Motion, predicted: float, course: Array | None = None) -> dict[str, Any]:
+    """Measured over predicted angle.
+
+    Args:
+        judged: the samples.
+        predicted: what is predicted of their RMS angle.
+        course: predicted squares of single steps, up to a factor: where settings or norm change on
+            the way, they change with the measured ones, and only what is left is chance.
+    """
     if not 0.0 < predicted <= math.pi:
         return {"ratio": Estimate(), "mean_ratio": math.nan}
     mean_ratio = float(judged.angle.mean()) / predicted
-    ratio = rms_ratio(judged.angle, predicted).widened(judged.prediction_error)
+    ratio = rms_ratio(judged.angle, predicted)
+    if course is not None and (known := np.isfinite(course)).any():
+        paired = root_mean_ratio(judged.angle[known] ** 2, course[known])
+        if paired.value > 0:  # the same relative interval
+            scale = ratio.value / paired.value
+            ratio = Estimate(ratio.value, paired.low * scale, paired.high * scale)
+    ratio = ratio.widened(judged.prediction_error)
     return {"ratio": ratio, "mean_ratio": mean_ratio}
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from spherical_motion import theory
-from spherical_motion.checks import number
+from spherical_motion.checks import held, number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.forecasting.pulled import loss_part
 from spherical_motion.theory import GroupFacts, family_of
@@ -184,7 +184,8 @@ def scale_batch(
         setting = _setting(scaled, facts)
         steps = steps_per_epoch / batch
         turned = theory.accumulated_angle_approx(scaled, steps, **dataclasses.asdict(facts))
-        found.append(BatchScaling(rule, setting, steps, turned, setting.time_constant / steps))
+        epochs = held("scale_batch", setting.time_constant / steps)
+        found.append(BatchScaling(rule, setting, steps, turned, epochs))
     return tuple(found)
 
 
@@ -249,4 +250,5 @@ def _with(hp: HyperParameters, lr: float, weight_decay: float) -> HyperParameter
 def _setting(hp: HyperParameters, facts: GroupFacts) -> Setting:
     family = family_of(hp)
     angle, rate = family.angle(hp, facts), family.relaxation_rate(hp, facts)
-    return Setting(hp.lr, hp.weight_decay, angle, 1.0 / rate)
+    time_constant = held("time_constant", 1.0 / rate if rate else math.inf)
+    return Setting(hp.lr, hp.weight_decay, angle, time_constant)

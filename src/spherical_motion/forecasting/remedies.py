@@ -76,7 +76,10 @@ def _least_factor(
 
     def settles(factor: float) -> bool:
         try:
-            return _steps_needed(_decayed(hp, factor), norm, drive, facts) <= steps
+            more = _decayed(hp, factor)
+            excess = excess_under(more, norm, drive, facts)
+            filled = with_drive(more, drive, facts)
+            return family_of(more).settles(more, excess, WITHIN, filled, steps)
         except OutOfDomain:  # so much decay that there is no equilibrium any more
             return False
 

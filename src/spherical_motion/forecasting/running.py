@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from spherical_motion.checks import number
+from spherical_motion.checks import held, number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.former import FormerRun
 from spherical_motion.forecasting.pulled import Pull, planned_pull, pulled_schedule
@@ -191,7 +191,9 @@ class _Run:
             rest, self.start = self._resting_place()
             norm0 = norm_at_rest(rest, self.drive, known)
         s = Steps(schedule.lr, schedule.weight_decay, schedule.momentum)
-        self.norms = norms_under(schedule.hp, norm0, s, self.drive, 1.0, known)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            self.norms = norms_under(schedule.hp, norm0, s, self.drive, 1.0, known)
+        held("forecast", self.norms, "Check norm0 and the drive.")
 
     def forecast(self) -> Forecast:
         stages = tuple(self._of_stage(stage) for stage in self.stages)
@@ -242,10 +244,17 @@ class _Run:
         needed = whole_steps(family.steps_to_within(hp, excess[0], WITHIN, self.known))
         pulled = family.unopposed_time(excess[0]) / family.relaxation_rate(hp, self.known)
         settles = needed <= common.stage.steps
+        rest = family.angle(hp, self.known)
+        if not settles and abs(angles[1] / rest - 1.0) < WITHIN:
+            # The linear law hurries; its course takes as long as the exact recursion does.
+            by_law = family.steps_by_linear_law(hp, excess[0], WITHIN, self.known)
+            time = family.relaxation_rate(hp, self.known) * by_law * common.stage.steps / needed
+            excess[1] = float(family.excess_after(np.array(excess[0]), np.array(time)))
+            angles = family.angle_at_excess(hp, np.array(excess), self.known)
         return dataclasses.replace(
             common,
             outcome=Outcome.SETTLES if settles else Outcome.FALLS_SHORT,
-            equilibrium_angle=family.angle(hp, self.known),
+            equilibrium_angle=rest,
             norm_at_rest=norm_at_rest(hp, self.drive, self.known) if self.absolute else math.nan,
             angle_start=float(angles[0]),
             angle_end=float(angles[1]),

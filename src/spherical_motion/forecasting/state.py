@@ -17,6 +17,9 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 WITHIN = 0.05
 """A group counts as settled when its angle is within this share of equilibrium."""
 
+SMALLEST = 1e-75
+"""Fourth root of the smallest excess that can be used."""
+
 
 def with_drive(hp: HyperParameters, drive: float, facts: GroupFacts) -> GroupFacts:
     """`facts` with this drive."""
@@ -39,7 +42,13 @@ def rest_excess(
 
 def excess_under(hp: HyperParameters, norm: float, drive: float, facts: GroupFacts) -> float:
     """`rest_excess` with the facts as one object."""
-    return (norm / norm_at_rest(hp, drive, facts)) ** family_of(hp).power
+    ratio, power = norm / norm_at_rest(hp, drive, facts), family_of(hp).power
+    if not SMALLEST < ratio ** (power / 4) < 1.0 / SMALLEST:
+        raise OutOfDomain(
+            f"A norm of {norm:g} is {ratio:.3g} times the one at rest under this drive; the "
+            "theory's excess, a power of that, is beyond float64. Check norm and drive."
+        )
+    return ratio**power
 
 
 def norm_at_rest(hp: HyperParameters, drive: float, facts: GroupFacts) -> float:

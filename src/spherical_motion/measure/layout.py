@@ -12,15 +12,21 @@ from spherical_motion.errors import InvalidArgument
 DTYPES = (torch.float32, torch.float64)
 """What can be measured."""
 
+WIDENED = (torch.bfloat16, torch.float16)
+"""What can be measured through copies in float32, which hold it exactly."""
+
 
 def is_measurable(tensor: torch.Tensor) -> bool:
-    """Whether the weights of a layer can be measured: dense, float32 or float64, on the CPU."""
-    return tensor.dtype in DTYPES and tensor.is_cpu and tensor.layout is torch.strided
+    """Whether weights can be watched: dense, on the CPU, measurable as they are or widened."""
+    return tensor.dtype in DTYPES + WIDENED and tensor.is_cpu and tensor.layout is torch.strided
 
 
-def check_measurable(name: str, tensor: torch.Tensor) -> None:
-    """Raise InvalidArgument unless `tensor` is float32 or float64 and on the CPU."""
-    if tensor.dtype not in DTYPES:
+def check_measurable(name: str, tensor: torch.Tensor, *, widened: bool = False) -> None:
+    """Raise InvalidArgument unless `tensor` is float32 or float64 and on the CPU.
+
+    With `widened`, half precision passes as well.
+    """
+    if tensor.dtype not in DTYPES and not (widened and tensor.dtype in WIDENED):
         raise InvalidArgument(
             f"{name} must be float32 or float64, got {tensor.dtype}, which cannot be measured yet. "
             "Measure the float32 master weights, or convert with .float() if that loses nothing."

@@ -12,6 +12,7 @@ from spherical_motion.measure.preconditioner import Preconditioner
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.snapshot import Snapshot, copy_all
+from spherical_motion.monitor.widened import is_narrow
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
@@ -44,6 +45,8 @@ class PreconditionerLog:
         self._optimizer, self._sink = optimizer, sink
         self._names, self._parameters, self._param_groups = names, parameters, param_groups
         known = preconditioner_rule(optimizer)
+        if callable(known) and any(is_narrow(parameter) for parameter in parameters):
+            known = "weights of half precision are measured without it"
         self._reader = None
         if callable(known) and products > len(FIELDS):
             with_average = products == len(PRODUCTS)

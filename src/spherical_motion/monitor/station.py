@@ -21,6 +21,7 @@ from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.snapshot import Snapshot
 from spherical_motion.monitor.targets import Target
+from spherical_motion.monitor.widened import Widened
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
@@ -69,17 +70,20 @@ class Station:
         self._parameters = [targets[name].parameter for name in place]
         self._param_groups = [targets[name].param_group for name in place]
         self._settings = SettingsLog(optimizer, number, info.own_param_groups(number), sink)
-        self._snapshot = Snapshot(self._parameters)
+        self._measured = Widened(self._parameters)
+        self._snapshot = Snapshot(self._measured.tensors)
         self._preconditioners = PreconditionerLog(
             optimizer, sink, tuple(place), self._parameters, self._param_groups, info.products
         )
         self._earlier: Preconditioners | None = None
         self._kernel = CpuGram(
-            self._parameters,
+            self._measured.tensors,
             [(place[s.parameter], s.axis, s.start, s.stop) for s in slices],
             products=self._preconditioners.products,
         )
-        self._cells = CellMeter(self._parameters, place, groups if sampling.cells_every else {})
+        self._cells = CellMeter(
+            self._measured.tensors, place, groups if sampling.cells_every else {}
+        )
         self._out = np.empty((len(slices), info.products))
         self._names = tuple(place)
         self._armed, self._begins = False, True
@@ -100,7 +104,8 @@ class Station:
     def nbytes(self) -> int:
         """Memory of the copies of weights and optimizer state, and of updates kept in bursts."""
         kept = 0 if self._correlation is None else self._correlation.nbytes
-        return self._snapshot.nbytes + self._preconditioners.nbytes + kept
+        copies = self._snapshot.nbytes + self._measured.nbytes
+        return copies + self._preconditioners.nbytes + kept
 
     @property
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -203,7 +208,9 @@ class Station:
         ]
         now = self._preconditioners.after(self.step, grads)
         before = self._snapshot.tensors
-        self._kernel(self._parameters, before, grads, self._out, now, self._earlier)
+        self._measured.read()
+        measured, grads = self._measured.tensors, self._measured.gradients(grads)
+        self._kernel(measured, before, grads, self._out, now, self._earlier)
         bad = ~np.isfinite(self._out[:, :3]).all(axis=1)
         if (bad & ~self._bad).any():
             slices = self._numbers[bad & ~self._bad].tolist()
@@ -212,8 +219,8 @@ class Station:
         if self._replacements is not None:
             self._replacements.look(self.step, ~(self._out[:, GG] > 0.0))
         if self._sampling.takes_cells(self.step):
-            measured = self._cells(self._parameters, before, grads)
-            for group, products in measured.items():
+            cells = self._cells(measured, before, grads)
+            for group, products in cells.items():
                 self._sink.cells(self.step, group, products)
         self._sink.rows(self.step, self._out, self._numbers)
 

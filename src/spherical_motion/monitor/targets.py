@@ -42,7 +42,7 @@ def find_targets(
         for s in group.slices:
             parameter = named.parameter_of(group, s, "Monitor")
             stepper = steppers.only_one(parameter, s.parameter, group, "Monitor")
-            check_measurable(f"Parameter {s.parameter!r}", parameter.detach())
+            check_measurable(f"Parameter {s.parameter!r}", parameter.detach(), widened=True)
             number = numbers[id(stepper.optimizer)]
             targets[s.parameter] = Target(parameter, number, stepper.param_group)
         if len({targets[name].optimizer for name in group.parameters}) > 1:

@@ -51,6 +51,10 @@ class AuditSeries:
         """The rows of one parameter, by its number in `RunInfo.parameters`; increasing steps."""
         return _chosen(self, self.parameter == parameter)
 
+    def within(self, start: int, stop: int) -> AuditSeries:
+        """The rows of steps `start <= step < stop`."""
+        return _chosen(self, (self.step >= start) & (self.step < stop))
+
     def __len__(self) -> int:
         return len(self.step)
 
@@ -88,6 +92,10 @@ class AuditStepSeries:
     def of(self, optimizer: int) -> AuditStepSeries:
         """The rows of one optimizer, by its number in the run; increasing steps."""
         return _chosen(self, self.optimizer == optimizer)
+
+    def within(self, start: int, stop: int) -> AuditStepSeries:
+        """The rows of steps `start <= step < stop`."""
+        return _chosen(self, (self.step >= start) & (self.step < stop))
 
     def __len__(self) -> int:
         return len(self.step)

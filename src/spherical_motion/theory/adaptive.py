@@ -172,6 +172,13 @@ LINEAR = 1e-5
 """Below this asin r is r, to ten digits more than anything here needs."""
 
 
+MOST_LAGS = 100_000
+"""Lags that are summed one by one."""
+
+NODES = 128
+"""Of the integral over more lags than that."""
+
+
 def lion_memory(beta1: float, beta2: float, kept: float) -> float:
     """(2/π)Σ_{k≥1} asin(r_k)·kept^{k-1} = -<w, u>/(η·mean |u|²), with kept = 1 - ηλ.
 
@@ -180,7 +187,31 @@ def lion_memory(beta1: float, beta2: float, kept: float) -> float:
     first = beta1 * (1.0 - beta2)
     r = first * (1.0 - beta1 + first * beta2 / (1.0 - beta2**2)) / lion_factor(beta1, beta2)
     count = 1 if r <= LINEAR or beta2 == 0.0 else math.ceil(math.log(LINEAR / r) / math.log(beta2))
+    if count > MOST_LAGS:
+        return _slow_lion_memory(r, beta2, kept, count)
     k = np.arange(max(count, 1))
     curved = float((np.arcsin(r * beta2**k) * kept**k).sum())
     tail = r * (beta2 * kept) ** len(k) / (1.0 - beta2 * kept)
     return 2.0 / math.pi * (curved + tail)
+
+
+def _slow_lion_memory(r: float, beta2: float, kept: float, count: int) -> float:
+    """`lion_memory` where β2 is so close to 1 that neighbouring lags are alike.
+
+    The sum over lags is the integral plus half of both ends (Euler-Maclaurin), plus the tail. Where
+    `kept` makes the terms fade or alternate before β2 does, they are few, or cancel as they do at
+    constant r.
+    """
+    if kept < 1.0 - 1.0 / MOST_LAGS:
+        first = math.asin(r)  # r hardly falls while the rest fades
+        return 2.0 / math.pi * first / (1.0 - beta2 * kept)
+    fall = -math.log(beta2) - math.log(kept)
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    depth = count * -math.log(beta2) / 2.0  # ln of r's fall, halved
+    at = depth * (1.0 + nodes)
+    share = math.log(kept) / math.log(beta2)
+    curve = np.arcsin(r * np.exp(-at)) * np.exp(-at * share)
+    whole = depth * float(weights @ curve) / -math.log(beta2)
+    last = math.asin(r * math.exp(-2.0 * depth)) * math.exp(-2.0 * depth * share)
+    tail = last / -math.expm1(-fall)
+    return 2.0 / math.pi * (whole + (math.asin(r) - last) / 2.0 + tail)

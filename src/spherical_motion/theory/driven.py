@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.errors import InvalidArgument
+from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.family import Family
 from spherical_motion.theory.group import Fact, GroupFacts
@@ -43,6 +43,7 @@ def driven_norm(
 
     Raises:
         InvalidArgument: shapes that do not match, or something missing.
+        OutOfDomain: a norm beyond float64.
         NoTheory: no closed form for this optimizer.
 
     >>> hp = HyperParameters("sgd", lr=0.1, weight_decay=1e-3)
@@ -59,7 +60,15 @@ def driven_norm(
             "driven_norm expects lr, weight_decay and momentum of one shape (steps,), got "
             f"{lr.shape}, {weight_decay.shape} and {momentum.shape}."
         )
-    return norms_under(hp, norm0, Steps(lr, weight_decay, momentum), drive, span, facts)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        norms = norms_under(hp, norm0, Steps(lr, weight_decay, momentum), drive, span, facts)
+        lost = np.isnan(norms).any() and not np.isnan(np.asarray(drive, np.float64)).any()
+    if lost or np.isinf(norms).any():
+        raise OutOfDomain(
+            f"driven_norm: a power {family_of(hp).power} of the norm is beyond what float64 holds. "
+            "Check norm0, the drive and the units of both."
+        )
+    return norms
 
 
 def norms_under(
@@ -100,7 +109,14 @@ def driven_step_ratio_sq(
     """
     facts = GroupFacts(unit_grad_sq, overlap, numel, unit_grad_rms, correlation, update_sq)
     lr, momentum = np.asarray(lr, np.float64), np.asarray(momentum, np.float64)
-    return step_ratios_under(hp, norm, Steps(lr, math.nan, momentum), drive, facts)
+    with np.errstate(over="ignore", under="ignore"):
+        ratios = step_ratios_under(hp, norm, Steps(lr, math.nan, momentum), drive, facts)
+    if (np.isinf(ratios) & (np.asarray(norm) > 0.0)).any():
+        raise OutOfDomain(
+            "driven_step_ratio_sq: a step is more than 1e154 times the weights, whose square is "
+            "beyond float64. Check norm, drive and the units of both."
+        )
+    return ratios
 
 
 def step_ratios_under(

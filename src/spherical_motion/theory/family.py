@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from spherical_motion.checks import number
+from spherical_motion.checks import held, number
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.group import MEASURED, GroupFacts
 from spherical_motion.theory.relaxation import mean_decay, relaxed
@@ -44,6 +44,13 @@ def settled_excess(excess0: float, within: float) -> float:
     excess0 = number(where, "excess0", excess0, above=0.0, error=OutOfDomain)
     target = (1.0 - within if excess0 > 1.0 else 1.0 + within) ** -2
     return target if (excess0 - 1.0) / (target - 1.0) > 1.0 else excess0
+
+
+def _in_float64(where: str, value: float) -> float:
+    """`value`, which is > 0 unless it is beyond float64."""
+    if value > 0.0:
+        return held(where, value)
+    raise OutOfDomain(f"{where}: the result is below what float64 holds (1e-308).")
 
 
 class Family(UpdateRule):
@@ -238,16 +245,19 @@ class Family(UpdateRule):
         """`theory.equilibrium_angle_approx`."""
         felt = self._checked(hp, facts, "equilibrium_angle_approx")
         # The base class's formula is the leading order, also where a family knows the exact value.
-        return math.sqrt(Family.step_ratio_sq(self, felt, facts))
+        square = Family.step_ratio_sq(self, felt, facts)
+        return _in_float64("equilibrium_angle_approx", math.sqrt(square))
 
     def norm(self, hp: HyperParameters, facts: GroupFacts) -> float:
         """`theory.equilibrium_norm`."""
-        return self.rest_norm(self._checked(hp, facts, "equilibrium_norm", self.drive), facts)
+        where = "equilibrium_norm"
+        felt = self._checked(hp, facts, where, self.drive)
+        return _in_float64(where, self.rest_norm(felt, facts))
 
     def norm_approx(self, hp: HyperParameters, facts: GroupFacts) -> float:
         """`theory.equilibrium_norm_approx`."""
         felt = self._checked(hp, facts, "equilibrium_norm_approx", self.drive)
-        return Family.rest_norm(self, felt, facts)
+        return _in_float64("equilibrium_norm_approx", Family.rest_norm(self, felt, facts))
 
     def norm_ratio(self, new: HyperParameters, old: HyperParameters, before: Family) -> float:
         """|w*| under `new` over |w*| under `old`, settings of the family `before`; for any group.
@@ -264,7 +274,8 @@ class Family(UpdateRule):
 
     def relaxation_rate(self, hp: HyperParameters, facts: GroupFacts) -> float:
         """`theory.relaxation_rate`."""
-        return float(self.rate(self._checked(hp, facts, "relaxation_rate"), facts))
+        felt = self._checked(hp, facts, "relaxation_rate")
+        return _in_float64("relaxation_rate", float(self.rate(felt, facts)))
 
     def forgetting_rate(self, hp: HyperParameters, facts: GroupFacts) -> float:
         """`theory.forgetting_rate`: y, the `power` of the norm, shrinks that many times as fast."""
@@ -274,10 +285,22 @@ class Family(UpdateRule):
         self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts
     ) -> float:
         """`theory.steps_to_within`."""
+        return self.steps_by_linear_law(hp, excess0, within, facts)
+
+    def steps_by_linear_law(
+        self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts
+    ) -> float:
+        """The same by the linear law of the norm, also where the family knows better."""
         target = settled_excess(excess0, within)
         if target == excess0:
             return 0.0
         return self.time_between(excess0, target) / self.relaxation_rate(hp, facts)
+
+    def settles(
+        self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts, steps: int
+    ) -> bool:
+        """Whether the angle stays within a share of Δ* after so many steps."""
+        return self.steps_to_within(hp, excess0, within, facts) <= steps
 
     def angle_at_excess(self, hp: HyperParameters, excess: Value, facts: GroupFacts) -> Array:
         """`theory.angle_at_excess`."""

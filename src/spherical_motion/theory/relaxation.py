@@ -18,6 +18,7 @@ def mean_decay(rate: Array) -> Array:
 
 def relaxed(rate: Array, source: Array, start: Array) -> Array:
     """y, (steps + 1, ...), from r_t of shape (steps,), s_t (steps, ...) and y_0 (...)."""
+    rate = np.minimum(rate, LARGEST_EXPONENT)  # nothing is left after that
     y = np.empty((rate.size + 1, *start.shape))
     y[0] = start
     column = (slice(None), *([None] * start.ndim))

@@ -63,7 +63,7 @@ def accumulated_angle(
     slow = constant / fast
     # c_n - 1 = (s^n - 1) - (s + c_1 - 1)·(s^n - f^n)/(s - f), s and f counted from 1.
     gone = -_power_minus_one(slow, n) + (slow + first) * _divided_difference(fast, slow, n)
-    return plain(_angle(np.clip(gone.real, 0.0, 2.0)))
+    return plain(_angle(np.clip(gone.real, 0.0, 2.0) + 0.0))
 
 
 def accumulated_angle_approx(
@@ -115,6 +115,8 @@ def _divided_difference(u: complex, v: complex, n: Array) -> NDArray[np.complex1
         u, v = v, u  # divided by the power of the larger one, nothing overflows
     if abs(u - v) > 0.5:
         return (_power_minus_one(u, n) - _power_minus_one(v, n)) / (u - v)
+    if 1.0 + v == 0.0:  # both are -1
+        return (n == 1.0).astype(np.complex128)
     apart = (u - v) / (1.0 + v)
     power = (1.0 + _power_minus_one(v, n)) / (1.0 + v)
     return power * (_power_minus_one(apart, n) / apart if apart else n)

@@ -22,7 +22,7 @@ import math
 import numpy as np
 
 from spherical_motion import sphere
-from spherical_motion.checks import number
+from spherical_motion.checks import held, number
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.theory.balance_law import CANCELS
 from spherical_motion.theory.families import family_of, law_of
@@ -143,7 +143,9 @@ def pulled_norm(
     """
     where = "pulled_norm"
     larger, _ = _distance(hp, pull, step_ratio, pull_power, correlation, where)
-    return number(where, "norm", norm, above=0.0, error=OutOfDomain) * math.exp(-0.5 * larger)
+    norm = number(where, "norm", norm, above=0.0, error=OutOfDomain)
+    with np.errstate(over="ignore", under="ignore"):
+        return held(where, np.exp(math.log(norm) - 0.5 * larger))
 
 
 def steps_to_rest_with_pull(
@@ -183,9 +185,17 @@ def steps_to_rest_with_pull(
     middle, half = 0.5 * math.log(abs(start) * goal), 0.5 * math.log(abs(start) / goal)
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     at = math.copysign(1.0, start) * np.exp(middle + half * nodes)
-    integral = half * weights @ np.abs(at / (np.exp(e * at) * np.expm1(-(q + e) * at)))
     _, s = law_of(hp).form(hp, GroupFacts(correlation=correlation))
-    return float(s * integral / (2.0 * hp.lr * pull * math.exp(-e * start)))
+    if not s > 0:
+        raise OutOfDomain(
+            f"{where}: lr × weight_decay = {hp.intrinsic_lr:g} is too large beside 1 - momentum = "
+            f"{1.0 - hp.momentum:g}: the buffer forgets more slowly than the weights. Lower either."
+        )
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        # at/(e^{e·at}·expm1(-(q + e)·at)), the larger power divided out.
+        power = np.where(at > 0, e, -q) * at
+        flow = np.abs(at / np.expm1(-(q + e) * np.abs(at))) * np.exp(-power + e * start)
+        return held(where, s * (half * weights @ flow) / (2.0 * hp.lr) / pull)
 
 
 def angle_of_step(step_ratio: float, norm_ratio: float = 1.0) -> float:
@@ -201,7 +211,8 @@ def angle_of_step(step_ratio: float, norm_ratio: float = 1.0) -> float:
     """
     step = number("angle_of_step", "step_ratio", step_ratio, least=0.0, error=OutOfDomain)
     norm = number("angle_of_step", "norm_ratio", norm_ratio, above=0.0, error=OutOfDomain)
-    sine_sq = (step**2 - (norm - 1.0) ** 2) / (4.0 * norm)
+    apart = norm - 1.0
+    sine_sq = (step - apart) / norm * (step + apart) / 4.0  # no square that overflows
     if not 0.0 <= sine_sq <= 1.0:
         raise OutOfDomain(
             f"angle_of_step: a step from |w| to {norm:g}·|w| has a length between "
@@ -249,7 +260,12 @@ def _distance(
             "pull that falls so fast as the norm grows does not hold it."
         )
     at_rest = law_of(hp).rest_ratio_sq(hp, pull, GroupFacts(correlation=correlation))
-    return -math.log(ratio**2 / at_rest) / power, e
+    if not 0.0 < at_rest < math.inf:
+        raise OutOfDomain(
+            f"{where}: |d|²/|w|² at rest would be {at_rest:g} with lr={hp.lr:g} and pull={pull:g}. "
+            "Lower the learning rate, or check the pull."
+        )
+    return (math.log(at_rest) - 2.0 * math.log(ratio)) / power, e
 
 
 def _angle(hp: HyperParameters, pull: float, facts: GroupFacts, where: str) -> float:

@@ -106,5 +106,7 @@ def test_without_gradients_nothing_is_known_and_the_audit_is_kept(tmp_path) -> N
     assert not law.hidden
 
 
-def test_plain_groups_have_no_radial_pull_of_their_own(tmp_path) -> None:
-    assert radial_pulls(motions(tmp_path, {"a": sgd(SETTINGS)}, kind="plain").values()).names == ()
+def test_plain_groups_have_no_radial_pull_of_their_own_and_hide_nothing(tmp_path) -> None:
+    found = motions(tmp_path, {"a": sgd(SETTINGS, inward=2e-3)}, kind="plain")
+    assert radial_pulls(found.values()).names == ()
+    assert not radial_law_of(found["a"], whole(found["a"])).hidden

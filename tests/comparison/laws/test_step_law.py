@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -241,31 +240,3 @@ def test_the_most_failing_stretch_is_that_of_a_slow_search() -> None:
         best = max(score[a:b].sum() for a, b in ends)
         start, stop = most_failing(fails)
         assert score[start:stop].sum() == max(best, 0)
-
-
-def test_no_fault_no_finding_over_random_runs(tmp_path) -> None:
-    """A hundred random healthy groups: rates over four decades, all of SGD's rules, float32."""
-    rng = np.random.default_rng(7)
-    for run in range(10):
-        nesterov = bool(run % 2)
-        momentum = float(rng.choice([0.5, 0.9, 0.99])) if nesterov or run % 3 else 0.0
-        lr, decay = float(10 ** rng.uniform(-3, 0)), float(10 ** rng.uniform(-5, -2))
-        settings = cosine(lr, decay, momentum, 80) if run % 4 == 1 else [(lr, decay, momentum)] * 80
-        products = {
-            f"g{i}": sgd(
-                settings,
-                dtype=np.float32,
-                nesterov=nesterov,
-                along=float(rng.choice([0.0, 0.3])),
-                norm0=float(10 ** rng.uniform(-1, 1.5)),
-                dimension=100,
-                seed=100 * run + i,
-            )
-            for i in range(10)
-        }
-        told = {"nesterov": nesterov}
-        motions = motions_of(tmp_path / f"r{run}", products, settings, optimizer=told, numel=100)
-        for motion in motions.values():
-            law = step_law_of(motion, whole(motion))
-            assert law.failing == 0, (run, settings[0], dataclasses.asdict(law))
-            assert law.unknown or law.median <= max(1e-5, law.allowed / 4)

@@ -32,13 +32,21 @@ def where_it_rests(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
         )
 
 
-def gradient_changed(said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
-    """Another size of the gradient in all groups at once, or one gradient used twice."""
+def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
+    """Another size of the gradient in all groups at once, or one gradient used twice.
+
+    Beside an alarm it is not said: its suspect would stand for the alarm's.
+    """
+    if kind.meaning.alarm:
+        return
     if e.laws.scale_changes and not any(reason.kind is Because.SCALED for reason in said):
         change = max(e.laws.scale_changes, key=lambda c: abs(math.log(c.factor)))
         yield Because.SCALED_TOO(
             factor=change.factor, step=change.step, groups=change.groups, known=change.known
         )
+    audited = e.laws.audited
+    if audited.clipped_share > 0:
+        yield Because.NORM_CLIPPED(limit=audited.clipped_at, share=audited.clipped_share)
     if e.laws.stale.share > STALE:
         found = e.laws.stale
         yield Because.STALE(

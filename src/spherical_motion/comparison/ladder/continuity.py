@@ -18,10 +18,16 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
     found = e.laws.continuity
     if found.written:
         yield Because.WRITTEN(
+            first=found.steps[0],
             steps=steps_text(found.steps, found.written),
             written=found.written,
             pairs=found.pairs,
             write=percent(found.write),
         )
+        if e.laws.stepped_by is not None:
+            yield Because.BY_ANOTHER(name=e.laws.stepped_by[1])
+    elif e.laws.stepped_by is not None:
+        first, name = e.laws.stepped_by
+        yield Because.SECOND_OPTIMIZER(first=first, name=name)
     elif found.resumed > OTHER_WEIGHTS:
         yield Because.WRITTEN_AT_RESUME(write=percent(found.resumed))

@@ -35,18 +35,27 @@ EPSILON_LARGE = 0.10
 FEWEST_AT_PEAK = 2.5
 """More entries of the gradient than this at exactly the largest size were clipped to it."""
 
+NEARLY_ALL = 0.95
+"""A global norm at its limit in this share of the audited steps is always clipped. The first 20
+steps, when gradients are large, and two of a later audit make 22."""
+
+ALIKE = 0.05
+"""A part along the weights that differs by less than this from step to step is decay, whether or
+not other groups have it, too: ε does not make one as steady."""
+
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
 
-MOSTLY = 0.5
-
 
 def gradient_altered(e: Evidence) -> Iterator[Reason]:
-    """Decay hidden in the gradient, or entries clipped."""
+    """Decay hidden in the gradient, or its entries or norm clipped."""
     if not isinstance(e, Measured):
         return
     radial = e.laws.radial
-    if radial.peak * e.group.numel > FEWEST_AT_PEAK:
+    audited = e.laws.audited
+    if audited.clipped_share >= NEARLY_ALL:
+        yield Because.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
+    elif radial.peak * e.group.numel > FEWEST_AT_PEAK:
         yield Because.CLIPPED_ENTRIES(peak=radial.peak)
     elif e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (
@@ -59,7 +68,10 @@ def gradient_altered(e: Evidence) -> Iterator[Reason]:
 
 def _hidden(e: Measured) -> bool:
     """Whether the gradient holds a decay of its own: the same share of w at every step."""
-    return e.laws.radial.hidden and not e.laws.radial.positive < NEARLY_ALWAYS
+    radial = e.laws.radial
+    alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
+    beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
+    return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
 
 
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
@@ -69,7 +81,7 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
     radial = e.laws.radial
     if e.group.kind == "plain":
         return
-    if radial.eval_mode > MOSTLY:
+    if radial.eval_mode > 0:
         yield Because.EVAL_MODE(share=radial.eval_mode)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):

@@ -29,13 +29,18 @@ def non_finite(e: Evidence) -> Iterator[Reason]:
         once = e.non_finite == 1
         yield Because.NON_FINITE_ONCE() if once else Because.NON_FINITE(steps=e.non_finite)
         if e.non_finite_from is not None:
-            yield Because.FIRST_AT(step=e.non_finite_from)
+            yield Because.FIRST_AT(first=e.non_finite_from)
 
 
 def frozen(e: Evidence) -> Iterator[Reason]:
-    """It did not move, stopped moving, or lost its gradient."""
+    """It is not stepped, did not move, stopped moving, or lost its gradient."""
     quiet = e.laws.silence
-    if not e.moved:
+    if e.laws.audited.replaced is not None:
+        yield Because.REPLACED(first=e.laws.audited.replaced)
+    elif e.laws.left_behind is not None:
+        first, why = e.laws.left_behind
+        yield Because.LEFT_BEHIND(first=first, why=why.rstrip("."))
+    elif not e.moved:
         if e.samples < FEWEST_SAMPLES:
             return
         if e.lr_is_zero:
@@ -45,12 +50,12 @@ def frozen(e: Evidence) -> Iterator[Reason]:
             yield Because.NEVER_MOVED() if has_gradient else Because.NO_MOTION()
     elif quiet.dead_since is not None:
         if e.laws.part_alive:
-            yield Because.DEAD_PART(step=quiet.dead_since)
+            yield Because.DEAD_PART(first=quiet.dead_since)
         else:
             absent = "it is None" if quiet.absent_at_end else "all of it is 0"
-            yield Because.NO_GRADIENT(step=quiet.dead_since, absent=absent)
+            yield Because.NO_GRADIENT(first=quiet.dead_since, absent=absent)
     elif quiet.frozen_since is not None and not quiet.rate_is_zero > MOSTLY:
-        yield Because.STOPPED(step=quiet.frozen_since)
+        yield Because.STOPPED(first=quiet.frozen_since)
 
 
 def too_few_samples(e: Evidence) -> Iterator[Reason]:

@@ -63,7 +63,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(where_it_rests(kind, evidence))
             reasons += tuple(balance_holds(kind, evidence))
             reasons += tuple(approximate(evidence))
-            reasons += tuple(gradient_changed(reasons, evidence))
+            reasons += tuple(gradient_changed(kind, reasons, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(

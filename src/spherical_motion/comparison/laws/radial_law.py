@@ -121,7 +121,7 @@ def radial_law_of(
     epsilon: float = math.nan,
     eval_mode: float = math.nan,
 ) -> RadialLaw:
-    """The radial part of a group's gradient in a stage.
+    """The radial part of a group's gradient in a stage; only a certified one can hide a decay.
 
     Args:
         motion: the group's whole run.
@@ -153,7 +153,8 @@ def radial_law_of(
     )
     others, agreeing = _others(kappa, here.group.name, pulls)
     law = dataclasses.replace(law, others=others, agreeing=agreeing)
-    return dataclasses.replace(law, hidden=_is_hidden(law))
+    hidden = here.group.kind == "scale" and _is_hidden(law)
+    return dataclasses.replace(law, hidden=hidden)
 
 
 def _is_hidden(law: RadialLaw) -> bool:

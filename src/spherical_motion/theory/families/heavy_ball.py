@@ -94,6 +94,18 @@ class HeavyBallL2(Family):
         rule = self.recursion(felt, facts)
         return steps_to_settle(rule, felt.intrinsic_lr, felt.momentum, excess0, within)
 
+    def settles(
+        self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts, steps: int
+    ) -> bool:
+        felt = self._checked(hp, facts, "steps_to_within")
+        a, memory = felt.intrinsic_lr, 40.0 / (1.0 - felt.momentum)
+        if excess0 > 1.0 and a < 0.1 * self.critical(felt.momentum):
+            by_linear_law = self.steps_by_linear_law(hp, excess0, within, facts)
+            if not 0.8 * steps - memory < by_linear_law < 1.2 * steps + memory:
+                return by_linear_law < steps
+        rule = self.recursion(felt, facts)
+        return steps_to_settle(rule, a, felt.momentum, excess0, within, steps) <= steps
+
     def recursion(self, hp: HyperParameters, facts: GroupFacts) -> Recursion:
         """The recursion of the norm, for any ηλ and momentum."""
 

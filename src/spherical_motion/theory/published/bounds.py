@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from spherical_motion.checks import Number, above_zero, not_negative, number, plain
+from spherical_motion.checks import Number, above_zero, held, not_negative, number
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.equilibrium import equilibrium_angle_approx
 from spherical_motion.theory.families import family_of
@@ -73,11 +73,13 @@ def norm_bound(
     a = _require_theorem(hp, function)
     missing = not_negative(function, "start", start)
     noise = not_negative(function, "variance", variance) * hp.lr**2
-    noise = noise / above_zero(function, "lowest", lowest)
+    with np.errstate(over="ignore"):
+        noise = noise / above_zero(function, "lowest", lowest)
     time = not_negative(function, "steps", steps)
     kept = 1.0 - 2.0 * a / (1.0 - hp.momentum)
     constant = bound_constant(hp.momentum) if hp.momentum else 2.0 / (1.0 - 2.0 * a)
-    return plain(np.exp(time * math.log(kept)) * missing + constant * noise)
+    with np.errstate(over="ignore", under="ignore"):
+        return held(function, np.exp(time * math.log(kept)) * missing + constant * noise)
 
 
 def angle_bound(
@@ -103,16 +105,18 @@ def angle_bound(
     variance = float(not_negative(function, "variance", variance))
     low = float(above_zero(function, "lowest", lowest))
     mean = float(above_zero(function, "unit_grad_sq", unit_grad_sq))
-    share = (variance / (mean * low)) ** (1.0 / 3.0)
+    with np.errstate(over="ignore", under="ignore"):
+        uneven = float(np.float64(variance) / mean / low)
+    share = uneven ** (1.0 / 3.0)
     if share >= 1.0:
         raise OutOfDomain(
-            f"{function}: variance/(unit_grad_sq × lowest) must be < 1, got {share**3:g}: the "
+            f"{function}: variance/(unit_grad_sq × lowest) must be < 1, got {uneven:g}: the "
             "gradient is too uneven for the theorem to give a probability."
         )
     if m:
         scale = (1.0 - m) ** 2 * math.sqrt(2.0 * (1.0 - m * m)) / (2.0 * m * m)
         return AngleBound(scale * math.sqrt(bound_constant(m) / 6.0) * share, 1.0 - share)
-    return AngleBound(2.0 * share + a * math.sqrt(variance / (2.0 * mean * low)), 1.0 - share)
+    return AngleBound(2.0 * share + a * math.sqrt(uneven / 2.0), 1.0 - share)
 
 
 def burn_in_steps(hp: HyperParameters, norm0: float, *, lowest: float) -> int:
@@ -128,13 +132,18 @@ def burn_in_steps(hp: HyperParameters, norm0: float, *, lowest: float) -> int:
     function = "burn_in_steps"
     a = _require_theorem(hp, function)
     low = float(above_zero(function, "lowest", lowest))
-    square = float(above_zero(function, "norm0", norm0)) ** 2
-    fixed = math.sqrt(low * hp.lr * (1.0 - hp.momentum) / (2.0 * hp.weight_decay))
-    apart = abs(fixed - square)
-    near = (1.0 - math.sqrt(0.5)) * fixed
-    if apart <= near:
+    norm = float(above_zero(function, "norm0", norm0))
+    ratio = hp.lr * (1.0 - hp.momentum) / 2.0 / hp.weight_decay
+    fixed = math.sqrt(low) * math.sqrt(ratio)
+    apart = abs(math.sqrt(fixed) - norm), math.sqrt(fixed) + norm  # |x - |w|²| is their product
+    near = 1.0 - math.sqrt(0.5)
+    if not (fixed > 0.0 and math.isfinite(fixed) and math.isfinite(apart[1])):
+        raise OutOfDomain(f"{function}: the norms it compares are beyond float64. Check `lowest`.")
+    far = math.log(apart[0]) + math.log(apart[1]) - math.log(fixed) if apart[0] else -math.inf
+    if far <= math.log(near):
         return 0
-    return math.ceil(math.log(near / apart) / math.log1p(-2.0 * a / (1.0 - hp.momentum)))
+    steps = (math.log(near) - far) / math.log1p(-2.0 * a / (1.0 - hp.momentum))
+    return math.ceil(held(function, steps))
 
 
 def angle_tolerance(hp: HyperParameters, *, spread: float, overlap: float = 0.0) -> float:

@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.checks import Array, Number, above_zero, plain
+from spherical_motion.checks import Array, Number, above_zero, held
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
@@ -77,25 +77,31 @@ def image_step(
         above_zero("image_step", name, values)
     u = x / r[..., None]
     size = np.linalg.norm(b, axis=-1) / math.sqrt(x.shape[-1])
-    c = r[..., None] * a / (b / size[..., None])
-    along = np.sum(c * u, axis=-1)
-    across = c - along[..., None] * u
-    share = lr / (r**2 * size)
-    with np.errstate(divide="ignore"):
-        rate = share / (1.0 - share * along)
-    length = rate * np.linalg.norm(across, axis=-1)
-    after = (u - rate[..., None] * across) / np.sqrt(1.0 + length**2)[..., None]
-    return ImageStep(
-        effective_lr=rate,
-        direction=across,
-        radial=share * along,
-        moment=r * size,
-        angle=np.arctan(np.abs(length)),
-        after=after,
-        radius_ratio=np.abs(1.0 - share * along) * np.sqrt(1.0 + length**2),
-        h1=share * along < 1.0,
-        h2=np.abs(length) < math.pi,
-    )
+    # The step over r is A·c; its square stays in float64 where that of c does not.
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        moved = (lr / r)[..., None] * (a / b)
+        radial = np.sum(moved * u, axis=-1)
+        sideways = moved - radial[..., None] * u
+        left = 1.0 - radial
+        length = np.linalg.norm(sideways, axis=-1) / left
+        share = lr / r / r / size
+        grown = np.hypot(1.0, length)
+        after = (u - sideways / left[..., None]) / grown[..., None]
+        ratio = np.hypot(left, np.linalg.norm(sideways, axis=-1))
+        direction = sideways / share[..., None]
+        held("image_step", [ratio, share], "Check the sizes of x, momentum and divisor.")
+        held("image_step", direction, "Check the sizes of x, momentum and divisor.")
+        return ImageStep(
+            effective_lr=share / left,
+            direction=direction,
+            radial=radial,
+            moment=r * size,
+            angle=np.arctan(np.abs(length)),
+            after=after,
+            radius_ratio=ratio,
+            h1=radial < 1.0,
+            h2=np.abs(length) < math.pi,
+        )
 
 
 def effective_learning_rate(
@@ -143,7 +149,8 @@ def effective_learning_rate(
         nu = above_zero("effective_learning_rate", "moment", moment)
     radial = hp.intrinsic_lr if radial is None else radial
     left = above_zero("effective_learning_rate", "1 - A<c, u>", 1.0 - np.asarray(radial))
-    return plain(hp.lr / (r * nu) / left)
+    with np.errstate(over="ignore", under="ignore"):
+        return held("effective_learning_rate", hp.lr / r / nu / left)
 
 
 def adam_moment_on_sphere(

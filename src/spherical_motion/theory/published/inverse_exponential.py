@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
+from spherical_motion.checks import Array, Number, above_zero, held, number, numbers_in
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.theory.published.exponential import per_step
 
@@ -114,4 +114,6 @@ def equivalent_weight_decay(
             "forgets. Give the factor of one step, not of one epoch."
         )
     shrink = -np.expm1(-np.log(rise) / 2.0)  # 1 - z, uncancelled for a growth near 1
-    return plain(shrink * (1.0 - gamma / (1.0 - shrink)) / eta)
+    kept = np.exp(-np.log(rise) / 2.0)
+    with np.errstate(over="ignore", under="ignore"):
+        return held(where, shrink * (1.0 - gamma / kept) / eta)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.checks import Array, Number, above_zero, not_negative, number, plain
+from spherical_motion.checks import Array, Number, above_zero, held, not_negative, number, plain
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -22,7 +22,7 @@ def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> N
     2.0
     """
     left = above_zero("radius_ratio_on_sphere", "1 - radial", 1.0 - np.asarray(radial, np.float64))
-    return plain(left * np.sqrt(1.0 + np.asarray(tangent, np.float64) ** 2))
+    return plain(left * np.hypot(1.0, np.asarray(tangent, np.float64)))
 
 
 def radius_sq_after(
@@ -39,9 +39,11 @@ def radius_sq_after(
     function = "radius_sq_after"
     square = above_zero(function, "radius_sq", radius_sq)
     rate = not_negative(function, "lr", lr)
-    pushed = rate**2 * not_negative(function, "unit_grad_sq", unit_grad_sq) / square
+    drive = not_negative(function, "unit_grad_sq", unit_grad_sq)
     decay = rate * not_negative(function, "weight_decay", weight_decay)
-    return plain((1.0 - decay) ** 2 * square + pushed)
+    with np.errstate(over="ignore", under="ignore"):
+        pushed = (rate * np.sqrt(drive) / np.sqrt(square)) ** 2
+        return held(function, (1.0 - decay) ** 2 * square + pushed)
 
 
 def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) -> Array:
@@ -54,14 +56,18 @@ def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) 
     array([1.    , 1.4142, 1.7321])
     """
     squares = not_negative("radius_sq_by_taylor", "unit_grad_sq", unit_grad_sq)
-    pushed = not_negative("radius_sq_by_taylor", "lr", lr) ** 2 * squares
+    pushed = not_negative("radius_sq_by_taylor", "lr", lr) * np.sqrt(squares)
     if pushed.ndim != 1:
         raise InvalidArgument(
             "radius_sq_by_taylor expects lr and unit_grad_sq of shape (steps,), got "
             f"{pushed.shape}."
         )
-    start = above_zero("radius_sq_by_taylor", "radius0", radius0) ** 4
-    return np.sqrt(start + 2.0 * np.concatenate([[0.0], np.cumsum(pushed)]))
+    start = above_zero("radius_sq_by_taylor", "radius0", radius0)
+    with np.errstate(over="ignore", under="ignore"):
+        largest = np.maximum(start**2, np.max(pushed, initial=0.0))  # its square may overflow
+        first, added = start**2 / largest, (pushed / largest) ** 2
+        sums = np.concatenate([[0.0], np.cumsum(added)])
+        return np.atleast_1d(held("radius_sq_by_taylor", largest * np.sqrt(first**2 + 2.0 * sums)))
 
 
 def taylor_variables(
@@ -78,8 +84,12 @@ def taylor_variables(
     """
     r = above_zero("taylor_variables", "norm", norm)
     squares = not_negative("taylor_variables", "unit_grad_sq", unit_grad_sq)
-    pushed = not_negative("taylor_variables", "lr", lr) ** 2 * squares
-    return plain(pushed / r**2), plain(pushed / r**4)
+    with np.errstate(over="ignore", under="ignore"):
+        printed = not_negative("taylor_variables", "lr", lr) * np.sqrt(squares) / r
+        return (
+            held("taylor_variables", printed**2),
+            held("taylor_variables", (printed / r) ** 2),
+        )
 
 
 def effective_rate_recursion(
@@ -115,11 +125,13 @@ def effective_rate_recursion(
     kept = above_zero(function, "1 - lr × weight_decay", 1.0 - lr * weight_decay)
     grad = np.broadcast_to(not_negative(function, "unit_grad_sq", unit_grad_sq), lr.shape)
     jump = lr[1:] / (lr[:-1] * kept[:-1] * kept[1:])
-    rates = np.empty(lr.shape)
-    rates[0] = lr[0] / (kept[0] * above_zero(function, "norm0", norm0) ** 2)
-    for t in range(lr.size - 1):
-        rates[t + 1] = jump[t] * rates[t] / (1.0 + rates[t] ** 2 * grad[t])
-    return rates
+    rates, start = np.empty(lr.shape), above_zero(function, "norm0", norm0)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rates[0] = lr[0] / kept[0] / start / start
+        for t in range(lr.size - 1):
+            tangent = rates[t] * np.sqrt(grad[t])
+            rates[t + 1] = jump[t] * rates[t] / (1.0 + tangent * tangent)
+        return np.atleast_1d(held(function, rates))
 
 
 def effective_rate_flow(
@@ -147,7 +159,10 @@ def effective_rate_flow(
     )
     faded = 4.0 * a * not_negative(function, "time", time)
     rest = grad / (2.0 * a)
-    return plain((np.exp(-faded) / start**2 - np.expm1(-faded) * rest) ** -0.5)
+    # Φ is the inverse of the hypotenuse of what is left of 1/Φ_0 and of the rest.
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        left, reached = np.exp(-faded / 2.0) / start, np.sqrt(-np.expm1(-faded) * rest)
+        return held(function, 1.0 / np.hypot(left, reached))
 
 
 def undecayed_norm_sq(norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float) -> Array:

@@ -134,9 +134,10 @@ def escape_bound(
             f"{where}(angle=...) must lie in (0, √(lr·weight_decay/2)) = (0, {widest:.4g}), got "
             f"{angle}: in a wider cone the weights may stay for good."
         )
-    shrink = math.log(32.0 * norm**2 * angle / (lr * math.sqrt(dimension)))
+    shrink = math.log(32.0 * angle) + 2.0 * math.log(norm)
+    shrink -= math.log(lr) + 0.5 * math.log(dimension)
     wait = max(0.0, shrink) / (2.0 * (lr * weight_decay - 2.0 * angle**2))
-    return wait + 6.0 * math.log(1.0 / failure)
+    return wait - 6.0 * math.log(failure)
 
 
 def narrowest_well(

@@ -44,6 +44,9 @@ CLOSE = 0.01
 TINY_SHARE = 1e-10
 """Share of the critical ηλ below which the linear law is exact, for a start without leaps."""
 
+LEAST = 1e-100
+"""ηλ below which the products of the recursion may underflow."""
+
 LIGHT = 0.1
 """Excess below which a norm leaps while the buffer fills."""
 
@@ -74,6 +77,7 @@ class Settling:
     a: float
     momentum: float
     within: float
+    most: float = math.inf
 
     @property
     def rate(self) -> float:
@@ -102,7 +106,12 @@ class Settling:
 
 
 def steps_to_settle(
-    rule: Recursion, a: float, momentum: float, excess: float, within: float
+    rule: Recursion,
+    a: float,
+    momentum: float,
+    excess: float,
+    within: float,
+    most: float = math.inf,
 ) -> float:
     """Steps after which the angle stays within a share of Δ*; inf if it never does.
 
@@ -112,14 +121,15 @@ def steps_to_settle(
         momentum: α.
         excess: |w|⁴/|w*|⁴ of a group that rested under another learning rate.
         within: share of Δ*, in (0, 1).
+        most: counts beyond this may be returned as inf.
     """
-    motion = Settling(rule, a, momentum, within)
+    motion = Settling(rule, a, momentum, within, most)
     critical, gap = rule.critical(momentum), 1.0 - momentum
     if a >= critical:
         return _stepped(motion, rested(rule, a, momentum, excess))
     if motion.near(excess):
         return 0.0
-    if a < TINY_SHARE * critical and excess > a / TINY_SHARE:
+    if a < TINY_SHARE * critical and (excess > a / TINY_SHARE or a < LEAST):
         return motion.by_linear_law(excess)
     if excess > HEAVY:
         lost = -4.0 * math.log1p(-rule.fading(a, momentum))
@@ -146,7 +156,9 @@ def steps_to_settle(
     if excess < smallest:
         return _from_light(motion, excess, smallest)
     return motion.by_linear_law(excess) + _extrapolated(
-        lambda node: _error_of_linear_law(dataclasses.replace(motion, a=node), excess),
+        lambda node: _error_of_linear_law(
+            dataclasses.replace(motion, a=node, most=math.inf), excess
+        ),
         [first * share / NODES[0] for share in NODES],
         a,
     )
@@ -221,9 +233,12 @@ def _stepped(motion: Settling, start: Start) -> float:
         c = c0 * x + c1 * p + c2 * q + c3 * g
         d = d0 * x + d1 * p + d2 * q + d3 * g
         ahead = x + c
-        value = ahead * abs(ahead) / max((d - c * c / x) * x, TINY)
+        across = (d - c * c / x) * x
+        value = ahead * abs(ahead) / (across if across > TINY else TINY)
         if not low <= value <= high:
             outside = True
+            if number > motion.most:
+                return math.inf
         elif outside:
             outside, edge = False, high if before > high else low
             crossing = float(number)

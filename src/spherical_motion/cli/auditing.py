@@ -1,0 +1,31 @@
+"""`smd audit DIR`: single steps of a run, replayed by the optimizer's own rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spherical_motion.cli import printing
+from spherical_motion.comparison import audit
+
+
+def audit_command(
+    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say which recorded steps are not what the optimizer's rule makes, and what else was seen.
+
+    Example: smd audit runs/demo
+
+    Exits with 1 if something found asks for action.
+    """
+    with printing.working("reading the audit"):
+        found = audit(directory)
+        alarm = found.alarm
+    if json:
+        printing.print_json(found.to_dict())
+    else:
+        printing.stdout().print(str(found), markup=False, soft_wrap=True)
+    raise typer.Exit(1 if alarm else 0)

@@ -1,0 +1,194 @@
+"""What an audit found, in words, with the cause that each finding names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.planned import Explanation, Planned
+from spherical_motion.comparison.laws.step_fit import StepFit
+from spherical_motion.notices import listed
+from spherical_motion.records import Records
+from spherical_motion.vocabulary import EventKind, Suspect
+
+LOST = 0.10
+"""From this share of |e|² on, what rounding loses is an alarm."""
+
+OFTEN = 0.8
+"""A global norm at its limit in this share of the audited steps is clipped in nearly every one."""
+
+EPSILON_SEEN, EPSILON_LARGE = 0.01, 0.10
+"""Shares of ε in variance + ε from which on it is said, and is an alarm."""
+
+MOSTLY = 0.5
+"""A norm layer is in eval mode if it is at more than this share of the audited steps."""
+
+FEWEST_AT_PEAK = 2.5
+"""More entries of the gradient than this at exactly the largest size were clipped to it."""
+
+REWRITTEN = 1e-6
+"""From this share of the gradient on it is said that the optimizer writes it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that an audit found.
+
+    Attributes:
+        words: in one clause.
+        suspect: the cause that it names, or None.
+    """
+
+    words: str
+    suspect: Suspect | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether it asks for action."""
+        return self.suspect is not None and self.suspect.alarm
+
+
+def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
+    """Steps that are not the rule's, and what rounding loses of them."""
+    if found.onset is not None:
+        before, first = found.onset
+        fit = found.fit or StepFit()
+        since = "" if before is None else f" (step {before:,} was)"
+        yield Finding(
+            f"{len(found.differing)} of {found.replayed} replayed steps are not the rule's, from "
+            f"step {first:,} on{since}: {_fit_words(fit, found)}",
+            Suspect.WRONG_SETTINGS if fit.kind else Suspect.STEP_DIFFERS,
+        )
+    if found.lost >= LOST:
+        yield Finding(
+            f"rounding to {dtype or 'their dtype'} loses {found.lost:.0%} of the steps, since they "
+            "are below the spacing of the weights",
+            Suspect.LOST_PRECISION,
+        )
+    if found.rewritten > REWRITTEN:
+        yield Finding(
+            f"the optimizer's step changes the gradient itself, by {found.rewritten:.2g} of it"
+        )
+
+
+def around_findings(found: AuditedSteps, numel: int) -> Iterator[Finding]:
+    """What stands around the steps: count, clipping, norm layers, tensors."""
+    if found.miscounted is not None:
+        yield Finding(
+            f"the optimizer has counted {found.counter:,.0f} steps where {found.taken:,.0f} were "
+            f"taken, first at step {found.miscounted:,}",
+            Suspect.STEP_COUNTER,
+        )
+    if found.clipped_share > 0.0:
+        yield Finding(
+            f"the gradient's global norm sits at {found.clipped_at:.4g} in "
+            f"{found.clipped_share:.0%} of the audited steps: it is clipped there",
+            Suspect.GRADIENT_CLIPPED if found.clipped_share >= OFTEN else Suspect.NORM_CLIPPED,
+        )
+    if found.peak * numel > FEWEST_AT_PEAK:
+        yield Finding(
+            f"{found.peak:.2%} of the gradient's entries have exactly the largest size: they are "
+            "clipped one by one",
+            Suspect.GRADIENT_CLIPPED,
+        )
+    if found.eval_mode > MOSTLY:
+        yield Finding(
+            f"a norm layer that it feeds uses running statistics in {found.eval_mode:.0%} of the "
+            "audited steps: is it in eval mode?",
+            Suspect.EVAL_MODE,
+        )
+    if found.epsilon >= EPSILON_SEEN:
+        yield Finding(
+            f"ε is {found.epsilon:.1%} of variance + ε in the norm layers that it feeds",
+            Suspect.EPSILON if found.epsilon >= EPSILON_LARGE else None,
+        )
+    if found.replaced is not None:
+        yield Finding(
+            f"the model or the optimizer has another tensor in its place since step "
+            f"{found.replaced:,} at the latest",
+            Suspect.NOT_STEPPED,
+        )
+
+
+def event_findings(records: Records, group: str) -> Iterator[Finding]:
+    """Weights that were left behind, or that two optimizers step."""
+    own = set(records.info.groups[records.index(group)].parameters)
+    for event in records.events:
+        if own.isdisjoint(event.get("parameters", ())):
+            continue
+        at = f"from step {event['step']:,} on" if event.get("step") is not None else "at times"
+        if event["kind"] == EventKind.NOT_STEPPED:
+            yield Finding(f"{at} not stepped as watched: {event['why']}", Suspect.NOT_STEPPED)
+        elif event["kind"] == EventKind.SECOND_OPTIMIZER:
+            yield Finding(
+                f"{at} another optimizer ({event['optimizer']}) steps these weights too",
+                Suspect.WEIGHTS_WRITTEN,
+            )
+
+
+def plan_findings(mine: Planned, others: Sequence[Planned]) -> Iterator[Finding]:
+    """Rates that are not the planned ones.
+
+    Rates that are a constant times the plan's from the first step on, in a run where others are the
+    plan's, are meant so: one plan serves param groups with rates of their own.
+    """
+    how = mine.how
+    own_rate = math.isnan(how.times) and not how.late and math.isfinite(how.factor)
+    meant = own_rate and any(plan.as_planned for plan in others)
+    if mine.first is not None and not meant:
+        yield Finding(
+            f"from step {mine.first:,} on the learning rate is {mine.used:.4g} instead of the "
+            f"planned {mine.planned:.4g}: {_plan_words(how)}",
+            Suspect.WRONG_SETTINGS,
+        )
+    for name, value in (("weight decay", mine.weight_decay), ("momentum", mine.momentum)):
+        if value is not None:
+            step, planned, used = value
+            yield Finding(
+                f"from step {step:,} on the {name} is {used:.4g}; planned is {planned:.4g}"
+            )
+
+
+def _fit_words(fit: StepFit, found: AuditedSteps) -> str:
+    decay = ""
+    if fit.kind in ("decay", "both"):
+        declared = f"declared {fit.weight_decay:.3g}"
+        if math.isnan(fit.real_decay):
+            decay = f"{fit.pull:+.2g} of the weights is added in each step ({declared})"
+        else:
+            real = 0.0 if abs(fit.real_decay) < 0.01 * fit.weight_decay else fit.real_decay
+            decay = f"steps as if weight decay were {real:.3g}: {declared}"
+    if fit.kind == "momentum":
+        return f"steps as with momentum {fit.real_momentum:.3g}: declared {fit.momentum:.3g}"
+    rate = f"{fit.factor:.3g} × the length of the rule's"
+    if fit.kind == "decay":
+        return decay
+    if fit.kind == "rate":
+        return f"{rate}, as with learning rate {fit.factor * fit.lr:.3g}: declared {fit.lr:.3g}"
+    if fit.kind == "both":
+        return f"{rate}, and {decay}"
+    return (
+        f"{found.length:.3g} × the length of the rule's, cosine {found.cosine:.4f} with it, "
+        f"{found.miss:.2g} of its length beside it; no learning rate and no weight decay makes them"
+    )
+
+
+def _plan_words(how: Explanation) -> str:
+    size = "" if how.factor == 1.0 or math.isnan(how.factor) else f"{how.factor:.4g} × the planned"
+    if how.times == 0.0:
+        words = "the scheduler is not stepped"
+    elif how.times >= 1.0:
+        words = f"the scheduler is stepped {how.times:.0f} times as often as planned"
+    elif how.times > 0.0:
+        words = f"the scheduler is stepped once in {1.0 / how.times:.0f} steps"
+    elif how.late:
+        when = "late" if how.late > 0 else "early"
+        words = f"the schedule runs {abs(how.late):,} steps {when}"
+    else:
+        words = ""
+    if not (words or size):
+        return "no other use of the scheduler explains it"
+    since = f" since step {how.since:,}" if how.since else ""
+    return listed([part for part in (words, size) if part]) + since

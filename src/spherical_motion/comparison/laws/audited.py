@@ -1,0 +1,232 @@
+"""What the audit of single steps says of one group: were they the rule's, and what was around them.
+
+An audited step has the inner products of w (before the step), d (the step) and e (the step that the
+optimizer's rule makes). A step differs if |d - e| is more than rounding explains. Then least
+squares on d = a·e + b·w say whether another rate (a) or another weight decay (b) would make it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.comparison.laws.global_norm import clipped_norm
+from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
+from spherical_motion.records import AuditSeries, AuditStepSeries, Records
+from spherical_motion.vocabulary import InvariantGroup, Stage
+
+Array = NDArray[np.float64]
+
+SUMMED = ("ww", "wd", "we", "dd", "ee", "de", "miss_sq", "allowed_sq")
+"""Columns that add up over the parameters of a group."""
+
+HALF = ("float16", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedSteps:
+    """The audited steps of one group, in one stage or in the whole run.
+
+    Attributes:
+        steps: audited steps.
+        replayed: those that were replayed.
+        skipped: the most frequent reason why the others were not; "" if there are none.
+        differing: the steps that are not the rule's.
+        onset: (last replayed step before the first of them that was the rule's, the first of them);
+            the former is None if there is none. None if no step differs.
+        length, cosine: median over the differing steps of |d|/|e| and of cos(d, e).
+        miss: median over them of |d - e|/|e|.
+        fit: what other settings would make them; None if none differs.
+        lost: share of |e|² in entries that rounding left where they were, over all steps.
+        peak: median share of the gradient's non-zero entries that have exactly the largest size.
+        rewritten: median of what `step` did to the gradient, as a share of it.
+        counter, taken: the optimizer's count at the last audited step, and the steps it took.
+        miscounted: the first step at which the two differ, or None.
+        clipped_at: the value at which the global gradient norm sits; NaN if at none.
+        clipped_share: share of the audited steps at which it does.
+        epsilon: median over the steps of the mean ε/(var + ε) in the norm layers that it feeds.
+        eval_mode: share of the steps at which one of these layers used running statistics.
+        replaced: the first step at which the model had another tensor in its place, or None.
+    """
+
+    steps: int = 0
+    replayed: int = 0
+    skipped: str = ""
+    differing: tuple[int, ...] = ()
+    onset: tuple[int | None, int] | None = None
+    length: float = math.nan
+    cosine: float = math.nan
+    miss: float = math.nan
+    fit: StepFit | None = None
+    lost: float = math.nan
+    peak: float = math.nan
+    rewritten: float = math.nan
+    counter: float = math.nan
+    taken: float = math.nan
+    miscounted: int | None = None
+    clipped_at: float = math.nan
+    clipped_share: float = math.nan
+    epsilon: float = math.nan
+    eval_mode: float = math.nan
+    replaced: int | None = None
+
+    @property
+    def first(self) -> int | None:
+        """The first step that is not the rule's, or None."""
+        return None if self.onset is None else self.onset[1]
+
+
+def audited_steps(records: Records, group: str, stage: Stage | None = None) -> AuditedSteps:
+    """What the audit says of a group in a stage; left out, in the whole run.
+
+    Without an audit nothing is known: `steps` is 0. A stage that holds fewer than three audited
+    steps takes the clipping of the whole run.
+    """
+    column = records.index(group)
+    info = records.info
+    own, main = info.groups[column], info.slices[records.main_slices[column]].parameter
+    numbers = [info.parameters.index(name) for name in own.parameters]
+    optimizer = info.param_groups[info.slice_param_group[records.main_slices[column]]]
+    calls = records.audit_steps.of(int(optimizer.get("optimizer", 0)))
+    rows = [records.audits.of(number) for number in numbers]
+    here = calls
+    if stage is not None:
+        rows = [series.within(stage.start, stage.stop) for series in rows]
+        here = calls.within(stage.start, stage.stop)
+    steps = np.unique(np.concatenate([series.step for series in rows]))
+    if not steps.size:
+        return AuditedSteps(skipped=_most_frequent(here.skipped))
+    sums = {name: _summed(rows, steps, name) for name in SUMMED}
+    replayed = np.isfinite(sums["miss_sq"])
+    differ = _any_differs(rows, steps)
+    mains = rows[own.parameters.index(main)]
+    found = AuditedSteps(
+        steps=len(steps),
+        replayed=int(replayed.sum()),
+        skipped=_most_frequent(here.skipped),
+        differing=tuple(steps[differ].tolist()),
+        lost=_lost(rows),
+        peak=_median(mains.peak),
+        rewritten=_median(np.concatenate([series.rewritten for series in rows])),
+        epsilon=_median(mains.epsilon),
+        eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
+        replaced=_first_replaced(rows),
+        **_counts(here),
+        **_clipping(here if len(here) >= 3 else calls, records, own),
+    )
+    if not differ.any():
+        return found
+    return dataclasses.replace(
+        found, **_difference(records, column, steps, sums, differ, replayed & ~differ)
+    )
+
+
+def _difference(
+    records: Records,
+    column: int,
+    steps: NDArray[np.int64],
+    sums: dict[str, Array],
+    differ: NDArray[np.bool_],
+    alike: NDArray[np.bool_],
+) -> dict:
+    """How the steps that differ do so."""
+    first = int(steps[differ][0])
+    before = steps[alike & (steps < first)]
+    dd_before = np.full(len(steps), np.nan)
+    dd_before[1:] = np.where(np.diff(steps) == 1, sums["dd"][:-1], np.nan)
+    wrong = {name: values[differ] for name, values in sums.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        length = np.sqrt(wrong["dd"] / wrong["ee"])
+        cosine = wrong["de"] / np.sqrt(wrong["dd"] * wrong["ee"])
+        miss = np.sqrt(wrong["miss_sq"] / wrong["ee"])
+    return {
+        "onset": (int(before[-1]) if before.size else None, first),
+        "length": _median(length),
+        "cosine": _median(cosine),
+        "miss": _median(miss),
+        "fit": fit_of(records, column, steps[differ], wrong, dd_before[differ]),
+    }
+
+
+def _summed(rows: list[AuditSeries], steps: NDArray[np.int64], name: str) -> Array:
+    """A column summed over the parameters at each step; NaN where one of them is."""
+    total = np.zeros(len(steps))
+    for series in rows:
+        column = np.full(len(steps), np.nan)
+        column[np.searchsorted(steps, series.step)] = getattr(series, name)
+        total += column
+    return total
+
+
+def _any_differs(rows: list[AuditSeries], steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether at least one parameter was stepped otherwise, a small one beside a large one too."""
+    found = np.zeros(len(steps), dtype=bool)
+    for series in rows:
+        found[np.searchsorted(steps, series.step[series.miss_sq > series.allowed_sq])] = True
+    return found
+
+
+def _lost(rows: list[AuditSeries]) -> float:
+    """The share of all |e|² that rounding has lost."""
+    ee = np.concatenate([series.ee for series in rows])
+    lost = np.concatenate([series.lost for series in rows]) * ee
+    known = np.isfinite(lost)
+    total = float(ee[known].sum())
+    return float(lost[known].sum()) / total if total > 0.0 else math.nan
+
+
+def _first_replaced(rows: list[AuditSeries]) -> int | None:
+    steps = np.concatenate([series.step[series.replaced == 1.0] for series in rows])
+    return int(steps.min()) if steps.size else None
+
+
+def _counts(calls: AuditStepSeries) -> dict:
+    known = np.isfinite(calls.counter) & np.isfinite(calls.taken)
+    if not known.any():
+        return {}
+    wrong = calls.step[known & (calls.counter != calls.taken)]
+    return {
+        "counter": float(calls.counter[known][-1]),
+        "taken": float(calls.taken[known][-1]),
+        "miscounted": int(wrong[0]) if wrong.size else None,
+    }
+
+
+def _clipping(calls: AuditStepSeries, records: Records, group: InvariantGroup) -> dict:
+    if not np.isfinite(calls.grad_norm).any() or _is_stale(records):
+        return {}
+    rough = any(records.info.dtypes.get(name) in HALF for name in group.parameters)
+    limit, share = clipped_norm(calls.grad_norm, rough=rough)
+    return {"clipped_at": limit, "clipped_share": share}
+
+
+def _is_stale(records: Records) -> bool:
+    """Whether no parameter's own gradient norm varies: the total is constant without a clip then.
+
+    A clip makes the total constant, while the shares of the parameters in it go on changing.
+    """
+    audits = records.audits
+    for number in np.unique(audits.parameter):
+        gg = audits.of(int(number)).gg
+        gg = gg[np.isfinite(gg) & (gg > 0.0)]
+        if gg.size > 1 and gg.max() / gg.min() - 1.0 > 1e-4:
+            return False
+    return len(np.unique(audits.parameter)) > 1
+
+
+def _most_frequent(words: NDArray[np.object_]) -> str:
+    given = [str(word) for word in words if word]
+    return max(dict.fromkeys(given), key=given.count) if given else ""
+
+
+def _median(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else math.nan
+
+
+def _mean(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan

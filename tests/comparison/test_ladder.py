@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
@@ -20,6 +21,9 @@ from spherical_motion.comparison.laws import (
     Stale,
     StepLaw,
 )
+from spherical_motion.comparison.laws.audited import AuditedSteps, _many_at_peak
+from spherical_motion.comparison.laws.planned import Explanation, Planned
+from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import HyperParameters, Suspect, Verdict, VerdictKind
 
@@ -58,6 +62,8 @@ def test_no_gradient_is_an_alarm_with_its_step_unless_only_a_part_died() -> None
     assert verdict.reason == "no gradient from step 512 on (all of it is 0)"
     part = judge(evidence(silence=dead, part_alive=True))
     assert (part.kind, part.suspect, part.alarm) == (K.FROZEN, Suspect.DEAD_PART, False)
+    flat = judge(evidence(silence=dead, all_dead=True))
+    assert (flat.kind, flat.suspect, flat.alarm) == (K.FROZEN, Suspect.FADING, False)
     healthy(silence=dataclasses.replace(dead, dead_since=None))
 
 
@@ -133,6 +139,72 @@ def test_a_setting_of_adam_that_mends_the_balance_is_named() -> None:
     assert verdict.reason.endswith("so would learning rate 0.002")
 
 
+# The audit
+
+
+def replayed(kind: str = "", **fit) -> AuditedSteps:
+    found = StepFit(kind=kind, lr=0.1, weight_decay=5e-4, momentum=0.9, **fit)
+    steps = {"steps": 22, "replayed": 22, "differing": (7, 8, 9), "onset": (6, 7), "fit": found}
+    return AuditedSteps(**steps, length=0.8, cosine=0.97)
+
+
+@pytest.mark.parametrize(
+    ("audited", "suspect", "said"),
+    [
+        (replayed("decay", real_decay=1e-3), "WRONG_SETTINGS", "are those of weight decay 0.001"),
+        (replayed("decay", pull=-1e-4), "WRONG_SETTINGS", "a part along the weights, 0.0001"),
+        (replayed("rate", factor=1.1), "WRONG_SETTINGS", "are 1.1 times as long as the rule"),
+        (replayed("momentum", real_momentum=0.85), "WRONG_SETTINGS", "those of momentum 0.85"),
+        (replayed(), "STEP_DIFFERS", "0.8 times its length, cosine 0.97"),
+        (
+            AuditedSteps(steps=22, replayed=22, miscounted=5, counter=12, taken=6),
+            "STEP_COUNTER",
+            "counts 12 steps where it took 6",
+        ),
+        (AuditedSteps(steps=22, replayed=22, lost=0.6), "LOST_PRECISION", "loses 60% of the steps"),
+    ],
+)
+def test_replayed_steps_are_named_by_what_explains_them(audited, suspect, said) -> None:
+    for group in (CERTIFIED, PLAIN):
+        verdict = alarm(Suspect[suspect], K.STEP_DIFFERS, audited=audited, group=group)
+        assert said in verdict.reason
+    if audited.differing:
+        assert "3 of 22 replayed steps, first 7" in verdict.reason
+        assert verdict.reason.endswith("; step 6 was still the rule's")
+
+
+def test_a_share_that_rounding_loses_is_named_from_a_tenth_on() -> None:
+    healthy(audited=AuditedSteps(steps=22, replayed=22, lost=0.09))
+
+
+def test_a_norm_that_is_clipped_at_nearly_every_step_is_an_alarm_and_now_and_then_a_word() -> None:
+    always = AuditedSteps(steps=22, clipped_at=1.0, clipped_share=1.0)
+    verdict = alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, audited=always)
+    assert "clipped at 1 in 100%" in verdict.reason
+    # All of the first 20 steps, when gradients are large, and none of a later audit.
+    early = judge(evidence(audited=dataclasses.replace(always, clipped_share=20 / 22)))
+    assert (early.kind, early.suspect) == (K.IN_EQUILIBRIUM, Suspect.NORM_CLIPPED)
+    assert not early.alarm
+
+
+def test_tensors_that_nobody_steps_are_named() -> None:
+    audited = AuditedSteps(steps=22, replaced=600)
+    assert "since step 600" in alarm(Suspect.NOT_STEPPED, K.FROZEN, audited=audited).reason
+    left = (600, "another optimizer (SGD)")
+    assert "another optimizer" in alarm(Suspect.NOT_STEPPED, K.FROZEN, left_behind=left).reason
+    both = alarm(Suspect.WEIGHTS_WRITTEN, K.WEIGHTS_WRITTEN, stepped_by=(3, "Adam"))
+    assert "another optimizer (Adam) steps these weights as well, first seen at step 3" in str(both)
+
+
+def test_rates_that_are_not_planned_are_wrong_settings() -> None:
+    plan = Planned(
+        steps=900, first=50, differing=700, planned=0.1, used=0.01, how=Explanation(times=2.0)
+    )
+    verdict = alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, plan=plan)
+    assert "from step 50 on: 0.01 in place of 0.1" in verdict.reason
+    assert "stepped 2 times as often" in verdict.reason
+
+
 # The radial law
 
 
@@ -143,13 +215,31 @@ def test_decay_hidden_in_the_loss_is_named_for_certified_groups_only() -> None:
     assert "5 of 6 groups" in verdict.reason
     plain = judge(evidence(group=PLAIN, radial=hidden))
     assert plain.suspect is not Suspect.HIDDEN_DECAY
+    # In one layer alone it is as steady as no ε can be.
+    alone = RadialLaw(kappa=Estimate(5e-4, 4e-4, 6e-4), spread=0.01, positive=1.0, defect=0.1)
+    alone = dataclasses.replace(alone, others=5, expected_defect=1e-4)
+    alarm(Suspect.HIDDEN_DECAY, K.GRADIENT_ALTERED, radial=alone)
+    healthy(radial=dataclasses.replace(alone, spread=0.2))
     healthy(radial=dataclasses.replace(hidden, hidden=False))
 
 
 def test_entries_of_one_exact_size_were_clipped_to_it() -> None:
-    large = dataclasses.replace(CERTIFIED, numel=1000)
-    alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, group=large, radial=RadialLaw(peak=0.01))
-    healthy(group=large, radial=RadialLaw(peak=0.001))
+    audited = AuditedSteps(steps=22, at_peak=0.9, peak=0.01)
+    radial = RadialLaw(peak=0.01)
+    alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, audited=audited, radial=radial)
+    healthy(audited=dataclasses.replace(audited, at_peak=0.1), radial=radial)
+
+
+def test_one_or_two_largest_entries_are_not_clipped_and_three_are() -> None:
+    numbers = np.random.default_rng(0).integers(500, 1000, 22)
+    for largest in (1, 2):
+        assert _many_at_peak(largest / numbers, 1000) == 0.0
+    assert _many_at_peak(17 / numbers, 1000) > 0.9
+    late = np.concatenate([1 / numbers[:20], 3 / np.array([997.0, 998.0])])
+    assert _many_at_peak(late, 1000) == 1.0
+    assert _many_at_peak(np.ones(5), 1000) == 1.0
+    assert _many_at_peak(np.ones(5), 1) == 0.0
+    assert math.isnan(_many_at_peak(np.full(3, np.nan), 1000))
 
 
 def test_a_radial_gradient_has_the_cause_that_was_measured() -> None:

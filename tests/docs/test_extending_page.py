@@ -32,6 +32,7 @@ def test_examples_run_in_order(tmp_path, monkeypatch, capsys) -> None:
     assert (round(angle, 4), round(norm, 3), steps) == (0.1415, 2.263, 222)
     assert "in equilibrium: turns at 1.00 of the predicted angle" in printed
     assert "exact to 1e-4: True" in printed
+    assert "by its rule: True" in printed
     factors = [float(x) for x in re.findall(r"0\.3\d+", printed)]
     assert factors[-2:] == pytest.approx([10**-0.5, 10**-0.5], rel=0.01)
     assert HyperParameters.from_param_group("UnitRMS", {"lr": 0.1}).optimizer == "other"

@@ -107,3 +107,32 @@ def test_to_a_rate_of_0_all_angles_are_the_leading_order(momentum: float) -> Non
             approx = theory.equilibrium_angle_approx(hp)
             assert theory.equilibrium_angle(hp) == pytest.approx(approx, rel=1e-12)
             assert theory.equilibrium_step_ratio(hp) == pytest.approx(approx, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: theory.angle_of_step(1e300, 1e-300), "length between"),
+        (lambda: theory.radius_sq_after(1e-100, 1.0, 1e300), "float64"),
+        (lambda: theory.effective_learning_rate(sgd(1e10, 0.0), 1e-200), "float64"),
+        (lambda: theory.excess_of(sgd(0.1, 1e-3), 1e100, unit_grad_sq=1.0), "float64"),
+        (lambda: theory.angle_bound(sgd(0.1, 1e-4, 0.9), variance=1e300, lowest=1e-100,
+                                    unit_grad_sq=1e-300), "uneven"),
+    ],
+)  # fmt: skip
+def test_what_float64_cannot_hold_is_an_error_of_ours(call, message: str) -> None:
+    with np.errstate(over="ignore"), pytest.raises(OutOfDomain, match=message):
+        call()
+
+
+def test_large_steps_on_the_sphere_keep_their_direction() -> None:
+    step = theory.image_step([1e100, 1e100], [1e110, -1e110], lr=1e-5)
+    mild = theory.image_step([1.0, 1.0], [1e10, -1e10], lr=1e-5)
+    assert step.angle == pytest.approx(float(mild.angle), rel=1e-12)
+    assert step.after == pytest.approx(mild.after, rel=1e-12)
+
+
+def test_lion_forgets_slowly_at_once() -> None:
+    near = theory.lion_correlation(0.9999, 1 - 1e-7)
+    assert theory.lion_correlation(0.9999, 1 - 1.0001e-7) == pytest.approx(near, rel=1e-3)
+    assert theory.lion_correlation(0.9999, 1 - 1e-12) > near

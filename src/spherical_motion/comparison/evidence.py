@@ -19,6 +19,8 @@ from spherical_motion.comparison.laws import (
     Stale,
     StepLaw,
 )
+from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.planned import Planned
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
@@ -35,6 +37,11 @@ class Laws:
         mends: the single settings that would bring the balance law to 1.
         scale_changes: where the gradients of all groups changed their size at once, in this stage.
         part_alive: whether another group of the same tensor has a gradient where this one has none.
+        all_dead: whether no group of the run has a gradient any more where this one has none.
+        audited: what the replay of single steps says; of no steps if there was no audit.
+        plan: the rates beside the planned ones; None without a plan.
+        left_behind: (step, why) from which on the optimizer does not step these weights any more.
+        stepped_by: (step, class) of another optimizer that steps them as well.
     """
 
     continuity: Continuity = dataclasses.field(default_factory=Continuity)
@@ -45,6 +52,11 @@ class Laws:
     mends: tuple[Mend, ...] = ()
     scale_changes: tuple[ScaleChange, ...] = ()
     part_alive: bool = False
+    all_dead: bool = False
+    audited: AuditedSteps = dataclasses.field(default_factory=AuditedSteps)
+    plan: Planned | None = None
+    left_behind: tuple[int, str] | None = None
+    stepped_by: tuple[int, str] | None = None
 
 
 NO_LAWS = Laws()

@@ -27,7 +27,7 @@ from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import Rule, judge
-from spherical_motion.comparison.ladder.ignoring import acknowledged
+from spherical_motion.comparison.ladder.ignoring import parse_ignored
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.whole_run import WholeRun
 from spherical_motion.comparison.words import common_span
@@ -56,7 +56,7 @@ class Comparison:
     ) -> None:
         self._rules = None if rules is None else tuple(rules)
         self._band = number("compare", "band", band, above=0.0, below=1.0)
-        self._known = acknowledged(ignore, records.groups)
+        self._known = parse_ignored(ignore, records.groups)
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
@@ -85,7 +85,7 @@ class Comparison:
     @functools.cached_property
     def _evidence(self) -> tuple[tuple[int, Evidence], ...]:
         """(stage number, evidence), group by group."""
-        run = WholeRun(self._motions)
+        run = WholeRun(self._motions, self.records)
         return tuple(
             (number, self._gathered(run, name, stage))
             for name, stages in self._stages.items()

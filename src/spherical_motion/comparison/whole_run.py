@@ -19,8 +19,11 @@ from spherical_motion.comparison.laws import (
     stale,
     step_law_of,
 )
+from spherical_motion.comparison.laws.audited import audited_steps
+from spherical_motion.comparison.laws.planned import Planned, planned_rates
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.vocabulary import Stage
+from spherical_motion.records import Records
+from spherical_motion.vocabulary import EventKind, Stage
 
 
 class WholeRun:
@@ -28,11 +31,13 @@ class WholeRun:
 
     Args:
         motions: by the group's name.
+        records: what the motions were read from.
     """
 
-    def __init__(self, motions: Mapping[str, Motion]) -> None:
-        self._motions = motions
+    def __init__(self, motions: Mapping[str, Motion], records: Records) -> None:
+        self._motions, self._records = motions, records
         self._radial: dict[tuple[int, int], RadialPulls] = {}
+        self._plans: dict[str, Planned | None] = {}
 
     def laws(
         self,
@@ -52,10 +57,18 @@ class WholeRun:
         motion = self._motions[name]
         quiet = silence(motion, stage)
         since = quiet.dead_since
+        audited = audited_steps(self._records, name, stage)
         return Laws(
             continuity=continuity_of(motion, stage),
             step=step_law_of(motion, stage, mixed),
-            radial=radial_law_of(motion, stage, pulls=self._pulls(stage.start, stage.stop)),
+            radial=radial_law_of(
+                motion,
+                stage,
+                pulls=self._pulls(stage.start, stage.stop),
+                peak=audited.peak,
+                epsilon=audited.epsilon,
+                eval_mode=audited.eval_mode,
+            ),
             silence=quiet,
             stale=stale(motion, stage),
             mends=mend(motion, stage, mixed),
@@ -63,6 +76,11 @@ class WholeRun:
                 change for change in self._scale_changes if stage.start <= change.step < stage.stop
             ),
             part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
+            all_dead=since is not None and self._all_are_dead(since, stage.stop),
+            audited=audited,
+            plan=self._plan(name, stage),
+            left_behind=self._event_about(motion, stage, EventKind.NOT_STEPPED, "why"),
+            stepped_by=self._event_about(motion, stage, EventKind.SECOND_OPTIMIZER, "optimizer"),
         )
 
     def _pulls(self, start: int, stop: int) -> RadialPulls:
@@ -74,6 +92,13 @@ class WholeRun:
     def _scale_changes(self) -> tuple[ScaleChange, ...]:
         return scale_changes(self._motions.values())
 
+    def _plan(self, name: str, stage: Stage) -> Planned | None:
+        """The plan beside the rates, where they differ in this stage or before."""
+        if name not in self._plans:
+            self._plans[name] = planned_rates(self._records, name)
+        plan = self._plans[name]
+        return None if plan is None or plan.first is None or plan.first >= stage.stop else plan
+
     def _part_is_alive(self, motion: Motion, start: int, stop: int) -> bool:
         """Whether another group of the same tensors has a gradient in these steps."""
         tensors = set(motion.group.parameters)
@@ -82,3 +107,23 @@ class WholeRun:
             for other in self._motions.values()
             if other is not motion and not tensors.isdisjoint(other.group.parameters)
         )
+
+    def _all_are_dead(self, start: int, stop: int) -> bool:
+        """Whether all gradients are 0 in the second half of these steps; None is not 0."""
+        middle = (start + stop) // 2
+        late = [motion.within(middle, stop) for motion in self._motions.values()]
+        return len(late) > 1 and all(bool((here.gram.gg == 0).all()) for here in late if len(here))
+
+    def _event_about(
+        self, motion: Motion, stage: Stage, kind: EventKind, what: str
+    ) -> tuple[int, str] | None:
+        """The first event of a kind about these weights, in this stage or after the last step."""
+        tensors = set(motion.group.parameters)
+        last = not len(motion) or motion.steps[-1] < stage.stop
+        for event in self._records.events:
+            if event["kind"] != kind or tensors.isdisjoint(event["parameters"]):
+                continue
+            step = stage.start if event["step"] is None else int(event["step"])
+            if stage.start <= step and (step < stage.stop or last):
+                return step, str(event[what])
+        return None

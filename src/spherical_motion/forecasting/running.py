@@ -247,7 +247,7 @@ class _Run:
         rest = family.angle(hp, self.known)
         if not settles and abs(angles[1] / rest - 1.0) < WITHIN:
             # The linear law hurries; its course takes as long as the exact recursion does.
-            by_law = Family.steps_to_within(family, hp, excess[0], WITHIN, self.known)
+            by_law = family.steps_by_linear_law(hp, excess[0], WITHIN, self.known)
             time = family.relaxation_rate(hp, self.known) * by_law * common.stage.steps / needed
             excess[1] = float(family.excess_after(np.array(excess[0]), np.array(time)))
             angles = family.angle_at_excess(hp, np.array(excess), self.known)

@@ -4,6 +4,7 @@ In: a model, its groups and optimizers. Out: a run directory that `records` read
 """
 
 from spherical_motion.monitor.attach import watch
+from spherical_motion.monitor.audit import register_rule
 from spherical_motion.monitor.monitor import Monitor
 
-__all__ = ["Monitor", "watch"]
+__all__ = ["Monitor", "register_rule", "watch"]

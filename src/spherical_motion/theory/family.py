@@ -285,6 +285,12 @@ class Family(UpdateRule):
         self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts
     ) -> float:
         """`theory.steps_to_within`."""
+        return self.steps_by_linear_law(hp, excess0, within, facts)
+
+    def steps_by_linear_law(
+        self, hp: HyperParameters, excess0: float, within: float, facts: GroupFacts
+    ) -> float:
+        """The same by the linear law of the norm, also where the family knows better."""
         target = settled_excess(excess0, within)
         if target == excess0:
             return 0.0

@@ -44,6 +44,9 @@ def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> 
         yield Because.SCALED_TOO(
             factor=change.factor, step=change.step, groups=change.groups, known=change.known
         )
+    audited = e.laws.audited
+    if audited.clipped_share > 0:
+        yield Because.NORM_CLIPPED(limit=audited.clipped_at, share=audited.clipped_share)
     if e.laws.stale.share > STALE:
         found = e.laws.stale
         yield Because.STALE(

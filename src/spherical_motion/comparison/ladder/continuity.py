@@ -24,5 +24,10 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
             pairs=found.pairs,
             write=percent(found.write),
         )
+        if e.laws.stepped_by is not None:
+            yield Because.BY_ANOTHER(name=e.laws.stepped_by[1])
+    elif e.laws.stepped_by is not None:
+        first, name = e.laws.stepped_by
+        yield Because.SECOND_OPTIMIZER(first=first, name=name)
     elif found.resumed > OTHER_WEIGHTS:
         yield Because.WRITTEN_AT_RESUME(write=percent(found.resumed))

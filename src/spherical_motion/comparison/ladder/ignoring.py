@@ -28,13 +28,13 @@ class Acknowledged:
         return group in self.groups and self.suspect in (None, verdict.suspect)
 
 
-def acknowledged(ignore: Iterable[str], groups: Sequence[str]) -> tuple[Acknowledged, ...]:
+def parse_ignored(ignore: Iterable[str], groups: Sequence[str]) -> tuple[Acknowledged, ...]:
     """The entries of `ignore`, "NAME" or "NAME:SUSPECT", where NAME may hold * and ?.
 
     Raises:
         InvalidArgument: no group or no suspect has that name; the message says which is nearest.
 
-    >>> (one,) = acknowledged(["layer1.*:weights-written"], ["layer1.conv", "head"])
+    >>> (one,) = parse_ignored(["layer1.*:weights-written"], ["layer1.conv", "head"])
     >>> sorted(one.groups), one.suspect.name
     (['layer1.conv'], 'WEIGHTS_WRITTEN')
     """

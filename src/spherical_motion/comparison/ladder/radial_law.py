@@ -32,19 +32,30 @@ EPSILON_UNSEEN = 1e-3
 EPSILON_LARGE = 0.10
 """From this share on, ε is named wherever the weights feed a norm layer, certified or not."""
 
-FEWEST_AT_PEAK = 2.5
-"""More entries of the gradient than this at exactly the largest size were clipped to it."""
+AT_PEAK = 0.25
+"""Share of the steps; in healthy runs none has three entries of exactly the largest size."""
+
+NEARLY_ALL = 0.95
+"""A global norm at its limit in this share of the audited steps is always clipped. The first 20
+steps, when gradients are large, and two of a later audit make 22."""
+
+ALIKE = 0.05
+"""A part along the weights that differs by less than this from step to step is decay, whether or
+not other groups have it, too: ε does not make one as steady."""
 
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
 
 
 def gradient_altered(e: Evidence) -> Iterator[Reason]:
-    """Decay hidden in the gradient, or entries clipped."""
+    """Decay hidden in the gradient, or its entries or norm clipped."""
     if not isinstance(e, Measured):
         return
     radial = e.laws.radial
-    if radial.peak * e.group.numel > FEWEST_AT_PEAK:
+    audited = e.laws.audited
+    if audited.clipped_share >= NEARLY_ALL:
+        yield Because.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
+    elif audited.at_peak > AT_PEAK:
         yield Because.CLIPPED_ENTRIES(peak=radial.peak)
     elif e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (
@@ -57,7 +68,10 @@ def gradient_altered(e: Evidence) -> Iterator[Reason]:
 
 def _hidden(e: Measured) -> bool:
     """Whether the gradient holds a decay of its own: the same share of w at every step."""
-    return e.laws.radial.hidden and not e.laws.radial.positive < NEARLY_ALWAYS
+    radial = e.laws.radial
+    alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
+    beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
+    return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
 
 
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:

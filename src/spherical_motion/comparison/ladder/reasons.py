@@ -63,6 +63,11 @@ class Because(ReasonKind):
         "its gradient is 0 from step {first:,} on, while other parts of the same tensor have one",
         Suspect.DEAD_PART,
     )
+    ALL_DEAD = (
+        "no gradient from step {first:,} on, as in all groups: the loss has become flat (it is 0, "
+        "or all units have died)",
+        Suspect.FADING,
+    )
     STOPPED = (
         "the weights have not moved since step {first:,}, although the learning rate is not 0",
         Suspect.FROZEN,
@@ -71,6 +76,16 @@ class Because(ReasonKind):
         "no sampled step changed the weights, although they have a gradient and the learning rate "
         "is not 0",
         Suspect.FROZEN,
+    )
+
+    LEFT_BEHIND = (
+        "since step {first:,} the optimizer does not step these weights any more: {why}",
+        Suspect.NOT_STEPPED,
+    )
+    REPLACED = (
+        "since step {first:,} the model has another tensor in the place of the one that is watched "
+        "and stepped",
+        Suspect.NOT_STEPPED,
     )
 
     # Continuity
@@ -85,6 +100,12 @@ class Because(ReasonKind):
         "other weights were loaded",
         Suspect.WEIGHTS_WRITTEN,
     )
+
+    SECOND_OPTIMIZER = (
+        "another optimizer ({name}) steps these weights as well, first seen at step {first:,}",
+        Suspect.WEIGHTS_WRITTEN,
+    )
+    BY_ANOTHER = ". Another optimizer ({name}) steps them as well"
 
     # The step law
 
@@ -115,6 +136,44 @@ class Because(ReasonKind):
     )
     OR_ELSE = "; so would {others}"
 
+    AUDIT_SETTINGS = (
+        "{differing} of {replayed} replayed steps, first {first:,}, are those of {real} "
+        "(declared: {declared})",
+        Suspect.WRONG_SETTINGS,
+    )
+    AUDIT_RATE = (
+        "{differing} of {replayed} replayed steps, first {first:,}, are {factor:.4g} times as long "
+        "as the rule of the optimizer makes them at learning rate {lr:.3g}, in the same direction",
+        Suspect.WRONG_SETTINGS,
+    )
+    AUDIT_DECAY = (
+        "{differing} of {replayed} replayed steps, first {first:,}, are those of the rule but for "
+        "a part along the weights, {pull:.2g} of them in each step, as other weight decay makes",
+        Suspect.WRONG_SETTINGS,
+    )
+    AUDIT_DIFFERS = (
+        "{differing} of {replayed} replayed steps, first {first:,}, are not those of the "
+        "optimizer's rule: {length:.3g} times its length, cosine {cosine:.4g}, and no other rate "
+        "or weight decay explains them",
+        Suspect.STEP_DIFFERS,
+    )
+    ONSET = "; step {before:,} was still the rule's"
+    MISCOUNTED = (
+        "the optimizer counts {counter:,.0f} steps where it took {taken:,.0f}, first seen at step "
+        "{first:,}: its bias correction is that of another step",
+        Suspect.STEP_COUNTER,
+    )
+    LOST = (
+        "rounding to the dtype of the weights loses {lost:.0%} of the steps: their entries are "
+        "below the spacing of the weights",
+        Suspect.LOST_PRECISION,
+    )
+    NOT_AS_PLANNED = (
+        "the learning rate is not the planned one from step {first:,} on: {used:.3g} in place of "
+        "{planned:.3g}{how}",
+        Suspect.WRONG_SETTINGS,
+    )
+
     # The radial law
 
     INVARIANCE_LOST = (
@@ -138,6 +197,11 @@ class Because(ReasonKind):
     )
     CLIPPED_ENTRIES = (
         "entries of the gradient are clipped: {peak:.2g} of them have exactly the largest size",
+        Suspect.GRADIENT_CLIPPED,
+    )
+    CLIPPED_NORM = (
+        "the global norm of the gradient is clipped at {limit:.3g} in {share:.0%} of the audited "
+        "steps, so its size is the limit's and not the loss's",
         Suspect.GRADIENT_CLIPPED,
     )
     NOT_CERTIFIED = (
@@ -236,6 +300,11 @@ class Because(ReasonKind):
     SCALED_AT_ALL = (
         "the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} groups "
         "at once."
+    )
+    NORM_CLIPPED = (
+        ". The global norm of the gradient is clipped at {limit:.3g} in {share:.0%} of the audited "
+        "steps",
+        Suspect.NORM_CLIPPED,
     )
     STALE = (
         ". {same:,} of {pairs:,} steps used the gradient of the step before them again, first at "

@@ -1,4 +1,8 @@
-"""Third rung: each step is what the optimizer's rule and settings make of its gradient."""
+"""Third rung: each step is what the optimizer's rule and settings make of its gradient.
+
+Two witnesses: the six products of SGD, which test every pair of neighbouring steps, and the audit,
+which replays single steps of every optimizer. Settings that explain the steps are named first.
+"""
 
 from __future__ import annotations
 
@@ -9,60 +13,119 @@ from spherical_motion.comparison.evidence import Evidence
 from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.ladder.said import names_text, settings_text, steps_text
 from spherical_motion.comparison.laws import Fit, Mend, StepLaw
+from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.planned import Planned
+from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.vocabulary import Reason
 
 SPIKE = 1e-3
 """A single step that breaks the law of motion by less than this share of its largest term is not
 worth a verdict."""
 
+LOST = 0.10
+"""From this share of the steps' squares on, what rounding loses is named."""
+
 
 def step_differs(e: Evidence) -> Iterator[Reason]:
     """The steps are not those of the recorded rule and settings."""
-    law = e.laws.step
-    if law.first is not None and law.last is not None:
-        yield from _stretch(law, law.first, law.last)
-    elif law.spikes and law.worst > SPIKE:
-        yield Because.SPIKES(
-            first=law.spike_steps[0],
-            steps=steps_text(law.spike_steps, law.spikes),
-            spikes=law.spikes,
-            pairs=law.pairs,
-            worst=law.worst,
+    law, audited = e.laws.step, e.laws.audited
+    fit = law.fit
+    if fit is not None and fit.explains:
+        yield from _explained(fit)
+    elif audited.differing:
+        yield from _audited(audited)
+    elif law.first is not None and law.last is not None:
+        yield Because.NO_SETTINGS(
+            first=law.first, last=law.last, residual=law.median, allowed=law.allowed
         )
+    elif law.spikes and law.worst > SPIKE:
+        yield _spikes(law)
+    elif audited.miscounted is not None:
+        yield Because.MISCOUNTED(
+            first=audited.miscounted, counter=audited.counter, taken=audited.taken
+        )
+    elif audited.lost > LOST:
+        yield Because.LOST(lost=audited.lost)
     elif e.laws.mends:
         yield from _mended(e.laws.mends)
+    elif e.laws.plan is not None:
+        yield _not_as_planned(e.laws.plan)
 
 
-def _stretch(law: StepLaw, first: int, last: int) -> Iterator[Reason]:
-    """A stretch of steps that the declared settings do not make."""
-    fit = law.fit
-    if fit is not None and fit.explains and fit.changed:
-        declared = _declared(fit)
-        real = {name: getattr(fit, name).value for name in fit.changed}
-        yield Because.OTHER_SETTINGS(
-            first=fit.first,
-            last=fit.last,
-            real=settings_text(real),
-            declared=settings_text({name: declared[name] for name in fit.changed}),
-            residual=fit.residual,
-        )
-        others = [names for names in fit.possible if names != fit.changed]
-        if others:
-            yield Because.OR_ELSE(others=_alternatives(others))
-    elif fit is not None and fit.explains and fit.form:
+def _explained(fit: Fit) -> Iterator[Reason]:
+    """A stretch of steps that other settings, or another rule, make."""
+    if not fit.changed:
         yield Because.OTHER_FORM(
             first=fit.first, last=fit.last, form=fit.form, residual=fit.residual
         )
-    else:
-        yield Because.NO_SETTINGS(first=first, last=last, residual=law.median, allowed=law.allowed)
-
-
-def _declared(fit: Fit) -> dict[str, float]:
-    return dict(zip(("lr", "weight_decay", "momentum"), fit.declared, strict=True))
+        return
+    names: tuple[str, ...] = ("lr", "weight_decay", "momentum")
+    declared = dict[str, float](zip(names, fit.declared, strict=True))
+    yield Because.OTHER_SETTINGS(
+        first=fit.first,
+        last=fit.last,
+        real=settings_text({name: getattr(fit, name).value for name in fit.changed}),
+        declared=settings_text({name: declared[name] for name in fit.changed}),
+        residual=fit.residual,
+    )
+    others = [names for names in fit.possible if names != fit.changed]
+    if others:
+        yield Because.OR_ELSE(others=_alternatives(others))
 
 
 def _alternatives(sets: Iterable[Iterable[str]]) -> str:
     return " or ".join("another " + names_text(names) for names in sets)
+
+
+def _spikes(law: StepLaw) -> Reason:
+    return Because.SPIKES(
+        first=law.spike_steps[0],
+        steps=steps_text(law.spike_steps, law.spikes),
+        spikes=law.spikes,
+        pairs=law.pairs,
+        worst=law.worst,
+    )
+
+
+def _audited(audited: AuditedSteps) -> Iterator[Reason]:
+    """Replayed steps that are not the rule's."""
+    fit, first = audited.fit, audited.first
+    counts = {
+        "first": audited.differing[0] if first is None else first,
+        "differing": len(audited.differing),
+        "replayed": audited.replayed,
+    }
+    if fit is None or not fit.kind:
+        yield Because.AUDIT_DIFFERS(**counts, length=audited.length, cosine=audited.cosine)
+    elif fit.kind == "rate":
+        yield Because.AUDIT_RATE(**counts, factor=fit.factor, lr=fit.lr)
+    elif fit.kind == "decay" and math.isnan(fit.real_decay):
+        yield Because.AUDIT_DECAY(**counts, pull=abs(fit.pull))
+    else:
+        real, declared = _real(fit), _recorded(fit)
+        yield Because.AUDIT_SETTINGS(
+            **counts,
+            real=settings_text(real),
+            declared=settings_text({name: declared[name] for name in real}),
+        )
+    if audited.onset is not None and audited.onset[0] is not None:
+        yield Because.ONSET(before=audited.onset[0])
+
+
+def _real(fit: StepFit) -> dict[str, float]:
+    """The settings with which the steps were made, those that a fit tells."""
+    found: dict[str, float] = {}
+    if fit.kind == "momentum":
+        found["momentum"] = fit.real_momentum
+    if fit.kind == "both":
+        found["lr"] = fit.lr * fit.factor
+    if fit.kind in ("decay", "both") and math.isfinite(fit.real_decay):
+        found["weight_decay"] = fit.real_decay
+    return found
+
+
+def _recorded(fit: StepFit) -> dict[str, float]:
+    return {"lr": fit.lr, "weight_decay": fit.weight_decay, "momentum": fit.momentum}
 
 
 def _mended(mends: tuple[Mend, ...]) -> Iterator[Reason]:
@@ -77,3 +140,19 @@ def _setting(mend: Mend) -> str:
     if math.isnan(mend.value.value):
         return f"another {names_text([mend.setting])}"
     return settings_text({mend.setting: mend.value.value})
+
+
+def _not_as_planned(plan: Planned) -> Reason:
+    """Rates that are not the planned ones, and how they follow from them."""
+    how = plan.how
+    said = ""
+    if math.isfinite(how.times) and how.times != 1.0:
+        said = f", as if the scheduler was stepped {how.times:.3g} times as often"
+    elif how.late:
+        said = (
+            f", as if the schedule ran {abs(how.late)} steps {'late' if how.late > 0 else 'early'}"
+        )
+    elif math.isfinite(how.factor) and how.factor != 1.0:
+        said = f", {how.factor:.3g} times the planned ones"
+    first = 0 if plan.first is None else plan.first
+    return Because.NOT_AS_PLANNED(first=first, used=plan.used, planned=plan.planned, how=said)

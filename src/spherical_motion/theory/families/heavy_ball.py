@@ -100,7 +100,7 @@ class HeavyBallL2(Family):
         felt = self._checked(hp, facts, "steps_to_within")
         a, memory = felt.intrinsic_lr, 40.0 / (1.0 - felt.momentum)
         if excess0 > 1.0 and a < 0.1 * self.critical(felt.momentum):
-            by_linear_law = super().steps_to_within(hp, excess0, within, facts)
+            by_linear_law = self.steps_by_linear_law(hp, excess0, within, facts)
             if not 0.8 * steps - memory < by_linear_law < 1.2 * steps + memory:
                 return by_linear_law < steps
         rule = self.recursion(felt, facts)

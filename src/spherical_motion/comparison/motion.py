@@ -192,6 +192,7 @@ class Motion:
         return lawful and len(self) > 1 and self.driven > 0
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def motion_of(records: Records, index: int) -> Motion:
     """The motion of group number `index`, without the steps at which it was not measured."""
     group = records.info.groups[index]

@@ -80,6 +80,7 @@ class Mend:
     windows: int
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def mend(
     motion: Motion, stage: Stage, mixed: Sequence[tuple[float, float, float]] = ()
 ) -> tuple[Mend, ...]:

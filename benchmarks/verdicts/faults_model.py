@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from verdicts.fault import ADAMS, ANY, make_fault
+from verdicts.faults_gradients import gentle
 from verdicts.loop import INVARIANT, Loop
 from verdicts.nets import Task
 
@@ -27,10 +28,16 @@ def norm_layers(loop: Loop) -> list[nn.Module]:
     return [m for m in loop.model.modules() if isinstance(m, NORMS)]
 
 
+def upstream(loop: Loop) -> set[str]:
+    """All parameters in front of a norm layer: those of the last linear layer are not."""
+    last = [n for n, m in loop.model.named_modules() if isinstance(m, nn.Linear)][-1]
+    return {name for name in loop.parameters if not name.startswith(f"{last}.")}
+
+
 @make_fault("norm ε 0.1", "norm", "EPSILON", COMMON, needs=normed)
 def epsilon(loop: Loop) -> None:
     """All norm layers have ε 0.1."""
-    loop.affected = {INVARIANT}
+    loop.affected = upstream(loop)
     for norm in norm_layers(loop):
         norm.eps = 0.1
 
@@ -38,7 +45,8 @@ def epsilon(loop: Loop) -> None:
 @make_fault("norm ε 10", "norm", "EPSILON", COMMON, needs=normed)
 def large_epsilon(loop: Loop) -> None:
     """All norm layers have ε 10."""
-    loop.affected = {INVARIANT}
+    loop.affected = upstream(loop)
+    gentle(loop, 0.1)
     for norm in norm_layers(loop):
         norm.eps = 10.0
 

@@ -43,7 +43,7 @@ def said_of(directory: Path) -> dict[str, Any]:
         "groups": parameters,
         "certified": certified,
         "compare_seconds": round(seconds, 2),
-        "audit": str(audit(directory)) if audit is not None else "",
+        "audit": str(audit(directory)).replace(str(directory), "runs/mine") if audit else "",
         "findings": list(comparison.findings),
     }
 
@@ -103,12 +103,17 @@ def judged(said: dict[str, Any], affected: list[str] | None, fault: Fault | None
         false = [short(row) for row in rows if row["alarm"]]
         return {"judged": len(rows), "alarms": len(false), "wrong": false}
     concerned = affected_groups(said, affected)
-    late = [row for row in said["rows"] if row["stop"] > fault.begins + 2]
-    cases = {name: case([r for r in late if r["group"] == name], fault) for name in concerned}
+    cases = {name: case(late_rows(said["rows"], name, fault), fault) for name in concerned}
     spilt = [short(r) for r in rows if r["alarm"] and r["group"] not in concerned]
     early = [short(r) for r in rows if r["alarm"] and r["stop"] <= fault.begins]
     others = len(said["groups"]) - len(concerned)
     return {"cases": cases, "others": others, "spilt": spilt, "early": early}
+
+
+def late_rows(rows: list[dict[str, Any]], group: str, fault: Fault) -> list[dict[str, Any]]:
+    """The rows of a group from the fault's beginning on; the last if its record ends there."""
+    mine = [row for row in rows if row["group"] == group]
+    return [row for row in mine if row["stop"] > fault.begins + 2] or mine[-1:]
 
 
 def affected_groups(said: dict[str, Any], affected: list[str] | None) -> list[str]:

@@ -41,24 +41,52 @@ def write_page(folder: Path, docs: Path) -> None:
         kept = {
             "machine": machine(),
             "after": [brief(run) for run in after],
-            "before": [brief(run) for run in before],
+            "before": [brief(run, reasons=False) for run in before],
         }
         store.write_text(dumped(kept), encoding="utf-8")
     kept = json.loads(store.read_text(encoding="utf-8"))
     (docs / "verdicts.md").write_text(page(kept), encoding="utf-8")
 
 
-def brief(run: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs of a run: reasons only where they are not right."""
+def brief(run: dict[str, Any], reasons: bool = True) -> dict[str, Any]:
+    """What the page needs of a run: reasons only where they are not right, if at all."""
     kept = {key: value for key, value in run.items() if key not in ("said", "affected", "loss")}
     if "cases" in kept:
         kept["cases"] = {
-            name: {**case, "reason": "" if case["result"] == "right" else case["reason"]}
+            name: {**case, "reason": case["reason"][:300] if told(case) and reasons else ""}
             for name, case in kept["cases"].items()
         }
+    for name in ("wrong", "spilt", "early"):
+        if name in kept:
+            kept[name] = [{**row, "reason": row["reason"][:300]} for row in kept[name]]
     if "said" in run:
         kept["compare_seconds"] = run["said"]["compare_seconds"]
+        if (run["fault"], run["net"]) in SHOWN:
+            kept["audit"] = run["said"]["audit"]
     return kept
+
+
+def told(case: dict[str, Any]) -> bool:
+    """Whether the page prints the reason of a case."""
+    return case["result"] not in ("right", "quiet")
+
+
+SHOWN = (
+    ("AdamW decay without the rate", "plain"),
+    ("momentum .85 declared .9, later", "plain"),
+    ("phantom steps", "gpt"),
+)
+"""Faults and nets whose audit the page prints."""
+
+
+def audits(after: Results) -> str:
+    """The audit of three runs, as `print(smd.audit(run))` shows it."""
+    shown: dict[tuple[str, str], str] = {}
+    for run in after:
+        if run.get("audit"):
+            title = f"{run['fault']} ({run['net']}, {run['optimizer']}):"
+            shown.setdefault((run["fault"], run["net"]), f"{title}\n\n```\n{run['audit']}\n```\n")
+    return "\n".join(shown.values()) or "Not measured.\n"
 
 
 def dumped(kept: dict[str, Any]) -> str:
@@ -85,6 +113,7 @@ def page(kept: dict[str, Any]) -> str:
         "## Every pair\n\n" + pairs(after),
         "## Healthy runs\n\n" + healthy_tables(after, before),
         "## What is missed, and why\n\n" + notes(after),
+        "## Audits as printed\n\n" + audits(after),
         "## Nets\n\n" + nets(),
         machine_line(kept["machine"], after),
     ]

@@ -137,6 +137,10 @@ def test_a_setting_of_adam_that_mends_the_balance_is_named() -> None:
     verdict = alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, mends=(beta, lr))
     assert "momentum 0.95 would mend it (declared: 0.9)" in verdict.reason
     assert verdict.reason.endswith("so would learning rate 0.002")
+    # A replayed step of the second half is harder evidence than windows.
+    healthy(mends=(beta,), audited=AuditedSteps(steps=22, replayed=22, last=600))
+    early = AuditedSteps(steps=20, replayed=20, last=19)
+    alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, mends=(beta,), audited=early)
 
 
 # The audit

@@ -63,7 +63,7 @@ def test_a_case_is_right_only_with_the_right_suspect_after_the_beginning() -> No
     other = row("b", "off", "EPSILON", alarm=True)
     for rows, results in (
         ([early, found, other], {"a": "right", "b": "other alarm"}),
-        ([early], {"a": "no row", "b": "no row"}),
+        ([row("a", "off", alarm=True), early], {"a": "other alarm", "b": "no row"}),
         ([row("a", "in equilibrium"), row("b", "off", "FADING")],
          {"a": "in equilibrium", "b": "finding"}),
     ):  # fmt: skip
@@ -155,3 +155,14 @@ def test_a_healthy_run_has_no_alarm(optimizer: str, tmp_path: Path) -> None:
     result = judge(Run("", "plain", optimizer, "steps", length=300), tmp_path / "run")
     assert result["wrong"] == []
     assert result["judged"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_fault_on_one_net_is_judged_without_false_words(tmp_path: Path) -> None:
+    """One net for each fault: at least 95% of the cases are right, none is called well."""
+    runs = [run for run in quick_runs() if run.fault]
+    measured = [judge(run, tmp_path / run.key) for run in runs]
+    found = [case for case in cases(measured) if case.fault.alarm]
+    assert sum(case.right for case in found) >= 0.95 * len(found)
+    assert not [case for case in found if case.clear]

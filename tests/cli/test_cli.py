@@ -19,7 +19,7 @@ COMMANDS = [command.name for command in cli.app.registered_commands]
 
 def test_every_command_is_there() -> None:
     assert [
-        *("demo", "train", "inspect", "compare", "report"),
+        *("demo", "train", "inspect", "compare", "audit", "report"),
         *("forecast", "plan", "simulate"),
     ] == COMMANDS
 
@@ -59,7 +59,7 @@ def test_falling_short_of_the_theory_is_exit_code_one(smd, write_run) -> None:
     assert "norm-ε-dominated" in out
 
 
-@pytest.mark.parametrize("command", ["compare", "report"])
+@pytest.mark.parametrize("command", ["compare", "audit", "report"])
 def test_a_directory_that_is_no_run_is_exit_code_two(smd, command: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place in ("empty", "missing"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
@@ -20,7 +21,7 @@ from spherical_motion.comparison.laws import (
     Stale,
     StepLaw,
 )
-from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.audited import AuditedSteps, _many_at_peak
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.estimates import Estimate
@@ -61,6 +62,8 @@ def test_no_gradient_is_an_alarm_with_its_step_unless_only_a_part_died() -> None
     assert verdict.reason == "no gradient from step 512 on (all of it is 0)"
     part = judge(evidence(silence=dead, part_alive=True))
     assert (part.kind, part.suspect, part.alarm) == (K.FROZEN, Suspect.DEAD_PART, False)
+    flat = judge(evidence(silence=dead, all_dead=True))
+    assert (flat.kind, flat.suspect, flat.alarm) == (K.FROZEN, Suspect.FADING, False)
     healthy(silence=dataclasses.replace(dead, dead_since=None))
 
 
@@ -134,6 +137,10 @@ def test_a_setting_of_adam_that_mends_the_balance_is_named() -> None:
     verdict = alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, mends=(beta, lr))
     assert "momentum 0.95 would mend it (declared: 0.9)" in verdict.reason
     assert verdict.reason.endswith("so would learning rate 0.002")
+    # A replayed step of the second half is harder evidence than windows.
+    healthy(mends=(beta,), audited=AuditedSteps(steps=22, replayed=22, last=600))
+    early = AuditedSteps(steps=20, replayed=20, last=19)
+    alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, mends=(beta,), audited=early)
 
 
 # The audit
@@ -221,9 +228,22 @@ def test_decay_hidden_in_the_loss_is_named_for_certified_groups_only() -> None:
 
 
 def test_entries_of_one_exact_size_were_clipped_to_it() -> None:
-    large = dataclasses.replace(CERTIFIED, numel=1000)
-    alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, group=large, radial=RadialLaw(peak=0.01))
-    healthy(group=large, radial=RadialLaw(peak=0.001))
+    audited = AuditedSteps(steps=22, at_peak=0.9, peak=0.01)
+    radial = RadialLaw(peak=0.01)
+    alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, audited=audited, radial=radial)
+    healthy(audited=dataclasses.replace(audited, at_peak=0.1), radial=radial)
+
+
+def test_one_or_two_largest_entries_are_not_clipped_and_three_are() -> None:
+    numbers = np.random.default_rng(0).integers(500, 1000, 22)
+    for largest in (1, 2):
+        assert _many_at_peak(largest / numbers, 1000) == 0.0
+    assert _many_at_peak(17 / numbers, 1000) > 0.9
+    late = np.concatenate([1 / numbers[:20], 3 / np.array([997.0, 998.0])])
+    assert _many_at_peak(late, 1000) == 1.0
+    assert _many_at_peak(np.ones(5), 1000) == 1.0
+    assert _many_at_peak(np.ones(5), 1) == 0.0
+    assert math.isnan(_many_at_peak(np.full(3, np.nan), 1000))
 
 
 def test_a_radial_gradient_has_the_cause_that_was_measured() -> None:

@@ -90,6 +90,14 @@ def test_non_finite_steps_decide_over_everything_after(write_run) -> None:
     assert "at 1 step of" in row.verdict.reason
 
 
+def test_a_gradient_of_nan_that_the_step_survives_is_told(write_run) -> None:
+    products = simulate_sgd(SETTLED)
+    products[700, 3:] = np.nan
+    row = compare(write_run({"conv": products}, SETTLED))["conv"]
+    assert row.verdict.kind is VerdictKind.NON_FINITE
+    assert row.verdict.reason.endswith("at 1 step of this stage, first at step 700")
+
+
 def test_weights_that_do_not_move_are_frozen(write_run) -> None:
     products = simulate_sgd(SETTLED)
     products[:, [1, 2, 5]] = 0.0

@@ -37,6 +37,7 @@ class Laws:
         mends: the single settings that would bring the balance law to 1.
         scale_changes: where the gradients of all groups changed their size at once, in this stage.
         part_alive: whether another group of the same tensor has a gradient where this one has none.
+        all_dead: whether no group of the run has a gradient any more where this one has none.
         audited: what the replay of single steps says; of no steps if there was no audit.
         plan: the rates beside the planned ones; None without a plan.
         left_behind: (step, why) from which on the optimizer does not step these weights any more.
@@ -51,6 +52,7 @@ class Laws:
     mends: tuple[Mend, ...] = ()
     scale_changes: tuple[ScaleChange, ...] = ()
     part_alive: bool = False
+    all_dead: bool = False
     audited: AuditedSteps = dataclasses.field(default_factory=AuditedSteps)
     plan: Planned | None = None
     left_behind: tuple[int, str] | None = None

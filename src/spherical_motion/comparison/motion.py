@@ -30,6 +30,9 @@ Array = NDArray[np.float64]
 RESIDUAL_LIMIT = 0.01
 """Median residual of the law of motion above which the steps are not the optimizer's alone."""
 
+RARELY = 0.05
+"""Up to this share of the steps a gradient that is NaN was one; more often it is not there."""
+
 WHOLE_RUN = (
     "group", "hp", "optimizer", "dtype", "non_finite", "rescaled", "no_theory", "no_balance",
     "memory",
@@ -189,14 +192,14 @@ class Motion:
         return lawful and len(self) > 1 and self.driven > 0
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def motion_of(records: Records, index: int) -> Motion:
     """The motion of group number `index`, without the steps at which it was not measured."""
     group = records.info.groups[index]
     gram, lr = records.gram[:, index], records.lr[:, index]
     measured = np.isfinite(lr)
     finite = np.isfinite(gram.ww) & np.isfinite(gram.wd) & np.isfinite(gram.dd)
-    # A gradient that is missing (None) is NaN and no harm; an infinite one is.
-    non_finite = records.steps[measured & (~finite | np.isinf(gram.gg))]
+    non_finite = records.steps[measured & (~finite | np.isinf(gram.gg) | _not_a_number(gram))]
     kept = measured & finite & (gram.ww > 0)  # weights of norm zero have no direction
     gram, steps, lr = gram[kept], records.steps[kept], lr[kept]
     weight_decay, momentum = (a[kept, index] for a in (records.weight_decay, records.momentum))
@@ -261,6 +264,17 @@ def motion_of(records: Records, index: int) -> Motion:
         no_balance=no_balance,
         memory=memory,
     )
+
+
+def _not_a_number(gram: Gram) -> NDArray[np.bool_]:
+    """Steps that were made with a gradient of NaN, which an optimizer of signs survives.
+
+    A gradient that is missing (None) is NaN, too, and no harm. It comes with steps that do not
+    move, or again and again.
+    """
+    moved = gram.dd > 0
+    found = np.isnan(gram.gg) & moved
+    return found if found.sum() <= RARELY * moved.sum() else np.zeros_like(found)
 
 
 def _why_no_theory(

@@ -27,7 +27,7 @@ from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import Rule, judge
-from spherical_motion.comparison.ladder.acknowledged import parse_ignored
+from spherical_motion.comparison.ladder.ignoring import parse_ignored
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.whole_run import WholeRun
 from spherical_motion.comparison.words import common_span

@@ -76,6 +76,7 @@ class WholeRun:
                 change for change in self._scale_changes if stage.start <= change.step < stage.stop
             ),
             part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
+            all_dead=since is not None and self._all_are_dead(since, stage.stop),
             audited=audited,
             plan=self._plan(name, stage),
             left_behind=self._event_about(motion, stage, EventKind.NOT_STEPPED, "why"),
@@ -106,6 +107,12 @@ class WholeRun:
             for other in self._motions.values()
             if other is not motion and not tensors.isdisjoint(other.group.parameters)
         )
+
+    def _all_are_dead(self, start: int, stop: int) -> bool:
+        """Whether all gradients are 0 in the second half of these steps; None is not 0."""
+        middle = (start + stop) // 2
+        late = [motion.within(middle, stop) for motion in self._motions.values()]
+        return len(late) > 1 and all(bool((here.gram.gg == 0).all()) for here in late if len(here))
 
     def _event_about(
         self, motion: Motion, stage: Stage, kind: EventKind, what: str

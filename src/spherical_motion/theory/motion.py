@@ -71,7 +71,7 @@ def law_of_motion_sides(
     s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum)
     first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
     carried = np.full(gram.shape, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         neighbours = np.diff(steps) == 1
         carried[1:][neighbours] = family.carried(s, gram)[neighbours]
         # A step without momentum leaves the buffer as it was, so that it does not show there.

@@ -102,3 +102,11 @@ def test_too_few_steps_mend_nothing(tmp_path) -> None:
     told = {"class": "AdamW", "betas": [0.9, 0.999]}
     found = motions_of(tmp_path / "run", {"a": values}, [DECLARED] * 40, optimizer=told)
     assert mend(found["a"], Stage(0, 40, None)) == ()
+
+
+@pytest.mark.parametrize("told", [{"class": "Lion", "betas": [0.9, 0.99]}, {"class": "Mine"}])
+def test_optimizers_without_a_law_have_nothing_to_mend(tmp_path, told) -> None:
+    for name, settings in (("a", DECLARED), ("b", (math.inf, 0.1, 0.9))):
+        values = walk("adamw", DECLARED, 0.999)[:, :7]
+        found = motions_of(tmp_path / name, {"a": values}, [settings] * STEPS, optimizer=told)
+        assert mend(found["a"], Stage(0, STEPS, None)) == ()

@@ -114,17 +114,18 @@ def test_a_failing_audit_ends_alone(tmp_path: Path, monkeypatch) -> None:
     assert len(records.audits) == 0
 
 
-class Fails(StepObserver):
-    def __init__(self, where: str) -> None:
-        def fail(*_: object) -> None:
-            raise ValueError(where)
+def failing(where: str) -> StepObserver:
+    """An observer that fails in one method, and in closing."""
 
-        setattr(self, where, fail)
+    def fail(*_: object) -> None:
+        raise ValueError(where)
+
+    return type("Fails", (StepObserver,), {where: fail, "close": fail})()
 
 
 @pytest.mark.parametrize("where", ["prepare", "before", "columns", "facts", "stepped"])
 def test_a_failing_observer_ends_the_audit_alone(where: str, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(observers, "OBSERVERS", [lambda context: Fails(where)])
+    monkeypatch.setattr(observers, "OBSERVERS", [lambda context: failing(where)])
     model = network()
     records = audited(tmp_path / "run", OPTIMIZERS["momentum"](model), model, 5)
     assert records.steps.tolist() == [*range(5)]

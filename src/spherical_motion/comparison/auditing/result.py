@@ -163,12 +163,11 @@ class Audit:
     def _row(self, group: str, plans: dict[str, Planned | None]) -> AuditRow:
         found = audited_steps(self.records, group)
         mine = plans[group]
-        numel = self.records.info.groups[self.records.index(group)].numel
         others = [plan for plan in plans.values() if plan is not None]
         findings = [
             *event_findings(self.records, group),
             *step_findings(found, self.records.info.dtype_of(self.records.index(group))),
-            *around_findings(found, numel),
+            *around_findings(found),
             *(plan_findings(mine, others) if mine is not None else ()),
         ]
         findings.sort(key=lambda finding: not finding.alarm)

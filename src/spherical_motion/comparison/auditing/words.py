@@ -22,11 +22,8 @@ OFTEN = 0.8
 EPSILON_SEEN, EPSILON_LARGE = 0.01, 0.10
 """Shares of ε in variance + ε from which on it is said, and is an alarm."""
 
-MOSTLY = 0.5
-"""A norm layer is in eval mode if it is at more than this share of the audited steps."""
-
-FEWEST_AT_PEAK = 2.5
-"""More entries of the gradient than this at exactly the largest size were clipped to it."""
+AT_PEAK = 0.5
+"""Entries are clipped if several have exactly the largest size in more than this share of steps."""
 
 REWRITTEN = 1e-6
 """From this share of the gradient on it is said that the optimizer writes it."""
@@ -73,7 +70,7 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
         )
 
 
-def around_findings(found: AuditedSteps, numel: int) -> Iterator[Finding]:
+def around_findings(found: AuditedSteps) -> Iterator[Finding]:
     """What stands around the steps: count, clipping, norm layers, tensors."""
     if found.miscounted is not None:
         yield Finding(
@@ -87,13 +84,13 @@ def around_findings(found: AuditedSteps, numel: int) -> Iterator[Finding]:
             f"{found.clipped_share:.0%} of the audited steps: it is clipped there",
             Suspect.GRADIENT_CLIPPED if found.clipped_share >= OFTEN else Suspect.NORM_CLIPPED,
         )
-    if found.peak * numel > FEWEST_AT_PEAK:
+    if found.at_peak > AT_PEAK:
         yield Finding(
             f"{found.peak:.2%} of the gradient's entries have exactly the largest size: they are "
             "clipped one by one",
             Suspect.GRADIENT_CLIPPED,
         )
-    if found.eval_mode > MOSTLY:
+    if found.eval_mode > 0.0:
         yield Finding(
             f"a norm layer that it feeds uses running statistics in {found.eval_mode:.0%} of the "
             "audited steps: is it in eval mode?",

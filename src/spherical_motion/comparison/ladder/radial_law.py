@@ -32,8 +32,8 @@ EPSILON_UNSEEN = 1e-3
 EPSILON_LARGE = 0.10
 """From this share on, ε is named wherever the weights feed a norm layer, certified or not."""
 
-FEWEST_AT_PEAK = 2.5
-"""More entries of the gradient than this at exactly the largest size were clipped to it."""
+AT_PEAK = 0.25
+"""Share of the steps; in healthy runs none has three entries of exactly the largest size."""
 
 NEARLY_ALL = 0.95
 """A global norm at its limit in this share of the audited steps is always clipped. The first 20
@@ -55,7 +55,7 @@ def gradient_altered(e: Evidence) -> Iterator[Reason]:
     audited = e.laws.audited
     if audited.clipped_share >= NEARLY_ALL:
         yield Because.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
-    elif radial.peak * e.group.numel > FEWEST_AT_PEAK:
+    elif audited.at_peak > AT_PEAK:
         yield Because.CLIPPED_ENTRIES(peak=radial.peak)
     elif e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (

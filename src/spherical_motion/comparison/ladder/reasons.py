@@ -63,6 +63,11 @@ class Because(ReasonKind):
         "its gradient is 0 from step {first:,} on, while other parts of the same tensor have one",
         Suspect.DEAD_PART,
     )
+    ALL_DEAD = (
+        "no gradient from step {first:,} on, as in all groups: the loss has become flat (it is 0, "
+        "or all units have died)",
+        Suspect.FADING,
+    )
     STOPPED = (
         "the weights have not moved since step {first:,}, although the learning rate is not 0",
         Suspect.FROZEN,

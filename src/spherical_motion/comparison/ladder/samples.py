@@ -49,13 +49,20 @@ def frozen(e: Evidence) -> Iterator[Reason]:
             has_gradient = quiet.gradient_while_frozen > MOSTLY
             yield Because.NEVER_MOVED() if has_gradient else Because.NO_MOTION()
     elif quiet.dead_since is not None:
-        if e.laws.part_alive:
-            yield Because.DEAD_PART(first=quiet.dead_since)
-        else:
+        if not (e.laws.part_alive or e.laws.all_dead):
             absent = "it is None" if quiet.absent_at_end else "all of it is 0"
             yield Because.NO_GRADIENT(first=quiet.dead_since, absent=absent)
     elif quiet.frozen_since is not None and not quiet.rate_is_zero > MOSTLY:
         yield Because.STOPPED(first=quiet.frozen_since)
+
+
+def dead(e: Evidence) -> Iterator[Reason]:
+    """It has no gradient for a reason that is no alarm; so this comes after all alarms."""
+    since = e.laws.silence.dead_since
+    if since is not None and e.laws.part_alive:
+        yield Because.DEAD_PART(first=since)
+    elif since is not None and e.laws.all_dead:
+        yield Because.ALL_DEAD(first=since)
 
 
 def too_few_samples(e: Evidence) -> Iterator[Reason]:

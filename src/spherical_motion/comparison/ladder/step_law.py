@@ -46,10 +46,16 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
         )
     elif audited.lost > LOST:
         yield Because.LOST(lost=audited.lost)
-    elif e.laws.mends:
+    elif e.laws.mends and not _replayed_late(e):
         yield from _mended(e.laws.mends)
     elif e.laws.plan is not None:
         yield _not_as_planned(e.laws.plan)
+
+
+def _replayed_late(e: Evidence) -> bool:
+    """Whether the rule made a step of the stage's second half, which is harder evidence."""
+    last = e.laws.audited.last
+    return last is not None and last >= (e.stage.start + e.stage.stop) / 2
 
 
 def _explained(fit: Fit) -> Iterator[Reason]:

@@ -27,6 +27,7 @@ from spherical_motion.comparison.ladder.radial_law import (
 )
 from spherical_motion.comparison.ladder.reasons import differing_settings
 from spherical_motion.comparison.ladder.samples import (
+    dead,
     frozen,
     interval_too_wide,
     non_finite,
@@ -81,6 +82,7 @@ RULES: tuple[tuple[VerdictKind, Rule], ...] = (
     (VerdictKind.TOO_FEW_SAMPLES, too_few_samples),
     (VerdictKind.NOT_SCALE_INVARIANT, not_scale_invariant),
     (VerdictKind.EPSILON_DOMINATED, epsilon_dominated),
+    (VerdictKind.FROZEN, dead),
     (VerdictKind.OFF_BALANCE, off_balance),
     (VerdictKind.IN_BALANCE, in_balance),
     (VerdictKind.TOO_FEW_SAMPLES, balance_too_wide),

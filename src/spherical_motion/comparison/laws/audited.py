@@ -23,6 +23,12 @@ Array = NDArray[np.float64]
 SUMMED = ("ww", "wd", "we", "dd", "ee", "de", "miss_sq", "allowed_sq")
 """Columns that add up over the parameters of a group."""
 
+WHOLE = 1e-6
+"""How far from a whole number 2/peak may be by rounding."""
+
+MANY = 8
+"""Groups of fewer entries may have half of them at the peak."""
+
 HALF = ("float16", "bfloat16")
 
 
@@ -33,6 +39,7 @@ class AuditedSteps:
     Attributes:
         steps: audited steps.
         replayed: those that were replayed.
+        last: the last of those.
         skipped: the most frequent reason why the others were not; "" if there are none.
         differing: the steps that are not the rule's.
         onset: (last replayed step before the first of them that was the rule's, the first of them);
@@ -41,19 +48,23 @@ class AuditedSteps:
         miss: median over them of |d - e|/|e|.
         fit: what other settings would make them; None if none differs.
         lost: share of |e|² in entries that rounding left where they were, over all steps.
-        peak: median share of the gradient's non-zero entries that have exactly the largest size.
+        peak: share of the gradient's non-zero entries that have exactly the largest size: the
+            median over all steps, or over the last two if that is larger.
+        at_peak: share of the steps, or of the last two if that is larger, at which more than two
+            entries have exactly the largest size, as entries that are clipped have.
         rewritten: median of what `step` did to the gradient, as a share of it.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
         clipped_share: share of the audited steps at which it does.
-        epsilon: median over the steps of the mean ε/(var + ε) in the norm layers that it feeds.
+        epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         replaced: the first step at which the model had another tensor in its place, or None.
     """
 
     steps: int = 0
     replayed: int = 0
+    last: int | None = None
     skipped: str = ""
     differing: tuple[int, ...] = ()
     onset: tuple[int | None, int] | None = None
@@ -63,6 +74,7 @@ class AuditedSteps:
     fit: StepFit | None = None
     lost: float = math.nan
     peak: float = math.nan
+    at_peak: float = math.nan
     rewritten: float = math.nan
     counter: float = math.nan
     taken: float = math.nan
@@ -106,12 +118,14 @@ def audited_steps(records: Records, group: str, stage: Stage | None = None) -> A
     found = AuditedSteps(
         steps=len(steps),
         replayed=int(replayed.sum()),
+        last=int(steps[replayed][-1]) if replayed.any() else None,
         skipped=_most_frequent(here.skipped),
         differing=tuple(steps[differ].tolist()),
         lost=_lost(rows),
-        peak=_median(mains.peak),
+        peak=_at_any_time(mains.peak),
+        at_peak=_many_at_peak(mains.peak, own.numel),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
-        epsilon=_median(mains.epsilon),
+        epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         replaced=_first_replaced(rows),
         **_counts(here),
@@ -225,6 +239,25 @@ def _most_frequent(words: NDArray[np.object_]) -> str:
 def _median(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else math.nan
+
+
+def _at_any_time(values: Array) -> float:
+    """The median, or that of the last two audited steps if it is larger: what began late."""
+    return max(_median(values), _median(values[-2:])) if values.size else math.nan
+
+
+def _many_at_peak(peak: Array, numel: int) -> float:
+    """Share of the steps at which more than two entries are the largest.
+
+    How many entries are not 0 is not recorded, but with one or two at the peak 2/peak is a whole
+    number. Two may be alike by symmetry: the last layer of a net with two classes.
+    """
+    peak = peak[np.isfinite(peak) & (peak > 0.0)]
+    if not peak.size:
+        return math.nan
+    whole = np.abs(2.0 / peak - np.round(2.0 / peak)) < WHOLE
+    many = ~whole | ((peak >= 0.5) & (numel >= MANY))
+    return max(float(many.mean()), float(many[-2:].mean()))
 
 
 def _mean(values: Array) -> float:

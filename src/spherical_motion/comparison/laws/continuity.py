@@ -62,6 +62,7 @@ class Continuity:
     gap: Estimate = NO_ESTIMATE
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def continuity_of(motion: Motion, stage: Stage) -> Continuity:
     """Compare the norm after each step of a stage with the norm before the next one.
 

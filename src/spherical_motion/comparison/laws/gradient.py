@@ -76,6 +76,7 @@ class Stale:
         return self.same / self.pairs if self.pairs else math.nan
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def silence(motion: Motion, stage: Stage) -> Silence:
     """Where a group had no gradient or did not move.
 
@@ -102,6 +103,7 @@ def silence(motion: Motion, stage: Stage) -> Silence:
     )
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def stale(motion: Motion, stage: Stage) -> Stale:
     """Where a group was stepped twice with one gradient.
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from spherical_motion import theory
 from spherical_motion.comparison.balance import FASTEST, balance_window
 from spherical_motion.comparison.motion import Motion
+from spherical_motion.errors import NoTheory
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
 from spherical_motion.theory.motion import has_law_of_motion
-from spherical_motion.vocabulary import Stage
+from spherical_motion.vocabulary import HyperParameters, Stage
 
 Array = NDArray[np.float64]
 
@@ -79,6 +80,7 @@ class Mend:
     windows: int
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def mend(
     motion: Motion, stage: Stage, mixed: Sequence[tuple[float, float, float]] = ()
 ) -> tuple[Mend, ...]:
@@ -93,7 +95,7 @@ def mend(
         stage: the steps to look at.
         mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
     """
-    if has_law_of_motion(motion.hp) or motion.no_balance or not theory.law_of(motion.hp).exact:
+    if has_law_of_motion(motion.hp) or motion.no_balance or not _has_exact_law(motion.hp):
         return ()
     if mixed and max(len({m[0] for m in mixed}), len({m[2] for m in mixed})) > 1:
         return ()
@@ -164,6 +166,13 @@ class _Altered:
         if setting != "weight_decay":
             return 1e-3
         return 1e-3 / float(self.here.lr.max())
+
+
+def _has_exact_law(hp: HyperParameters) -> bool:
+    try:
+        return theory.law_of(hp).exact
+    except NoTheory:
+        return False
 
 
 def _too_fast(here: Motion) -> bool:

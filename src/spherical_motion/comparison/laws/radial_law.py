@@ -95,6 +95,7 @@ NO_PULLS = RadialPulls()
 """No other group is known."""
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def radial_pulls(
     motions: Iterable[Motion], start: float = -math.inf, stop: float = math.inf
 ) -> RadialPulls:
@@ -112,6 +113,7 @@ def radial_pulls(
     return RadialPulls(tuple(found), values[:, 0], values[:, 1])
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def radial_law_of(
     motion: Motion,
     stage: Stage,
@@ -145,7 +147,7 @@ def radial_law_of(
         samples=len(here),
         share=float(toward.mean()) / decay if decay else math.nan,
         defect=math.sqrt(float((gram.wg**2).mean() / (gram.ww * gram.gg).mean())),
-        expected_defect=here.group.defect * float(motion.norm[0] / here.norm.min()) ** 2,
+        expected_defect=here.group.defect * float((motion.norm[0] / here.norm.min()) ** 2),
         kappa=kappa,
         spread=(high - low) / 2.0 / abs(middle) if middle else math.nan,
         power=_power(here),
@@ -193,6 +195,6 @@ def _power(here: Motion) -> float:
     parts = np.array_split(np.arange(len(here)), PARTS)
     radial, square = (np.array([x[i].mean() for i in parts]) for x in (here.gram.wg, here.gram.ww))
     norms = 0.5 * np.log(square)
-    if np.ptp(norms) < MOVED or not ((radial > 0).all() or (radial < 0).all()):
+    if not MOVED <= np.ptp(norms) < math.inf or not ((radial > 0).all() or (radial < 0).all()):
         return math.nan
     return float(np.polyfit(norms, np.log(np.abs(radial) / square), 1)[0])

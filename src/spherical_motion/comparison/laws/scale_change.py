@@ -65,6 +65,7 @@ class ScaleChange:
     spread: float
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def scale_changes(motions: Iterable[Motion]) -> tuple[ScaleChange, ...]:
     """Steps at which the size of the gradient changed in all groups at once, in order.
 
@@ -203,7 +204,7 @@ def _change_of(motions: Sequence[Motion], steps: NDArray[np.int64], at: int) -> 
     low, high = np.quantile(moved, (0.16, 0.84)).tolist()
     return ScaleChange(
         step=step,
-        factor=math.exp(middle),
+        factor=float(np.exp(middle)),
         groups=int(alike.sum()),
         known=moved.size,
         spread=(high - low) / 2.0,

@@ -79,6 +79,7 @@ class StepLaw:
     unknown: str = ""
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def step_law_of(motion: Motion, stage: Stage, mixed: Mixed = ()) -> StepLaw:
     """Test the law of motion at every pair of neighbouring steps of a stage.
 

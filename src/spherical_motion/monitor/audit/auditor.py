@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ class Auditor:
         self._replay = Replay(context)
         self._copies = GradientCopies(context.parameters)
         self._observers: list[StepObserver] = []
+        self._stepped: list[Callable[[], None]] = []
         self._recorded: set[tuple[str, str]] = set()
         self._audits, self._idle = False, True
         self._why_not = ""
@@ -40,6 +42,7 @@ class Auditor:
         self._failure: Exception | None = None
         try:
             self._observers += observers_of(context)
+            self._stepped = [o.stepped for o in self._observers if _acts(o, "stepped")]
             self._expect(start)
         except Exception as error:  # the run begins later, and the event with it
             self._failure = error
@@ -77,8 +80,14 @@ class Auditor:
 
     def after(self, step: int, before: Sequence[torch.Tensor]) -> None:
         """A step was taken and measured; `before` is the weights before it if it is audited."""
-        if not self._idle or self._observers or self._times.expects(step + 1):
+        if not self._idle or self._times.expects(step + 1):
             self._guard(step, lambda: self._finish(step, before))
+            return
+        try:  # at nearly every step, so without the guard's own cost
+            for stepped in self._stepped:
+                stepped()
+        except Exception as error:  # as in the guard
+            self._fail(step, error)
 
     def skipped(self) -> None:
         """The step was not taken after all."""
@@ -89,9 +98,11 @@ class Auditor:
     def close(self) -> None:
         """End all observers; may be repeated."""
         self._audits, self.ended = False, True
+        self._stepped = []
         self._replay.forget()
         for observer in self._observers:
-            observer.close()
+            with contextlib.suppress(Exception):  # one that fails may fail in this as well
+                observer.close()
 
     def _guard(self, step: int, body: Callable[[], None]) -> None:
         if self.ended:
@@ -143,8 +154,8 @@ class Auditor:
             self._copies.release()
         if self._audits:
             self._record(step, before)
-        for observer in self._observers:
-            observer.stepped()
+        for stepped in self._stepped:
+            stepped()
         self._expect(step + 1)
 
     def _record(self, step: int, before: Sequence[torch.Tensor]) -> None:
@@ -170,3 +181,8 @@ class Auditor:
         for why in dict.fromkeys(why for _, why in fresh):
             names = [name for name, other in fresh if other == why]
             self._sink.event(EventKind.NOT_REPLAYED, step=step, parameters=names, why=why)
+
+
+def _acts(observer: StepObserver, name: str) -> bool:
+    """Whether an observer does anything in a method."""
+    return getattr(observer, name).__func__ is not getattr(StepObserver, name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from spherical_motion.monitor.audit.parts import flat, parts_of
+from spherical_motion.monitor.audit.parts import flat, is_plain, parts_of
 
 WATCHED = 20
 """Steps after attaching during which the gradients are copied to see whether `step` writes them."""
@@ -84,7 +84,7 @@ class GradientCopies:
 
 def _copy(gradient: torch.Tensor | None, last: torch.Tensor | None) -> torch.Tensor | None:
     """A copy, in the memory of the last one if it fits; None of what is not a plain gradient."""
-    if gradient is None or gradient.layout is not torch.strided:
+    if gradient is None or not is_plain(gradient):
         return None
     gradient = gradient.detach()
     fits = (
@@ -103,7 +103,7 @@ def _changed(before: torch.Tensor, after: torch.Tensor | None) -> float:
         return 1.0
     if after.shape == before.shape and torch.equal(after, before):
         return 0.0
-    if after.shape != before.shape or after.layout is not torch.strided:
+    if after.shape != before.shape or not is_plain(after):
         return math.inf
     miss = size = 0.0
     for old, new in parts_of([flat(before, before), flat(after.detach(), before)]):

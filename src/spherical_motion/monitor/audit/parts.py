@@ -13,6 +13,11 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 """Types of tensors that lie in memory as they say."""
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is whole, dense and of no class of its own."""
+    return type(tensor) in PLAIN and tensor.layout is torch.strided
+
+
 def flat(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """`tensor` as a vector whose entries follow each other as those of `like` lie in memory.
 
@@ -52,7 +57,7 @@ def overlapping(tensors: Iterable[torch.Tensor]) -> set[int]:
             id(tensor),
         )
         for tensor in tensors
-        if type(tensor) in PLAIN and tensor.layout is torch.strided and tensor.numel()
+        if is_plain(tensor) and tensor.numel()
     )
     found: set[int] = set()
     last_end, last = 0, 0

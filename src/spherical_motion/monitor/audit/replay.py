@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.binding import stepped_parameters
 from spherical_motion.monitor.audit.context import AuditContext
-from spherical_motion.monitor.audit.parts import PART, PLAIN, flat, overlapping, parts_of
+from spherical_motion.monitor.audit.parts import PART, PLAIN, flat, is_plain, overlapping, parts_of
 from spherical_motion.monitor.audit.rules import NotReplayed, State, StepRule
 from spherical_motion.monitor.audit.table import rule_of
 from spherical_motion.records import AUDIT_SUMS
@@ -121,7 +121,7 @@ class Replay:
     def _measure_gradient(self, i: int, parameter: torch.Tensor) -> None:
         """gg, wg and the share of entries at the largest."""
         gradient = parameter.grad
-        if gradient is None or gradient.layout is not torch.strided:
+        if gradient is None or not is_plain(gradient) or not is_plain(parameter):
             return
         sign = -1.0 if self._group(i).get("maximize") else 1.0
         gg = wg = 0.0
@@ -151,7 +151,7 @@ class Replay:
                 raise NotReplayed("sparse gradient")
             # Not state[parameter], which would make an entry where there is none.
             state = self._context.optimizer.state.get(parameter, {})
-            _check_plain({"weights": weights, "gradient": gradient, **state})
+            _check_plain({"weight": weights, "gradient": gradient, **state})
             settings = rule.settings(self._group(i), weights.dtype)
             return _expected_step(rule, settings, weights, gradient, state)
         except NotReplayed as error:
@@ -289,7 +289,7 @@ def _check_plain(tensors: State) -> None:
     """Raise unless these are plain tensors: sharded and quantized ones have rules of their own."""
     for name, value in tensors.items():
         if isinstance(value, torch.Tensor):
-            if type(value) not in PLAIN:
+            if type(value) not in PLAIN:  # sharded, or quantized
                 raise NotReplayed(f"its {name} is held as {type(value).__name__}")
             if value.layout is not torch.strided:
                 raise NotReplayed(f"its {name} is held in the layout {value.layout}")

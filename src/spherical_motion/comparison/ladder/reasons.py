@@ -142,13 +142,15 @@ class Because(ReasonKind):
         Suspect.WRONG_SETTINGS,
     )
     AUDIT_RATE = (
-        "{differing} of {replayed} replayed steps, the first at {first:,}, are {factor:.4g} times as long "
-        "as the rule of the optimizer makes them at learning rate {lr:.3g}, in the same direction",
+        "{differing} of {replayed} replayed steps, the first at {first:,}, are {factor:.4g} times "
+        "as long as the rule of the optimizer makes them at learning rate {lr:.3g}, in the same "
+        "direction",
         Suspect.WRONG_SETTINGS,
     )
     AUDIT_DECAY = (
-        "{differing} of {replayed} replayed steps, the first at {first:,}, are those of the rule but for "
-        "a part along the weights, {pull:.2g} of them in each step, as other weight decay makes",
+        "{differing} of {replayed} replayed steps, the first at {first:,}, are those of the rule "
+        "but for a part along the weights, {pull:.2g} of them in each step, as other weight decay "
+        "makes",
         Suspect.WRONG_SETTINGS,
     )
     AUDIT_DIFFERS = (

@@ -173,7 +173,7 @@ def test_replayed_steps_are_named_by_what_explains_them(audited, suspect, said) 
         verdict = alarm(Suspect[suspect], K.STEP_DIFFERS, audited=audited, group=group)
         assert said in verdict.reason
     if audited.differing:
-        assert "3 of 22 replayed steps, first 7" in verdict.reason
+        assert "3 of 22 replayed steps, the first at 7" in verdict.reason
         assert verdict.reason.endswith("; step 6 was still the rule's")
 
 

@@ -93,8 +93,9 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
         return
     if radial.eval_mode > 0:
         yield Because.EVAL_MODE(share=radial.eval_mode)
-    elif e.group.proven and _stale(e) and abs(e.radial_share) > RADIAL_LIMIT:
-        yield Because.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
+    elif e.group.proven and _stale(e):
+        if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
+            yield Because.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield Because.INVARIANCE_LOST(defect=e.defect)

@@ -137,6 +137,10 @@ def test_a_setting_of_adam_that_mends_the_balance_is_named() -> None:
     verdict = alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, mends=(beta, lr))
     assert "momentum 0.95 would mend it (declared: 0.9)" in verdict.reason
     assert verdict.reason.endswith("so would learning rate 0.002")
+    # A replayed step of the second half is harder evidence than windows.
+    healthy(mends=(beta,), audited=AuditedSteps(steps=22, replayed=22, last=600))
+    early = AuditedSteps(steps=20, replayed=20, last=19)
+    alarm(Suspect.WRONG_SETTINGS, K.STEP_DIFFERS, mends=(beta,), audited=early)
 
 
 # The audit
@@ -376,6 +380,10 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
     assert verdict.suspect is Suspect.STALE_GRADIENT
     assert "50 of 100 steps" in verdict.reason
     assert judge(evidence(stale=Stale(pairs=100, same=2))).suspect is None
+    old = judge(
+        evidence(stale=Stale(pairs=100, same=50, steps=(1,)), radial_share=-0.5, defect=0.3)
+    )
+    assert (old.suspect, old.alarm) == (Suspect.STALE_GRADIENT, False)
 
 
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:

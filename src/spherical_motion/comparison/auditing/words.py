@@ -6,24 +6,19 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
+from spherical_motion.comparison.ladder.radial_law import (
+    AT_PEAK,
+    EPSILON_LARGE,
+    EPSILON_SEEN,
+    NEARLY_ALL,
+)
+from spherical_motion.comparison.ladder.step_law import LOST
 from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.notices import listed
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import EventKind, Suspect
-
-LOST = 0.10
-"""From this share of |e|² on, what rounding loses is an alarm."""
-
-OFTEN = 0.8
-"""A global norm at its limit in this share of the audited steps is clipped in nearly every one."""
-
-EPSILON_SEEN, EPSILON_LARGE = 0.01, 0.10
-"""Shares of ε in variance + ε from which on it is said, and is an alarm."""
-
-AT_PEAK = 0.5
-"""Entries are clipped if several have exactly the largest size in more than this share of steps."""
 
 REWRITTEN = 1e-6
 """From this share of the gradient on it is said that the optimizer writes it."""
@@ -82,7 +77,7 @@ def around_findings(found: AuditedSteps) -> Iterator[Finding]:
         yield Finding(
             f"the gradient's global norm sits at {found.clipped_at:.4g} in "
             f"{found.clipped_share:.0%} of the audited steps: it is clipped there",
-            Suspect.GRADIENT_CLIPPED if found.clipped_share >= OFTEN else Suspect.NORM_CLIPPED,
+            Suspect.GRADIENT_CLIPPED if found.clipped_share >= NEARLY_ALL else Suspect.NORM_CLIPPED,
         )
     if found.at_peak > AT_PEAK:
         yield Finding(

@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 from spherical_motion.comparison.evidence import Evidence, Predicted
+from spherical_motion.comparison.ladder.radial_law import STALE
 from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.ladder.said import steps_text
 from spherical_motion.vocabulary import Reason, VerdictKind
 
 WORTH = 0.10
 """The pull is said where it differs from weight decay's own by this share."""
-
-STALE = 0.05
-"""From this share of the steps on it is said that they used an old gradient."""
 
 UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
 

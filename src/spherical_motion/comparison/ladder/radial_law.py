@@ -43,6 +43,9 @@ ALIKE = 0.05
 """A part along the weights that differs by less than this from step to step is decay, whether or
 not other groups have it, too: ε does not make one as steady."""
 
+STALE = 0.05
+"""From this share of the steps on, gradients that were used again explain a radial part."""
+
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
 
@@ -71,7 +74,14 @@ def _hidden(e: Measured) -> bool:
     radial = e.laws.radial
     alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
     beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
+    if _stale(e):
+        return False
     return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
+
+
+def _stale(e: Measured) -> bool:
+    """Whether old gradients were used again: they are orthogonal to the weights of before."""
+    return e.laws.stale.share > STALE
 
 
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
@@ -83,6 +93,8 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
         return
     if radial.eval_mode > 0:
         yield Because.EVAL_MODE(share=radial.eval_mode)
+    elif e.group.proven and _stale(e) and abs(e.radial_share) > RADIAL_LIMIT:
+        yield Because.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield Because.INVARIANCE_LOST(defect=e.defect)

@@ -185,6 +185,11 @@ class Because(ReasonKind):
         "the gradient of this certified group has a part along the weights, {share} weight "
         "decay's pull. The cause is not known"
     )
+    RADIAL_STALE = (
+        "{same:.0%} of the steps used the gradient of the step before again, so it has a part "
+        "along the weights of now, {share} weight decay's pull",
+        Suspect.STALE_GRADIENT,
+    )
     EVAL_MODE = (
         "a norm layer that these weights feed was in eval mode ({share:.0%} of the audited steps), "
         "so the loss depends on the size of the weights",

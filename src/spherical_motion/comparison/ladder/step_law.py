@@ -32,6 +32,10 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
     fit = law.fit
     if fit is not None and fit.explains:
         yield from _explained(fit)
+    elif audited.miscounted is not None:
+        yield Because.MISCOUNTED(
+            first=audited.miscounted, counter=audited.counter, taken=audited.taken
+        )
     elif audited.differing:
         yield from _audited(audited)
     elif law.first is not None and law.last is not None:
@@ -40,16 +44,18 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
         )
     elif law.spikes and law.worst > SPIKE:
         yield _spikes(law)
-    elif audited.miscounted is not None:
-        yield Because.MISCOUNTED(
-            first=audited.miscounted, counter=audited.counter, taken=audited.taken
-        )
     elif audited.lost > LOST:
         yield Because.LOST(lost=audited.lost)
-    elif e.laws.mends:
+    elif e.laws.mends and not _replayed_late(e):
         yield from _mended(e.laws.mends)
     elif e.laws.plan is not None:
         yield _not_as_planned(e.laws.plan)
+
+
+def _replayed_late(e: Evidence) -> bool:
+    """Whether the rule made a step of the stage's second half, which is harder evidence."""
+    last = e.laws.audited.last
+    return last is not None and last >= (e.stage.start + e.stage.stop) / 2
 
 
 def _explained(fit: Fit) -> Iterator[Reason]:

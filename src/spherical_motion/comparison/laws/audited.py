@@ -39,6 +39,7 @@ class AuditedSteps:
     Attributes:
         steps: audited steps.
         replayed: those that were replayed.
+        last: the last of those.
         skipped: the most frequent reason why the others were not; "" if there are none.
         differing: the steps that are not the rule's.
         onset: (last replayed step before the first of them that was the rule's, the first of them);
@@ -63,6 +64,7 @@ class AuditedSteps:
 
     steps: int = 0
     replayed: int = 0
+    last: int | None = None
     skipped: str = ""
     differing: tuple[int, ...] = ()
     onset: tuple[int | None, int] | None = None
@@ -116,6 +118,7 @@ def audited_steps(records: Records, group: str, stage: Stage | None = None) -> A
     found = AuditedSteps(
         steps=len(steps),
         replayed=int(replayed.sum()),
+        last=int(steps[replayed][-1]) if replayed.any() else None,
         skipped=_most_frequent(here.skipped),
         differing=tuple(steps[differ].tolist()),
         lost=_lost(rows),

@@ -99,7 +99,11 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield Because.INVARIANCE_LOST(defect=e.defect)
-        elif abs(e.radial_share) > RADIAL_LIMIT and radial.epsilon < EPSILON_UNSEEN:
+        elif (
+            abs(e.radial_share) > RADIAL_LIMIT
+            and radial.epsilon < EPSILON_UNSEEN
+            and not radial.kappa.low <= 0.0 <= radial.kappa.high  # then it may be chance
+        ):
             yield Because.RADIAL_UNKNOWN(share=part_of(e.radial_share))
     elif e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
         yield Because.NOT_CERTIFIED(defect=e.defect)

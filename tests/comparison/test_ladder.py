@@ -88,6 +88,15 @@ def test_writes_are_told_with_steps_and_size() -> None:
     healthy(continuity=Continuity(pairs=1999))
 
 
+def test_a_norm_that_moves_otherwise_between_bursts_is_told() -> None:
+    sure = Continuity(pairs=100, gap=Estimate(-0.002, -0.0025, -0.0015))
+    verdict = judge(evidence(continuity=sure))
+    assert "grows by 0.2% a step less than inside them" in verdict.reason
+    assert verdict.kind is K.IN_EQUILIBRIUM
+    vague = Continuity(pairs=100, gap=Estimate(-0.002, -0.0035, -0.0005))
+    assert "bursts" not in judge(evidence(continuity=vague)).reason
+
+
 def test_other_weights_at_a_resume_are_written_weights() -> None:
     alarm(Suspect.WEIGHTS_WRITTEN, K.WEIGHTS_WRITTEN, continuity=Continuity(resumed=1e-3))
     healthy(continuity=Continuity(resumed=1e-8))

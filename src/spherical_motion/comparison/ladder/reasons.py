@@ -314,6 +314,10 @@ class Because(ReasonKind):
         "steps",
         Suspect.NORM_CLIPPED,
     )
+    GAP = (
+        ". Between the measured bursts its norm grows by {change} a step {way} than inside them, "
+        "so something may write the weights there"
+    )
     STALE = (
         ". {same:,} of {pairs:,} steps used the gradient of the step before them again, first at "
         "{steps}",

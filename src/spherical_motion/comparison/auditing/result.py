@@ -16,6 +16,7 @@ from spherical_motion.comparison.auditing.words import (
     plan_findings,
     step_findings,
 )
+from spherical_motion.comparison.ladder.radial_law import AT_PEAK
 from spherical_motion.comparison.laws.audited import AuditedSteps, audited_steps
 from spherical_motion.comparison.laws.planned import Planned, planned_rates
 from spherical_motion.notices import listed
@@ -64,6 +65,10 @@ class AuditRow:
         else:
             words = "not audited"
         shown = [f"ε {found.epsilon:.2g}"] if found.epsilon == found.epsilon else []
+        if found.fit is not None and not found.fit.kind:
+            shown.append(f"missed by {found.miss:.2g} of their length, cosine {found.cosine:.4f}")
+        if Suspect.GRADIENT_CLIPPED in self.suspects and found.at_peak > AT_PEAK:
+            shown.append(f"{found.peak:.1%} of entries at the largest size")
         shown += [f"{found.lost:.1%} lost to rounding"] if found.lost >= 5e-4 else []
         shown += [suspect.value for suspect in self.suspects if suspect.alarm]
         return f"{self.group}: {', '.join([words, *dict.fromkeys(shown)])}"

@@ -29,6 +29,9 @@ WHOLE = 1e-6
 MANY = 8
 """Groups of fewer entries may have half of them at the peak."""
 
+EPSILON = 0.1
+"""A share of ε in variance + ε that is large."""
+
 HALF = ("float16", "bfloat16")
 
 
@@ -59,6 +62,10 @@ class AuditedSteps:
         clipped_share: share of the audited steps at which it does.
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
+        eval_since, peak_since, clipped_since: the first audited step at which such a layer used
+            them, more than two entries had the largest size, the global norm sat at its value; or
+            None.
+        epsilon_since: the first audited step with more than a tenth of ε, or None.
         replaced: the first step at which the model had another tensor in its place, or None.
     """
 
@@ -83,6 +90,10 @@ class AuditedSteps:
     clipped_share: float = math.nan
     epsilon: float = math.nan
     eval_mode: float = math.nan
+    eval_since: int | None = None
+    peak_since: int | None = None
+    clipped_since: int | None = None
+    epsilon_since: int | None = None
     replaced: int | None = None
 
     @property
@@ -127,7 +138,10 @@ def audited_steps(records: Records, group: str, stage: Stage | None = None) -> A
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
-        replaced=_first_replaced(rows),
+        eval_since=_first(rows, "eval_mode", 0.5),
+        peak_since=_first_peak(mains, own.numel),
+        epsilon_since=_first([mains], "epsilon", EPSILON),
+        replaced=_first(rows, "replaced", 0.5),
         **_counts(here),
         **_clipping(here if len(here) >= 3 else calls, records, own),
     )
@@ -192,9 +206,17 @@ def _lost(rows: list[AuditSeries]) -> float:
     return float(lost[known].sum()) / total if total > 0.0 else math.nan
 
 
-def _first_replaced(rows: list[AuditSeries]) -> int | None:
-    steps = np.concatenate([series.step[series.replaced == 1.0] for series in rows])
+def _first(rows: list[AuditSeries], column: str, above: float) -> int | None:
+    """The first step at which a column is above a number in any of the rows."""
+    steps = np.concatenate([series.step[getattr(series, column) > above] for series in rows])
     return int(steps.min()) if steps.size else None
+
+
+def _first_peak(mains: AuditSeries, numel: int) -> int | None:
+    for step, peak in zip(mains.step, mains.peak, strict=True):
+        if _many_at_peak(np.array([peak]), numel) == 1.0:
+            return int(step)
+    return None
 
 
 def _counts(calls: AuditStepSeries) -> dict:
@@ -214,7 +236,9 @@ def _clipping(calls: AuditStepSeries, records: Records, group: InvariantGroup) -
         return {}
     rough = any(records.info.dtypes.get(name) in HALF for name in group.parameters)
     limit, share = clipped_norm(calls.grad_norm, rough=rough)
-    return {"clipped_at": limit, "clipped_share": share}
+    at_limit = calls.step[calls.grad_norm >= limit * (1.0 - 1e-3)]
+    since = int(at_limit[0]) if share > 0.0 and at_limit.size else None
+    return {"clipped_at": limit, "clipped_share": share, "clipped_since": since}
 
 
 def _is_stale(records: Records) -> bool:

@@ -49,11 +49,13 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
         fit = found.fit or StepFit()
         since = "" if before is None else f" (step {before:,} was)"
         suspect = Suspect.WRONG_SETTINGS if fit.kind else Suspect.STEP_DIFFERS
+        words = _fit_words(fit)
         if found.miscounted is not None and found.miscounted <= first:
-            suspect = Suspect.STEP_COUNTER  # the length of Adam's steps follows their number
+            suspect = Suspect.STEP_COUNTER
+            words = "the length of Adam's steps follows their count, which is wrong"
         yield Finding(
             f"{len(found.differing)} of {found.replayed} replayed steps are not the rule's, from "
-            f"step {first:,} on{since}: {_fit_words(fit)}",
+            f"step {first:,} on{since}: {words}",
             suspect,
         )
     if found.lost >= LOST:

@@ -203,7 +203,8 @@ class Because(ReasonKind):
         Suspect.HIDDEN_DECAY,
     )
     CLIPPED_ENTRIES = (
-        "entries of the gradient are clipped: {peak:.2g} of them have exactly the largest size",
+        "entries of the gradient are clipped one by one: in {share:.0%} of the last audited steps "
+        "several of them have exactly the size {limit:.4g}, the largest",
         Suspect.GRADIENT_CLIPPED,
     )
     CLIPPED_NORM = (

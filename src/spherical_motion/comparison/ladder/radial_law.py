@@ -113,7 +113,8 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
     if not isinstance(e, Measured):
         return
     epsilon = e.laws.radial.epsilon
-    if e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT:
+    large = abs(e.radial_share) > RADIAL_LIMIT and not epsilon < EPSILON_UNSEEN
+    if e.group.kind != "plain" and large:
         kind = Because.EPSILON_CANCELS if e.radial_share < 0 else Because.EPSILON_ADDS
         yield kind(share=part_of(e.radial_share))
         if math.isfinite(epsilon):

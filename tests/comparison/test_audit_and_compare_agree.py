@@ -1,4 +1,4 @@
-"""What `smd audit` finds in a run, `smd compare` finds as well, and neither alarms without reason."""
+"""What `smd audit` finds in a run, `smd compare` finds as well; neither alarms without reason."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_settings_other_than_declared_are_named(make, real, words: str, tmp_path
         assert row.audited.onset == (ONSET - 1, ONSET)
         assert row.audited.differing == tuple(range(ONSET, 20))
         assert row.suspects == (Suspect.WRONG_SETTINGS,)
-    finding = found.findings[0]
+    finding = found.findings[0]  # ε may follow, of weights that became small
     assert finding.startswith("all groups: 15 of 20 replayed steps are not the rule's, from step 5")
     assert words in finding
 
@@ -87,7 +87,6 @@ def test_clipping_says_at_which_norm_and_how_often(tmp_path: Path) -> None:
     always = audit(recorded(tmp_path / "always", sgd, before=often))
     row = always.rows[0].audited
     assert (row.clipped_at, row.clipped_share) == (pytest.approx(0.05, rel=1e-4), 1.0)
-    assert row.clipped_since == 0
     assert always.rows[0].suspects == (Suspect.GRADIENT_CLIPPED,)
     assert "sits at 0.05 in 100% of the audited steps" in always.findings[0]
     found = audit(recorded(tmp_path / "rare", sgd, before=at_times))
@@ -103,7 +102,6 @@ def test_clipped_entries(tmp_path: Path) -> None:
     found = audit(recorded(tmp_path / "run", sgd, before=clip))
     for row in found:
         assert row.audited.peak > 0.3
-        assert row.audited.peak_since == 0
         assert Suspect.GRADIENT_CLIPPED in row.suspects
 
 
@@ -133,7 +131,6 @@ def test_a_phantom_step(tmp_path: Path) -> None:
     for row in found:
         assert (row.audited.counter, row.audited.taken, row.audited.miscounted) == (21, 20, 7)
         assert row.suspects == (Suspect.STEP_COUNTER,)
-        assert row.audited.peak_since is None
     assert "has counted 21 steps where 20 were taken, first at step 7" in found.findings[0]
 
 

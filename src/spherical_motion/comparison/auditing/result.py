@@ -16,8 +16,9 @@ from spherical_motion.comparison.auditing.words import (
     plan_findings,
     step_findings,
 )
-from spherical_motion.comparison.ladder.radial_law import AT_PEAK
 from spherical_motion.comparison.laws.audited import AuditedSteps, audited_steps
+from spherical_motion.comparison.laws.audited_run import AuditedRun
+from spherical_motion.comparison.laws.limits import entries_clipped
 from spherical_motion.comparison.laws.planned import Planned, planned_rates
 from spherical_motion.notices import listed
 from spherical_motion.records import Records, read
@@ -67,7 +68,7 @@ class AuditRow:
         shown = [f"ε {found.epsilon:.2g}"] if found.epsilon == found.epsilon else []
         if found.fit is not None and not found.fit.kind:
             shown.append(f"missed by {found.miss:.2g} of their length, cosine {found.cosine:.4f}")
-        if Suspect.GRADIENT_CLIPPED in self.suspects and found.at_peak > AT_PEAK:
+        if entries_clipped(found):
             shown.append(f"{found.peak:.1%} of entries at the largest size")
         shown += [f"{found.lost:.1%} lost to rounding"] if found.lost >= 5e-4 else []
         shown += [suspect.value for suspect in self.suspects if suspect.alarm]
@@ -83,6 +84,7 @@ class Audit:
 
     def __init__(self, records: Records) -> None:
         self.records = records
+        self._run = AuditedRun(records)
 
     @property
     def directory(self) -> Path:
@@ -166,13 +168,14 @@ class Audit:
         return "every replayed step is the rule's" + (", at the planned rates" if planned else "")
 
     def _row(self, group: str, plans: dict[str, Planned | None]) -> AuditRow:
-        found = audited_steps(self.records, group)
+        found = audited_steps(self._run, group)
         mine = plans[group]
+        kind = self.records.info.groups[self.records.index(group)].kind
         others = [plan for plan in plans.values() if plan is not None]
         findings = [
             *event_findings(self.records, group),
             *step_findings(found, self.records.info.dtype_of(self.records.index(group))),
-            *around_findings(found),
+            *around_findings(found, plain=kind == "plain"),
             *(plan_findings(mine, others) if mine is not None else ()),
         ]
         findings.sort(key=lambda finding: not finding.alarm)

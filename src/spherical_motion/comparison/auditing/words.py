@@ -6,14 +6,15 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 
-from spherical_motion.comparison.ladder.radial_law import (
-    AT_PEAK,
+from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.limits import (
     EPSILON_LARGE,
     EPSILON_SEEN,
-    NEARLY_ALL,
+    entries_clipped,
+    left_in_eval_mode,
+    loses_steps,
+    norm_always_clipped,
 )
-from spherical_motion.comparison.ladder.step_law import LOST
-from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.notices import listed
@@ -58,7 +59,7 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
             f"step {first:,} on{since}: {words}",
             suspect,
         )
-    if found.lost >= LOST:
+    if loses_steps(found):
         yield Finding(
             f"rounding to {dtype or 'their dtype'} loses {found.lost:.0%} of the steps, since they "
             "are below the spacing of the weights",
@@ -70,8 +71,14 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
         )
 
 
-def around_findings(found: AuditedSteps) -> Iterator[Finding]:
-    """What stands around the steps: count, clipping, norm layers, tensors."""
+def around_findings(found: AuditedSteps, *, plain: bool) -> Iterator[Finding]:
+    """What stands around the steps: count, clipping, norm layers, tensors.
+
+    Args:
+        found: the audited steps.
+        plain: nothing is claimed of the group. A norm layer that was frozen before the run began,
+            as in fine-tuning, is then meant to be in eval mode.
+    """
     if found.miscounted is not None:
         yield Finding(
             f"the optimizer has counted {found.counter:,.0f} steps where {found.taken:,.0f} were "
@@ -82,19 +89,19 @@ def around_findings(found: AuditedSteps) -> Iterator[Finding]:
         yield Finding(
             f"the gradient's global norm sits at {found.clipped_at:.4g} in "
             f"{found.clipped_share:.0%} of the audited steps: it is clipped there",
-            Suspect.GRADIENT_CLIPPED if found.clipped_share >= NEARLY_ALL else Suspect.NORM_CLIPPED,
+            Suspect.GRADIENT_CLIPPED if norm_always_clipped(found) else Suspect.NORM_CLIPPED,
         )
-    if found.at_peak > AT_PEAK:
+    if entries_clipped(found):
         yield Finding(
-            "several entries of the gradient have exactly the largest size: they are clipped one "
-            "by one",
+            f"several of the gradient's entries have exactly the size {found.entries_at:.4g}, the "
+            "largest, at one audited step after the other: they are clipped one by one",
             Suspect.GRADIENT_CLIPPED,
         )
-    if found.eval_mode > 0.0:
+    if left_in_eval_mode(found):
         yield Finding(
             "a norm layer that it feeds uses running statistics, first at step "
             f"{found.eval_since:,}: it is in eval mode",
-            Suspect.EVAL_MODE,
+            None if plain else Suspect.EVAL_MODE,
         )
     if found.epsilon >= EPSILON_SEEN:
         least = EPSILON_LARGE if found.epsilon >= EPSILON_LARGE else EPSILON_SEEN

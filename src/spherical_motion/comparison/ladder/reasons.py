@@ -203,7 +203,8 @@ class Because(ReasonKind):
         Suspect.HIDDEN_DECAY,
     )
     CLIPPED_ENTRIES = (
-        "entries of the gradient are clipped: {peak:.2g} of them have exactly the largest size",
+        "entries of the gradient are clipped one by one: in {share:.0%} of the last audited steps "
+        "several of them have exactly the size {limit:.4g}, the largest",
         Suspect.GRADIENT_CLIPPED,
     )
     CLIPPED_NORM = (
@@ -312,6 +313,10 @@ class Because(ReasonKind):
         ". The global norm of the gradient is clipped at {limit:.3g} in {share:.0%} of the audited "
         "steps",
         Suspect.NORM_CLIPPED,
+    )
+    GAP = (
+        ". Between the measured bursts its norm grows by {change} a step {way} than inside them, "
+        "so something may write the weights there"
     )
     STALE = (
         ". {same:,} of {pairs:,} steps used the gradient of the step before them again, first at "

@@ -87,6 +87,7 @@ def test_clipping_says_at_which_norm_and_how_often(tmp_path: Path) -> None:
     always = audit(recorded(tmp_path / "always", sgd, before=often))
     row = always.rows[0].audited
     assert (row.clipped_at, row.clipped_share) == (pytest.approx(0.05, rel=1e-4), 1.0)
+    assert row.clipped_since == 0
     assert always.rows[0].suspects == (Suspect.GRADIENT_CLIPPED,)
     assert "sits at 0.05 in 100% of the audited steps" in always.findings[0]
     found = audit(recorded(tmp_path / "rare", sgd, before=at_times))
@@ -102,6 +103,7 @@ def test_clipped_entries(tmp_path: Path) -> None:
     found = audit(recorded(tmp_path / "run", sgd, before=clip))
     for row in found:
         assert row.audited.peak > 0.3
+        assert row.audited.peak_since == 0
         assert Suspect.GRADIENT_CLIPPED in row.suspects
 
 
@@ -131,6 +133,7 @@ def test_a_phantom_step(tmp_path: Path) -> None:
     for row in found:
         assert (row.audited.counter, row.audited.taken, row.audited.miscounted) == (21, 20, 7)
         assert row.suspects == (Suspect.STEP_COUNTER,)
+        assert row.audited.peak_since is None
     assert "has counted 21 steps where 20 were taken, first at step 7" in found.findings[0]
 
 

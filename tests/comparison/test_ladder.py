@@ -125,6 +125,15 @@ def test_another_rule_is_named_and_no_rule_is_no_settings() -> None:
     assert "no other settings" in alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law).reason
 
 
+def test_a_short_stretch_is_told_with_its_own_residual() -> None:
+    law = dataclasses.replace(
+        TESTED, first=100, last=103, stretch=4, broken=0.2, broken_allowed=1e-4
+    )
+    reason = alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law).reason
+    assert "(residual 0.2; rounding explains 0.0001). These are too few steps to fit" in reason
+    assert "no other settings" not in reason
+
+
 def test_one_step_off_is_found_and_a_thousandth_is_not() -> None:
     spike = dataclasses.replace(TESTED, worst=0.02, spikes=1, spike_steps=(77,))
     assert "step 77 (1 of 900)" in alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=spike).reason

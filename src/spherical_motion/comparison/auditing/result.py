@@ -19,7 +19,7 @@ from spherical_motion.comparison.auditing.words import (
 from spherical_motion.comparison.laws.audited import AuditedSteps, audited_steps
 from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.limits import entries_clipped
-from spherical_motion.comparison.laws.planned import Planned, planned_rates
+from spherical_motion.comparison.laws.planned import Planned, PlannedRun
 from spherical_motion.notices import listed
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary import Suspect
@@ -94,7 +94,7 @@ class Audit:
     @functools.cached_property
     def rows(self) -> tuple[AuditRow, ...]:
         """One row a group, in the order of the run."""
-        plans = {group: planned_rates(self.records, group) for group in self.records.groups}
+        plans = PlannedRun(self.records)
         return tuple(self._row(group, plans) for group in self.records.groups)
 
     @property
@@ -167,16 +167,15 @@ class Audit:
         planned = any(row.planned is not None for row in self.rows)
         return "every replayed step is the rule's" + (", at the planned rates" if planned else "")
 
-    def _row(self, group: str, plans: dict[str, Planned | None]) -> AuditRow:
+    def _row(self, group: str, plans: PlannedRun) -> AuditRow:
         found = audited_steps(self._run, group)
-        mine = plans[group]
+        mine = plans.of(group)
         kind = self.records.info.groups[self.records.index(group)].kind
-        others = [plan for plan in plans.values() if plan is not None]
         findings = [
             *event_findings(self.records, group),
             *step_findings(found, self.records.info.dtype_of(self.records.index(group))),
             *around_findings(found, plain=kind == "plain"),
-            *(plan_findings(mine, others) if mine is not None else ()),
+            *(plan_findings(mine, meant=plans.meant(mine)) if mine is not None else ()),
         ]
         findings.sort(key=lambda finding: not finding.alarm)
         return AuditRow(group, found, mine, tuple(findings))

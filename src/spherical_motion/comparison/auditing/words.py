@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.limits import (
@@ -93,8 +93,8 @@ def around_findings(found: AuditedSteps, *, plain: bool) -> Iterator[Finding]:
         )
     if entries_clipped(found):
         yield Finding(
-            f"several of the gradient's entries have exactly the size {found.entries_at:.4g}, the "
-            "largest, at one audited step after the other: they are clipped one by one",
+            f"several entries of the gradient have exactly the size {found.entries_at:.4g}, the "
+            f"largest, first at step {found.peak_since:,}: they are clipped one by one",
             Suspect.GRADIENT_CLIPPED,
         )
     if left_in_eval_mode(found):
@@ -133,19 +133,12 @@ def event_findings(records: Records, group: str) -> Iterator[Finding]:
             )
 
 
-def plan_findings(mine: Planned, others: Sequence[Planned]) -> Iterator[Finding]:
-    """Rates that are not the planned ones.
-
-    Rates that are a constant times the plan's from the first step on, in a run where others are the
-    plan's, are meant so: one plan serves param groups with rates of their own.
-    """
-    how = mine.how
-    own_rate = math.isnan(how.times) and not how.late and math.isfinite(how.factor)
-    meant = own_rate and any(plan.as_planned for plan in others)
+def plan_findings(mine: Planned, *, meant: bool) -> Iterator[Finding]:
+    """Rates that are not the planned ones, unless they are meant so (`PlannedRun.meant`)."""
     if mine.first is not None and not meant:
         yield Finding(
             f"from step {mine.first:,} on the learning rate is {_apart(mine.used, mine.planned)} "
-            f"instead of the planned {_apart(mine.planned, mine.used)}: {_plan_words(how)}",
+            f"instead of the planned {_apart(mine.planned, mine.used)}: {_plan_words(mine.how)}",
             Suspect.WRONG_SETTINGS,
         )
     for name, value in (("weight decay", mine.weight_decay), ("momentum", mine.momentum)):

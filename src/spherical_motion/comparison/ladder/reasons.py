@@ -124,6 +124,11 @@ class Because(ReasonKind):
         "{residual:.2g}; rounding explains {allowed:.1g}), and no other settings explain them",
         Suspect.STEP_DIFFERS,
     )
+    TOO_FEW_TO_FIT = (
+        "from step {first:,} to {last:,} the steps break the law of motion (residual "
+        "{residual:.2g}; rounding explains {allowed:.1g}). These are too few steps to fit settings",
+        Suspect.STEP_DIFFERS,
+    )
     SPIKES = (
         "single steps break the law of motion: {steps} ({spikes:,} of {pairs:,}), by up to "
         "{worst:.2g} of its largest term",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.clipped_entries import Limits, clipped_entries
+from spherical_motion.comparison.laws.limits import EPSILON_LARGE
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, AuditStepSeries, Records
 from spherical_motion.vocabulary import Stage
@@ -23,9 +24,6 @@ Array = NDArray[np.float64]
 
 SUMMED = ("ww", "wd", "we", "dd", "ee", "de", "miss_sq", "allowed_sq")
 """Columns that add up over the parameters of a group."""
-
-LARGE_EPSILON = 0.1
-"""A share of ε in variance + ε that is large."""
 
 HALF = ("float16", "bfloat16")
 
@@ -59,8 +57,9 @@ class AuditedSteps:
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         eval_mode_late: share of the last two.
-        eval_since, epsilon_since: the first audited step at which such a layer used them, and with
-            more than a tenth of ε; or None.
+        eval_since, peak_since, clipped_since: the first audited step at which such a layer used
+            them, entries sat at `entries_at`, the global norm sat at `clipped_at`; or None.
+        epsilon_since: the first audited step at which ε is large, or None.
         replaced: the first step at which the model had another tensor in its place, or None.
     """
 
@@ -90,6 +89,8 @@ class AuditedSteps:
     eval_mode: float = math.nan
     eval_mode_late: float = math.nan
     eval_since: int | None = None
+    peak_since: int | None = None
+    clipped_since: int | None = None
     epsilon_since: int | None = None
     replaced: int | None = None
 
@@ -137,7 +138,7 @@ def audited_steps(
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         eval_mode_late=_mean(mains.eval_mode[-2:]),
         eval_since=_first(rows, "eval_mode", 0.5),
-        epsilon_since=_first([mains], "epsilon", LARGE_EPSILON),
+        epsilon_since=_first([mains], "epsilon", EPSILON_LARGE),
         replaced=_first(rows, "replaced", 0.5),
         **_counts(here),
         **run.clipping(number, stage, rough=rough)._asdict(),
@@ -237,9 +238,9 @@ def _at_any_time(values: Array) -> float:
 
 
 def _entries(rows: list[AuditSeries], limits: Limits) -> dict:
-    """Limit and share of the parameter whose entries are clipped most often."""
-    limit, share = max((clipped_entries(series, limits) for series in rows), key=lambda c: c[1])
-    return {"entries_at": limit, "entries_share": share}
+    """Limit, share and first step of the parameter whose entries are clipped most often."""
+    found = max((clipped_entries(series, limits) for series in rows), key=lambda c: c.share)
+    return {"entries_at": found.limit, "entries_share": found.share, "peak_since": found.since}
 
 
 def _mean(values: Array) -> float:

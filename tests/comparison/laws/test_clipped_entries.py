@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from spherical_motion.comparison.laws.clipped_entries import clipped_entries, shared_limits
+from spherical_motion.comparison.laws.entry_limits import clipped_entries, shared_limits
 from spherical_motion.records import AuditSeries
 
 STEPS = (*range(20), 1000, 1001)

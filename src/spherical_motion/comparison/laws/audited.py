@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
-from spherical_motion.comparison.laws.clipped_entries import Limits, clipped_entries
+from spherical_motion.comparison.laws.entry_limits import Limits, clipped_entries
 from spherical_motion.comparison.laws.limits import EPSILON_LARGE
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, AuditStepSeries, Records

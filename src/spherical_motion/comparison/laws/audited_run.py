@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.comparison.laws.clipped_entries import Limits, shared_limits
+from spherical_motion.comparison.laws.entry_limits import Limits, shared_limits
 from spherical_motion.comparison.laws.global_norm import clipped_steps
 from spherical_motion.records import AuditSeries, AuditStepSeries, Records
 from spherical_motion.vocabulary import Stage

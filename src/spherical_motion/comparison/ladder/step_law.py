@@ -32,6 +32,10 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
     fit = law.fit
     if fit is not None and fit.explains:
         yield from _explained(fit)
+    elif audited.miscounted is not None:  # it may be why replayed steps differ
+        yield Because.MISCOUNTED(
+            first=audited.miscounted, counter=audited.counter, taken=audited.taken
+        )
     elif audited.differing:
         yield from _audited(audited)
     elif law.first is not None and law.last is not None:
@@ -40,10 +44,6 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
         )
     elif law.spikes and law.worst > SPIKE:
         yield _spikes(law)
-    elif audited.miscounted is not None:
-        yield Because.MISCOUNTED(
-            first=audited.miscounted, counter=audited.counter, taken=audited.taken
-        )
     elif audited.lost > LOST:
         yield Because.LOST(lost=audited.lost)
     elif e.laws.mends and not _replayed_late(e):

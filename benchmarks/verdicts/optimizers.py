@@ -107,7 +107,7 @@ class _Listed(nn.Module):
 
 SGD = torch.optim.SGD
 OPTIMIZERS: Mapping[str, Maker] = {
-    "SGD": Maker(SGD, "sgd", "sgd", rate_factor=10.0),
+    "SGD": Maker(SGD, "sgd", "sgd", rate_factor=5.0),
     "momentum": Maker(SGD, "sgd", "sgd", {"momentum": 0.9}),
     "Nesterov": Maker(SGD, "sgd", "sgd", {"momentum": 0.9, "nesterov": True}),
     "dampening": Maker(SGD, "sgd", "sgd", {"momentum": 0.9, "dampening": 0.5}, rate_factor=2.0),

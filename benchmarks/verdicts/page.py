@@ -196,7 +196,8 @@ def machine_line(facts: dict[str, Any], after: Results) -> str:
     text = "Measured on a CPU: " + ", ".join(f"{k} {v}" for k, v in facts.items()) + ". "
     if seconds:
         text += (
-            f"Training and watching took {sum(seconds) / 60:.0f} minutes of one process, judging "
-            f"{sum(compare) / 60:.0f}; two ran at once."
+            f"Training and watching took {sum(seconds) / 60:.0f} minutes of CPU time, "
+            f"{sum(seconds) / len(seconds):.1f} s a run, and judging "
+            f"{sum(compare) / 60:.0f} minutes by the clock."
         )
     return text

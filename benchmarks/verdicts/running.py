@@ -27,14 +27,14 @@ FACTS = "known.json"
 def trained(run: Run, directory: Path) -> None:
     """Train it, recorded in `directory`."""
     torch.set_num_threads(1)
-    start = time.perf_counter()
+    start = time.process_time()
     fault = FAULTS[run.fault] if run.fault else None
     begins = fault.begins if fault else 0
     loop = Loop(TASKS[run.net], run.optimizer, run.schedule, run.length, begins, run.seed)
     (fault.install if fault else edit_for(run.variant))(loop)
     loop.train(directory)
     affected = None if loop.affected is None else sorted(loop.affected)
-    seconds = round(time.perf_counter() - start, 2)
+    seconds = round(time.process_time() - start, 2)
     facts = {"affected": affected, "seconds": seconds, "loss": float(loop.last_loss)}
     (directory / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 

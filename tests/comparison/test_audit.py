@@ -137,6 +137,24 @@ def test_a_phantom_step(tmp_path: Path) -> None:
     assert "has counted 21 steps where 20 were taken, first at step 7" in found.findings[0]
 
 
+@pytest.mark.parametrize("phantom", [None, 7])
+def test_parts_that_are_used_in_turn_have_counts_of_their_own(phantom, tmp_path: Path) -> None:
+    def take_turns(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        for name, parameter in model.named_parameters():
+            if not name.startswith("03"[step % 2]):
+                parameter.grad = None
+        if step == phantom:
+            optimizer.state[model[3].weight]["step"] += 1
+
+    found = audit(recorded(tmp_path / "run", adamw, before=take_turns))
+    first, second = found["0"], found["3"]
+    assert (first.audited.counter, first.audited.taken) == (10, 10)
+    assert first.suspects == ()
+    assert (second.audited.counter, second.audited.taken) == (10 + (phantom is not None), 10)
+    assert second.audited.miscounted == phantom
+    assert second.suspects == (() if phantom is None else (Suspect.STEP_COUNTER,))
+
+
 def test_weights_too_coarse_for_their_steps(tmp_path: Path) -> None:
     def slow(model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=1e-8)

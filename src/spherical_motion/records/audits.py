@@ -48,6 +48,8 @@ class AuditSeries:
     replaced: Array
     at_peak: Array
     largest: Array
+    counter: Array
+    taken: Array
 
     def of(self, parameter: int) -> AuditSeries:
         """The rows of one parameter, by its number in `RunInfo.parameters`; increasing steps."""

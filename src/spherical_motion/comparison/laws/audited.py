@@ -17,7 +17,7 @@ from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
 from spherical_motion.comparison.laws.limits import EPSILON_LARGE
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
-from spherical_motion.records import AuditSeries, AuditStepSeries, Records
+from spherical_motion.records import AuditSeries, Records
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -140,7 +140,7 @@ def audited_steps(
         eval_since=_first(rows, "eval_mode", 0.5),
         epsilon_since=_first([mains], "epsilon", EPSILON_LARGE),
         replaced=_first(rows, "replaced", 0.5),
-        **_counts(here),
+        **_counts(rows),
         **run.clipping(number, stage, rough=rough)._asdict(),
     )
     if not differ.any():
@@ -210,16 +210,19 @@ def _first(rows: list[AuditSeries], column: str, above: float) -> int | None:
     return int(steps.min()) if steps.size else None
 
 
-def _counts(calls: AuditStepSeries) -> dict:
-    known = np.isfinite(calls.counter) & np.isfinite(calls.taken)
-    if not known.any():
+def _counts(rows: list[AuditSeries]) -> dict:
+    """The counts of the parameter that is counted wrong first, else of the first that has any."""
+    found: list[tuple[int | None, float, float]] = []
+    for series in rows:
+        known = np.isfinite(series.counter) & np.isfinite(series.taken)
+        if known.any():
+            wrong = series.step[known & (series.counter != series.taken)]
+            first = int(wrong[0]) if wrong.size else None
+            found.append((first, series.counter[known][-1], series.taken[known][-1]))
+    if not found:
         return {}
-    wrong = calls.step[known & (calls.counter != calls.taken)]
-    return {
-        "counter": float(calls.counter[known][-1]),
-        "taken": float(calls.taken[known][-1]),
-        "miscounted": int(wrong[0]) if wrong.size else None,
-    }
+    first, counter, taken = min(found, key=lambda f: math.inf if f[0] is None else f[0])
+    return {"counter": float(counter), "taken": float(taken), "miscounted": first}
 
 
 def _most_frequent(words: NDArray[np.object_]) -> str:

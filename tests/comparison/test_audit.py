@@ -58,7 +58,7 @@ def test_settings_other_than_declared_are_named(make, real, words: str, tmp_path
         assert row.audited.onset == (ONSET - 1, ONSET)
         assert row.audited.differing == tuple(range(ONSET, 20))
         assert row.suspects == (Suspect.WRONG_SETTINGS,)
-    (finding,) = found.findings
+    finding = found.findings[0]  # ε may follow, of weights that became small
     assert finding.startswith("all groups: 15 of 20 replayed steps are not the rule's, from step 5")
     assert words in finding
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
@@ -21,7 +20,7 @@ from spherical_motion.comparison.laws import (
     Stale,
     StepLaw,
 )
-from spherical_motion.comparison.laws.audited import AuditedSteps, _many_at_peak
+from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.estimates import Estimate
@@ -87,6 +86,15 @@ def test_writes_are_told_with_steps_and_size() -> None:
         "of the norm each"
     ).replace("1999", "1,999")
     healthy(continuity=Continuity(pairs=1999))
+
+
+def test_a_norm_that_moves_otherwise_between_bursts_is_told() -> None:
+    sure = Continuity(pairs=100, gap=Estimate(-0.002, -0.0025, -0.0015))
+    verdict = judge(evidence(continuity=sure))
+    assert "grows by 0.2% a step less than inside them" in verdict.reason
+    assert verdict.kind is K.IN_EQUILIBRIUM
+    vague = Continuity(pairs=100, gap=Estimate(-0.002, -0.0035, -0.0005))
+    assert "bursts" not in judge(evidence(continuity=vague)).reason
 
 
 def test_other_weights_at_a_resume_are_written_weights() -> None:
@@ -173,7 +181,7 @@ def test_replayed_steps_are_named_by_what_explains_them(audited, suspect, said) 
         verdict = alarm(Suspect[suspect], K.STEP_DIFFERS, audited=audited, group=group)
         assert said in verdict.reason
     if audited.differing:
-        assert "3 of 22 replayed steps, first 7" in verdict.reason
+        assert "3 of 22 replayed steps, the first at 7" in verdict.reason
         assert verdict.reason.endswith("; step 6 was still the rule's")
 
 
@@ -189,6 +197,18 @@ def test_a_norm_that_is_clipped_at_nearly_every_step_is_an_alarm_and_now_and_the
     early = judge(evidence(audited=dataclasses.replace(always, clipped_share=20 / 22)))
     assert (early.kind, early.suspect) == (K.IN_EQUILIBRIUM, Suspect.NORM_CLIPPED)
     assert not early.alarm
+    # However many of the steps are the first ones, later ones decide; two bursts of them alone.
+    for share, late, clipped_late, alarms in [
+        (0.99, 2, 0.0, False),
+        (1.0, 2, 1.0, True),
+        (0.2, 2, 1.0, False),
+        (0.2, 4, 1.0, True),
+        (0.9, 8, 0.5, False),
+    ]:
+        found = dataclasses.replace(
+            always, clipped_share=share, late=late, clipped_late=clipped_late
+        )
+        assert judge(evidence(audited=found)).alarm is alarms
 
 
 def test_tensors_that_nobody_steps_are_named() -> None:
@@ -228,22 +248,11 @@ def test_decay_hidden_in_the_loss_is_named_for_certified_groups_only() -> None:
 
 
 def test_entries_of_one_exact_size_were_clipped_to_it() -> None:
-    audited = AuditedSteps(steps=22, at_peak=0.9, peak=0.01)
-    radial = RadialLaw(peak=0.01)
-    alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, audited=audited, radial=radial)
-    healthy(audited=dataclasses.replace(audited, at_peak=0.1), radial=radial)
-
-
-def test_one_or_two_largest_entries_are_not_clipped_and_three_are() -> None:
-    numbers = np.random.default_rng(0).integers(500, 1000, 22)
-    for largest in (1, 2):
-        assert _many_at_peak(largest / numbers, 1000) == 0.0
-    assert _many_at_peak(17 / numbers, 1000) > 0.9
-    late = np.concatenate([1 / numbers[:20], 3 / np.array([997.0, 998.0])])
-    assert _many_at_peak(late, 1000) == 1.0
-    assert _many_at_peak(np.ones(5), 1000) == 1.0
-    assert _many_at_peak(np.ones(5), 1) == 0.0
-    assert math.isnan(_many_at_peak(np.full(3, np.nan), 1000))
+    audited = AuditedSteps(steps=22, entries_at=1e-3, entries_share=1.0, peak=0.01)
+    verdict = alarm(Suspect.GRADIENT_CLIPPED, K.GRADIENT_ALTERED, audited=audited)
+    assert "exactly the size 0.001" in verdict.reason
+    healthy(audited=dataclasses.replace(audited, entries_share=0.5))
+    healthy(audited=AuditedSteps(steps=22, peak=1.0))  # a run from before they were counted
 
 
 def test_a_radial_gradient_has_the_cause_that_was_measured() -> None:
@@ -251,7 +260,8 @@ def test_a_radial_gradient_has_the_cause_that_was_measured() -> None:
     alarm(Suspect.EPSILON, K.EPSILON_DOMINATED, **share)
     seen = alarm(Suspect.EPSILON, K.EPSILON_DOMINATED, **share, radial=RadialLaw(epsilon=0.2))
     assert "ε is 20% of ε + variance" in seen.reason
-    alarm(Suspect.EVAL_MODE, K.NOT_SCALE_INVARIANT, **share, radial=RadialLaw(eval_mode=1.0))
+    left = AuditedSteps(steps=22, eval_mode=1.0)
+    alarm(Suspect.EVAL_MODE, K.NOT_SCALE_INVARIANT, **share, audited=left)
     unknown = judge(evidence(**share, radial=RadialLaw(epsilon=1e-6)))
     assert (unknown.kind, unknown.suspect) == (K.NOT_SCALE_INVARIANT, None)
     assert "cause is not known" in unknown.reason
@@ -380,6 +390,10 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
     assert verdict.suspect is Suspect.STALE_GRADIENT
     assert "50 of 100 steps" in verdict.reason
     assert judge(evidence(stale=Stale(pairs=100, same=2))).suspect is None
+    old = judge(
+        evidence(stale=Stale(pairs=100, same=50, steps=(1,)), radial_share=-0.5, defect=0.3)
+    )
+    assert (old.suspect, old.alarm) == (Suspect.STALE_GRADIENT, False)
 
 
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:

@@ -74,6 +74,13 @@ def test_the_readme_has_the_table() -> None:
     assert sorted(rows) == sorted((k.value, m.sentence, m.advice) for k, m in MEANINGS.items())
 
 
+def test_the_readme_has_the_suspects() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| suspect | what it is | alarm |\n|---|---|---|\n")[1]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", table.split("\n\n")[0], re.M)
+    assert rows == [(s.name, s.meaning, "yes" if s.alarm else "no") for s in Suspect]
+
+
 @pytest.mark.parametrize(
     ("lr", "tone", "exit_code"), [(0.0, Tone.QUIET, 0), (0.1, Tone.ALARM, 1)], ids=["rest", "stuck"]
 )

@@ -237,16 +237,23 @@ def _sentence(rows: Sequence[Row], total: int) -> str:
             f"{who} {are} not yet in equilibrium: {turns} at {_span(shares, '.2f')} of it, "
             f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
         )
-    named = f" ({listed([r.group for r in rows], NAMED)})" if 1 < len(rows) < total else ""
+    named = listed([r.group for r in rows], NAMED) if 1 < len(rows) < total else ""
+    beside = "; ".join(word for word in (named, rows[0].beside.strip(" ()")) if word)
     reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
-    state = (kind.meaning.state or kind.value) + rows[0].beside
-    return f"{who} {are} {state}{named}: {reason}.".replace("?.", "?")
+    state = (kind.meaning.state or kind.value) + (f" ({beside})" if beside else "")
+    return f"{who} {are} {state}: {reason}.".replace("?.", "?")
 
 
 def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
     """The range of a number that several rows of one verdict share."""
     if rows[0].verdict.alarm and len({row.verdict.reason for row in rows}) > 1:
-        return f"as in {rows[0].group}, {rows[0].verdict.reason}"
+        return f"for example {rows[0].group}: {rows[0].verdict.reason}"
+    if all(row.verdict.has_reason(Because.TOO_WIDE) for row in rows):
+        low, high = min(row.interval[0] for row in rows), max(row.interval[1] for row in rows)
+        return (
+            f"the 95% intervals of measured over predicted angle, within {low:.2f} to {high:.2f}, "
+            "are too wide"
+        )
     if kind.meaning.shared:
         name, spec, words = kind.meaning.shared
         known = [row.verdict.evidence[name] for row in rows if name in row.verdict.evidence]

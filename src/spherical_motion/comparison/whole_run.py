@@ -20,6 +20,7 @@ from spherical_motion.comparison.laws import (
     step_law_of,
 )
 from spherical_motion.comparison.laws.audited import audited_steps
+from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.planned import Planned, planned_rates
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.records import Records
@@ -36,6 +37,7 @@ class WholeRun:
 
     def __init__(self, motions: Mapping[str, Motion], records: Records) -> None:
         self._motions, self._records = motions, records
+        self._audited = AuditedRun(records)
         self._radial: dict[tuple[int, int], RadialPulls] = {}
         self._plans: dict[str, Planned | None] = {}
 
@@ -57,7 +59,7 @@ class WholeRun:
         motion = self._motions[name]
         quiet = silence(motion, stage)
         since = quiet.dead_since
-        audited = audited_steps(self._records, name, stage)
+        audited = audited_steps(self._audited, name, stage)
         return Laws(
             continuity=continuity_of(motion, stage),
             step=step_law_of(motion, stage, mixed),

@@ -46,6 +46,8 @@ class AuditSeries:
     epsilon: Array
     eval_mode: Array
     replaced: Array
+    at_peak: Array
+    largest: Array
 
     def of(self, parameter: int) -> AuditSeries:
         """The rows of one parameter, by its number in `RunInfo.parameters`; increasing steps."""

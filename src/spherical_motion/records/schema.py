@@ -89,6 +89,7 @@ AUDIT_SUMS = (
     *("ww", "wd", "we", "dd", "ee", "de"),
     *("miss_sq", "allowed_sq", "lost", "peak", "rewritten"),
     *("gg", "wg", "epsilon", "eval_mode", "replaced"),
+    *("at_peak", "largest"),
 )
 """What an audited step has of each parameter; NaN where it was not determined.
 
@@ -100,6 +101,8 @@ rule makes of this gradient, state and settings, g the gradient before the step.
   the dtype of the step can add to |d - e|.
 - lost: share of |e|² in entries that did not move at all, from 0 to 1.
 - peak: share of the non-zero entries of g whose |g| is exactly the largest.
+- at_peak, largest: how many entries these are, and this largest |g|. Runs written before they were
+  measured have NaN.
 - rewritten: |g_after - g|/|g|, what `step` did to the gradient; 0 if nothing.
 - gg, wg: <g, g> and <w, g>.
 - epsilon: mean of eps/(var + eps) over the norm layers that the parameter feeds.

@@ -17,6 +17,7 @@ from spherical_motion.comparison.auditing.words import (
     step_findings,
 )
 from spherical_motion.comparison.laws.audited import AuditedSteps, audited_steps
+from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.planned import Planned, planned_rates
 from spherical_motion.notices import listed
 from spherical_motion.records import Records, read
@@ -78,6 +79,7 @@ class Audit:
 
     def __init__(self, records: Records) -> None:
         self.records = records
+        self._run = AuditedRun(records)
 
     @property
     def directory(self) -> Path:
@@ -161,13 +163,14 @@ class Audit:
         return "every replayed step is the rule's" + (", at the planned rates" if planned else "")
 
     def _row(self, group: str, plans: dict[str, Planned | None]) -> AuditRow:
-        found = audited_steps(self.records, group)
+        found = audited_steps(self._run, group)
         mine = plans[group]
+        kind = self.records.info.groups[self.records.index(group)].kind
         others = [plan for plan in plans.values() if plan is not None]
         findings = [
             *event_findings(self.records, group),
             *step_findings(found, self.records.info.dtype_of(self.records.index(group))),
-            *around_findings(found),
+            *around_findings(found, plain=kind == "plain"),
             *(plan_findings(mine, others) if mine is not None else ()),
         ]
         findings.sort(key=lambda finding: not finding.alarm)

@@ -7,23 +7,19 @@ import math
 from collections.abc import Iterator, Sequence
 
 from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.limits import (
+    EPSILON_LARGE,
+    EPSILON_SEEN,
+    entries_clipped,
+    left_in_eval_mode,
+    loses_steps,
+    norm_always_clipped,
+)
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.notices import listed
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import EventKind, Suspect
-
-LOST = 0.10
-"""From this share of |e|² on, what rounding loses is an alarm."""
-
-OFTEN = 0.8
-"""A global norm at its limit in this share of the audited steps is clipped in nearly every one."""
-
-EPSILON_SEEN, EPSILON_LARGE = 0.01, 0.10
-"""Shares of ε in variance + ε from which on it is said, and is an alarm."""
-
-AT_PEAK = 0.5
-"""Entries are clipped if several have exactly the largest size in more than this share of steps."""
 
 REWRITTEN = 1e-6
 """From this share of the gradient on it is said that the optimizer writes it."""
@@ -58,7 +54,7 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
             f"step {first:,} on{since}: {_fit_words(fit, found)}",
             Suspect.WRONG_SETTINGS if fit.kind else Suspect.STEP_DIFFERS,
         )
-    if found.lost >= LOST:
+    if loses_steps(found):
         yield Finding(
             f"rounding to {dtype or 'their dtype'} loses {found.lost:.0%} of the steps, since they "
             "are below the spacing of the weights",
@@ -70,8 +66,14 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
         )
 
 
-def around_findings(found: AuditedSteps) -> Iterator[Finding]:
-    """What stands around the steps: count, clipping, norm layers, tensors."""
+def around_findings(found: AuditedSteps, *, plain: bool) -> Iterator[Finding]:
+    """What stands around the steps: count, clipping, norm layers, tensors.
+
+    Args:
+        found: the audited steps.
+        plain: nothing is claimed of the group. A norm layer that was frozen before the run began,
+            as in fine-tuning, is then meant to be in eval mode.
+    """
     if found.miscounted is not None:
         yield Finding(
             f"the optimizer has counted {found.counter:,.0f} steps where {found.taken:,.0f} were "
@@ -82,19 +84,19 @@ def around_findings(found: AuditedSteps) -> Iterator[Finding]:
         yield Finding(
             f"the gradient's global norm sits at {found.clipped_at:.4g} in "
             f"{found.clipped_share:.0%} of the audited steps: it is clipped there",
-            Suspect.GRADIENT_CLIPPED if found.clipped_share >= OFTEN else Suspect.NORM_CLIPPED,
+            Suspect.GRADIENT_CLIPPED if norm_always_clipped(found) else Suspect.NORM_CLIPPED,
         )
-    if found.at_peak > AT_PEAK:
+    if entries_clipped(found):
         yield Finding(
-            f"{found.peak:.2%} of the gradient's entries have exactly the largest size: they are "
-            "clipped one by one",
+            f"several of the gradient's entries have exactly the size {found.entries_at:.4g}, the "
+            "largest, at one audited step after the other: they are clipped one by one",
             Suspect.GRADIENT_CLIPPED,
         )
-    if found.eval_mode > 0.0:
+    if left_in_eval_mode(found):
         yield Finding(
             f"a norm layer that it feeds uses running statistics in {found.eval_mode:.0%} of the "
             "audited steps: is it in eval mode?",
-            Suspect.EVAL_MODE,
+            None if plain else Suspect.EVAL_MODE,
         )
     if found.epsilon >= EPSILON_SEEN:
         yield Finding(

@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 
 from spherical_motion.comparison.evidence import Evidence, Predicted
+from spherical_motion.comparison.ladder.radial_law import STALE
 from spherical_motion.comparison.ladder.reasons import Because
-from spherical_motion.comparison.ladder.said import steps_text
+from spherical_motion.comparison.ladder.said import percent, steps_text
 from spherical_motion.vocabulary import Reason, VerdictKind
 
 WORTH = 0.10
 """The pull is said where it differs from weight decay's own by this share."""
 
-STALE = 0.05
-"""From this share of the steps on it is said that they used an old gradient."""
+SURE = 1.0
+"""A change between bursts is told if it is more than this many times as wide as its interval."""
 
 UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
 
@@ -30,6 +31,14 @@ def where_it_rests(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
         yield Because.RESTS_AT(
             pull=pull.value, share=share, norm=e.rest.rest_norm, angle=e.rest.rest_angle
         )
+
+
+def changed_between_bursts(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """The norm moves otherwise between the measured bursts than inside them."""
+    gap = e.laws.continuity.gap
+    sure = abs(gap.value) > SURE * (gap.high - gap.low)
+    if sure and not kind.meaning.alarm:
+        yield Because.GAP(change=percent(gap.value), way="more" if gap.value > 0 else "less")
 
 
 def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:

@@ -12,6 +12,13 @@ from collections.abc import Iterator
 from spherical_motion.comparison.evidence import Evidence, Measured
 from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.ladder.said import part_of
+from spherical_motion.comparison.laws.limits import (
+    EPSILON_LARGE,
+    EPSILON_SEEN,
+    entries_clipped,
+    left_in_eval_mode,
+    norm_always_clipped,
+)
 from spherical_motion.vocabulary import Reason
 
 RADIAL_LIMIT = 0.10
@@ -23,25 +30,15 @@ DEFECT_LIMIT = 0.05
 BEYOND_EPSILON = 30.0
 """A defect above this multiple of what ε explains has another cause."""
 
-EPSILON_SEEN = 1e-2
-"""From this share of ε in ε + variance on, the norm layer's ε is seen at work."""
-
 EPSILON_UNSEEN = 1e-3
 """Below this share it cannot be the cause."""
-
-EPSILON_LARGE = 0.10
-"""From this share on, ε is named wherever the weights feed a norm layer, certified or not."""
-
-AT_PEAK = 0.25
-"""Share of the steps; in healthy runs none has three entries of exactly the largest size."""
-
-NEARLY_ALL = 0.95
-"""A global norm at its limit in this share of the audited steps is always clipped. The first 20
-steps, when gradients are large, and two of a later audit make 22."""
 
 ALIKE = 0.05
 """A part along the weights that differs by less than this from step to step is decay, whether or
 not other groups have it, too: ε does not make one as steady."""
+
+STALE = 0.05
+"""From this share of the steps on, gradients that were used again explain a radial part."""
 
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
@@ -53,10 +50,10 @@ def gradient_altered(e: Evidence) -> Iterator[Reason]:
         return
     radial = e.laws.radial
     audited = e.laws.audited
-    if audited.clipped_share >= NEARLY_ALL:
+    if norm_always_clipped(audited):
         yield Because.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
-    elif audited.at_peak > AT_PEAK:
-        yield Because.CLIPPED_ENTRIES(peak=radial.peak)
+    elif entries_clipped(audited):
+        yield Because.CLIPPED_ENTRIES(limit=audited.entries_at, share=audited.entries_share)
     elif e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (
             f" (in {radial.agreeing + 1} of {radial.others + 1} groups)" if radial.others else ""
@@ -71,7 +68,14 @@ def _hidden(e: Measured) -> bool:
     radial = e.laws.radial
     alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
     beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
+    if _stale(e):
+        return False
     return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
+
+
+def _stale(e: Measured) -> bool:
+    """Whether old gradients were used again: they are orthogonal to the weights of before."""
+    return e.laws.stale.share > STALE
 
 
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
@@ -81,12 +85,19 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
     radial = e.laws.radial
     if e.group.kind == "plain":
         return
-    if radial.eval_mode > 0:
-        yield Because.EVAL_MODE(share=radial.eval_mode)
+    if left_in_eval_mode(e.laws.audited):
+        yield Because.EVAL_MODE(share=e.laws.audited.eval_mode)
+    elif e.group.proven and _stale(e):
+        if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
+            yield Because.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield Because.INVARIANCE_LOST(defect=e.defect)
-        elif abs(e.radial_share) > RADIAL_LIMIT and radial.epsilon < EPSILON_UNSEEN:
+        elif (
+            abs(e.radial_share) > RADIAL_LIMIT
+            and radial.epsilon < EPSILON_UNSEEN
+            and not radial.kappa.low <= 0.0 <= radial.kappa.high  # then it may be chance
+        ):
             yield Because.RADIAL_UNKNOWN(share=part_of(e.radial_share))
     elif e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
         yield Because.NOT_CERTIFIED(defect=e.defect)
@@ -102,7 +113,7 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
         yield kind(share=part_of(e.radial_share))
         if math.isfinite(epsilon):
             yield Because.EPSILON_SHARE(epsilon=epsilon)
-    elif epsilon > EPSILON_LARGE:
+    elif epsilon >= EPSILON_LARGE:
         yield Because.EPSILON_LARGE(epsilon=epsilon)
 
 

@@ -137,22 +137,24 @@ class Because(ReasonKind):
     OR_ELSE = "; so would {others}"
 
     AUDIT_SETTINGS = (
-        "{differing} of {replayed} replayed steps, first {first:,}, are those of {real} "
+        "{differing} of {replayed} replayed steps, the first at {first:,}, are those of {real} "
         "(declared: {declared})",
         Suspect.WRONG_SETTINGS,
     )
     AUDIT_RATE = (
-        "{differing} of {replayed} replayed steps, first {first:,}, are {factor:.4g} times as long "
-        "as the rule of the optimizer makes them at learning rate {lr:.3g}, in the same direction",
+        "{differing} of {replayed} replayed steps, the first at {first:,}, are {factor:.4g} times "
+        "as long as the rule of the optimizer makes them at learning rate {lr:.3g}, in the same "
+        "direction",
         Suspect.WRONG_SETTINGS,
     )
     AUDIT_DECAY = (
-        "{differing} of {replayed} replayed steps, first {first:,}, are those of the rule but for "
-        "a part along the weights, {pull:.2g} of them in each step, as other weight decay makes",
+        "{differing} of {replayed} replayed steps, the first at {first:,}, are those of the rule "
+        "but for a part along the weights, {pull:.2g} of them in each step, as other weight decay "
+        "makes",
         Suspect.WRONG_SETTINGS,
     )
     AUDIT_DIFFERS = (
-        "{differing} of {replayed} replayed steps, first {first:,}, are not those of the "
+        "{differing} of {replayed} replayed steps, the first at {first:,}, are not those of the "
         "optimizer's rule: {length:.3g} times its length, cosine {cosine:.4g}, and no other rate "
         "or weight decay explains them",
         Suspect.STEP_DIFFERS,
@@ -185,6 +187,11 @@ class Because(ReasonKind):
         "the gradient of this certified group has a part along the weights, {share} weight "
         "decay's pull. The cause is not known"
     )
+    RADIAL_STALE = (
+        "{same:.0%} of the steps used the gradient of the step before again, so it has a part "
+        "along the weights of now, {share} weight decay's pull",
+        Suspect.STALE_GRADIENT,
+    )
     EVAL_MODE = (
         "a norm layer that these weights feed was in eval mode ({share:.0%} of the audited steps), "
         "so the loss depends on the size of the weights",
@@ -196,7 +203,8 @@ class Because(ReasonKind):
         Suspect.HIDDEN_DECAY,
     )
     CLIPPED_ENTRIES = (
-        "entries of the gradient are clipped: {peak:.2g} of them have exactly the largest size",
+        "entries of the gradient are clipped one by one: in {share:.0%} of the last audited steps "
+        "several of them have exactly the size {limit:.4g}, the largest",
         Suspect.GRADIENT_CLIPPED,
     )
     CLIPPED_NORM = (
@@ -305,6 +313,10 @@ class Because(ReasonKind):
         ". The global norm of the gradient is clipped at {limit:.3g} in {share:.0%} of the audited "
         "steps",
         Suspect.NORM_CLIPPED,
+    )
+    GAP = (
+        ". Between the measured bursts its norm grows by {change} a step {way} than inside them, "
+        "so something may write the weights there"
     )
     STALE = (
         ". {same:,} of {pairs:,} steps used the gradient of the step before them again, first at "

@@ -14,6 +14,7 @@ from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.ladder.said import names_text, settings_text, steps_text
 from spherical_motion.comparison.laws import Fit, Mend, StepLaw
 from spherical_motion.comparison.laws.audited import AuditedSteps
+from spherical_motion.comparison.laws.limits import loses_steps
 from spherical_motion.comparison.laws.planned import Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.vocabulary import Reason
@@ -22,9 +23,6 @@ SPIKE = 1e-3
 """A single step that breaks the law of motion by less than this share of its largest term is not
 worth a verdict."""
 
-LOST = 0.10
-"""From this share of the steps' squares on, what rounding loses is named."""
-
 
 def step_differs(e: Evidence) -> Iterator[Reason]:
     """The steps are not those of the recorded rule and settings."""
@@ -32,6 +30,10 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
     fit = law.fit
     if fit is not None and fit.explains:
         yield from _explained(fit)
+    elif audited.miscounted is not None:
+        yield Because.MISCOUNTED(
+            first=audited.miscounted, counter=audited.counter, taken=audited.taken
+        )
     elif audited.differing:
         yield from _audited(audited)
     elif law.first is not None and law.last is not None:
@@ -40,11 +42,7 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
         )
     elif law.spikes and law.worst > SPIKE:
         yield _spikes(law)
-    elif audited.miscounted is not None:
-        yield Because.MISCOUNTED(
-            first=audited.miscounted, counter=audited.counter, taken=audited.taken
-        )
-    elif audited.lost > LOST:
+    elif loses_steps(audited):
         yield Because.LOST(lost=audited.lost)
     elif e.laws.mends and not _replayed_late(e):
         yield from _mended(e.laws.mends)

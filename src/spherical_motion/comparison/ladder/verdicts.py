@@ -18,7 +18,11 @@ from spherical_motion.comparison.ladder.balance_law import (
     no_prediction,
     off_balance,
 )
-from spherical_motion.comparison.ladder.clauses import gradient_changed, where_it_rests
+from spherical_motion.comparison.ladder.clauses import (
+    changed_between_bursts,
+    gradient_changed,
+    where_it_rests,
+)
 from spherical_motion.comparison.ladder.continuity import weights_written
 from spherical_motion.comparison.ladder.radial_law import (
     epsilon_dominated,
@@ -64,6 +68,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(where_it_rests(kind, evidence))
             reasons += tuple(balance_holds(kind, evidence))
             reasons += tuple(approximate(evidence))
+            reasons += tuple(changed_between_bursts(kind, evidence))
             reasons += tuple(gradient_changed(kind, reasons, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())

@@ -13,21 +13,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.comparison.laws.global_norm import clipped_norm
+from spherical_motion.comparison.laws.audited_run import AuditedRun
+from spherical_motion.comparison.laws.clipped_entries import Limits, clipped_entries
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, AuditStepSeries, Records
-from spherical_motion.vocabulary import InvariantGroup, Stage
+from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
 
 SUMMED = ("ww", "wd", "we", "dd", "ee", "de", "miss_sq", "allowed_sq")
 """Columns that add up over the parameters of a group."""
-
-WHOLE = 1e-6
-"""How far from a whole number 2/peak may be by rounding."""
-
-MANY = 8
-"""Groups of fewer entries may have half of them at the peak."""
 
 HALF = ("float16", "bfloat16")
 
@@ -50,15 +45,17 @@ class AuditedSteps:
         lost: share of |e|² in entries that rounding left where they were, over all steps.
         peak: share of the gradient's non-zero entries that have exactly the largest size: the
             median over all steps, or over the last two if that is larger.
-        at_peak: share of the steps, or of the last two if that is larger, at which more than two
-            entries have exactly the largest size, as entries that are clipped have.
+        entries_at: the size at which entries of the gradient are clipped one by one; NaN if none.
+        entries_share: share of the last burst of audited steps at which they are.
         rewritten: median of what `step` did to the gradient, as a share of it.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
         clipped_share: share of the audited steps at which it does.
+        late, clipped_late: audited steps after the run's first ones, and the share at the limit.
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
+        eval_mode_late: share of the last two.
         replaced: the first step at which the model had another tensor in its place, or None.
     """
 
@@ -74,15 +71,19 @@ class AuditedSteps:
     fit: StepFit | None = None
     lost: float = math.nan
     peak: float = math.nan
-    at_peak: float = math.nan
+    entries_at: float = math.nan
+    entries_share: float = math.nan
     rewritten: float = math.nan
     counter: float = math.nan
     taken: float = math.nan
     miscounted: int | None = None
     clipped_at: float = math.nan
     clipped_share: float = math.nan
+    late: int = 0
+    clipped_late: float = math.nan
     epsilon: float = math.nan
     eval_mode: float = math.nan
+    eval_mode_late: float = math.nan
     replaced: int | None = None
 
     @property
@@ -91,29 +92,29 @@ class AuditedSteps:
         return None if self.onset is None else self.onset[1]
 
 
-def audited_steps(records: Records, group: str, stage: Stage | None = None) -> AuditedSteps:
+def audited_steps(
+    run: Records | AuditedRun, group: str, stage: Stage | None = None
+) -> AuditedSteps:
     """What the audit says of a group in a stage; left out, in the whole run.
 
     Without an audit nothing is known: `steps` is 0. A stage that holds fewer than three audited
     steps takes the clipping of the whole run.
     """
+    run = run if isinstance(run, AuditedRun) else AuditedRun(run)
+    records = run.records
     column = records.index(group)
     info = records.info
     own, main = info.groups[column], info.slices[records.main_slices[column]].parameter
-    numbers = [info.parameters.index(name) for name in own.parameters]
     optimizer = info.param_groups[info.slice_param_group[records.main_slices[column]]]
-    calls = records.audit_steps.of(int(optimizer.get("optimizer", 0)))
-    rows = [records.audits.of(number) for number in numbers]
-    here = calls
-    if stage is not None:
-        rows = [series.within(stage.start, stage.stop) for series in rows]
-        here = calls.within(stage.start, stage.stop)
+    number = int(optimizer.get("optimizer", 0))
+    rows, here = run.rows(own.parameters, stage), run.calls(number, stage)
     steps = np.unique(np.concatenate([series.step for series in rows]))
     if not steps.size:
         return AuditedSteps(skipped=_most_frequent(here.skipped))
     sums = {name: _summed(rows, steps, name) for name in SUMMED}
     replayed = np.isfinite(sums["miss_sq"])
     differ = _any_differs(rows, steps)
+    rough = any(info.dtypes.get(name) in HALF for name in own.parameters)
     mains = rows[own.parameters.index(main)]
     found = AuditedSteps(
         steps=len(steps),
@@ -123,13 +124,14 @@ def audited_steps(records: Records, group: str, stage: Stage | None = None) -> A
         differing=tuple(steps[differ].tolist()),
         lost=_lost(rows),
         peak=_at_any_time(mains.peak),
-        at_peak=_many_at_peak(mains.peak, own.numel),
+        **_entries(rows, run.limits),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
+        eval_mode_late=_mean(mains.eval_mode[-2:]),
         replaced=_first_replaced(rows),
         **_counts(here),
-        **_clipping(here if len(here) >= 3 else calls, records, own),
+        **run.clipping(number, stage, rough=rough)._asdict(),
     )
     if not differ.any():
         return found
@@ -209,28 +211,6 @@ def _counts(calls: AuditStepSeries) -> dict:
     }
 
 
-def _clipping(calls: AuditStepSeries, records: Records, group: InvariantGroup) -> dict:
-    if not np.isfinite(calls.grad_norm).any() or _is_stale(records):
-        return {}
-    rough = any(records.info.dtypes.get(name) in HALF for name in group.parameters)
-    limit, share = clipped_norm(calls.grad_norm, rough=rough)
-    return {"clipped_at": limit, "clipped_share": share}
-
-
-def _is_stale(records: Records) -> bool:
-    """Whether no parameter's own gradient norm varies: the total is constant without a clip then.
-
-    A clip makes the total constant, while the shares of the parameters in it go on changing.
-    """
-    audits = records.audits
-    for number in np.unique(audits.parameter):
-        gg = audits.of(int(number)).gg
-        gg = gg[np.isfinite(gg) & (gg > 0.0)]
-        if gg.size > 1 and gg.max() / gg.min() - 1.0 > 1e-4:
-            return False
-    return len(np.unique(audits.parameter)) > 1
-
-
 def _most_frequent(words: NDArray[np.object_]) -> str:
     given = [str(word) for word in words if word]
     return max(dict.fromkeys(given), key=given.count) if given else ""
@@ -246,18 +226,10 @@ def _at_any_time(values: Array) -> float:
     return max(_median(values), _median(values[-2:])) if values.size else math.nan
 
 
-def _many_at_peak(peak: Array, numel: int) -> float:
-    """Share of the steps at which more than two entries are the largest.
-
-    How many entries are not 0 is not recorded, but with one or two at the peak 2/peak is a whole
-    number. Two may be alike by symmetry: the last layer of a net with two classes.
-    """
-    peak = peak[np.isfinite(peak) & (peak > 0.0)]
-    if not peak.size:
-        return math.nan
-    whole = np.abs(2.0 / peak - np.round(2.0 / peak)) < WHOLE
-    many = ~whole | ((peak >= 0.5) & (numel >= MANY))
-    return max(float(many.mean()), float(many[-2:].mean()))
+def _entries(rows: list[AuditSeries], limits: Limits) -> dict:
+    """Limit and share of the parameter whose entries are clipped most often."""
+    limit, share = max((clipped_entries(series, limits) for series in rows), key=lambda c: c[1])
+    return {"entries_at": limit, "entries_share": share}
 
 
 def _mean(values: Array) -> float:

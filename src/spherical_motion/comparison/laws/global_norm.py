@@ -34,13 +34,22 @@ def clipped_norm(norms: ArrayLike, *, rough: bool = False) -> tuple[float, float
     """
     found: NDArray[np.float64] = np.asarray(norms, dtype=np.float64)
     found = found[np.isfinite(found)]
+    limit, at_limit = clipped_steps(found, rough=rough)
+    return limit, float(at_limit.mean()) if at_limit.size else 0.0
+
+
+def clipped_steps(
+    found: NDArray[np.float64], *, rough: bool = False
+) -> tuple[float, NDArray[np.bool_]]:
+    """(limit, which of the norms are at it) of finite norms; (NaN, none) as in `clipped_norm`."""
+    none = np.zeros(found.size, dtype=bool)
     if not found.size or found.max() <= 0.0:
-        return math.nan, 0.0
+        return math.nan, none
     limit = float(found.max())
     slack = max(RELATIVE + ABSOLUTE / limit, ROUGH if rough else 0.0)
     at_limit = found >= limit * (1.0 - slack)
     # Norms near the largest by chance spread evenly below it; clipped ones leave nothing beside.
     beside = (found >= limit * (1.0 - 10.0 * slack)) & ~at_limit
     if at_limit.sum() < FEWEST or beside.sum() > 0.1 * at_limit.sum():
-        return math.nan, 0.0
-    return float(np.median(found[at_limit])), float(at_limit.mean())
+        return math.nan, none
+    return float(np.median(found[at_limit])), at_limit

@@ -1,8 +1,8 @@
 """The radial law: a certified group has <w, g> = 0; if not, what the recorded steps say of why.
 
-A norm layer's epsilon gives <w, g> of either sign, which fades as |w| grows. Weight decay inside
-the loss adds κ·w to the gradient: <w, g>/<w, w> = κ > 0, the same at every step, at every |w| and
-in every group.
+A norm layer's epsilon gives <w, g> of either sign, most often below 0, which fades as |w| grows and
+follows the loss. Weight decay inside the loss adds κ·w to the gradient: <w, g>/<w, w> = κ > 0, the
+same at every step, at every |w| and in every group.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class RadialLaw:
         kappa: κ = mean <w, g> / mean |w|² with its 95% interval, in units of weight decay.
         spread: how much κ differs from step to step, over |κ|: half of the distance of its 16% and
             84% quantiles.
-        power: d ln|κ| / d ln|w| within the stage: 0 for hidden decay, about -4 for epsilon; NaN
-            where the norm moved too little to tell, or κ changes its sign.
+        power: d ln|κ| / d ln|w| within the stage: 0 for hidden decay, -4 for epsilon if the loss
+            stays as it is; NaN where the norm moved too little to tell, or κ changes its sign.
         positive: share of the steps at which κ > 0.
         agreeing: other certified groups whose κ is the same within its error.
         others: other certified groups whose κ is known.

@@ -45,6 +45,11 @@ CHANGED = 1.1
 """A learning rate, decay or momentum that changes by this factor at once explains what follows."""
 
 
+ALIKE = 0.35
+"""The groups' ln factors may differ by this share of their median. A loss scale and another batch
+size have 0.01 to 0.2; a training that was thrown out of its course had 0.5."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleChange:
     """The gradients of nearly all groups became larger or smaller from one step to the next.
@@ -202,6 +207,8 @@ def _change_of(motions: Sequence[Motion], steps: NDArray[np.int64], at: int) -> 
     if abs(middle) < LEAST or alike.mean() < MOST_GROUPS:
         return None
     low, high = np.quantile(moved, (0.16, 0.84)).tolist()
+    if (high - low) / 2.0 > ALIKE * abs(middle):
+        return None
     return ScaleChange(
         step=step,
         factor=float(np.exp(middle)),

@@ -119,7 +119,7 @@ class Replay:
         return self._context.optimizer.param_groups[self._context.param_groups[i]]
 
     def _measure_gradient(self, i: int, parameter: torch.Tensor) -> None:
-        """gg, wg and the share of entries at the largest."""
+        """gg, wg, and the entries at the largest: their share, number and size."""
         gradient = parameter.grad
         if gradient is None or not is_plain(gradient) or not is_plain(parameter):
             return
@@ -140,6 +140,7 @@ class Replay:
         row = self._sums[i]
         row[COLUMN["gg"]], row[COLUMN["wg"]] = gg, sign * wg
         row[COLUMN["peak"]] = at_largest / nonzero if nonzero else np.nan
+        row[COLUMN["at_peak"]], row[COLUMN["largest"]] = at_largest, largest
 
     def _expect(self, name: str, rule: StepRule, i: int, parameter: torch.Tensor) -> _Expected:
         """The expected step of one parameter."""

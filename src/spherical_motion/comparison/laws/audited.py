@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
-from spherical_motion.comparison.laws.clipped_entries import Limits, clipped_entries
+from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, AuditStepSeries, Records
 from spherical_motion.vocabulary import Stage
@@ -228,7 +228,7 @@ def _at_any_time(values: Array) -> float:
 
 def _entries(rows: list[AuditSeries], limits: Limits) -> dict:
     """Limit and share of the parameter whose entries are clipped most often."""
-    limit, share = max((clipped_entries(series, limits) for series in rows), key=lambda c: c[1])
+    limit, share = max((limit_of_entries(series, limits) for series in rows), key=lambda c: c[1])
     return {"entries_at": limit, "entries_share": share}
 
 

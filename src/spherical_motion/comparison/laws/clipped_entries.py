@@ -32,7 +32,7 @@ def shared_limits(audits: AuditSeries) -> Limits:
     return frozenset((int(step), size) for step, size in found[count > 1].tolist())
 
 
-def clipped_entries(series: AuditSeries, shared: Limits) -> tuple[float, float]:
+def limit_of_entries(series: AuditSeries, shared: Limits) -> tuple[float, float]:
     """(limit, share of the steps at it) of one tensor's audited steps; (NaN, 0) if there is none.
 
     What is judged is the last burst of neighbouring audited steps, so that a clip that began late

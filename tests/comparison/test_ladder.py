@@ -55,6 +55,12 @@ def test_a_healthy_group_passes_every_rung() -> None:
 # Frozen, dead
 
 
+def test_weights_that_stood_still_and_moved_again_are_told_without_an_alarm() -> None:
+    verdict = judge(evidence(silence=Silence(samples=1000, frozen=0.4, rested=(400, 800))))
+    assert (verdict.kind, verdict.alarm) == (K.IN_EQUILIBRIUM, False)
+    assert "its weights did not move from step 400 to step 800" in verdict.reason
+
+
 def test_no_gradient_is_an_alarm_with_its_step_unless_only_a_part_died() -> None:
     dead = Silence(samples=1000, dead=0.5, dead_since=512)
     verdict = alarm(Suspect.NO_GRADIENT, K.FROZEN, silence=dead)

@@ -72,6 +72,10 @@ class Because(ReasonKind):
         "the weights have not moved since step {first:,}, although the learning rate is not 0",
         Suspect.FROZEN,
     )
+    RESTED = (
+        "; its weights did not move from step {first:,} to step {again:,}, although the learning "
+        "rate was not 0"
+    )
     NEVER_MOVED = (
         "no sampled step changed the weights, although they have a gradient and the learning rate "
         "is not 0",

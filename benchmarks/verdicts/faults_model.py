@@ -103,7 +103,6 @@ def model_in_eval(loop: Loop) -> None:
 )
 def bf16(loop: Loop) -> None:
     """The whole model is in bfloat16, and the steps are below the spacing of its weights."""
-    loop.affected = {name for name, p in loop.parameters.items() if p.ndim > 1}
     loop.model.to(torch.bfloat16)
     loop.parameters = dict(loop.model.named_parameters())
     usual = loop.loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from verdicts.healthy import REAL_EPSILON
 from verdicts.scoring import Results, cases, due, in_time, share
 
 __all__ = ["goals"]
@@ -47,9 +48,21 @@ def called_well(results: Results) -> Counts:
     return share(found, lambda case: case.clear)
 
 
-def false_alarms(results: Results) -> Counts:
+def plain_healthy(results: Results) -> Results:
+    """Healthy runs, without those whose ε is large enough to be a true alarm."""
     healthy = [run for run in results if not run["fault"] and "error" not in run]
+    return [run for run in healthy if run["variant"] != REAL_EPSILON]
+
+
+def false_alarms(results: Results) -> Counts:
+    healthy = plain_healthy(results)
     return sum(run["alarms"] for run in healthy), sum(run["judged"] for run in healthy)
+
+
+def audit_alarms(results: Results) -> Counts:
+    """Groups of healthy runs in whose audited steps the audit finds what asks for action."""
+    healthy = plain_healthy(results)
+    return sum(len(run["audit_alarms"]) for run in healthy), sum(run["groups"] for run in healthy)
 
 
 def harmless_alarms(results: Results) -> Counts:
@@ -80,6 +93,8 @@ GOALS = (
      lambda c: c[1] > 0 and c[0] == 0),
     ("healthy group-stages that alarm", "≤ 1%", false_alarms,
      lambda c: c[1] > 0 and c[0] <= 0.01 * c[1]),
+    ("groups of healthy runs that the audit alarms", "none", audit_alarms,
+     lambda c: c[1] > 0 and c[0] == 0),
     ("cases of what is no fault to act on that alarm", "none", harmless_alarms,
      lambda c: c[1] > 0 and c[0] == 0),
     ("runs in which a group that the fault does not concern alarms", "none", spilt,

@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from verdicts.fault import ADAMS, ANY
-from verdicts.faults_settings import base_step
+from verdicts.faults_settings import base_step, planned
 from verdicts.loop import Loop
 from verdicts.optimizers import SGDS
 
-__all__ = ["VARIANTS", "edit_for"]
+__all__ = ["REAL_EPSILON", "VARIANTS", "edit_for"]
+
+REAL_EPSILON = "ε 1e-5"
+"""With Adam-type optimizers and much decay ε is then over 10% of the pull: a true alarm."""
 
 
 def usual(loop: Loop) -> None:
@@ -128,6 +131,69 @@ def closure(loop: Loop) -> None:
     loop.update = update
 
 
+def usual_epsilon(loop: Loop) -> None:
+    """The norm layers have torch's ε of 1e-5, as users have it."""
+    for module in loop.model.modules():
+        if hasattr(module, "eps"):
+            module.eps = 1e-5
+
+
+def little_decay(loop: Loop) -> None:
+    """bfloat16 autocast with a weight decay of 1e-5."""
+    loop.autocast = torch.bfloat16
+
+    @loop.after_made
+    def lower() -> None:
+        for optimizer in loop.optimizers:
+            for group in optimizer.param_groups:
+                group["weight_decay"] = 1e-5
+
+
+def dead_units(loop: Loop) -> None:
+    """A third of the units of the first layer with a bias are dead from the start."""
+    vectors = [p for name, p in loop.parameters.items() if name.endswith("bias")]
+    with torch.no_grad():
+        vectors[0][: len(vectors[0]) // 3] = -20.0
+
+
+def clipped_at_first(loop: Loop) -> None:
+    """`clip_grad_norm_` binds in the first 40 steps, as after a warm-up, and then no more."""
+    bounds: list[float] = []
+
+    @loop.after_backward
+    def clip() -> None:
+        if not bounds:
+            grads = [p.grad for p in loop.model.parameters() if p.grad is not None]
+            bounds.append(0.3 * float(nn.utils.get_total_norm(grads)))
+        if loop.step < 40:
+            nn.utils.clip_grad_norm_(loop.model.parameters(), bounds[0])
+
+
+def rare_branch(loop: Loop) -> None:
+    """One layer is used by one batch in 25, as an expert that is rarely chosen."""
+    p = loop.parameters[loop.task.layer]
+
+    @loop.after_backward
+    def unused() -> None:
+        if loop.step % 25:
+            p.grad = None
+
+
+def two_rates(loop: Loop) -> None:
+    """The last matrix has a fifth of the rate; the plan given to `watch` is that of the others."""
+
+    @loop.after_made
+    def split() -> None:
+        optimizer = loop.optimizers[0]
+        first = optimizer.param_groups[0]
+        last = [p for p in first["params"] if p.ndim > 1][-1]
+        first["params"] = [p for p in first["params"] if p is not last]
+        settings = {key: value for key, value in first.items() if key != "params"}
+        optimizer.add_param_group({**settings, "params": [last], "lr": first["lr"] / 5.0})
+
+    planned(loop)
+
+
 WATCHED = tuple(name for name in ANY if name != "Muon")
 TORCH = (*SGDS, *ADAMS)
 
@@ -146,6 +212,12 @@ VARIANTS: Mapping[str, tuple[Callable[[Loop], None], tuple[str, ...]]] = {
     "nested hooks": (nested_hooks, ("momentum", "AdamW")),
     "decay into the gradient": (decay_into_gradient, ("momentum", "SGD", "Nesterov")),
     "closure": (closure, ("momentum", "AdamW")),
+    REAL_EPSILON: (usual_epsilon, ("AdamW", "momentum", "Lion", "SGD")),
+    "autocast, little decay": (little_decay, ("SGD", "AdamW", "momentum")),
+    "dead units": (dead_units, ("AdamW", "momentum", "Lion")),
+    "clipped at first": (clipped_at_first, ("momentum", "AdamW", "Adam")),
+    "rare branch": (rare_branch, ("AdamW", "momentum", "Adam", "Lion")),
+    "two rates, one plan": (two_rates, ("AdamW", "momentum", "Lion")),
 }
 """Name of a variant → what it edits, and the optimizers that have it."""
 

@@ -37,13 +37,17 @@ def said_of(directory: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     parameters = {g.name: list(g.parameters) for g in comparison.records.info.groups}
     certified = [g.name for g in comparison.records.info.groups if g.kind != "plain"]
-    audit = getattr(smd, "audit", None)
+    make_audit = getattr(smd, "audit", None)
+    audit = make_audit(directory) if make_audit else ()
     return {
         "rows": rows,
         "groups": parameters,
         "certified": certified,
         "compare_seconds": round(seconds, 2),
-        "audit": str(audit(directory)).replace(str(directory), "runs/mine") if audit else "",
+        "audit": str(audit).replace(str(directory), "runs/mine") if make_audit else "",
+        "audit_alarms": {
+            row.group: [name_of(s) for s in row.suspects if s.alarm] for row in audit if row.alarm
+        },
         "findings": list(comparison.findings),
     }
 
@@ -101,7 +105,9 @@ def judged(said: dict[str, Any], affected: list[str] | None, fault: Fault | None
     rows = [row for row in said["rows"] if row["kind"] not in NOT_JUDGED]
     if fault is None:
         false = [short(row) for row in rows if row["alarm"]]
-        return {"judged": len(rows), "alarms": len(false), "wrong": false}
+        audited = said.get("audit_alarms", {})
+        facts = {"groups": len(said["groups"]), "audit_alarms": audited}
+        return {"judged": len(rows), "alarms": len(false), "wrong": false, **facts}
     concerned = affected_groups(said, affected)
     cases = {name: case(late_rows(said["rows"], name, fault), fault) for name in concerned}
     spilt = [short(r) for r in rows if r["alarm"] and r["group"] not in concerned]

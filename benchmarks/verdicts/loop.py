@@ -110,14 +110,14 @@ class Loop:
     def train(self, directory: Path) -> None:
         """Run it, recorded in `directory`."""
         self.optimizers = self.make_optimizers()
-        if self.schedule is not None:
-            self.schedulers = [self.schedule(o, self.length) for o in self.optimizers]
         if self.optimizer_class is not None and len(self.optimizers) > 1:
             own = {p for group in self.optimizers[0].param_groups for p in group["params"]}
             stepped = {name for name, p in self.parameters.items() if p in own}
             self.affected = stepped if self.affected is None else self.affected & stepped
         for line in self._lines["made"]:
             line()
+        if self.schedule is not None:
+            self.schedulers = [self.schedule(o, self.length) for o in self.optimizers]
         example = next(self.task.net.batches(0))[0]
         watched = self.optimizers[0] if len(self.optimizers) == 1 else self.optimizers
         more: dict[str, Any] = {} if self.plan is None else {"plan": self.plan}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from verdicts import faults_gradients, faults_model, faults_settings, faults_steps, faults_weights
 from verdicts.fault import Fault, known_faults
-from verdicts.healthy import VARIANTS
+from verdicts.healthy import REAL_EPSILON, VARIANTS
 from verdicts.nets import TASKS, Task
 from verdicts.optimizers import OPTIMIZERS
 
@@ -102,6 +102,8 @@ def healthy_runs() -> Iterator[Run]:
             continue
         for k in range(4):
             task = tasks[(number + k) % len(tasks)]
+            if variant == REAL_EPSILON and not task.norms:
+                continue
             choice = [o for o in optimizers if has(task, o)]
             optimizer = choice[(number // 2 + k) % len(choice)]
             schedule = USUAL[(number + k) % 3]

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one net for each fault")
     parser.add_argument("--only", action="append", metavar="FAULT/NET", help="parts of their names")
     parser.add_argument("--limit", type=int, help="at most so many runs")
+    parser.add_argument("--part", default="1/1", help="2/4: the second of four parts")
     parser.add_argument("--keep", action="store_true", help="keep what was recorded")
     parser.add_argument("--again", action="store_true", help="judge what was kept; train nothing")
     parser.add_argument("--fresh", action="store_true", help="measure also what is there")
@@ -48,7 +49,8 @@ def main() -> None:
             wanted = [run for run in wanted if (arguments.folder / "runs" / run.key).exists()]
         if not arguments.fresh:
             wanted = [run for run in wanted if not (results / f"{run.key}.json").exists()]
-        measure(wanted[: arguments.limit], results, arguments)
+        part, parts = map(int, arguments.part.split("/"))
+        measure(wanted[: arguments.limit][part - 1 :: parts], results, arguments)
     if not arguments.no_page:
         from verdicts.page import write_page
 

@@ -91,6 +91,14 @@ def healthy_tables(after: Results, before: Results) -> str:
             )
         parts.append("\n".join(rows) + "\n")
     false = [false_alarm(run, row) for run in now for row in run["wrong"]]
+    audited = [
+        f"- {run['key']}: {', '.join(f'`{g}` {s}' for g, s in run['audit_alarms'].items())}"
+        for run in now
+        if run["audit_alarms"]
+    ]
+    parts.append(
+        "Alarms of the audit alone or beside:\n\n" + "\n".join(audited or ["None."]) + "\n"
+    )
     parts.append("False alarms:\n\n" + "\n".join(false or ["None."]) + "\n")
     return "\n".join(parts)
 

@@ -97,6 +97,9 @@ def test_it_is_shown_everywhere_and_the_exit_code_counts_the_others(run, capsys)
     assert rows["layer2.conv"]["suspect"] == "WEIGHTS_WRITTEN"
     with pytest.raises(InvalidArgument, match="nobody"):  # `smd` ends with 2 then
         cli.app(["compare", str(run), "--ignore", "nobody"])
+    with pytest.raises(SystemExit):
+        cli.app(["report", str(run), "--ignore", "layer1.conv"])
+    assert "(acknowledged)" in (run / "report.html").read_text(encoding="utf-8")
     page = table_html(compare(run, ignore=["layer1.conv"]))
     assert page.count("(acknowledged)") == 1
     assert 'sm-chip caution">weights written' in page

@@ -281,6 +281,8 @@ def test_a_radial_gradient_has_the_cause_that_was_measured() -> None:
     assert (unknown.kind, unknown.suspect) == (K.NOT_SCALE_INVARIANT, None)
     assert "cause is not known" in unknown.reason
     healthy(radial_share=0.09)
+    # A part that may be chance, while ε was measured and is not the cause.
+    healthy(**share, radial=RadialLaw(epsilon=1e-6, kappa=Estimate(0.05, -0.01, 0.11)))
 
 
 def test_a_large_epsilon_is_named_where_nothing_is_certified() -> None:

@@ -10,17 +10,20 @@ import typer
 from spherical_motion.cli import printing
 from spherical_motion.comparison import BAND, compare
 
+Ignored = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        help="An alarm that you know of: a group, or group:SUSPECT; * and ? match. May repeat.",
+        metavar="NAME[:SUSPECT]",
+    ),
+]
+"""Alarms that the user acknowledges."""
+
 
 def compare_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore",
-            help="An alarm that you know of: a group, or group:SUSPECT; * and ? match. May repeat.",
-            metavar="NAME[:SUSPECT]",
-        ),
-    ] = None,
+    ignore: Ignored = None,
     band: Annotated[
         float,
         typer.Option("--band", help="How far from 1 the interval of the angle's ratio may reach."),

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from spherical_motion.cli.comparing import Ignored
 from spherical_motion.cli.printing import working
+from spherical_motion.comparison import compare
 from spherical_motion.reporting import report
 
 
@@ -17,11 +19,12 @@ def report_command(
         Path | None,
         typer.Option("--out", "-o", help="Where to write; DIR/report.html if left out."),
     ] = None,
+    ignore: Ignored = None,
 ) -> None:
     """Write one HTML file with verdicts and charts; it needs no network to be read.
 
     Example: smd report runs/demo --out report.html
     """
     with working("reading, judging and drawing"):
-        path = report(directory, out)
+        path = report(compare(directory, ignore=ignore or ()), out)
     print(path)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from spherical_motion.comparison.laws.clipped_entries import clipped_entries, shared_limits
+from spherical_motion.comparison.laws.clipped_entries import limit_of_entries, shared_limits
 from spherical_motion.records import AuditSeries
 
 STEPS = (*range(20), 1000, 1001)
@@ -33,7 +33,7 @@ def both(one: AuditSeries, other: AuditSeries) -> AuditSeries:
 
 
 def judged(one: AuditSeries, other: AuditSeries | None = None) -> tuple[float, float]:
-    return clipped_entries(one, shared_limits(one if other is None else both(one, other)))[:2]
+    return limit_of_entries(one, shared_limits(one if other is None else both(one, other)))[:2]
 
 
 def test_a_limit_is_found_from_the_first_step_and_late() -> None:

@@ -103,6 +103,18 @@ def test_the_step_from_which_it_fails_is_found(tmp_path, onset) -> None:
     assert law.fit.momentum.value == pytest.approx(0.85, rel=1e-5)
 
 
+def test_a_long_stretch_is_fitted_at_its_beginning(tmp_path, monkeypatch) -> None:
+    products = sgd(SETTINGS[:40] + real(momentum=0.85)[40:], dtype=np.float32)
+    long = found(tmp_path / "long", products).fit
+    monkeypatch.setattr(step_law, "FITTED", 30)
+    short = found(tmp_path / "short", products).fit
+    assert long is not None
+    assert short is not None
+    assert (long.pairs, short.pairs) == (STEPS - 40, 30)
+    assert (long.first, long.last) == (short.first, short.last) == (40, STEPS - 1)
+    assert short.momentum.value == pytest.approx(0.85, rel=1e-5)
+
+
 def test_a_stretch_that_ends_again(tmp_path) -> None:
     settings = SETTINGS[:60] + real(momentum=0.85)[60:90] + SETTINGS[90:]
     law = found(tmp_path, sgd(settings, dtype=np.float32))

@@ -184,8 +184,8 @@ class Audit:
 def audit(run: str | os.PathLike[str] | Records) -> Audit:
     """What the audit of a run found: single steps replayed by the optimizer's own rule.
 
-    While a run is recorded, the first 20 steps, 3 after each change of settings and 2 of every
-    1,000 are replayed in float64 and compared with the real ones.
+    While a run is recorded, the first 20 steps, 3 after each change of settings, and pairs at steps
+    50, 100, 200, 500 and every 1,000 are replayed in float64 and compared with the real ones.
 
     Args:
         run: a run directory, or `Records` already read.

@@ -65,11 +65,11 @@ def gradient_altered(e: Evidence) -> Iterator[Reason]:
 
 def _hidden(e: Measured) -> bool:
     """Whether the gradient holds a decay of its own: the same share of w at every step."""
+    if _stale(e):
+        return False
     radial = e.laws.radial
     alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
     beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
-    if _stale(e):
-        return False
     return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
 
 
@@ -108,7 +108,8 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
     if not isinstance(e, Measured):
         return
     epsilon = e.laws.radial.epsilon
-    if e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT:
+    radial = e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT
+    if radial and not epsilon < EPSILON_UNSEEN:
         kind = Because.EPSILON_CANCELS if e.radial_share < 0 else Because.EPSILON_ADDS
         yield kind(share=part_of(e.radial_share))
         if math.isfinite(epsilon):

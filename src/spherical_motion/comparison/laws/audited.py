@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
-from spherical_motion.comparison.laws.clipped_entries import Limits, clipped_entries
+from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
 from spherical_motion.comparison.laws.limits import EPSILON_LARGE
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, Records
@@ -244,7 +244,7 @@ def _at_any_time(values: Array) -> float:
 
 def _entries(rows: list[AuditSeries], limits: Limits) -> dict:
     """Limit, share and first step of the parameter whose entries are clipped most often."""
-    found = max((clipped_entries(series, limits) for series in rows), key=lambda c: c.share)
+    found = max((limit_of_entries(series, limits) for series in rows), key=lambda c: c.share)
     return {"entries_at": found.limit, "entries_share": found.share, "peak_since": found.since}
 
 

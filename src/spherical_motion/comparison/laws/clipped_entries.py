@@ -41,7 +41,7 @@ def shared_limits(audits: AuditSeries) -> Limits:
     return frozenset((int(step), size) for step, size in found[count > 1].tolist())
 
 
-def clipped_entries(series: AuditSeries, shared: Limits) -> ClippedEntries:
+def limit_of_entries(series: AuditSeries, shared: Limits) -> ClippedEntries:
     """Where entries of one tensor are clipped in its audited steps.
 
     What is judged is the last burst of neighbouring audited steps, so that a clip that began late

@@ -42,6 +42,9 @@ FEWEST_IN_A_ROW = 3
 """So many failing steps make a stretch; fewer are single ones."""
 
 
+FITTED = 2_000
+"""So many steps of a stretch are fitted; the settings are known to five digits after fifty."""
+
 NO_PAIR = "no step and its predecessor were both recorded"
 
 
@@ -155,7 +158,13 @@ def most_failing(fails: Mask) -> tuple[int, int]:
 
 
 def _fit(tested: Tested, first: int, last: int) -> Fit | None:
-    pair = tested.pair & (tested.steps >= first) & (tested.steps <= last)
-    if pair.sum() < FEWEST:
+    """The settings of the first steps of a stretch."""
+    rows = np.flatnonzero(tested.pair & (tested.steps >= first) & (tested.steps <= last))[:FITTED]
+    if rows.size < FEWEST:
         return None
-    return fit_settings(dataclasses.replace(tested, pair=pair))
+    start = max(int(rows[0]) - 1, 0)
+    near = tested.rows(slice(start, int(rows[-1]) + 1))
+    pair = np.zeros(near.pair.shape, bool)
+    pair[rows - start] = True
+    found = fit_settings(dataclasses.replace(near, pair=pair))
+    return dataclasses.replace(found, first=first, last=last)

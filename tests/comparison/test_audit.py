@@ -87,6 +87,7 @@ def test_clipping_says_at_which_norm_and_how_often(tmp_path: Path) -> None:
     always = audit(recorded(tmp_path / "always", sgd, before=often))
     row = always.rows[0].audited
     assert (row.clipped_at, row.clipped_share) == (pytest.approx(0.05, rel=1e-4), 1.0)
+    assert row.clipped_since == 0
     assert always.rows[0].suspects == (Suspect.GRADIENT_CLIPPED,)
     assert "sits at 0.05 in 100% of the audited steps" in always.findings[0]
     found = audit(recorded(tmp_path / "rare", sgd, before=at_times))
@@ -102,6 +103,7 @@ def test_clipped_entries(tmp_path: Path) -> None:
     found = audit(recorded(tmp_path / "run", sgd, before=clip))
     for row in found:
         assert row.audited.peak > 0.3
+        assert row.audited.peak_since == 0
         assert Suspect.GRADIENT_CLIPPED in row.suspects
 
 
@@ -117,7 +119,9 @@ def test_large_epsilon_and_eval_mode(tmp_path: Path) -> None:
     assert Suspect.EPSILON in found["0"].suspects
     assert Suspect.EVAL_MODE in found["3"].suspects
     assert found["3"].audited.eval_mode == pytest.approx(19 / 20)
-    assert any("in eval mode" in words for words in found.findings)
+    assert any("first at step 1: it is in eval mode" in words for words in found.findings)
+    assert (found["3"].audited.eval_since, found["0"].audited.epsilon_since) == (1, 1)
+    assert found["0"].audited.eval_since is None
 
 
 def test_a_phantom_step(tmp_path: Path) -> None:
@@ -129,7 +133,26 @@ def test_a_phantom_step(tmp_path: Path) -> None:
     for row in found:
         assert (row.audited.counter, row.audited.taken, row.audited.miscounted) == (21, 20, 7)
         assert row.suspects == (Suspect.STEP_COUNTER,)
+        assert row.audited.peak_since is None
     assert "has counted 21 steps where 20 were taken, first at step 7" in found.findings[0]
+
+
+@pytest.mark.parametrize("phantom", [None, 7])
+def test_parts_that_are_used_in_turn_have_counts_of_their_own(phantom, tmp_path: Path) -> None:
+    def take_turns(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        for name, parameter in model.named_parameters():
+            if not name.startswith("03"[step % 2]):
+                parameter.grad = None
+        if step == phantom:
+            optimizer.state[model[3].weight]["step"] += 1
+
+    found = audit(recorded(tmp_path / "run", adamw, before=take_turns))
+    first, second = found["0"], found["3"]
+    assert (first.audited.counter, first.audited.taken) == (10, 10)
+    assert first.suspects == ()
+    assert (second.audited.counter, second.audited.taken) == (10 + (phantom is not None), 10)
+    assert second.audited.miscounted == phantom
+    assert second.suspects == (() if phantom is None else (Suspect.STEP_COUNTER,))
 
 
 def test_weights_too_coarse_for_their_steps(tmp_path: Path) -> None:
@@ -264,3 +287,13 @@ def test_norms_that_are_equal_by_chance_are_not_clipped() -> None:
     limit, share = clipped_norm([*np.minimum(generator.lognormal(0.0, 1.0, 1000), 1.0)])
     assert limit == 1.0
     assert share == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_count_from_the_first_step_on_explains_the_steps(tmp_path: Path) -> None:
+    def twice(_: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        for state in optimizer.state.values():
+            state["step"] += 1
+
+    found = audit(recorded(tmp_path / "run", adamw, after=twice))
+    for row in found:
+        assert row.suspects == (Suspect.STEP_COUNTER,)

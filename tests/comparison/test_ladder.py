@@ -55,6 +55,12 @@ def test_a_healthy_group_passes_every_rung() -> None:
 # Frozen, dead
 
 
+def test_weights_that_stood_still_and_moved_again_are_told_without_an_alarm() -> None:
+    verdict = judge(evidence(silence=Silence(samples=1000, frozen=0.4, rested=(400, 800))))
+    assert (verdict.kind, verdict.alarm) == (K.IN_EQUILIBRIUM, False)
+    assert "its weights did not move from step 400 to step 800" in verdict.reason
+
+
 def test_no_gradient_is_an_alarm_with_its_step_unless_only_a_part_died() -> None:
     dead = Silence(samples=1000, dead=0.5, dead_since=512)
     verdict = alarm(Suspect.NO_GRADIENT, K.FROZEN, silence=dead)
@@ -123,6 +129,15 @@ def test_another_rule_is_named_and_no_rule_is_no_settings() -> None:
     assert "decoupled" in alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law).reason
     law = failing(explains=False)
     assert "no other settings" in alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law).reason
+
+
+def test_a_short_stretch_is_told_with_its_own_residual() -> None:
+    law = dataclasses.replace(
+        TESTED, first=100, last=103, stretch=4, broken=0.2, broken_allowed=1e-4
+    )
+    reason = alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law).reason
+    assert "(residual 0.2; rounding explains 0.0001). These are too few steps to fit" in reason
+    assert "no other settings" not in reason
 
 
 def test_one_step_off_is_found_and_a_thousandth_is_not() -> None:

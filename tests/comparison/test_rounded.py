@@ -66,9 +66,11 @@ def test_in_float64_the_same_rates_are_exact(tmp_path: Path) -> None:
 
 def test_a_tiny_rate_of_sgd_is_not_taken_for_a_writer(tmp_path: Path) -> None:
     trained(tmp_path, lambda p: torch.optim.SGD(p, lr=1e-7, momentum=0.9, weight_decay=1e-3))
-    for row in rows(tmp_path):
-        assert row.verdict.suspect is Suspect.LOST_PRECISION  # half of each step is lost
-        assert row.verdict.kind is VerdictKind.STEP_DIFFERS
+    found = rows(tmp_path)
+    # Of one matrix half of each step is lost, of the other less than a tenth.
+    assert {row.verdict.suspect for row in found} == {Suspect.LOST_PRECISION, None}
+    for row in found:
+        assert row.verdict.kind in (VerdictKind.STEP_DIFFERS, VerdictKind.NO_PREDICTION)
         assert "rounding" in row.verdict.reason
         assert "rounding" in row.balance_unknown
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from watched import batch, groups_of, loss_of, network, train
 
 from spherical_motion.errors import InvalidArgument
@@ -180,3 +181,15 @@ def train_one(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> 
     optimizer.zero_grad()
     loss_of(model, step).backward()
     optimizer.step()
+
+
+def test_without_an_audit_no_hook_is_on_any_optimizer(tmp_path: Path) -> None:
+    model = network()
+    optimizer = sgd(model)
+    before = dict(_global_optimizer_pre_hooks), dict(_global_optimizer_post_hooks)
+    with watch(model, optimizer, batch(0)[0], tmp_path / "off", audit=False, quiet=True) as run:
+        run.log(loss=1.0)
+        assert (dict(_global_optimizer_pre_hooks), dict(_global_optimizer_post_hooks)) == before
+    with watch(model, optimizer, batch(0)[0], tmp_path / "on", quiet=True):
+        assert len(_global_optimizer_post_hooks) == len(before[1]) + 1
+    assert dict(_global_optimizer_post_hooks) == before[1]

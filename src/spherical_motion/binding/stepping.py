@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -78,30 +77,17 @@ def stepped_parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 
 
 def class_name(optimizer: torch.optim.Optimizer) -> str:
-    """Name of the first known class that an optimizer derives from; it steps by that class's rule.
+    """Name of the first known class that an optimizer derives from, to whose rule it is held.
 
-    A class with a rule of its own derives from `torch.optim.Optimizer` itself.
+    So is a subclass that has a `step` of its own: most of these log or clip and call the rule.
+    The laws of the steps and the audit find those that do something else. A class with a rule of
+    its own derives from `torch.optim.Optimizer` itself.
 
     >>> class Logged(torch.optim.SGD): ...
     >>> class_name(Logged([torch.zeros(1)], lr=0.1))
     'SGD'
     """
     return _known_class(optimizer).__name__
-
-
-def stepping_name(optimizer: torch.optim.Optimizer) -> str:
-    """Name of the class whose rule an optimizer steps by, for a record of it.
-
-    A subclass that has a `step` of its own may step otherwise, and keeps its own name.
-
-    >>> class Logged(torch.optim.SGD): ...
-    >>> stepping_name(Logged([torch.zeros(1)], lr=0.1))
-    'SGD'
-    """
-    known, own = _known_class(optimizer), type(optimizer)
-    # torch wraps the `step` of each class of which it makes an object.
-    same = inspect.unwrap(known.step) is inspect.unwrap(own.step)
-    return known.__name__ if same else own.__name__
 
 
 def _known_class(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:
@@ -119,8 +105,7 @@ def _known_class(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer
 def scalar_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Scalar]]:
     """The scalar settings of every param group, with the class and number of its optimizer.
 
-    The class is that of `stepping_name`; "subclass" is the optimizer's own and "rule" that of
-    `class_name`, where they differ.
+    The class is that of `class_name`; "subclass" is the optimizer's own, where they differ.
 
     >>> scalar_settings([torch.optim.SGD([torch.zeros(1)], lr=0.1)])[0]["lr"]
     0.1
@@ -133,13 +118,8 @@ def scalar_settings(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[st
 
 
 def _names(optimizer: torch.optim.Optimizer) -> dict[str, Scalar]:
-    name, own = stepping_name(optimizer), type(optimizer).__name__
-    found: dict[str, Scalar] = {"class": name}
-    if name != own:
-        found["subclass"] = own
-    if (rule := class_name(optimizer)) != name:
-        found["rule"] = rule
-    return found
+    name, own = class_name(optimizer), type(optimizer).__name__
+    return {"class": name} if name == own else {"class": name, "subclass": own}
 
 
 def _scalars(param_group: Mapping[str, object]) -> dict[str, Scalar]:

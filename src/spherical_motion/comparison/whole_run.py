@@ -21,7 +21,7 @@ from spherical_motion.comparison.laws import (
 )
 from spherical_motion.comparison.laws.audited import audited_steps
 from spherical_motion.comparison.laws.audited_run import AuditedRun
-from spherical_motion.comparison.laws.planned import Planned, planned_rates
+from spherical_motion.comparison.laws.planned import Planned, PlannedRun
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import EventKind, Stage
@@ -39,7 +39,8 @@ class WholeRun:
         self._motions, self._records = motions, records
         self._audited = AuditedRun(records)
         self._radial: dict[tuple[int, int], RadialPulls] = {}
-        self._plans: dict[str, Planned | None] = {}
+        self._plans = PlannedRun(records)
+        self._all_dead: dict[tuple[int, int], bool] = {}
 
     def laws(
         self,
@@ -96,35 +97,57 @@ class WholeRun:
 
     def _plan(self, name: str, stage: Stage) -> Planned | None:
         """The plan beside the rates, where they differ in this stage or before."""
-        if name not in self._plans:
-            self._plans[name] = planned_rates(self._records, name)
-        plan = self._plans[name]
-        return None if plan is None or plan.first is None or plan.first >= stage.stop else plan
+        plan = self._plans.of(name)
+        if plan is None or plan.first is None or plan.first >= stage.stop:
+            return None
+        return None if self._plans.meant(plan) else plan
+
+    @functools.cached_property
+    def _by_tensor(self) -> Mapping[str, list[Motion]]:
+        """The groups that hold a part of each tensor."""
+        found: dict[str, list[Motion]] = {}
+        for motion in self._motions.values():
+            for tensor in motion.group.parameters:
+                found.setdefault(tensor, []).append(motion)
+        return found
+
+    @functools.cached_property
+    def _events(self) -> Mapping[tuple[str, str], list[int]]:
+        """The places of the events about each tensor, by kind and tensor."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for place, event in enumerate(self._records.events):
+            if event["kind"] in (EventKind.NOT_STEPPED, EventKind.SECOND_OPTIMIZER):
+                for tensor in event["parameters"]:
+                    found.setdefault((event["kind"], tensor), []).append(place)
+        return found
 
     def _part_is_alive(self, motion: Motion, start: int, stop: int) -> bool:
         """Whether another group of the same tensors has a gradient in these steps."""
-        tensors = set(motion.group.parameters)
         return any(
             bool((other.within(start, stop).gram.gg > 0).any())
-            for other in self._motions.values()
-            if other is not motion and not tensors.isdisjoint(other.group.parameters)
+            for tensor in motion.group.parameters
+            for other in self._by_tensor[tensor]
+            if other is not motion
         )
 
     def _all_are_dead(self, start: int, stop: int) -> bool:
         """Whether all gradients are 0 in the second half of these steps; None is not 0."""
-        middle = (start + stop) // 2
-        late = [motion.within(middle, stop) for motion in self._motions.values()]
-        return len(late) > 1 and all(bool((here.gram.gg == 0).all()) for here in late if len(here))
+        if (start, stop) not in self._all_dead:
+            middle = (start + stop) // 2
+            late = (motion.within(middle, stop) for motion in self._motions.values())
+            self._all_dead[start, stop] = len(self._motions) > 1 and all(
+                bool((here.gram.gg == 0).all()) for here in late if len(here)
+            )
+        return self._all_dead[start, stop]
 
     def _event_about(
         self, motion: Motion, stage: Stage, kind: EventKind, what: str
     ) -> tuple[int, str] | None:
         """The first event of a kind about these weights, in this stage or after the last step."""
-        tensors = set(motion.group.parameters)
         last = not len(motion) or motion.steps[-1] < stage.stop
-        for event in self._records.events:
-            if event["kind"] != kind or tensors.isdisjoint(event["parameters"]):
-                continue
+        own = (self._events.get((kind, tensor), ()) for tensor in motion.group.parameters)
+        for place in sorted(set().union(*own)):
+            event = self._records.events[place]
             step = stage.start if event["step"] is None else int(event["step"])
             if stage.start <= step and (step < stage.stop or last):
                 return step, str(event[what])

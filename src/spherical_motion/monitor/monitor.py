@@ -70,9 +70,11 @@ class Monitor:
             closed (killed: one past the last recorded step). After going back to a checkpoint
             pass its step: the later record wins.
         steps: planned length of the run, from which the printed size on disk follows.
-        audit: replay the first 20 steps, 3 after each change of settings that begins a stage and 2
-            of every 1,000 in float64 by the optimizer's own rule, and record how the real steps
-            differ. Takes one more copy of the weights and one of the gradients in these steps.
+        audit: replay the first 20 steps, 3 after each change of settings that begins a stage, and
+            pairs at 50, 100, 200, 500 and every 1,000 in float64 by the optimizer's own rule, and
+            record how the real steps differ. Takes one more copy of the weights and one of the
+            gradients in these steps. False leaves out all of it, also the notice of weights that
+            another optimizer steps.
         example_inputs: what the model is called with, see `find_groups`. With them an audit also
             measures how much of ε is in the norm layers that the groups feed; one forward pass
             shows which these are.
@@ -168,7 +170,7 @@ class Monitor:
         self._stations = list(stations.values())
         self._unstepped = [
             unstepped_of(s.optimizer, s.parameters, lambda s=s: s.step, self, self._guarded)
-            for s in self._stations
+            for s in (self._stations if audit else ())
         ]
         for number, station in stations.items():
             next_step = self._writer.next_step if starts is None else starts[number]

@@ -48,10 +48,12 @@ class AuditSeries:
     replaced: Array
     at_peak: Array
     largest: Array
+    counter: Array
+    taken: Array
 
     def of(self, parameter: int) -> AuditSeries:
         """The rows of one parameter, by its number in `RunInfo.parameters`; increasing steps."""
-        return _chosen(self, self.parameter == parameter)
+        return _chosen(self, _run_of(self.parameter, parameter))
 
     def within(self, start: int, stop: int) -> AuditSeries:
         """The rows of steps `start <= step < stop`."""
@@ -93,7 +95,7 @@ class AuditStepSeries:
 
     def of(self, optimizer: int) -> AuditStepSeries:
         """The rows of one optimizer, by its number in the run; increasing steps."""
-        return _chosen(self, self.optimizer == optimizer)
+        return _chosen(self, _run_of(self.optimizer, optimizer))
 
     def within(self, start: int, stop: int) -> AuditStepSeries:
         """The rows of steps `start <= step < stop`."""
@@ -119,7 +121,13 @@ class AuditStepSeries:
 Columns = TypeVar("Columns", AuditSeries, AuditStepSeries)
 
 
-def _chosen(series: Columns, rows: NDArray[np.bool_]) -> Columns:
+def _run_of(numbers: NDArray[np.int32], number: int) -> slice:
+    """Where one number stands in sorted ones."""
+    first, stop = np.searchsorted(numbers, (number, number + 1))
+    return slice(first, stop)
+
+
+def _chosen(series: Columns, rows: NDArray[np.bool_] | slice) -> Columns:
     names = (field.name for field in dataclasses.fields(series))
     return type(series)(**{name: getattr(series, name)[rows] for name in names})
 
@@ -128,8 +136,9 @@ def _columns(table: pa.Table, subject: str) -> Mapping[str, Any]:
     """The rows that no later row undid, sorted by `subject` and step."""
     columns = {name: table[name].to_numpy() for name in table.column_names}
     kept = [np.zeros(0, np.intp)]
-    for number in np.unique(columns[subject]):
-        rows = np.flatnonzero(columns[subject] == number)
+    by_number = np.argsort(columns[subject], kind="stable")
+    starts = np.flatnonzero(np.diff(columns[subject][by_number])) + 1
+    for rows in np.split(by_number, starts):
         kept.append(rows[lasting(columns["step"][rows])])
     order = np.concatenate(kept)
     return {name: _frozen(column[order]) for name, column in columns.items()}

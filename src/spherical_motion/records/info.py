@@ -39,9 +39,8 @@ class RunInfo:
     Attributes:
         groups: the measured groups.
         param_groups: the settings of all param groups of all optimizers when recording began:
-            plain scalars under the optimizer's names, "class" (the class by whose rule it
-            steps), "subclass" (its own class, if that is another), "rule" (the class it derives
-            from, if it steps in its own way) and "optimizer" (its index).
+            plain scalars under the optimizer's names, "class" (the class to whose rule it is held),
+            "subclass" (its own class, if that is another) and "optimizer" (its index).
         slice_param_group: per slice, the index of its param group in `param_groups`.
         slices: the union over `groups` in order; follows from them when left out.
         every, burst: `burst` consecutive steps out of every `every` are measured.

@@ -90,6 +90,7 @@ AUDIT_SUMS = (
     *("miss_sq", "allowed_sq", "lost", "peak", "rewritten"),
     *("gg", "wg", "epsilon", "eval_mode", "replaced"),
     *("at_peak", "largest"),
+    *("counter", "taken"),
 )
 """What an audited step has of each parameter; NaN where it was not determined.
 
@@ -108,6 +109,9 @@ rule makes of this gradient, state and settings, g the gradient before the step.
 - epsilon: mean of eps/(var + eps) over the norm layers that the parameter feeds.
 - eval_mode: 1 if one of these layers is in eval mode, 0 if none is.
 - replaced: 1 if the model's parameter of this name is another tensor by now, else 0.
+- counter, taken: the optimizer's own count of its steps of this parameter, after this one, and the
+  steps with a gradient that it was seen to take since its state was empty; NaN if state was there
+  before, and in runs written before they were recorded.
 """
 
 AUDIT_SCHEMA = pa.schema(
@@ -129,8 +133,8 @@ AUDIT_STEP_SCHEMA = pa.schema(
 )
 """`audit_steps/`: one row per audited step and optimizer.
 
-`counter` is the optimizer's own count of its steps, after this one, and `taken` how many steps it
-was seen to take since its state was empty; NaN where there is none, or state was there before.
+`counter` and `taken` are those of `audit/`, of the parameter where they differ most; of alike ones,
+of the one with the most steps.
 `grad_norm` is the norm of all gradients of all optimizers together, before the step. `skipped` says
 why the step was not replayed; it is empty if it was.
 """

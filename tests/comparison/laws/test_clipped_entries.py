@@ -33,7 +33,7 @@ def both(one: AuditSeries, other: AuditSeries) -> AuditSeries:
 
 
 def judged(one: AuditSeries, other: AuditSeries | None = None) -> tuple[float, float]:
-    return limit_of_entries(one, shared_limits(one if other is None else both(one, other)))
+    return limit_of_entries(one, shared_limits(one if other is None else both(one, other)))[:2]
 
 
 def test_a_limit_is_found_from_the_first_step_and_late() -> None:

@@ -66,6 +66,44 @@ def test_a_short_or_broken_silence_has_no_beginning(tmp_path) -> None:
     assert silence(found["middle"], Stage(0, 80, None)).dead_since == 40
 
 
+def test_a_stretch_without_motion_that_ended_is_told(tmp_path) -> None:
+    products = sgd(SETTINGS)
+    products[40:80] = silent(products, 40, "absent")[40:80]
+    at_zero = SETTINGS[:40] + [(0.0, 5e-3, 0.9)] * 40 + SETTINGS[80:]
+    motion = motions(tmp_path / "a", {"a": products})["a"]
+    assert silence(motion, whole(motion)).rested == (40, 80)
+    assert silence(motion, Stage(0, 80, None)).rested is None
+    meant = motions(tmp_path / "b", {"a": products}, at_zero)["a"]
+    assert silence(meant, whole(meant)).rested is None
+
+
+SETTINGS_LONG = [(0.1, 5e-3, 0.9)] * 2000
+
+
+@pytest.mark.parametrize("used", [0.04, 0.3])
+def test_a_part_that_is_used_now_and_then_is_silent_by_chance(tmp_path, used) -> None:
+    steps = len(SETTINGS_LONG)
+    resting = np.random.default_rng(0).random(steps) >= used
+    resting[1000:1006], resting[-300:] = False, True
+    products = sgd(SETTINGS_LONG)
+    products[resting] = [1.0, 0.0, 0.0, *[np.nan] * 3]
+    motion = motions(tmp_path, {"a": products}, SETTINGS_LONG)["a"]
+    for stop in (1000, steps - 300 + (50 if used < 0.1 else 5)):
+        found = silence(motion, Stage(0, stop, None))
+        assert (found.dead_since, found.frozen_since, found.rested) == (None, None, None)
+    found = silence(motion, Stage(0, steps, None))
+    assert found.dead_since == found.frozen_since == np.flatnonzero(~resting)[-1] + 1
+
+
+def test_parts_that_are_used_in_turns_are_not_dead_between_them(tmp_path) -> None:
+    products = sgd(SETTINGS)
+    for start in range(0, STEPS, 40):
+        products[start + 20 : start + 40] = [1.0, 0.0, 0.0, *[np.nan] * 3]
+    motion = motions(tmp_path, {"a": products})["a"]
+    found = silence(motion, whole(motion))
+    assert (found.dead_since, found.frozen_since, found.rested) == (None, None, None)
+
+
 def test_a_rate_of_zero_freezes_and_is_named(tmp_path) -> None:
     settings = SETTINGS[:80] + [(0.0, 5e-3, 0.9)] * 80
     motion = motions(tmp_path, {"a": sgd(settings)}, settings)["a"]

@@ -34,7 +34,7 @@ def test_decay_in_the_loss_is_found_with_its_size(tmp_path, dtype) -> None:
     }
     found = motions(tmp_path, products)
     pulls = radial_pulls(found.values())
-    assert set(pulls.names) == set(products)
+    assert set(pulls.places) == set(products)
     for motion in found.values():
         law = radial_law_of(motion, whole(motion), pulls=pulls)
         assert law.hidden
@@ -108,5 +108,5 @@ def test_without_gradients_nothing_is_known_and_the_audit_is_kept(tmp_path) -> N
 
 def test_plain_groups_have_no_radial_pull_of_their_own_and_hide_nothing(tmp_path) -> None:
     found = motions(tmp_path, {"a": sgd(SETTINGS, inward=2e-3)}, kind="plain")
-    assert radial_pulls(found.values()).names == ()
+    assert radial_pulls(found.values()).places == {}
     assert not radial_law_of(found["a"], whole(found["a"])).hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from faulty import cosine, sgd
 from motions import motions_of, whole
 
-from spherical_motion.comparison.laws import step_law_of
+from spherical_motion.comparison.laws import step_law, step_law_of
 from spherical_motion.comparison.laws.step_law import most_failing
 from spherical_motion.vocabulary import Stage
 
@@ -102,6 +103,18 @@ def test_the_step_from_which_it_fails_is_found(tmp_path, onset) -> None:
     assert law.fit.momentum.value == pytest.approx(0.85, rel=1e-5)
 
 
+def test_a_long_stretch_is_fitted_at_its_beginning(tmp_path, monkeypatch) -> None:
+    products = sgd(SETTINGS[:40] + real(momentum=0.85)[40:], dtype=np.float32)
+    long = found(tmp_path / "long", products).fit
+    monkeypatch.setattr(step_law, "FITTED", 30)
+    short = found(tmp_path / "short", products).fit
+    assert long is not None
+    assert short is not None
+    assert (long.pairs, short.pairs) == (STEPS - 40, 30)
+    assert (long.first, long.last) == (short.first, short.last) == (40, STEPS - 1)
+    assert short.momentum.value == pytest.approx(0.85, rel=1e-5)
+
+
 def test_a_stretch_that_ends_again(tmp_path) -> None:
     settings = SETTINGS[:60] + real(momentum=0.85)[60:90] + SETTINGS[90:]
     law = found(tmp_path, sgd(settings, dtype=np.float32))
@@ -114,6 +127,37 @@ def test_single_steps_are_spikes_and_have_no_fit(tmp_path) -> None:
     assert law.median <= 1e-5
     assert law.worst > 0.1
     assert law.fit is None
+
+
+def test_the_worst_step_is_one_that_fails(tmp_path, monkeypatch) -> None:
+    assert math.isnan(found(tmp_path / "healthy", sgd(SETTINGS, dtype=np.float32)).worst)
+    products = sgd(SETTINGS, dtype=np.float32, reset=(50,))
+    largest = found(tmp_path / "reset", products).worst
+    products[120, 1] *= 1.01
+    both = found(tmp_path / "both", products)
+    assert both.spike_steps[:2] == (50, 120)
+    assert both.worst == largest
+    # Rounding explains the reset, not the smaller error.
+    real_steps = step_law.tested_steps
+
+    def explained(motion, stage):
+        tested = real_steps(motion, stage)
+        noise, most = tested.noise.copy(), tested.most.copy()
+        noise[45:56] = most[45:56] = math.inf
+        return dataclasses.replace(tested, noise=noise, most=most)
+
+    monkeypatch.setattr(step_law, "tested_steps", explained)
+    law = found(tmp_path / "explained", products)
+    assert law.spike_steps[0] == 120
+    assert law.worst < largest / 2
+
+
+def test_a_short_stretch_has_its_own_residual_and_too_few_steps_to_fit(tmp_path) -> None:
+    settings = SETTINGS[:60] + real(momentum=0.5)[60:64] + SETTINGS[64:]
+    law = found(tmp_path, sgd(settings, dtype=np.float32))
+    assert (law.first, law.last, law.stretch, law.fit) == (60, 63, 4, None)
+    assert law.median < 1e-5 < 1e-2 < law.broken
+    assert law.broken > law.broken_allowed
 
 
 @pytest.mark.parametrize(

@@ -39,14 +39,17 @@ def audited_steps(settings, steps: int, start: int = 0) -> list[int]:
     return [step for step in range(start, steps) if times.takes(step, settings(step))]
 
 
-def test_the_first_steps_and_two_of_every_thousand_are_audited() -> None:
+PAIRS = [50, 51, 100, 101, 200, 201, 500, 501]
+
+
+def test_the_first_steps_and_pairs_ever_more_rarely_are_audited() -> None:
     found = audited_steps(lambda step: 0.1, 2500)
-    assert found == [*range(20), 1000, 1001, 2000, 2001]
+    assert found == [*range(20), *PAIRS, 1000, 1001, 2000, 2001]
 
 
 def test_a_change_after_a_steady_stretch_adds_three() -> None:
-    found = audited_steps(lambda step: 0.1 if step < 100 else 0.01, 300)
-    assert found == [*range(20), 100, 101, 102]
+    found = audited_steps(lambda step: 0.1 if step < 120 else 0.01, 300)
+    assert found == [*range(20), *PAIRS[:4], 120, 121, 122, *PAIRS[4:6]]
 
 
 def test_a_varying_stage_adds_none_but_at_its_ends() -> None:
@@ -56,12 +59,12 @@ def test_a_varying_stage_adds_none_but_at_its_ends() -> None:
         return step if 200 <= step < 400 else 200 if step < 200 else 400 if step < 500 else 1
 
     found = audited_steps(settings, 600)
-    assert found == [*range(20), 201, 202, 203, 500, 501, 502]
+    assert found == [*range(20), *PAIRS[:6], 202, 203, 500, 501, 502]
 
 
 def test_warming_up_from_the_first_step_adds_none() -> None:
     found = audited_steps(lambda step: min(step, 150), 200)
-    assert found == [*range(20)]
+    assert found == [*range(20), *PAIRS[:4]]
 
 
 def test_a_resumed_run_begins_with_an_audit() -> None:

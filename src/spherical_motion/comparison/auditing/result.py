@@ -18,7 +18,8 @@ from spherical_motion.comparison.auditing.words import (
 )
 from spherical_motion.comparison.laws.audited import AuditedSteps, audited_steps
 from spherical_motion.comparison.laws.audited_run import AuditedRun
-from spherical_motion.comparison.laws.planned import Planned, planned_rates
+from spherical_motion.comparison.laws.limits import entries_clipped
+from spherical_motion.comparison.laws.planned import Planned, PlannedRun
 from spherical_motion.notices import listed
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary import Suspect
@@ -65,6 +66,10 @@ class AuditRow:
         else:
             words = "not audited"
         shown = [f"ε {found.epsilon:.2g}"] if found.epsilon == found.epsilon else []
+        if found.fit is not None and not found.fit.kind:
+            shown.append(f"missed by {found.miss:.2g} of their length, cosine {found.cosine:.4f}")
+        if entries_clipped(found):
+            shown.append(f"{found.peak:.1%} of entries at the largest size")
         shown += [f"{found.lost:.1%} lost to rounding"] if found.lost >= 5e-4 else []
         shown += [suspect.value for suspect in self.suspects if suspect.alarm]
         return f"{self.group}: {', '.join([words, *dict.fromkeys(shown)])}"
@@ -89,7 +94,7 @@ class Audit:
     @functools.cached_property
     def rows(self) -> tuple[AuditRow, ...]:
         """One row a group, in the order of the run."""
-        plans = {group: planned_rates(self.records, group) for group in self.records.groups}
+        plans = PlannedRun(self.records)
         return tuple(self._row(group, plans) for group in self.records.groups)
 
     @property
@@ -162,16 +167,15 @@ class Audit:
         planned = any(row.planned is not None for row in self.rows)
         return "every replayed step is the rule's" + (", at the planned rates" if planned else "")
 
-    def _row(self, group: str, plans: dict[str, Planned | None]) -> AuditRow:
+    def _row(self, group: str, plans: PlannedRun) -> AuditRow:
         found = audited_steps(self._run, group)
-        mine = plans[group]
+        mine = plans.of(group)
         kind = self.records.info.groups[self.records.index(group)].kind
-        others = [plan for plan in plans.values() if plan is not None]
         findings = [
             *event_findings(self.records, group),
             *step_findings(found, self.records.info.dtype_of(self.records.index(group))),
             *around_findings(found, plain=kind == "plain"),
-            *(plan_findings(mine, others) if mine is not None else ()),
+            *(plan_findings(mine, meant=plans.meant(mine)) if mine is not None else ()),
         ]
         findings.sort(key=lambda finding: not finding.alarm)
         return AuditRow(group, found, mine, tuple(findings))
@@ -180,8 +184,8 @@ class Audit:
 def audit(run: str | os.PathLike[str] | Records) -> Audit:
     """What the audit of a run found: single steps replayed by the optimizer's own rule.
 
-    While a run is recorded, the first 20 steps, 3 after each change of settings and 2 of every
-    1,000 are replayed in float64 and compared with the real ones.
+    While a run is recorded, the first 20 steps, 3 after each change of settings, and pairs at steps
+    50, 100, 200, 500 and every 1,000 are replayed in float64 and compared with the real ones.
 
     Args:
         run: a run directory, or `Records` already read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.limits import (
@@ -49,10 +49,15 @@ def step_findings(found: AuditedSteps, dtype: str | None) -> Iterator[Finding]:
         before, first = found.onset
         fit = found.fit or StepFit()
         since = "" if before is None else f" (step {before:,} was)"
+        suspect = Suspect.WRONG_SETTINGS if fit.kind else Suspect.STEP_DIFFERS
+        words = _fit_words(fit)
+        if found.miscounted is not None and found.miscounted <= first:
+            suspect = Suspect.STEP_COUNTER
+            words = "the length of Adam's steps follows their count, which is wrong"
         yield Finding(
             f"{len(found.differing)} of {found.replayed} replayed steps are not the rule's, from "
-            f"step {first:,} on{since}: {_fit_words(fit, found)}",
-            Suspect.WRONG_SETTINGS if fit.kind else Suspect.STEP_DIFFERS,
+            f"step {first:,} on{since}: {words}",
+            suspect,
         )
     if loses_steps(found):
         yield Finding(
@@ -88,19 +93,20 @@ def around_findings(found: AuditedSteps, *, plain: bool) -> Iterator[Finding]:
         )
     if entries_clipped(found):
         yield Finding(
-            f"several of the gradient's entries have exactly the size {found.entries_at:.4g}, the "
-            "largest, at one audited step after the other: they are clipped one by one",
+            f"several entries of the gradient have exactly the size {found.entries_at:.4g}, the "
+            f"largest, first at step {found.peak_since:,}: they are clipped one by one",
             Suspect.GRADIENT_CLIPPED,
         )
     if left_in_eval_mode(found):
         yield Finding(
-            f"a norm layer that it feeds uses running statistics in {found.eval_mode:.0%} of the "
-            "audited steps: is it in eval mode?",
+            "a norm layer that it feeds uses running statistics, first at step "
+            f"{found.eval_since:,}: it is in eval mode",
             None if plain else Suspect.EVAL_MODE,
         )
     if found.epsilon >= EPSILON_SEEN:
+        least = EPSILON_LARGE if found.epsilon >= EPSILON_LARGE else EPSILON_SEEN
         yield Finding(
-            f"ε is {found.epsilon:.1%} of variance + ε in the norm layers that it feeds",
+            f"ε is {least:.0%} or more of variance + ε in the norm layers that it feeds",
             Suspect.EPSILON if found.epsilon >= EPSILON_LARGE else None,
         )
     if found.replaced is not None:
@@ -127,19 +133,12 @@ def event_findings(records: Records, group: str) -> Iterator[Finding]:
             )
 
 
-def plan_findings(mine: Planned, others: Sequence[Planned]) -> Iterator[Finding]:
-    """Rates that are not the planned ones.
-
-    Rates that are a constant times the plan's from the first step on, in a run where others are the
-    plan's, are meant so: one plan serves param groups with rates of their own.
-    """
-    how = mine.how
-    own_rate = math.isnan(how.times) and not how.late and math.isfinite(how.factor)
-    meant = own_rate and any(plan.as_planned for plan in others)
+def plan_findings(mine: Planned, *, meant: bool) -> Iterator[Finding]:
+    """Rates that are not the planned ones, unless they are meant so (`PlannedRun.meant`)."""
     if mine.first is not None and not meant:
         yield Finding(
-            f"from step {mine.first:,} on the learning rate is {mine.used:.4g} instead of the "
-            f"planned {mine.planned:.4g}: {_plan_words(how)}",
+            f"from step {mine.first:,} on the learning rate is {_apart(mine.used, mine.planned)} "
+            f"instead of the planned {_apart(mine.planned, mine.used)}: {_plan_words(mine.how)}",
             Suspect.WRONG_SETTINGS,
         )
     for name, value in (("weight decay", mine.weight_decay), ("momentum", mine.momentum)):
@@ -150,7 +149,7 @@ def plan_findings(mine: Planned, others: Sequence[Planned]) -> Iterator[Finding]
             )
 
 
-def _fit_words(fit: StepFit, found: AuditedSteps) -> str:
+def _fit_words(fit: StepFit) -> str:
     decay = ""
     if fit.kind in ("decay", "both"):
         declared = f"declared {fit.weight_decay:.3g}"
@@ -168,10 +167,13 @@ def _fit_words(fit: StepFit, found: AuditedSteps) -> str:
         return f"{rate}, as with learning rate {fit.factor * fit.lr:.3g}: declared {fit.lr:.3g}"
     if fit.kind == "both":
         return f"{rate}, and {decay}"
-    return (
-        f"{found.length:.3g} × the length of the rule's, cosine {found.cosine:.4f} with it, "
-        f"{found.miss:.2g} of its length beside it; no learning rate and no weight decay makes them"
-    )
+    return "no learning rate and no weight decay makes them"
+
+
+def _apart(value: float, other: float) -> str:
+    """A number with as many digits as tell it from another."""
+    digits = (d for d in range(4, 17) if f"{value:.{d}g}" != f"{other:.{d}g}")
+    return f"{value:.{next(digits, 4)}g}"
 
 
 def _plan_words(how: Explanation) -> str:

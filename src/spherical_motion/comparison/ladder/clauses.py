@@ -33,6 +33,13 @@ def where_it_rests(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
         )
 
 
+def rested(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """The weights stood still for a stretch of the stage and moved again."""
+    if e.laws.silence.rested is not None and not kind.meaning.alarm:
+        first, again = e.laws.silence.rested
+        yield Because.RESTED(first=first, again=again)
+
+
 def changed_between_bursts(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     """The norm moves otherwise between the measured bursts than inside them."""
     gap = e.laws.continuity.gap

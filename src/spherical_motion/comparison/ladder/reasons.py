@@ -72,6 +72,10 @@ class Because(ReasonKind):
         "the weights have not moved since step {first:,}, although the learning rate is not 0",
         Suspect.FROZEN,
     )
+    RESTED = (
+        "; its weights did not move from step {first:,} to step {again:,}, although the learning "
+        "rate was not 0"
+    )
     NEVER_MOVED = (
         "no sampled step changed the weights, although they have a gradient and the learning rate "
         "is not 0",
@@ -122,6 +126,11 @@ class Because(ReasonKind):
     NO_SETTINGS = (
         "from step {first:,} to {last:,} the steps break the law of motion (residual "
         "{residual:.2g}; rounding explains {allowed:.1g}), and no other settings explain them",
+        Suspect.STEP_DIFFERS,
+    )
+    TOO_FEW_TO_FIT = (
+        "from step {first:,} to {last:,} the steps break the law of motion (residual "
+        "{residual:.2g}; rounding explains {allowed:.1g}). These are too few steps to fit settings",
         Suspect.STEP_DIFFERS,
     )
     SPIKES = (

@@ -37,9 +37,8 @@ def step_differs(e: Evidence) -> Iterator[Reason]:
     elif audited.differing:
         yield from _audited(audited)
     elif law.first is not None and law.last is not None:
-        yield Because.NO_SETTINGS(
-            first=law.first, last=law.last, residual=law.median, allowed=law.allowed
-        )
+        kind = Because.TOO_FEW_TO_FIT if fit is None else Because.NO_SETTINGS
+        yield kind(first=law.first, last=law.last, residual=law.broken, allowed=law.broken_allowed)
     elif law.spikes and law.worst > SPIKE:
         yield _spikes(law)
     elif loses_steps(audited):

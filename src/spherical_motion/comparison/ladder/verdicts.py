@@ -21,6 +21,7 @@ from spherical_motion.comparison.ladder.balance_law import (
 from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
     gradient_changed,
+    rested,
     where_it_rests,
 )
 from spherical_motion.comparison.ladder.continuity import weights_written
@@ -68,6 +69,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(where_it_rests(kind, evidence))
             reasons += tuple(balance_holds(kind, evidence))
             reasons += tuple(approximate(evidence))
+            reasons += tuple(rested(kind, evidence))
             reasons += tuple(changed_between_bursts(kind, evidence))
             reasons += tuple(gradient_changed(kind, reasons, evidence))
             reasons += differing_settings(evidence.mixed)

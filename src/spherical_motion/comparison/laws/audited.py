@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
+from spherical_motion.comparison.laws.limits import EPSILON_LARGE
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
-from spherical_motion.records import AuditSeries, AuditStepSeries, Records
+from spherical_motion.records import AuditSeries, Records
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -56,6 +57,9 @@ class AuditedSteps:
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         eval_mode_late: share of the last two.
+        eval_since, peak_since, clipped_since: the first audited step at which such a layer used
+            them, entries sat at `entries_at`, the global norm sat at `clipped_at`; or None.
+        epsilon_since: the first audited step at which ε is large, or None.
         replaced: the first step at which the model had another tensor in its place, or None.
     """
 
@@ -84,6 +88,10 @@ class AuditedSteps:
     epsilon: float = math.nan
     eval_mode: float = math.nan
     eval_mode_late: float = math.nan
+    eval_since: int | None = None
+    peak_since: int | None = None
+    clipped_since: int | None = None
+    epsilon_since: int | None = None
     replaced: int | None = None
 
     @property
@@ -129,8 +137,10 @@ def audited_steps(
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         eval_mode_late=_mean(mains.eval_mode[-2:]),
-        replaced=_first_replaced(rows),
-        **_counts(here),
+        eval_since=_first(rows, "eval_mode", 0.5),
+        epsilon_since=_first([mains], "epsilon", EPSILON_LARGE),
+        replaced=_first(rows, "replaced", 0.5),
+        **_counts(rows),
         **run.clipping(number, stage, rough=rough)._asdict(),
     )
     if not differ.any():
@@ -194,21 +204,25 @@ def _lost(rows: list[AuditSeries]) -> float:
     return float(lost[known].sum()) / total if total > 0.0 else math.nan
 
 
-def _first_replaced(rows: list[AuditSeries]) -> int | None:
-    steps = np.concatenate([series.step[series.replaced == 1.0] for series in rows])
+def _first(rows: list[AuditSeries], column: str, above: float) -> int | None:
+    """The first step at which a column is above a number in any of the rows."""
+    steps = np.concatenate([series.step[getattr(series, column) > above] for series in rows])
     return int(steps.min()) if steps.size else None
 
 
-def _counts(calls: AuditStepSeries) -> dict:
-    known = np.isfinite(calls.counter) & np.isfinite(calls.taken)
-    if not known.any():
+def _counts(rows: list[AuditSeries]) -> dict:
+    """The counts of the parameter that is counted wrong first, else of the first that has any."""
+    found: list[tuple[int | None, float, float]] = []
+    for series in rows:
+        known = np.isfinite(series.counter) & np.isfinite(series.taken)
+        if known.any():
+            wrong = series.step[known & (series.counter != series.taken)]
+            first = int(wrong[0]) if wrong.size else None
+            found.append((first, series.counter[known][-1], series.taken[known][-1]))
+    if not found:
         return {}
-    wrong = calls.step[known & (calls.counter != calls.taken)]
-    return {
-        "counter": float(calls.counter[known][-1]),
-        "taken": float(calls.taken[known][-1]),
-        "miscounted": int(wrong[0]) if wrong.size else None,
-    }
+    first, counter, taken = min(found, key=lambda f: math.inf if f[0] is None else f[0])
+    return {"counter": float(counter), "taken": float(taken), "miscounted": first}
 
 
 def _most_frequent(words: NDArray[np.object_]) -> str:
@@ -227,9 +241,9 @@ def _at_any_time(values: Array) -> float:
 
 
 def _entries(rows: list[AuditSeries], limits: Limits) -> dict:
-    """Limit and share of the parameter whose entries are clipped most often."""
-    limit, share = max((limit_of_entries(series, limits) for series in rows), key=lambda c: c[1])
-    return {"entries_at": limit, "entries_share": share}
+    """Limit, share and first step of the parameter whose entries are clipped most often."""
+    found = max((limit_of_entries(series, limits) for series in rows), key=lambda c: c.share)
+    return {"entries_at": found.limit, "entries_share": found.share, "peak_since": found.since}
 
 
 def _mean(values: Array) -> float:

@@ -29,13 +29,15 @@ class NormClipping(NamedTuple):
     """Where the global norm of the gradient sits at a limit.
 
     `clipped_at` is the limit, NaN if there is none; `clipped_share` the share of the audited steps
-    at it; `late` how many of these come after the run's first ones, `clipped_late` their share.
+    at it; `late` how many of these come after the run's first ones, `clipped_late` their share;
+    `clipped_since` the first audited step at it.
     """
 
     clipped_at: float = math.nan
     clipped_share: float = math.nan
     clipped_late: float = math.nan
     late: int = 0
+    clipped_since: int | None = None
 
 
 class AuditedRun:
@@ -93,7 +95,9 @@ class AuditedRun:
         limit, at_limit = clipped_steps(calls.grad_norm[known], rough=rough)
         late = at_limit[calls.step[known] >= whole.step[0] + FIRST]
         late_share = float(late.mean()) if late.size else math.nan
-        return NormClipping(limit, float(at_limit.mean()), late_share, late.size)
+        at = calls.step[known][at_limit]
+        since = int(at[0]) if at.size else None
+        return NormClipping(limit, float(at_limit.mean()), late_share, late.size, since)
 
     @functools.cached_property
     def _is_stale(self) -> bool:

@@ -8,6 +8,7 @@ several entries sit at the largest size, and at the same number in one step afte
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,14 @@ Limits = frozenset[tuple[int, float]]
 """(step, size) at which several tensors have several largest entries each."""
 
 
+class ClippedEntries(NamedTuple):
+    """The limit, NaN if there is none, the share of the last steps at it, the first step at it."""
+
+    limit: float = math.nan
+    share: float = 0.0
+    since: int | None = None
+
+
 def shared_limits(audits: AuditSeries) -> Limits:
     """Sizes at which several tensors sit in one step: one clip serves all of them."""
     many = audits.at_peak >= FEWEST_ENTRIES
@@ -32,8 +41,8 @@ def shared_limits(audits: AuditSeries) -> Limits:
     return frozenset((int(step), size) for step, size in found[count > 1].tolist())
 
 
-def limit_of_entries(series: AuditSeries, shared: Limits) -> tuple[float, float]:
-    """(limit, share of the steps at it) of one tensor's audited steps; (NaN, 0) if there is none.
+def limit_of_entries(series: AuditSeries, shared: Limits) -> ClippedEntries:
+    """Where entries of one tensor are clipped in its audited steps.
 
     What is judged is the last burst of neighbouring audited steps, so that a clip that began late
     is found, and one that only the first steps reached is none.
@@ -48,10 +57,10 @@ def limit_of_entries(series: AuditSeries, shared: Limits) -> tuple[float, float]
     bursts = np.split(np.arange(len(steps)), np.flatnonzero(np.diff(steps) > 1) + 1)
     last = max((burst for burst in bursts if len(burst) > 1), key=lambda b: b[-1], default=None)
     if last is None:
-        return math.nan, 0.0
+        return ClippedEntries()
     at = last[count[last] >= FEWEST_ENTRIES]
     if not at.size:
-        return math.nan, 0.0
+        return ClippedEntries()
     sizes, repeats = np.unique(size[at], return_counts=True)
     limit = float(sizes[repeats.argmax()])
     at_limit = (size == limit) & (count >= FEWEST_ENTRIES)
@@ -59,5 +68,6 @@ def limit_of_entries(series: AuditSeries, shared: Limits) -> tuple[float, float]
     # All entries of one size, for ever, are what the sign of an error gives a bias.
     alone = at_limit.sum() >= FEWEST_STEPS and bool((peak[at_limit] < 1.0).any())
     if repeats.max() < 2 or not (together or alone):
-        return math.nan, 0.0
-    return limit, float(at_limit[last].mean())
+        return ClippedEntries()
+    share = float(at_limit[last].mean())
+    return ClippedEntries(limit, share, int(steps[at_limit][0]))

@@ -14,8 +14,13 @@ from spherical_motion.vocabulary import Stage
 Mask = NDArray[np.bool_]
 
 LASTING = 20
-"""So many recorded steps in a row, up to the end of the stage, are a state and no chance. A filter
-that half of the batches leave without a gradient is silent so long once in a million steps."""
+"""So many recorded steps in a row are a state and no chance, if all others are otherwise."""
+
+CHANCE = 1e-6
+"""A row of silent steps is a state if the share of silent steps elsewhere makes it this unlikely."""
+
+LONGER = 2
+"""It must also be so many times as long as any other: parts are used in turns, not by chance."""
 
 SAME = 1e-9
 """How far <w, g> may be from what the same gradient gives, over |w||g|. Float64 sums leave 1e-16,
@@ -37,8 +42,11 @@ class Silence:
         dead: share of them without a gradient.
         absent: share at which the gradient was not there (None), a part of `dead`.
         frozen: share at which the weights did not change.
-        dead_since, frozen_since: the step since which it lasts; None if it does not, or for too few
-            steps.
+        dead_since, frozen_since: the step since which it lasts; None if it does not, or not for
+            longer than the group's own earlier silence makes likely.
+        rested: (first step, first step at which they moved again) of the longest stretch, not at
+            the end, in which the weights stood still at a rate that is not 0; None if there is none
+            that lasts.
         absent_at_end: whether there is no gradient (None) at the end, and not one of zeros.
         rate_is_zero: share of the frozen steps whose learning rate is 0.
         gradient_while_frozen: share of the frozen steps that had a gradient and a rate.
@@ -50,6 +58,7 @@ class Silence:
     frozen: float = math.nan
     dead_since: int | None = None
     frozen_since: int | None = None
+    rested: tuple[int, int] | None = None
     absent_at_end: bool = False
     rate_is_zero: float = math.nan
     gradient_while_frozen: float = math.nan
@@ -84,10 +93,10 @@ def silence(motion: Motion, stage: Stage) -> Silence:
         motion: the group's whole run.
         stage: the steps to look at.
     """
-    here = motion.within(stage.start, stage.stop)
+    here, earlier = motion.within(stage.start, stage.stop), motion.within(0, stage.start)
     if not len(here):
         return Silence()
-    dead, frozen = here.idle | (here.gram.gg == 0.0), here.gram.dd == 0.0
+    dead, frozen = _dead(here), here.gram.dd == 0.0
     at_rate = here.lr[frozen]
     moved_by = (here.gram.gg > 0) & (here.lr > 0)
     return Silence(
@@ -95,8 +104,9 @@ def silence(motion: Motion, stage: Stage) -> Silence:
         dead=float(dead.mean()),
         absent=float(here.idle.mean()),
         frozen=float(frozen.mean()),
-        dead_since=_since(here.steps, dead),
-        frozen_since=_since(here.steps, frozen),
+        dead_since=_since(here.steps, dead, _dead(earlier)),
+        frozen_since=_since(here.steps, frozen, earlier.gram.dd == 0.0),
+        rested=_rested(here.steps, frozen & (here.lr != 0.0)),
         absent_at_end=bool(here.idle[-1]),
         rate_is_zero=float((at_rate == 0.0).mean()) if at_rate.size else math.nan,
         gradient_while_frozen=float(moved_by[frozen].mean()) if at_rate.size else math.nan,
@@ -132,8 +142,46 @@ def stale(motion: Motion, stage: Stage) -> Stale:
     )
 
 
-def _since(steps: NDArray[np.int64], state: Mask) -> int | None:
-    """The step since which a state lasts to the end; None if it does not, or not for long."""
+def _dead(motion: Motion) -> Mask:
+    return motion.idle | (motion.gram.gg == 0.0)
+
+
+def _since(steps: NDArray[np.int64], state: Mask, earlier: Mask) -> int | None:
+    """The step since which a state lasts to the end; None if it does not, or not for long.
+
+    It is compared with the steps before it in the stage, and with those before the stage if all of
+    the stage is in this state.
+    """
     others = np.flatnonzero(~state)
     start = int(others[-1]) + 1 if others.size else 0
-    return int(steps[start]) if len(steps) - start >= LASTING else None
+    return int(steps[start]) if _lasts(len(steps) - start, state[:start], earlier) else None
+
+
+def _rested(steps: NDArray[np.int64], state: Mask) -> tuple[int, int] | None:
+    """The longest stretch of a state that ended again, if it lasts."""
+    starts, stops = _stretches(state)
+    inside = stops < len(state)
+    if not inside.any():
+        return None
+    longest = int(np.argmax(np.where(inside, stops - starts, 0)))
+    start, stop = starts[longest], stops[longest]
+    others = np.concatenate([state[:start], [False], state[stop:]])
+    if not _lasts(int(stop - start), others, others):
+        return None
+    return int(steps[start]), int(steps[stop])
+
+
+def _lasts(count: int, others: Mask, instead: Mask) -> bool:
+    """Whether `count` steps in a row are more than the other steps make likely."""
+    others = instead if others.all() else others
+    if count < LASTING or others.all():
+        return count >= LASTING
+    starts, stops = _stretches(others)
+    longest = int((stops - starts).max()) if len(starts) else 0
+    return count >= LONGER * longest and float(others.mean()) ** count < CHANCE
+
+
+def _stretches(state: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each stretch of a state begins, and the first place after it."""
+    change = np.diff(state.astype(np.int8), prepend=0, append=0)
+    return np.flatnonzero(change == 1), np.flatnonzero(change == -1)

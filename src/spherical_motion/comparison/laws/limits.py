@@ -5,7 +5,10 @@ The verdicts of `compare` and the findings of `audit` both ask here, and so agre
 
 from __future__ import annotations
 
-from spherical_motion.comparison.laws.audited import AuditedSteps
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spherical_motion.comparison.laws.audited import AuditedSteps
 
 LOST = 0.10
 """From this share of |e|² on, the steps that rounding loses are an alarm: the rest is then more

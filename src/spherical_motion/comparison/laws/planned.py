@@ -13,6 +13,7 @@ finding.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 
@@ -86,13 +87,51 @@ class Planned:
         return self.first is None
 
 
+class PlannedRun:
+    """The rates of all groups of a run beside its plan, worked out once a param group.
+
+    Args:
+        records: the run.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._found: dict[tuple[int, int, int], Planned] = {}
+
+    def of(self, group: str) -> Planned | None:
+        """The rates of a group; None if the run has no plan, or no steps of it yet."""
+        records = self._records
+        plan, column = records.info.planned, records.index(group)
+        if plan is None:
+            return None
+        known = np.flatnonzero(np.isfinite(records.lr[:, column]))
+        if not known.size:
+            return None
+        param_group = records.info.slice_param_group[records.main_slices[column]]
+        key = param_group, int(known[0]), int(known[-1])
+        if key not in self._found:
+            self._found[key] = compared(plan, records.schedule(group))
+        return self._found[key]
+
+    def meant(self, found: Planned) -> bool:
+        """Whether rates that are not the planned ones are meant so.
+
+        They are if they are a constant times the plan's from the first step on, in a run where
+        others are the plan's: one plan serves param groups with rates of their own.
+        """
+        how = found.how
+        own_rate = math.isnan(how.times) and not how.late and math.isfinite(how.factor)
+        return own_rate and self._some_as_planned
+
+    @functools.cached_property
+    def _some_as_planned(self) -> bool:
+        found = (self.of(group) for group in self._records.groups)
+        return any(plan.as_planned for plan in found if plan is not None)
+
+
 def planned_rates(records: Records, group: str) -> Planned | None:
     """The rates of a group beside the run's plan; None if the run has no plan, or no steps yet."""
-    plan = records.info.planned
-    column = records.index(group)
-    if plan is None or not np.isfinite(records.lr[:, column]).any():
-        return None
-    return compared(plan, records.schedule(group))
+    return PlannedRun(records).of(group)
 
 
 def compared(plan: Schedule, used: Schedule) -> Planned:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +84,9 @@ class RadialLaw:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RadialPulls:
-    """κ of every certified group of a run: names, values, and how far their intervals reach."""
+    """κ of every certified group of a run: their places, values, and how far intervals reach."""
 
-    names: tuple[str, ...] = ()
+    places: Mapping[str, int] = dataclasses.field(default_factory=dict)
     values: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
     reaches: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
 
@@ -110,7 +110,7 @@ def radial_pulls(
             if math.isfinite(kappa.low):
                 found[motion.group.name] = (kappa.value, (kappa.high - kappa.low) / 2.0)
     values = np.array(list(found.values())).reshape(len(found), 2)
-    return RadialPulls(tuple(found), values[:, 0], values[:, 1])
+    return RadialPulls({name: i for i, name in enumerate(found)}, values[:, 0], values[:, 1])
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -178,11 +178,16 @@ def _kappa(here: Motion) -> Estimate:
 
 
 def _others(kappa: Estimate, name: str, pulls: RadialPulls) -> tuple[int, int]:
-    """(other groups whose κ is known as well, those of them whose κ is the same)."""
+    """(other groups whose κ is known as well, those of them whose κ is the same).
+
+    Both are 0 where κ is not positive: it is no hidden decay then, and nothing is asked of others.
+    """
+    if not kappa.low > 0:
+        return 0, 0
     size = abs(kappa.value)
     known = 2.0 * pulls.reaches <= size
-    if name in pulls.names:
-        known[pulls.names.index(name)] = False
+    if (own := pulls.places.get(name)) is not None:
+        known[own] = False
     reach = np.hypot((kappa.high - kappa.low) / 2.0, pulls.reaches)
     same = np.abs(pulls.values - kappa.value) <= ALIKE * size + reach
     return int(known.sum()), int((known & same).sum())

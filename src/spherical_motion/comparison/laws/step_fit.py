@@ -86,9 +86,7 @@ def fit_of(
     settings = records.info.param_groups[
         records.info.slice_param_group[records.main_slices[column]]
     ]
-    # A class with a step of its own is audited by the rule of the class that it derives from.
-    rule = str(settings.get("rule", settings["class"]))
-    hp = HyperParameters.from_param_group(rule, settings)
+    hp = HyperParameters.from_param_group(str(settings["class"]), settings)
     schedule = records.schedule(records.groups[column])
     at = np.clip(steps - schedule.start, 0, schedule.steps - 1)
     lr, decay, momentum = (x[at] for x in (schedule.lr, schedule.weight_decay, schedule.momentum))

@@ -42,6 +42,9 @@ FEWEST_IN_A_ROW = 3
 """So many failing steps make a stretch; fewer are single ones."""
 
 
+FITTED = 2_000
+"""So many steps of a stretch are fitted; the settings are known to five digits after fifty."""
+
 NO_PAIR = "no step and its predecessor were both recorded"
 
 
@@ -53,11 +56,15 @@ class StepLaw:
 
     Attributes:
         pairs: steps at which the law was tested.
-        median, worst: residuals over them.
+        median: of the residuals over all of them.
+        worst: the largest residual of a step that fails; NaN if none does. A step whose residual
+            rounding explains may have a larger one.
         allowed: the residual from which on a step fails, the median over the steps.
         failing: steps that fail.
         first, last: the stretch in which most steps fail; None if there is none.
         stretch: steps tested in that stretch.
+        broken, broken_allowed: medians of the residual and of what is allowed over its failing
+            steps.
         spikes: failing steps outside of it.
         spike_steps: the first few of them.
         fit: the settings with which the steps of the stretch were made; None if nothing fails in a
@@ -73,6 +80,8 @@ class StepLaw:
     first: int | None = None
     last: int | None = None
     stretch: int = 0
+    broken: float = math.nan
+    broken_allowed: float = math.nan
     spikes: int = 0
     spike_steps: tuple[int, ...] = ()
     fit: Fit | None = None
@@ -106,7 +115,6 @@ def step_law_of(motion: Motion, stage: Stage, mixed: Mixed = ()) -> StepLaw:
     found = StepLaw(
         pairs=int(tested.pair.sum()),
         median=float(np.median(residual)),
-        worst=float(residual.max()),
         allowed=float(np.median(allowed)),
         failing=int(fails.sum()),
     )
@@ -117,13 +125,23 @@ def step_law_of(motion: Motion, stage: Stage, mixed: Mixed = ()) -> StepLaw:
         start = stop = 0
     single = np.concatenate([steps[:start][fails[:start]], steps[stop:][fails[stop:]]])
     found = dataclasses.replace(
-        found, spikes=single.size, spike_steps=tuple(single[:NAMED].tolist())
+        found,
+        worst=float(residual[fails].max()),
+        spikes=single.size,
+        spike_steps=tuple(single[:NAMED].tolist()),
     )
     if start == stop:
         return found
     first, last = int(steps[start]), int(steps[stop - 1])
+    broken = start + np.flatnonzero(fails[start:stop])
     return dataclasses.replace(
-        found, first=first, last=last, stretch=stop - start, fit=_fit(tested, first, last)
+        found,
+        first=first,
+        last=last,
+        stretch=stop - start,
+        broken=float(np.median(residual[broken])),
+        broken_allowed=float(np.median(allowed[broken])),
+        fit=_fit(tested, first, last),
     )
 
 
@@ -140,7 +158,13 @@ def most_failing(fails: Mask) -> tuple[int, int]:
 
 
 def _fit(tested: Tested, first: int, last: int) -> Fit | None:
-    pair = tested.pair & (tested.steps >= first) & (tested.steps <= last)
-    if pair.sum() < FEWEST:
+    """The settings of the first steps of a stretch."""
+    rows = np.flatnonzero(tested.pair & (tested.steps >= first) & (tested.steps <= last))[:FITTED]
+    if rows.size < FEWEST:
         return None
-    return fit_settings(dataclasses.replace(tested, pair=pair))
+    start = max(int(rows[0]) - 1, 0)
+    near = tested.rows(slice(start, int(rows[-1]) + 1))
+    pair = np.zeros(near.pair.shape, bool)
+    pair[rows - start] = True
+    found = fit_settings(dataclasses.replace(near, pair=pair))
+    return dataclasses.replace(found, first=first, last=last)

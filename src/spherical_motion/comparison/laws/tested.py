@@ -50,6 +50,15 @@ class Tested:
     noise: Array
     most: Array
 
+    def rows(self, which: slice) -> Tested:
+        """Some of the rows."""
+        arrays = {
+            field.name: getattr(self, field.name)[which]
+            for field in dataclasses.fields(self)
+            if field.name != "hp"
+        }
+        return dataclasses.replace(self, **arrays)
+
     def sides(
         self, hp: HyperParameters, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
     ) -> tuple[Array, Array]:

@@ -14,6 +14,10 @@ STEADY = 20
 PERIOD, NEIGHBOURS = 1000, 2
 """So many neighbours every so many steps."""
 
+SOONER = (50, 100, 200, 500)
+"""Steps before the first period that begin neighbours, too: most faults begin early, and the first
+steps alone, whose gradients are large, say little of a short run."""
+
 
 class AuditTimes:
     """Audits the first steps of a run, a few after each change of settings, and some in between.
@@ -27,8 +31,8 @@ class AuditTimes:
 
     >>> times = AuditTimes(0)
     >>> audited = [step for step in range(5000) if times.takes(step, settings=step >= 2500)]
-    >>> audited[:2], audited[19:21], audited[-6:]
-    ([0, 1], [19, 1000], [2501, 2502, 3000, 3001, 4000, 4001])
+    >>> audited[:2], audited[19:24], audited[-6:]
+    ([0, 1], [19, 50, 51, 100, 101], [2501, 2502, 3000, 3001, 4000, 4001])
     """
 
     def __init__(self, start: int) -> None:
@@ -38,7 +42,8 @@ class AuditTimes:
 
     def expects(self, step: int) -> bool:
         """Whether `step` will be audited, unless settings change at it, which may add it."""
-        return step < max(FIRST, self._until) or step % PERIOD < NEIGHBOURS
+        soon = step < PERIOD and any(0 <= step - first < NEIGHBOURS for first in SOONER)
+        return step < max(FIRST, self._until) or step % PERIOD < NEIGHBOURS or soon
 
     def takes(self, step: int, settings: object) -> bool:
         """Whether `step`, which begins now with these settings, is audited; to be asked at each."""

@@ -57,7 +57,11 @@ class EpsilonObserver(StepObserver):
 
 
 class CounterObserver(StepObserver):
-    """Facts `counter` and `taken`, both with the audited step itself."""
+    """Columns and facts `counter` and `taken`, both with the audited step itself.
+
+    The facts are those of the parameter whose two counts differ most; of alike ones, of the one
+    with the most steps.
+    """
 
     def __init__(self, context: AuditContext) -> None:
         self._counter = StepCounter(context.optimizer, context.parameters)
@@ -68,19 +72,31 @@ class CounterObserver(StepObserver):
         self._counter.begins()
         self._audited, self._counted = True, False
 
-    def facts(self, step: int) -> Mapping[str, float]:
-        """Both counts; whether `stepped` has been called for this step does not matter."""
-        if not self._counted:
-            self._counter.stepped()
-        self._counted = True
-        counter, taken = self._counter.read()
+    def columns(self, step: int) -> Columns:
+        """Both counts of each parameter."""
+        counter, taken = self._read()
         return {"counter": counter, "taken": taken}
+
+    def facts(self, step: int) -> Mapping[str, float]:
+        """Both counts of one parameter."""
+        counter, taken = self._read()
+        apart = np.nan_to_num(np.abs(counter - taken), nan=-1.0)
+        place = np.lexsort((np.nan_to_num(taken, nan=-1.0), apart))[-1:]
+        found = [float(values[place[0]]) if place.size else np.nan for values in (counter, taken)]
+        return dict(zip(("counter", "taken"), found, strict=True))
 
     def stepped(self) -> None:
         """Count the step."""
         if not (self._audited and self._counted):
             self._counter.stepped()
         self._audited, self._counted = False, True
+
+    def _read(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Whether `stepped` has been called for this step does not matter."""
+        if not self._counted:
+            self._counter.stepped()
+        self._counted = True
+        return self._counter.read()
 
 
 class GlobalNormObserver(StepObserver):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from spherical_motion.binding import Steppers, has_stepped
 
+Array = NDArray[np.float64]
+
 
 class StepCounter:
-    """Counts the steps of an optimizer since its state was empty.
+    """Counts the steps of an optimizer since its state was empty, for each parameter.
 
     Adam corrects its averages by the number of its steps. If that number is not the number of steps
-    taken (a state loaded in part, a step counted twice), each step has a wrong length.
+    taken (a state loaded in part, a step counted twice), each step has a wrong length. Torch passes
+    over a parameter without a gradient, so parts of a model that are used now and then (experts,
+    alternating heads) have counts of their own.
 
     Args:
         optimizer: whose state holds the count, under "step", by parameter or by param group.
@@ -29,64 +35,79 @@ class StepCounter:
     ...     optimizer.step()
     ...     counter.stepped()
     >>> counter.read()
-    (3.0, 3.0)
+    (array([3.]), array([3.]))
     """
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
     ) -> None:
         self._optimizer, self._parameters = optimizer, parameters
-        self._taken: float | None = None  # NaN once it cannot be known
-        self._had_gradient: bool | None = None
+        self._begun, self._unknown = False, False
+        self._had: list[bool] | None = None  # before the step: which parameters have a gradient
+        # Most steps have gradients of the same parameters, so that only their number is counted.
+        self._alike, self._repeats = [False] * len(parameters), 0
+        self._each, self._any = np.zeros(len(parameters)), 0
 
     def begins(self) -> None:
         """To be called before the first step, and before others where it may be."""
-        if self._taken is None:
+        if not self._begun:
             # Not state[parameter], which would make an entry where there is none.
             states = (self._optimizer.state.get(p, {}) for p in self._parameters)
-            self._taken = math.nan if any(map(has_stepped, states)) else 0.0
-        self._had_gradient = self._has_gradient()
+            self._begun, self._unknown = True, any(map(has_stepped, states))
+        self._had = self._gradients()
 
     def stepped(self) -> None:
         """To be called after each step that was taken.
 
-        A step counts if a parameter had a gradient: torch passes over the others. A closure makes
-        it during the step, and some loops clear it there, so that a step may not show whether it
-        had one.
+        A closure makes gradients during the step, and some loops clear them there, so that a step
+        may not show whether it had any. The steps taken are unknown from there on.
         """
-        had, self._had_gradient = self._had_gradient, None
-        if self._taken is None:
+        had, self._had = self._had, None
+        if not self._begun or self._unknown:
             return
-        if had or self._has_gradient():
-            self._taken += 1.0
+        have = self._gradients()
+        if had is not None and had != have:
+            have = [one or other for one, other in zip(had, have, strict=True)]
+        if have != self._alike:
+            self._add_up()
+            self._alike = have
+        if True in have:
+            self._repeats += 1
         elif had is None:
-            self._taken = math.nan
+            self._unknown = True
 
-    def read(self) -> tuple[float, float]:
-        """(the optimizer's count, the steps it was seen to take); NaN where there is none.
+    def read(self) -> tuple[Array, Array]:
+        """(the optimizer's counts, the steps it was seen to take), each of shape (parameters,).
 
-        Parameters without a gradient at some steps count fewer of them. So of the counts that
-        differ between parameters the one closest to the steps taken is given, and the median if
-        those are not known.
+        A step counts for the parameters that had a gradient; if the count is one of the whole param
+        group, each step with any gradient does. NaN where there is no count, or the steps are
+        unknown.
         """
-        taken = math.nan if self._taken is None else self._taken
-        counts = sorted(self._counts())
-        if not counts:
-            return math.nan, taken
-        if math.isnan(taken):
-            return counts[len(counts) // 2], taken
-        return min(counts, key=lambda count: abs(count - taken)), taken
-
-    def _has_gradient(self) -> bool:
-        return any(parameter.grad is not None for parameter in self._parameters)
-
-    def _counts(self) -> Iterator[float]:
+        self._add_up()
         steppers, groups = Steppers([self._optimizer]), self._optimizer.param_groups
-        for parameter in self._parameters:
-            state = self._optimizer.state.get(parameter, {})
+        counts, taken = np.full((2, len(self._parameters)), math.nan)
+        for place, parameter in enumerate(self._parameters):
+            own = self._optimizer.state.get(parameter, {})
             stepper = steppers.of(parameter)
             group = {} if stepper is None else groups[stepper.param_group]
-            count = state.get("step", group.get("step"))
-            one = isinstance(count, torch.Tensor) and count.numel() == 1
-            if one or (isinstance(count, int | float) and not isinstance(count, bool)):
-                yield float(count)
+            counts[place] = _number(own.get("step", group.get("step")))
+            shared = "step" in group and "step" not in own
+            taken[place] = self._any if shared else self._each[place]
+        return counts, np.full_like(taken, math.nan) if self._unknown or not self._begun else taken
+
+    def _add_up(self) -> None:
+        self._each += self._repeats * np.array(self._alike, dtype=np.float64)
+        self._any += self._repeats
+        self._repeats = 0
+
+    def _gradients(self) -> list[bool]:
+        return [parameter.grad is not None for parameter in self._parameters]
+
+
+def _number(count: object) -> float:
+    """A count in a tensor of one entry or as a number; NaN if it is none."""
+    if isinstance(count, torch.Tensor):
+        return float(count) if count.numel() == 1 else math.nan
+    if isinstance(count, int | float) and not isinstance(count, bool):
+        return float(count)
+    return math.nan

@@ -431,7 +431,11 @@ def on_the_way(**changes):
     [
         (1.0, math.nan, "about 1 more step to within 5%"),
         (250.0, math.nan, "about 250 more steps to within 5%"),
-        (0.0, 80.0, "at its end it has arrived, and about 80 more steps make a stretch to judge"),
+        (
+            0.0,
+            80.0,
+            "it arrived at the stage's end, and about 80 more steps are needed to judge it",
+        ),
         (0.0, -5.0, "but the gradient still changes"),
     ],
 )

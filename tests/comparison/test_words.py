@@ -146,7 +146,7 @@ def test_a_norm_that_stays_is_not_said_to_be_in_doubt(write_run) -> None:
     low, high = row.pull_interval
     assert low < 0 < high
     assert row.tug.window == 1998
-    assert "stayed where it was" in row.words
+    assert "hardly moved" in row.words
     assert "will settle" not in row.words
 
 

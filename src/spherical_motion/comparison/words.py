@@ -126,7 +126,7 @@ def _course(tug: TugOfWar, window: int) -> str:
     rate = f"{_percent(abs(growth), tug.span)} {_per(tug.span)}"
     verb = "grew" if growth > 0 else "shrank"
     if abs(growth) * window < STILL:
-        return f"stayed where it was (it {verb} by {rate})"
+        return f"hardly moved (it {verb} by {rate})"
     return f"{verb} by {rate}"
 
 

@@ -132,8 +132,8 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
             "The measured steps are too few to judge, or the 95% interval of the ratio is too "
             "wide to say whether it lies in its band.",
             "Measure more often, or train longer.",
-            state="not judged for lack of samples",
-            shared=("samples", ",.0f", "{} sampled steps"),
+            state="not judged yet",
+            shared=("samples", ",.0f", "{} sampled steps are too few or too uncertain"),
         ),
         VerdictKind.NOT_SCALE_INVARIANT: Meaning(
             Tone.ALARM,

@@ -65,7 +65,9 @@ class AuditRow:
             words = f"{found.steps} steps looked at, none replayed ({found.skipped or 'unknown'})"
         else:
             words = "not audited"
-        shown = [f"ε {found.epsilon:.2g}"] if found.epsilon == found.epsilon else []
+        shown = (
+            [f"ε is {found.epsilon:.2g} of ε + variance"] if found.epsilon == found.epsilon else []
+        )
         if found.fit is not None and not found.fit.kind:
             shown.append(f"missed by {found.miss:.2g} of their length, cosine {found.cosine:.4f}")
         if entries_clipped(found):

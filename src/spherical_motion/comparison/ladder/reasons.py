@@ -264,7 +264,7 @@ class Because(ReasonKind):
     STEPS_LEFT = "; about {steps:,.0f} more steps to within 5%"
     STEP_LEFT = "; about 1 more step to within 5%"
     MORE_TO_JUDGE = (
-        "; at its end it has arrived, and about {steps:,.0f} more steps make a stretch to judge"
+        "; it arrived at the stage's end, and about {steps:,.0f} more steps are needed to judge it"
     )
     STILL_CHANGING = "; at its latest gradient it has arrived, but the gradient still changes"
     ONCE_STEADY = ", once it has stopped fading"

@@ -5,10 +5,39 @@ from __future__ import annotations
 from verdicts.plan import FAULTS
 from verdicts.scoring import Results, cases
 
-__all__ = ["WHY", "notes"]
+__all__ = ["HEALTHY", "WHY", "notes"]
 
-WHY: dict[str, str] = {}
+WHY: dict[str, str] = {
+    "decay in the loss": (
+        "A hidden decay is told by a radial gradient that is the same share of the weights at each "
+        "step. A matrix without a certificate has a radial gradient of its own, in which it drowns "
+        "if the decay in the loss is small beside it."
+    ),
+    "decay in the loss for one layer": (
+        "The same: without a certificate nothing says which part of the radial gradient is the "
+        "loss's, and with one group only there are no others to compare it with."
+    ),
+    "gradient never cleared": (
+        "A sum of all gradients so far is a momentum of 1 in the loop. Where a group is certified "
+        "the radial law shows it; of plain matrices no law speaks of the gradient's origin."
+    ),
+}
 """Fault → why some of its cases are missed."""
+
+HEALTHY = {
+    "rare branch": (
+        "A layer that is used by one batch in 25 and whose last use lies 20 steps back when the "
+        "stage ends looks like one that has lost its gradient."
+    ),
+    "two rates, one plan": (
+        "The plan is one schedule. Rates of another param group are compared with it unless the "
+        "ratio is constant and known to be meant."
+    ),
+    "clipped at first": (
+        "In a short first stage the only audited steps are the first 20, and these are clipped."
+    ),
+}
+"""Variant of a healthy loop → why it alarms."""
 
 LONGEST = 220
 
@@ -33,4 +62,8 @@ def notes(after: Results) -> str:
             reason = example.reason[:LONGEST]
             lines.append(f"- {said} ({where[0]}{more}): {reason or 'no reason given'}")
         parts.append("\n".join(lines) + "\n")
+    loud = {run["variant"] for run in after if not run["fault"] and run.get("alarms")}
+    for variant, why in HEALTHY.items():
+        if variant in loud:
+            parts.append(f"**Healthy, {variant}.** {why}\n")
     return "\n".join(parts) or "Nothing is missed.\n"

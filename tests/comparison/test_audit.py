@@ -230,7 +230,7 @@ def test_rates_other_than_planned(tmp_path: Path) -> None:
     assert found.rows[0].planned.how.times == 2.0
     assert found.rows[0].suspects == (Suspect.WRONG_SETTINGS,)
     (words,) = found.findings
-    assert "instead of the planned 0.098" in words
+    assert "0.058 instead of 0.079 at step 21" in words
     assert "the scheduler is stepped 2 times as often as planned" in words
 
     def once(_: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:

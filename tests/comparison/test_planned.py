@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from spherical_motion.comparison.laws.planned import compared
-from spherical_motion.vocabulary import HyperParameters, Schedule
+from spherical_motion.comparison.laws.planned import PlannedRun, compared
+from spherical_motion.comparison.whole_run import WholeRun
+from spherical_motion.vocabulary import HyperParameters, Schedule, Stage
 
 HP = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
 STEPS = 600
@@ -118,7 +120,7 @@ def test_what_nothing_explains() -> None:
     found = compared(plan, used(noise * plan.lr))
     assert math.isnan(found.how.factor)
     assert found.first is not None
-    assert found.used == pytest.approx(noise[found.first] * found.planned)
+    assert found.used == pytest.approx(noise[found.farthest] * found.planned)
 
 
 def test_only_steps_that_both_have_are_compared() -> None:
@@ -180,3 +182,60 @@ def test_schedulers_of_torch(kind: str, times: int) -> None:
         assert found.first < 10
     else:
         assert found.how.times == 2.0
+
+
+class Recorded:
+    """The settings of groups `a`, `b`, ... beside a plan, each in a param group of its own."""
+
+    def __init__(self, plan: Schedule, *rates: np.ndarray) -> None:
+        self.groups = tuple("abc"[: len(rates)])
+        self.lr, self._rates = np.stack(rates, axis=1), rates
+        self.main_slices = range(len(rates))
+        slices = range(len(rates))
+        self.info = SimpleNamespace(planned=plan, slice_param_group=slices, parameters=())
+
+    def index(self, group: str) -> int:
+        return self.groups.index(group)
+
+    def schedule(self, group: str) -> Schedule:
+        return used(self._rates[self.index(group)])
+
+
+@pytest.mark.parametrize(
+    ("rates", "meant"),
+    [
+        (0.3 * PLANS["cosine"].lr, True),
+        (0.02 * (1.0 + np.sin(0.1 * T) ** 2), True),
+        (read_at(PLANS["cosine"], 2 * T), False),
+        (np.where(T < 300, PLANS["cosine"].lr, 0.02 * (2.0 + np.sin(T))), False),
+    ],
+)
+def test_a_plan_speaks_of_the_param_groups_that_follow_it(rates, meant: bool) -> None:
+    plan = PLANS["cosine"]
+    beside = PlannedRun(Recorded(plan, plan.lr, rates))
+    found = beside.of("b")
+    assert not found.as_planned
+    assert beside.meant(found) == meant
+    alone = PlannedRun(Recorded(plan, rates))
+    assert not alone.meant(alone.of("a"))
+
+
+def test_the_largest_gap_and_the_last_step_are_given() -> None:
+    plan = PLANS["cosine"]
+    rates = plan.lr.copy()
+    rates[100:200] *= np.linspace(1.001, 1.4, 100)
+    found = compared(plan, used(rates))
+    gaps = np.abs(rates - plan.lr)
+    assert found.farthest == np.argmax(gaps)
+    assert (found.used - found.planned) == pytest.approx(gaps.max())
+    assert found.last == 199
+    assert 100 <= found.first < 110
+
+
+def test_a_plan_that_is_kept_again_is_no_matter_of_later_stages() -> None:
+    plan = PLANS["steps"]
+    rates = plan.lr.copy()
+    rates[50:90] *= 0.5
+    run = WholeRun({}, Recorded(plan, rates))
+    stages = [Stage(0, 200, None), Stage(200, 400, None), Stage(400, 600, None)]
+    assert [run._plan("a", stage) is not None for stage in stages] == [True, False, False]

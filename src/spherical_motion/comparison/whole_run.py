@@ -96,9 +96,11 @@ class WholeRun:
         return scale_changes(self._motions.values())
 
     def _plan(self, name: str, stage: Stage) -> Planned | None:
-        """The plan beside the rates, where they differ in this stage or before."""
+        """The plan beside the rates, where they differ in this stage."""
         plan = self._plans.of(name)
-        if plan is None or plan.first is None or plan.first >= stage.stop:
+        if plan is None or plan.first is None or plan.last is None:
+            return None
+        if plan.first >= stage.stop or plan.last < stage.start:
             return None
         return None if self._plans.meant(plan) else plan
 

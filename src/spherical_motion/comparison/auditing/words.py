@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from spherical_motion.comparison.ladder.said import apart
 from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.limits import (
     EPSILON_LARGE,
@@ -135,10 +136,12 @@ def event_findings(records: Records, group: str) -> Iterator[Finding]:
 
 def plan_findings(mine: Planned, *, meant: bool) -> Iterator[Finding]:
     """Rates that are not the planned ones, unless they are meant so (`PlannedRun.meant`)."""
+    at = "" if mine.farthest in (None, mine.first) else f" at step {mine.farthest:,}"
     if mine.first is not None and not meant:
         yield Finding(
-            f"from step {mine.first:,} on the learning rate is {_apart(mine.used, mine.planned)} "
-            f"instead of the planned {_apart(mine.planned, mine.used)}: {_plan_words(mine.how)}",
+            f"from step {mine.first:,} on the learning rate is not the planned one, "
+            f"{apart(mine.used, mine.planned)} instead of {apart(mine.planned, mine.used)}{at}: "
+            f"{_plan_words(mine.how)}",
             Suspect.WRONG_SETTINGS,
         )
     for name, value in (("weight decay", mine.weight_decay), ("momentum", mine.momentum)):
@@ -170,12 +173,6 @@ def _fit_words(fit: StepFit) -> str:
     if fit.kind == "both":
         return f"{rate}, and {decay}"
     return "no learning rate and no weight decay makes them"
-
-
-def _apart(value: float, other: float) -> str:
-    """A number with as many digits as tell it from another."""
-    digits = (d for d in range(4, 17) if f"{value:.{d}g}" != f"{other:.{d}g}")
-    return f"{value:.{next(digits, 4)}g}"
 
 
 def _plan_words(how: Explanation) -> str:

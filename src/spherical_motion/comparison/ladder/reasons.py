@@ -180,8 +180,8 @@ class Because(ReasonKind):
         Suspect.LOST_PRECISION,
     )
     NOT_AS_PLANNED = (
-        "the learning rate is not the planned one from step {first:,} on: {used:.3g} in place of "
-        "{planned:.3g}{how}",
+        "the learning rate is not the planned one from step {first:,} on: {used} in place of "
+        "{planned}{at}{how}",
         Suspect.WRONG_SETTINGS,
     )
 

@@ -26,6 +26,18 @@ def steps_text(steps: Sequence[int], total: int) -> str:
     return f"step{'s' if total > 1 else ''} {named}{more}"
 
 
+def apart(value: float, other: float) -> str:
+    """A number with as many digits as tell it from another.
+
+    >>> apart(0.003, 0.1), apart(0.003, 0.00300004)
+    ('0.003', '0.003')
+    >>> apart(0.00300004, 0.003)
+    '0.00300004'
+    """
+    digits = (d for d in range(4, 18) if f"{value:.{d}g}" != f"{other:.{d}g}")
+    return f"{value:.{next(digits, 4)}g}"
+
+
 def percent(share: float) -> str:
     """The size of a share as a percentage with two digits.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from spherical_motion.comparison.evidence import Evidence
 from spherical_motion.comparison.ladder.reasons import Because
-from spherical_motion.comparison.ladder.said import names_text, settings_text, steps_text
+from spherical_motion.comparison.ladder.said import apart, names_text, settings_text, steps_text
 from spherical_motion.comparison.laws import Fit, Mend, StepLaw
 from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.limits import loses_steps
@@ -160,4 +160,11 @@ def _not_as_planned(plan: Planned) -> Reason:
     elif math.isfinite(how.factor) and how.factor != 1.0:
         said = f", {how.factor:.3g} times the planned ones"
     first = 0 if plan.first is None else plan.first
-    return Because.NOT_AS_PLANNED(first=first, used=plan.used, planned=plan.planned, how=said)
+    at = "" if plan.farthest in (None, first) else f" at step {plan.farthest:,}"
+    return Because.NOT_AS_PLANNED(
+        first=first,
+        used=apart(plan.used, plan.planned),
+        planned=apart(plan.planned, plan.used),
+        at=at,
+        how=said,
+    )

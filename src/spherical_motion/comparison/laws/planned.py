@@ -66,8 +66,9 @@ class Planned:
     Attributes:
         steps: steps that both have.
         differing: steps at which the learning rate is not the planned one.
-        first: the first of them; None if there is none.
-        planned, used: both rates at that step.
+        first, last: the first and the last of them; None if there is none.
+        planned, used: both rates at the step at which they lie farthest apart.
+        farthest: that step.
         how: how the rates follow from the plan, as far as they do.
         weight_decay, momentum: (first step, planned, used) where these differ, or None.
     """
@@ -75,6 +76,8 @@ class Planned:
     steps: int
     differing: int = 0
     first: int | None = None
+    last: int | None = None
+    farthest: int | None = None
     planned: float = math.nan
     used: float = math.nan
     how: Explanation = Explanation()
@@ -116,12 +119,16 @@ class PlannedRun:
     def meant(self, found: Planned) -> bool:
         """Whether rates that are not the planned ones are meant so.
 
-        They are if they are a constant times the plan's from the first step on, in a run where
-        others are the plan's: one plan serves param groups with rates of their own.
+        A plan speaks of the param groups whose rates it follows. Where there are some, another one
+        is meant to have its own rates: a constant times the plan's, or others from the first step
+        on that no use of the scheduler explains.
         """
         how = found.how
-        own_rate = math.isnan(how.times) and not how.late and math.isfinite(how.factor)
-        return own_rate and self._some_as_planned
+        if not math.isnan(how.times) or how.late or not self._some_as_planned:
+            return False
+        plan = self._records.info.planned
+        at_once = plan is not None and found.first is not None and found.first <= plan.start
+        return math.isfinite(how.factor) or at_once
 
     @functools.cached_property
     def _some_as_planned(self) -> bool:
@@ -159,12 +166,15 @@ def compared(plan: Schedule, used: Schedule) -> Planned:
     )
     if not differ.size:
         return found
-    first = int(differ[0])
+    gaps = np.abs(rates[differ] - plan.lr[at[differ] - plan.start])
+    farthest = int(differ[np.argmax(gaps)])
     return dataclasses.replace(
         found,
-        first=int(at[first]),
-        planned=float(plan.lr[at[first] - plan.start]),
-        used=float(rates[first]),
+        first=int(at[differ[0]]),
+        last=int(at[differ[-1]]),
+        farthest=int(at[farthest]),
+        planned=float(plan.lr[at[farthest] - plan.start]),
+        used=float(rates[farthest]),
         how=_explanation(plan.lr, rates, at - plan.start, differ, start),
     )
 

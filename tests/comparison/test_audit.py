@@ -15,7 +15,11 @@ from watched import loss_of, network
 
 from spherical_motion.comparison import audit
 from spherical_motion.comparison.laws import audited_steps, clipped_norm
-from spherical_motion.comparison.laws.step_fit import fit_products
+from spherical_motion.comparison.laws.step_fit import (
+    _real_momentum,
+    _sign_of_change,
+    fit_products,
+)
 from spherical_motion.monitor import watch
 from spherical_motion.records import read
 from spherical_motion.vocabulary import HyperParameters, Schedule, Stage, Suspect
@@ -61,6 +65,39 @@ def test_settings_other_than_declared_are_named(make, real, words: str, tmp_path
     finding = found.findings[0]  # ε may follow, of weights that became small
     assert finding.startswith("all groups: 15 of 20 replayed steps are not the rule's, from step 5")
     assert words in finding
+
+
+@pytest.mark.parametrize(("lr", "real", "declared"), [(1.9, 0.1, 0.2), (2.2, 0.85, 0.9)])
+def test_momentum_is_named_where_neighbouring_steps_point_apart(
+    lr: float, real: float, declared: float, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model, target = nn.Linear(16, 16, bias=False), torch.randn(16, 16)
+    curvature = torch.linspace(0.6, 1.2, 16)
+
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=lr, momentum=declared, weight_decay=1e-3)
+
+    optimizer = stepping_with(make, momentum=real)(model)
+    with watch(model, optimizer, directory=tmp_path / "run", groups="plain", quiet=True):
+        for _ in range(40):
+            optimizer.zero_grad()
+            (0.5 * (model.weight - target).square() * curvature).sum().backward()
+            optimizer.step()
+    (row,) = audit(tmp_path / "run")
+    assert row.audited.fit.kind == "momentum"
+    assert row.audited.fit.real_momentum == pytest.approx(real, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("along", "declared", "real"),
+    [(-0.05, 0.9, 0.85), (0.05, 0.9, 0.95), (0.0, 0.9, math.nan), (0.0, 0.98, 0.93)],
+)
+def test_the_sign_of_a_change_of_momentum_is_read_or_left_open(along, declared, real) -> None:
+    ones = np.ones(5)
+    assert _real_momentum(
+        declared, 0.05, _sign_of_change({"wd": along * ones, "we": 0 * ones}, ones, ones, 0.05)
+    ) == pytest.approx(real, nan_ok=True)
 
 
 @pytest.mark.parametrize("real", [{"betas": (0.8, 0.999)}, {"eps": 1e-2}])

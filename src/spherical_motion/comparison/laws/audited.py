@@ -163,6 +163,8 @@ def _difference(
     before = steps[alike & (steps < first)]
     dd_before = np.full(len(steps), np.nan)
     dd_before[1:] = np.where(np.diff(steps) == 1, sums["dd"][:-1], np.nan)
+    wd_before = dd_before.copy()
+    wd_before[1:] += sums["wd"][:-1]
     wrong = {name: values[differ] for name, values in sums.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
         length = np.sqrt(wrong["dd"] / wrong["ee"])
@@ -173,7 +175,7 @@ def _difference(
         "length": _median(length),
         "cosine": _median(cosine),
         "miss": _median(miss),
-        "fit": fit_of(records, column, steps[differ], wrong, dd_before[differ]),
+        "fit": fit_of(records, column, steps[differ], wrong, dd_before[differ], wd_before[differ]),
     }
 
 

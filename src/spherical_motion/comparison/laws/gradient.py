@@ -17,7 +17,7 @@ LASTING = 20
 """So many recorded steps in a row are a state and no chance, if all others are otherwise."""
 
 CHANCE = 1e-6
-"""A row of silent steps is a state if the share of silent steps elsewhere makes it this unlikely."""
+"""A row of silent steps is a state if the share of silent steps elsewhere makes it so unlikely."""
 
 LONGER = 2
 """It must also be so many times as long as any other: parts are used in turns, not by chance."""

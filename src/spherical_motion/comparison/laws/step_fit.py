@@ -9,9 +9,10 @@ along e and a part along w:
 
 The fewest that explain the miss are taken. If none do, momentum is tried: heavy-ball SGD repeats
 the last step d' times momentum, so with another one d - e = (difference)·(η/η')·d', and
-|d - e|/|d'| is the same at every step.
+|d - e|/|d'| is the same at every step. Its sign is that of <d - e, w>/<d', w>, where the weights
+are not at right angles to d'; or only one of both signs leaves a momentum within [0, 1).
 
- A weight decay λ enters a step of SGD and of optimizers
+A weight decay λ enters a step of SGD and of optimizers
 with decoupled decay as -ηλ·w, and with Nesterov momentum α as -ηλ(1 + α)·w; so b tells which λ was
 used. Inside Adam with L2 decay it passes the preconditioner, and only b itself is known.
 """
@@ -57,7 +58,8 @@ class StepFit:
         left: median share of the miss that the fit leaves.
         lr, weight_decay, momentum: as recorded, medians over these steps.
         real_decay: the weight decay with which the steps were made; NaN if b does not tell.
-        real_momentum: the momentum, if that explains them.
+        real_momentum: the momentum, if that explains them; NaN if it is higher or lower by a known
+            amount, but not known which.
     """
 
     kind: Kind = ""
@@ -72,7 +74,12 @@ class StepFit:
 
 
 def fit_of(
-    records: Records, column: int, steps: NDArray[np.int64], sums: Sums, dd_before: Array
+    records: Records,
+    column: int,
+    steps: NDArray[np.int64],
+    sums: Sums,
+    dd_before: Array,
+    wd_before: Array,
 ) -> StepFit:
     """The fit of some audited steps of a group.
 
@@ -81,7 +88,8 @@ def fit_of(
         column: number of the group.
         steps: the steps, increasing.
         sums: for each the products of `records.AUDIT_SUMS`, over the group's parameters.
-        dd_before: |d|² of the step before each; NaN if that was not audited.
+        dd_before: |d'|² of the step d' before each; NaN if that was not audited.
+        wd_before: <w, d'>, with the weights after that step.
     """
     settings = records.info.param_groups[
         records.info.slice_param_group[records.main_slices[column]]
@@ -104,22 +112,37 @@ def fit_of(
         return dataclasses.replace(fit, real_decay=_agreed(real, SAME, fit.weight_decay))
     if fit.kind == "" and hp.optimizer == "sgd" and not hp.nesterov:
         lr_before = schedule.lr[np.maximum(at - 1, 0)]
-        changed = _change_of_momentum(sums, dd_before, lr / lr_before)
-        if math.isfinite(changed):
-            real = fit.momentum + changed
+        size = _change_of_momentum(sums, dd_before, lr / lr_before)
+        if math.isfinite(size):
+            sign = _sign_of_change(sums, wd_before, lr / lr_before, size)
+            real = _real_momentum(fit.momentum, size, sign)
             return dataclasses.replace(fit, kind="momentum", real_momentum=real)
     return fit
 
 
 def _change_of_momentum(sums: Sums, dd_before: Array, rates: Array) -> float:
-    """What the momentum differs by, if that explains the steps, else NaN."""
+    """By how much the momentum differs, if that explains the steps, else NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.sqrt(sums["miss_sq"] / dd_before) / rates
-    if np.isfinite(size).sum() < FEWEST:
-        return math.nan
-    # The last step and the next one mostly point alike, so that less momentum makes it shorter.
-    sign = np.sign(np.median((sums["dd"] - sums["ee"] - sums["miss_sq"])[np.isfinite(size)]))
-    return float(sign) * _agreed(size, EXPLAINED, 0.0)
+    return _agreed(size, EXPLAINED, 0.0) if np.isfinite(size).sum() >= FEWEST else math.nan
+
+
+def _real_momentum(declared: float, size: float, sign: float) -> float:
+    """The momentum that differs by `size`, in [0, 1); NaN if the steps leave the sign open."""
+    signs = (-1.0, 1.0) if math.isnan(sign) else (sign,)
+    inside = [m for m in (declared + s * size for s in signs) if -EXPLAINED * size <= m < 1.0]
+    return max(inside[0], 0.0) if len(inside) == 1 else math.nan
+
+
+def _sign_of_change(sums: Sums, wd_before: Array, rates: Array, size: float) -> float:
+    """1 if the momentum is higher, -1 if it is lower, NaN if most steps do not tell."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = (sums["wd"] - sums["we"]) / wd_before / rates
+    middle = float(np.median(change[np.isfinite(change)])) if np.isfinite(change).any() else 0.0
+    told = np.isfinite(change) & (np.abs(np.abs(change) - size) <= SAME * size)
+    alike = told & (np.sign(change) == np.sign(middle))
+    enough = alike.sum() >= max(FEWEST, np.isfinite(change).sum() / 2)
+    return float(np.sign(middle)) if enough else math.nan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ WHY: dict[str, str] = {
 
 SPILT = {
     "ε 10 in one norm": (
-        "The norm layer with ε 10 lets so little through that ε counts in the next norm layer, too: "
+        "The norm layer with ε 10 lets so little through that ε counts in the next one, too: "
         "the audit measured it there. The alarm is true, the fault is one layer above."
     ),
 }

@@ -63,7 +63,7 @@ def brief(run: dict[str, Any], reasons: bool = True) -> dict[str, Any]:
             kept[name] = [{**row, "reason": row["reason"][:300]} for row in kept[name]]
     if "said" in run:
         kept["compare_seconds"] = run["said"]["compare_seconds"]
-        if (run["fault"], run["net"]) in SHOWN:
+        if run["fault"] in SHOWN:
             kept["audit"] = run["said"]["audit"]
     return kept
 
@@ -74,20 +74,20 @@ def told(case: dict[str, Any]) -> bool:
 
 
 SHOWN = (
-    ("AdamW decay without the rate", "plain"),
-    ("momentum .85 declared .9, later", "plain"),
-    ("phantom steps", "gpt"),
+    "AdamW decay without the rate",
+    "momentum .85 declared .9, later",
+    "phantom steps",
 )
-"""Faults and nets whose audit the page prints."""
+"""Faults whose audit the page prints."""
 
 
 def audits(after: Results) -> str:
     """The audit of three runs, as `print(smd.audit(run))` shows it."""
-    shown: dict[tuple[str, str], str] = {}
+    shown: dict[str, str] = {}
     for run in after:
         if run.get("audit"):
             title = f"{run['fault']} ({run['net']}, {run['optimizer']}):"
-            shown.setdefault((run["fault"], run["net"]), f"{title}\n\n```\n{run['audit']}\n```\n")
+            shown.setdefault(run["fault"], f"{title}\n\n```\n{run['audit']}\n```\n")
     return "\n".join(shown.values()) or "Not measured.\n"
 
 

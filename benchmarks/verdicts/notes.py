@@ -24,6 +24,14 @@ WHY: dict[str, str] = {
 }
 """Fault → why some of its cases are missed."""
 
+SPILT = {
+    "ε 10 in one norm": (
+        "The norm layer with ε 10 lets so little through that ε counts in the next one, too: "
+        "the audit measured it there. The alarm is true, the fault is one layer above."
+    ),
+}
+"""Fault → why groups alarm that it does not concern."""
+
 HEALTHY = {
     "rare branch": (
         "A layer that is used by one batch in 25 and whose last use lies 20 steps back when the "
@@ -66,4 +74,9 @@ def notes(after: Results) -> str:
     for variant, why in HEALTHY.items():
         if variant in loud:
             parts.append(f"**Healthy, {variant}.** {why}\n")
+    for run in after:
+        if run.get("spilt"):
+            names = ", ".join(f"`{row['group']}` {row['suspect']}" for row in run["spilt"])
+            where = f"{run['fault']} ({run['net']}, {run['optimizer']})"
+            parts.append(f"**Beside the fault, {where}:** {names}. {SPILT.get(run['fault'], '')}\n")
     return "\n".join(parts) or "Nothing is missed.\n"

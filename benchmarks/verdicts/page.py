@@ -13,7 +13,7 @@ from typing import Any
 from verdicts.goals import goals
 from verdicts.nets import TASKS
 from verdicts.notes import notes
-from verdicts.plan import FAULTS, every_run
+from verdicts.plan import FAULTS, Run, every_run
 from verdicts.scoring import Case, Results, cases, kept_runs, most_common
 from verdicts.tables import confusion, healthy_tables, pairs
 
@@ -38,8 +38,10 @@ def write_page(folder: Path, docs: Path) -> None:
     after = kept_runs(folder / "after")
     if after:
         before = kept_runs(folder / "before")
+        note = folder / "note.md"
         kept = {
             "machine": machine(),
+            "note": note.read_text(encoding="utf-8") if note.exists() else "",
             "after": [brief(run) for run in after],
             "before": [brief(run, reasons=False) for run in before],
         }
@@ -61,7 +63,7 @@ def brief(run: dict[str, Any], reasons: bool = True) -> dict[str, Any]:
             kept[name] = [{**row, "reason": row["reason"][:300]} for row in kept[name]]
     if "said" in run:
         kept["compare_seconds"] = run["said"]["compare_seconds"]
-        if (run["fault"], run["net"]) in SHOWN:
+        if run["fault"] in SHOWN:
             kept["audit"] = run["said"]["audit"]
     return kept
 
@@ -72,20 +74,20 @@ def told(case: dict[str, Any]) -> bool:
 
 
 SHOWN = (
-    ("AdamW decay without the rate", "plain"),
-    ("momentum .85 declared .9, later", "plain"),
-    ("phantom steps", "gpt"),
+    "AdamW decay without the rate",
+    "momentum .85 declared .9, later",
+    "phantom steps",
 )
-"""Faults and nets whose audit the page prints."""
+"""Faults whose audit the page prints."""
 
 
 def audits(after: Results) -> str:
     """The audit of three runs, as `print(smd.audit(run))` shows it."""
-    shown: dict[tuple[str, str], str] = {}
+    shown: dict[str, str] = {}
     for run in after:
         if run.get("audit"):
             title = f"{run['fault']} ({run['net']}, {run['optimizer']}):"
-            shown.setdefault((run["fault"], run["net"]), f"{title}\n\n```\n{run['audit']}\n```\n")
+            shown.setdefault(run["fault"], f"{title}\n\n```\n{run['audit']}\n```\n")
     return "\n".join(shown.values()) or "Not measured.\n"
 
 
@@ -106,7 +108,7 @@ def page(kept: dict[str, Any]) -> str:
     after, before = kept["after"], kept["before"]
     parts = [
         HEAD,
-        what_was_run(after),
+        what_was_run(after) + kept.get("note", ""),
         "## Goals\n\n" + goals(after, before),
         "## What is said of known faults\n\n" + confusion(after, before),
         "## Fault by fault\n\n" + faults_table(after, before),
@@ -130,7 +132,9 @@ def what_was_run(after: Results) -> str:
     text = (
         f"{len(faults)} of {len(FAULTS)} faults in {len(faulty)} runs with "
         f"{len(list(cases(faulty)))} cases, and {len(done) - len(faulty)} healthy runs; "
-        f"{len(after)} of {len(planned)} planned runs. A run has "
+        f"{len(after)} of {len(planned)} planned runs, {pairs_of(faulty)} of "
+        f"{pairs_of([vars_of(run) for run in planned if run.fault])} pairs of fault and net. "
+        "A run has "
         f"{planned[0].length:,} steps; the audit looks at the first 20, and at steps 1,000 and "
         "1,001.\n"
     )
@@ -138,6 +142,15 @@ def what_was_run(after: Results) -> str:
         error = run["error"].strip().splitlines()[-1][:200]
         text += f"\nNot measured: {run['key']}: {error}\n"
     return text
+
+
+def pairs_of(runs: Results) -> int:
+    """How many different pairs of fault and net."""
+    return len({(run["fault"], run["net"]) for run in runs})
+
+
+def vars_of(run: Run) -> dict[str, Any]:
+    return {"fault": run.fault, "net": run.net}
 
 
 def faults_table(after: Results, before: Results) -> str:

@@ -39,6 +39,7 @@ def confusion(after: Results, before: Results) -> str:
 
 def expectation(fault: Any) -> str:
     first = fault.suspects[0] if fault.suspects and fault.suspects[0] else "nothing"
+    first = "any alarm" if first == "ANY" else first
     return first if fault.alarm else f"{first} (no alarm)"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verdicts.plan import FAULTS
-from verdicts.scoring import Results, cases
+from verdicts.scoring import Results, cases, in_time
 
 __all__ = ["HEALTHY", "WHY", "notes"]
 
@@ -74,9 +74,22 @@ def notes(after: Results) -> str:
     for variant, why in HEALTHY.items():
         if variant in loud:
             parts.append(f"**Healthy, {variant}.** {why}\n")
+    parts += late(after)
     for run in after:
         if run.get("spilt"):
             names = ", ".join(f"`{row['group']}` {row['suspect']}" for row in run["spilt"])
             where = f"{run['fault']} ({run['net']}, {run['optimizer']})"
             parts.append(f"**Beside the fault, {where}:** {names}. {SPILT.get(run['fault'], '')}\n")
     return "\n".join(parts) or "Nothing is missed.\n"
+
+
+def late(after: Results) -> list[str]:
+    """Faults of the step rule that are named, with a first step that comes late."""
+    found = [c for c in cases(after) if c.fault.kind in ("settings", "step") and c.right]
+    slow = [c for c in found if c.fault.schedule == "constant" and not in_time(c)]
+    where = dict.fromkeys((c.fault.name, c.net, c.optimizer, c.since) for c in slow)
+    return [
+        f"**Seen late, {name} ({net}, {optimizer}):** first step named is {since}; the step law "
+        "has the beginning, but the reason given is that of the replayed steps.\n"
+        for name, net, optimizer, since in where
+    ]

@@ -392,6 +392,14 @@ def test_the_pull_of_the_metric_is_named_where_it_gives_the_angle() -> None:
     assert "0.64 times weight decay, which alone gives 0.80" in verdict.reason
 
 
+def test_large_gradients_are_the_cause_only_where_their_law_is_nearer_than_the_angle() -> None:
+    off = {"ratio": Estimate(0.9, 0.86, 0.94), "step": TESTED}
+    tails = judge(evidence(step_law=Estimate(0.98, 0.95, 1.01), **off))
+    assert tails.suspect is Suspect.HEAVY_TAILS
+    alike = judge(evidence(step_law=Estimate(0.92, 0.86, 0.98), **off))
+    assert (alike.kind, alike.suspect) == (K.IN_BALANCE, None)
+
+
 def test_another_size_of_the_gradient_is_named_with_its_step_in_any_verdict() -> None:
     change = ScaleChange(step=500, factor=32.0, groups=6, known=6, spread=1e-9)
     off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate(), "step": TESTED}

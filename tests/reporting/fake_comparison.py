@@ -28,6 +28,7 @@ class FakeComparison:
     stages_by_group: dict[str, tuple[Stage, ...]]
     curves_by_group: dict[str, Any]
     span: int = 1_000
+    band: float = 0.10
 
     def stages(self, group: str) -> tuple[Stage, ...]:
         return self.stages_by_group[group]

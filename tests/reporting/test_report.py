@@ -145,6 +145,13 @@ def test_the_first_words_are_the_findings_and_the_numbers_are_for_people():
         assert expected in cells
 
 
+def test_the_table_shows_the_band_that_was_judged_by():
+    comparison = make_comparison(5, points=200)
+    assert "grey ±10%" in table_html(comparison)
+    comparison.band = 0.2
+    assert "grey ±20%" in table_html(comparison) and "grey ±20%" in render(comparison)
+
+
 def test_events_tell_step_facts_and_time():
     comparison = make_comparison(1, points=60)
     event = {"time": "2026-01-01T00:00:00", "kind": "rescaled", "step": 12345, "factor": 0.5}

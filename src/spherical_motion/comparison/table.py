@@ -55,7 +55,7 @@ class Comparison:
         band: float = BAND,
     ) -> None:
         self._rules = None if rules is None else tuple(rules)
-        self._band = number("compare", "band", band, above=0.0, below=1.0)
+        self.band = number("compare", "band", band, above=0.0, below=1.0)
         self._known = parse_ignored(ignore, records.groups)
         self.records = records
         self.directory: Path = records.directory
@@ -97,7 +97,7 @@ class Comparison:
         motion = self._motions[name]
         tug = tug_of_war(motion, stage, mixed)
         laws = run.laws(name, stage, mixed, tug)
-        return gather(motion, stage, mixed, laws=laws, tug=tug, band=self._band)
+        return gather(motion, stage, mixed, laws=laws, tug=tug, band=self.band)
 
     @functools.cached_property
     def span(self) -> int:

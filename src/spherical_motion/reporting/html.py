@@ -102,6 +102,7 @@ def render(comparison: Comparison) -> str:
         stage_titles=sorted(titles.items()),
         rows=rows,
         extra=wording.balance_columns(rows),
+        band=comparison.band,
         tally=facts.tally_of(rows),
         kinds=list(VerdictKind),
         picker=facts.groups_to_pick(comparison, shown),
@@ -131,7 +132,9 @@ def table_html(comparison: Comparison) -> str:
     """
     templates = _environment()
     extra = wording.balance_columns(comparison.rows)
-    table = templates.get_template("table.html.j2").render(rows=comparison.rows, extra=extra)
+    table = templates.get_template("table.html.j2").render(
+        rows=comparison.rows, extra=extra, band=comparison.band
+    )
     return f'<div class="sm-table"><style>{_table_style()}</style>{table}</div>'
 
 

@@ -34,6 +34,10 @@ TESTED = 10
 TAILS = 0.10
 """√(mean D/mean R) must be this close to its law for large gradients to be the cause."""
 
+NEARER = 0.5
+"""... and nearer to it than this share of what the angle misses: a law that misses as much as the
+angle does is no sign of large gradients."""
+
 EXPLAINED = 0.10
 """A cause whose number gives the measured ratio to within this share explains it."""
 
@@ -90,7 +94,7 @@ def _assumption(e: Predicted) -> Reason | None:
         return Because.SCALED(
             factor=change.factor, step=change.step, groups=change.groups, known=change.known
         )
-    if isinstance(e, Settled) and _balances(e.rest.step_law):
+    if isinstance(e, Settled) and _balances(e.rest.step_law, e.ratio):
         return Because.HEAVY_TAILED(step_law=e.rest.step_law.value, mean_ratio=e.mean_ratio)
     if (reason := _beyond_the_laws(e)) is not None:
         return reason
@@ -115,9 +119,10 @@ def _beyond_the_laws(e: Predicted) -> Reason | None:
     return None
 
 
-def _balances(law: Estimate) -> bool:
+def _balances(law: Estimate, ratio: Estimate) -> bool:
     """Whether steps and norm balance, so that only the mean over single angles differs."""
-    return law.meets(LOW, HIGH) and abs(law.value - 1.0) < TAILS
+    nearer = abs(law.value - 1.0) < NEARER * abs(ratio.value - 1.0)
+    return nearer and law.meets(LOW, HIGH) and abs(law.value - 1.0) < TAILS
 
 
 def _ratio(kind: Because, ratio: Estimate) -> Iterator[Reason]:

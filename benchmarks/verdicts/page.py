@@ -135,8 +135,8 @@ def what_was_run(after: Results) -> str:
         f"{len(after)} of {len(planned)} planned runs, {pairs_of(faulty)} of "
         f"{pairs_of([vars_of(run) for run in planned if run.fault])} pairs of fault and net. "
         "A run has "
-        f"{planned[0].length:,} steps; the audit looks at the first 20, and at steps 1,000 and "
-        "1,001.\n"
+        f"{planned[0].length:,} steps; the audit looks at the first 20, and at pairs of steps from "
+        "50, 100, 200, 500 and 1,000 on.\n"
     )
     for run in failed:
         error = run["error"].strip().splitlines()[-1][:200]

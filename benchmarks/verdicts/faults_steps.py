@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -119,37 +120,46 @@ def momentum_reset_once(loop: Loop) -> None:
                 state["momentum_buffer"].zero_()
 
 
-@make_fault("trust ratio in the step", "step", DIFFERS, ("momentum", "AdamW"))
-def trust_ratio(loop: Loop) -> None:
-    """A class named SGD or AdamW that scales each step by the norm of the weights, as LAMB does."""
+def remaking(
+    loop: Loop, remade: Callable[[torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]
+) -> None:
+    """A class of the same name whose `step` leaves the weights that `remade` makes of its own.
+
+    `remade` takes a parameter after the step, its weights before, and its param group.
+    """
     base = loop.maker.made
 
     @torch.no_grad()
     def step(self: torch.optim.Optimizer, closure: None = None) -> None:
         old = {p: p.clone() for group in self.param_groups for p in group["params"]}
         base_step(self, base)
-        for p, before in old.items():
-            p.copy_(before + (p - before) * before.norm().clamp(0.1, 10.0) / 2.0)
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.copy_(remade(p, old[p], group))
 
     loop.optimizer_class = type(base.__name__, (base,), {"step": step})
+
+
+@make_fault("trust ratio in the step", "step", DIFFERS, ("momentum", "AdamW"))
+def trust_ratio(loop: Loop) -> None:
+    """A class named SGD or AdamW that scales each step by the norm of the weights, as LAMB does."""
+
+    def scaled(p: torch.Tensor, before: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        return before + (p - before) * before.norm().clamp(0.1, 10.0) / 2.0
+
+    remaking(loop, scaled)
 
 
 @make_fault("step clipped", "step", DIFFERS, ("AdamW", "Adam", "momentum"))
 def clipped_step(loop: Loop) -> None:
     """`step` bounds each entry of the update by half a learning rate."""
-    base = loop.maker.made
+    share = 0.5 if loop.maker.made is not torch.optim.SGD else 1e-3
 
-    @torch.no_grad()
-    def step(self: torch.optim.Optimizer, closure: None = None) -> None:
-        old = {p: p.clone() for group in self.param_groups for p in group["params"]}
-        base_step(self, base)
-        share = 0.5 if base is not torch.optim.SGD else 1e-3
-        for group in self.param_groups:
-            most = share * group["lr"]
-            for p in group["params"]:
-                p.copy_(old[p] + (p - old[p]).clamp(-most, most))
+    def bounded(p: torch.Tensor, before: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        most = share * group["lr"]
+        return before + (p - before).clamp(-most, most)
 
-    loop.optimizer_class = type(base.__name__, (base,), {"step": step})
+    remaking(loop, bounded)
 
 
 @make_fault("gradients centred in the step", "step", DIFFERS, COMMON)
@@ -169,17 +179,11 @@ def centred(loop: Loop) -> None:
 @make_fault("cautious steps", "step", DIFFERS, ("AdamW", "Lion"))
 def cautious(loop: Loop) -> None:
     """A class named AdamW or Lion that leaves out entries that go against the gradient."""
-    base = loop.maker.made
 
-    @torch.no_grad()
-    def step(self: torch.optim.Optimizer, closure: None = None) -> None:
-        old = {p: p.clone() for group in self.param_groups for p in group["params"]}
-        base_step(self, base)
-        for p, before in old.items():
-            if p.grad is not None:
-                p.copy_(torch.where((p - before) * p.grad < 0.0, p, before))
+    def agreeing(p: torch.Tensor, before: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        return p if p.grad is None else torch.where((p - before) * p.grad < 0.0, p, before)
 
-    loop.optimizer_class = type(base.__name__, (base,), {"step": step})
+    remaking(loop, agreeing)
 
 
 @make_fault("Lion without sign", "step", DIFFERS, ("Lion",))

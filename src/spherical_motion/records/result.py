@@ -21,6 +21,7 @@ from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.settings import (
@@ -55,6 +56,7 @@ class Records:
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
         load_audits, load_audit_steps: read the audited steps.
+        parts: reads the files, and knows which are damaged.
     """
 
     directory: Path
@@ -67,6 +69,12 @@ class Records:
     load_correlations: Callable[[int], CorrelationSeries]
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
+    parts: Parts | None = None
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """The files that are damaged or missing, and why; what they hold is not in this run."""
+        return () if self.parts is None else self.parts.unreadable
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -143,10 +151,7 @@ class Records:
 
     @functools.cached_property
     def audits(self) -> AuditSeries:
-        """The audited steps of each parameter; none in a run without an audit.
-
-        Parts that are damaged are left out, with a notice.
-        """
+        """The audited steps of each parameter; none in a run without an audit."""
         return self.load_audits()
 
     @functools.cached_property

@@ -21,7 +21,6 @@ from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
-from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.settings import (
@@ -31,6 +30,7 @@ from spherical_motion.records.settings import (
     SettingsOfChanges,
     SettingsOfRows,
 )
+from spherical_motion.records.validation import Parts, Unreadable
 from spherical_motion.vocabulary import Gram, Schedule
 from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
 

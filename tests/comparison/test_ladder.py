@@ -8,8 +8,9 @@ import math
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
-from spherical_motion.comparison import Because, TugOfWar, judge
+from spherical_motion.comparison import TugOfWar, judge
 from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.comparison.laws import (
     Continuity,
     Fit,
@@ -424,7 +425,7 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:
     verdict = judge(evidence(ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate()))
     assert (verdict.kind, verdict.suspect, verdict.alarm) == (K.OFF, None, False)
-    assert verdict.has_reason(Because.UNEXPLAINED)
+    assert verdict.has_reason(AngleReason.UNEXPLAINED)
 
 
 # What is said beside it

@@ -54,7 +54,7 @@ def another_angle(e: Evidence) -> Iterator[Reason]:
     """All laws that were tested hold, but the angle is another one."""
     if isinstance(e, Predicted) and _laws_hold(e):
         yield from _ratio(_of_what(e), e.ratio)
-        yield _assumption(e) or AngleReason.LAWS_HOLD()
+        yield _assumption(e) or _laws_hold_alone(e)
 
 
 def off(e: Evidence) -> Iterator[Reason]:
@@ -109,14 +109,51 @@ def _beyond_the_laws(e: Predicted) -> Reason | None:
     if hp is None:
         return None
     gives = math.sqrt(e.tug.pull.value / hp.weight_decay) if e.tug.pull.low > 0 else math.nan
-    if hp.decoupled and abs(e.ratio.value / gives - 1.0) < EXPLAINED:
+    if hp.decoupled and _explains(gives, e.ratio):
         return AngleReason.METRIC_PULL(pull=gives * gives, gives=gives)
-    family = theory.family_of(hp)
-    if family.takes_entries_alike:
-        return AngleReason.UNEVEN_ENTRIES()
-    if hp.decoupled and not family.has_law_of_motion:
-        return AngleReason.CORRELATED(excess=e.ratio.value**-2)
+    family, assumed = theory.family_of(hp), e.laws.assumed
+    entries = assumed.entries.value
+    resting = isinstance(e, Settled)  # both say how the angle at rest changes
+    if resting and entries > 0 and _explains(entries ** (1.0 / 3.0), e.ratio):
+        return AngleReason.UNEVEN_ENTRIES(pull=entries, gives=entries ** (1.0 / 3.0))
+    if resting and (_explains(assumed.angle, e.ratio) or _same_way(assumed.angle, e.ratio)):
+        whole = _explains(assumed.angle, e.ratio)
+        return (AngleReason.CORRELATED if whole else AngleReason.CORRELATED_PARTLY)(
+            measured=assumed.measured,
+            bursts=assumed.bursts,
+            assumed=assumed.assumed,
+            gives=assumed.angle,
+        )
+    if family.takes_entries_alike and math.isnan(entries):
+        return AngleReason.UNEVEN_UNMEASURED()
+    unmeasured = math.isfinite(assumed.assumed) and math.isnan(assumed.measured)
+    if unmeasured and hp.decoupled and not family.has_law_of_motion:
+        return AngleReason.CORRELATED_UNMEASURED(excess=e.ratio.value**-2)
     return None
+
+
+def _explains(gives: float, ratio: Estimate) -> bool:
+    """Whether a cause that gives this share of the predicted angle explains the measured one."""
+    missed = abs(ratio.value / gives - 1.0) if gives > 0 else math.nan
+    return missed < min(EXPLAINED, NEARER * abs(ratio.value - 1.0))
+
+
+def _same_way(gives: float, ratio: Estimate) -> bool:
+    """Whether a cause changes the angle, and in the measured direction."""
+    return abs(gives - 1.0) > EXPLAINED and (gives > 1.0) == (ratio.value > 1.0)
+
+
+def _laws_hold_alone(e: Predicted) -> Reason:
+    """No cause is known; what was measured of the assumptions, or that it was not."""
+    assumed, hp, pull = e.laws.assumed, e.stage.hp, e.tug.pull.value
+    if math.isfinite(assumed.angle):
+        return AngleReason.LAWS_HOLD_CORRELATION(
+            measured=assumed.measured, bursts=assumed.bursts, assumed=assumed.assumed
+        )
+    if hp is not None and hp.weight_decay > 0 and pull > 0:
+        return AngleReason.LAWS_HOLD_PULL(pull=pull, gives=math.sqrt(pull / hp.weight_decay))
+    why = e.tug.unknown or e.tug.inseparable or "the steps on record do not determine it"
+    return AngleReason.LAWS_HOLD(why=why.rstrip("."))
 
 
 def _balances(law: Estimate, ratio: Estimate) -> bool:

@@ -22,8 +22,21 @@ class AngleReason(ReasonKind):
         Suspect.HEAVY_TAILS,
     )
     CORRELATED = (
-        ": every law that was tested holds, so its updates are correlated otherwise than the "
-        "prediction takes them to be: their correlation sum is {excess:.2f} times the assumed one",
+        ": its updates are correlated otherwise than the prediction takes them to be. Their "
+        "correlation sum is {measured:.3g} ({bursts:,} bursts) in place of {assumed:.3g}, which "
+        "gives {gives:.2f}",
+        Suspect.CORRELATED_GRADIENTS,
+    )
+    CORRELATED_PARTLY = (
+        ": its updates are correlated otherwise than the prediction takes them to be. Their "
+        "correlation sum is {measured:.3g} ({bursts:,} bursts) in place of {assumed:.3g}. That "
+        "alone would give {gives:.2f}, so something else plays a part",
+        Suspect.CORRELATED_GRADIENTS,
+    )
+    CORRELATED_UNMEASURED = (
+        ": every law that was tested holds, so its updates may be correlated otherwise than the "
+        "prediction takes them to be: a correlation sum of {excess:.2f} times the assumed one "
+        "would give this angle. It was not measured; correlation_every= measures it",
         Suspect.CORRELATED_GRADIENTS,
     )
     METRIC_PULL = (
@@ -32,8 +45,13 @@ class AngleReason(ReasonKind):
         Suspect.UNEVEN_ENTRIES,
     )
     UNEVEN_ENTRIES = (
-        ": the prediction takes the entries of the gradient to be alike in size, since the records "
-        "hold only their sum of squares; where they differ the angle does too",
+        ": the prediction takes the entries of the gradient to be alike in size, and they are not: "
+        "weight decay pulls {pull:.2f} times as strongly as it would then, which gives {gives:.2f}",
+        Suspect.UNEVEN_ENTRIES,
+    )
+    UNEVEN_UNMEASURED = (
+        ": the prediction takes the entries of the gradient to be alike in size. How uneven they "
+        "are was not measured; products=7 measures the pull that tells",
         Suspect.UNEVEN_ENTRIES,
     )
     SCALED = (
@@ -49,4 +67,16 @@ class AngleReason(ReasonKind):
     FADED = ": the gradient faded (its square × {change:.2g} in this stage)", Suspect.FADING
     NORM_MOVED = ": its norm moved by {drift:+.0%} while it was judged", Suspect.MOVING_NORM
     UNEXPLAINED = ". The cause is not known"
-    LAWS_HOLD = ": every law that was tested holds, the cause is not known"
+    LAWS_HOLD = (
+        ": every law that was tested holds, the cause is not known. The pull of weight decay and "
+        "loss was not measured: {why}"
+    )
+    LAWS_HOLD_PULL = (
+        ": every law that was tested holds, the cause is not known. The measured pull of weight "
+        "decay and loss ({pull:.3g}) alone gives {gives:.2f}"
+    )
+    LAWS_HOLD_CORRELATION = (
+        ": every law that was tested holds, the cause is not known. The correlation sum of its "
+        "updates, {measured:.3g} ({bursts:,} bursts) beside the assumed {assumed:.3g}, does not "
+        "explain it"
+    )

@@ -21,6 +21,7 @@ from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
@@ -61,6 +62,7 @@ class Records:
         load_audits, load_audit_steps: read the audited steps.
         known_steps: the recorded steps, of all groups of the run; None if they are those of the
             rows.
+        parts: reads the files, and knows which are damaged.
     """
 
     directory: Path
@@ -74,6 +76,12 @@ class Records:
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
     known_steps: NDArray[np.int64] | None = None
+    parts: Parts | None = None
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """The files that are damaged or missing, and why; what they hold is not in this run."""
+        return () if self.parts is None else self.parts.unreadable
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -101,6 +109,14 @@ class Records:
     def gram(self) -> Gram:
         """The products per group: sums over its slices, NaN if one was not measured."""
         return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in PRODUCTS))
+
+    def gram_of(self, group: int) -> Gram:
+        """The products of one group, by its number: a column of `gram`, shape (steps,)."""
+        return self.gram[:, group]
+
+    def setting_of(self, name: str, group: int) -> Array:
+        """A setting of one group, by its number: a column of `lr` or its like, shape (steps,)."""
+        return self.settings.at_samples(name, [self.main_slices[group]])[:, 0]
 
     @functools.cached_property
     def lr(self) -> Array:
@@ -150,10 +166,7 @@ class Records:
 
     @functools.cached_property
     def audits(self) -> AuditSeries:
-        """The audited steps of each parameter; none in a run without an audit.
-
-        Parts that are damaged are left out, with a notice.
-        """
+        """The audited steps of each parameter; none in a run without an audit."""
         return self.load_audits()
 
     @functools.cached_property

@@ -52,6 +52,7 @@ class NormRun:
         return np.sqrt(self.norm_sq)
 
 
+@checks.validated
 def norm_sgd(
     lr: ArrayLike,
     weight_decay: ArrayLike,
@@ -94,6 +95,7 @@ def norm_sgd(
     return _run(where, kernels.step_plain, state, shape, drive, steps, every, seed, negative=False)
 
 
+@checks.validated
 def norm_sgdm(
     lr: ArrayLike,
     weight_decay: ArrayLike,
@@ -134,6 +136,7 @@ def norm_sgdm(
     return _run(where, kernels.step_momentum, state, shape, drive, steps, every, seed)
 
 
+@checks.validated
 def norm_through(
     schedule: Schedule,
     drive: Drive | ArrayLike,

@@ -35,6 +35,7 @@ class ToyRun:
         return self.angle / math.pi
 
 
+@checks.validated
 def toy_classifier(
     *,
     normalized: bool,
@@ -143,6 +144,7 @@ class WellRun:
     widest: Array
 
 
+@checks.validated
 def narrow_well(
     diameter: ArrayLike,
     *,

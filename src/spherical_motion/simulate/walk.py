@@ -47,6 +47,7 @@ class RandomWalk:
         return self.update_products[1:] / self.update_products[0]
 
 
+@checks.validated
 def random_walk(
     hp: HyperParameters,
     *,

@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, numbers_in
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.theory.balance_law import (
@@ -31,6 +32,7 @@ from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def balance_steps(
     hp: HyperParameters,
     gram: Gram,

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.balance_by_step import read_moves
 from spherical_motion.theory.balance_law import CANCELS, BalanceLaw, BalanceSteps, Mask, Moves
@@ -80,6 +81,7 @@ class Balance:
         return self.decay / self.pull if self.pull else math.nan
 
 
+@checks.validated
 def balance(
     hp: HyperParameters,
     gram: Gram,
@@ -158,6 +160,7 @@ def balance(
     return dataclasses.replace(found, ratio=math.sqrt(max(turned, 0.0) / law_sum))
 
 
+@checks.validated
 def boundary_error(gram: Gram, momentum: float) -> float:
     """Standard error of a window's ratio ΣD/Σlaw where the terms of its two ends are left out.
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.errors import NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import Array, Steps, damped_lr
@@ -83,6 +84,7 @@ def law_of_motion_sides(
         return made - carried + family.pull(s, gram), largest
 
 
+@checks.validated
 def law_of_motion_residual(
     hp: HyperParameters,
     gram: Gram,

@@ -19,6 +19,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, held
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
@@ -52,6 +53,7 @@ class ImageStep:
     h2: NDArray[np.bool_]
 
 
+@checks.validated
 def image_step(
     x: ArrayLike, momentum: ArrayLike, lr: ArrayLike, divisor: ArrayLike = 1.0
 ) -> ImageStep:
@@ -104,6 +106,7 @@ def image_step(
         )
 
 
+@checks.validated
 def effective_learning_rate(
     hp: HyperParameters,
     norm: Number,
@@ -153,6 +156,7 @@ def effective_learning_rate(
         return held("effective_learning_rate", hp.lr / r / nu / left)
 
 
+@checks.validated
 def adam_moment_on_sphere(
     hp: HyperParameters, norm: ArrayLike, unit_grad_sq: ArrayLike, numel: int
 ) -> Array:

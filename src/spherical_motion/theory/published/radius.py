@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, held, not_negative, number, plain
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> Number:
     """r'/r = (1 - A<c, u>)·√(1 + tan²Δ), tangent = η_e|c⊥| (Roburin, eq. 10; exact).
 
@@ -25,6 +27,7 @@ def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> N
     return plain(left * np.hypot(1.0, np.asarray(tangent, np.float64)))
 
 
+@checks.validated
 def radius_sq_after(
     radius_sq: Number | float,
     lr: Number | float,
@@ -46,6 +49,7 @@ def radius_sq_after(
         return held(function, (1.0 - decay) ** 2 * square + pushed)
 
 
+@checks.validated
 def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) -> Array:
     """r_k² = √(r_0⁴ + 2Σ_{i<k} η_i²|g̃_i|²), shape (steps + 1,): SGD without decay.
 
@@ -70,6 +74,7 @@ def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) 
         return np.atleast_1d(held("radius_sq_by_taylor", largest * np.sqrt(first**2 + 2.0 * sums)))
 
 
+@checks.validated
 def taylor_variables(
     lr: Number | float, unit_grad_sq: Number | float, norm: Number | float
 ) -> tuple[Number, Number]:
@@ -92,6 +97,7 @@ def taylor_variables(
         )
 
 
+@checks.validated
 def effective_rate_recursion(
     lr: ArrayLike, weight_decay: ArrayLike, unit_grad_sq: ArrayLike, norm0: float
 ) -> Array:
@@ -134,6 +140,7 @@ def effective_rate_recursion(
         return np.atleast_1d(held(function, rates))
 
 
+@checks.validated
 def effective_rate_flow(
     hp: HyperParameters, rate0: Number | float, time: Number | float, *, unit_grad_sq: float
 ) -> Number:
@@ -165,6 +172,7 @@ def effective_rate_flow(
         return held(function, 1.0 / np.hypot(left, reached))
 
 
+@checks.validated
 def undecayed_norm_sq(norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float) -> Array:
     """|w|² before each step and after the last, from the squared lengths of the steps alone.
 

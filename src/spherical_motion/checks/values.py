@@ -1,9 +1,4 @@
-"""Check the numbers and arguments that users give, once and in the same words.
-
-Every check takes `where` (the function or class the user called) and `name` (the argument), and
-raises an error that names both, says what was expected, what was found and, with `remedy`, what to
-do. `error` chooses the class: `OutOfDomain` where a formula does not hold, else `InvalidArgument`.
-"""
+"""Numbers, counts, arrays and functions that users give, each checked against its bounds."""
 
 from __future__ import annotations
 
@@ -15,20 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-__all__ = [
-    "MOST_STEPS",
-    "Array",
-    "Number",
-    "above_zero",
-    "callable_or_none",
-    "held",
-    "not_negative",
-    "number",
-    "numbers_in",
-    "plain",
-    "whole",
-]
 
 MOST_STEPS = 100_000_000
 """The most steps that have an entry each: three settings of so many take 2.4 GB."""
@@ -105,6 +86,21 @@ def whole(
             return found
     wanted = f"an int >= {least}" + ("" if most is None else f" and <= {most}")
     raise error(_message(where, name, wanted, repr(value), remedy))
+
+
+def count_of_steps(where: str, name: str, value: object, *, least: int = 1) -> int:
+    """`value` as a number of steps that have an entry each, from `least` to `MOST_STEPS`.
+
+    Raises:
+        InvalidArgument: it is no integer, or outside the bounds.
+
+    >>> count_of_steps("Schedule", "steps", 10**11)
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: Schedule(steps=...) must be an int >= 1 and <= ...
+    """
+    remedy = f"Each step takes memory; {MOST_STEPS:,} are the most."
+    return whole(where, name, value, least=least, most=MOST_STEPS, remedy=remedy)
 
 
 def numbers_in(

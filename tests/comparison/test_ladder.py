@@ -91,7 +91,7 @@ def test_writes_are_told_with_steps_and_size() -> None:
     verdict = alarm(Suspect.WEIGHTS_WRITTEN, K.WEIGHTS_WRITTEN, continuity=written)
     assert verdict.reason == (
         "the weights were written between steps, at steps 200, 400, 600, ... (10 of 1999), by 0.4% "
-        "of the norm each"
+        "of the norm each (4% of a step's length)"
     ).replace("1999", "1,999")
     healthy(continuity=Continuity(pairs=1999))
 
@@ -422,7 +422,7 @@ def test_another_size_of_the_gradient_is_named_with_its_step_in_any_verdict() ->
     for changes, kind in (({}, K.IN_EQUILIBRIUM), (off, K.IN_BALANCE)):
         verdict = judge(evidence(scale_changes=(change,), **changes))
         assert (verdict.kind, verdict.suspect) == (kind, Suspect.GRADIENT_SCALE)
-        assert "× 32 at step 500 in 6 of 6 groups" in verdict.reason
+        assert "× 32 at step 500, as in 6 of 6 groups" in verdict.reason
         assert not verdict.alarm
 
 
@@ -480,3 +480,22 @@ def test_where_a_group_will_rest_is_said_if_the_loss_pulls_too() -> None:
     assert "there is no equilibrium" in none.reason
     alike = dataclasses.replace(tug, decay_share=Estimate(1.02, 1.0, 1.04))
     assert "rest at" not in on_the_way(tug=alike, rest_norm=3.0, rest_angle=0.07).reason
+
+
+def test_every_verdict_about_rest_says_the_share_of_weight_decay() -> None:
+    tug = TugOfWar(pull=Estimate(0.1, 0.09, 0.11), decay_share=Estimate(1.0, 0.9, 1.1), unknown="")
+    said = "Weight decay is 100% of the pull (90% to 110%)"
+    off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate()}
+    for kind, changes in (
+        (K.IN_EQUILIBRIUM, {}),
+        (K.APPROACHING, {"settled": False}),
+        (K.APPROACHING, {"settled": False, "rest": None}),
+        (K.IN_BALANCE, off | {"step": TESTED}),
+        (K.OFF, off),
+    ):
+        verdict = judge(evidence(tug=tug, **changes))
+        assert verdict.kind is kind
+        assert verdict.reason.count(said) == 1, verdict.reason
+    vague = dataclasses.replace(tug, decay_share=Estimate(2.0, 0.6, math.inf))
+    assert "Weight decay is at least 60% of the pull" in judge(evidence(tug=vague)).reason
+    assert "pull" not in judge(evidence()).reason  # it is not known

@@ -11,6 +11,7 @@ from spherical_motion.comparison.ladder.reasons import (
     AngleReason,
     BalanceReason,
     BesideReason,
+    RadialReason,
     SampleReason,
     TransientReason,
 )
@@ -152,21 +153,33 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
     """Sentences: alarms first, then each stage in turn, then groups that were never measured."""
     if not rows:
         return ("No steps are recorded yet.",)
-    alarms: list[str] = []
+    alarms: dict[str, list[str]] = {}
     course: list[str] = []
     stages = dict.fromkeys((row.number, row.stage) for row in rows)
     for number, stage in stages:
         here = [row for row in rows if (row.number, row.stage) == (number, stage)]
         label = stage_label(number, stage)
         for found in _alike(here):
-            sentence = f"{label}: {_sentence(found, len(here))}"
-            (alarms if found[0].alarm else course).append(sentence)
+            sentence = _sentence(found, len(here))
+            if found[0].alarm:
+                alarms.setdefault(sentence, []).append(label)
+            else:
+                course.append(f"{label}: {sentence}")
         course += [f"{label}: {sentence}" for sentence in _of_the_gradient(here)]
     course += _cancelled(rows)
     seen = {row.group for row in rows}
     if missing := [name for name in groups if name not in seen]:
         course.append(f"Never measured: {listed(missing, NAMED)}.")
-    return (*alarms, *course)
+    return (*(f"{_labels(at, len(stages))}: {said}" for said, at in alarms.items()), *course)
+
+
+def _labels(labels: Sequence[str], total: int) -> str:
+    """The stages that one alarm is about."""
+    if len(labels) == 1:
+        return labels[0]
+    if len(labels) == total:
+        return "Both stages" if total == 2 else f"All {total} stages"
+    return listed(labels, NAMED)
 
 
 def _alike(rows: Sequence[Row]) -> list[list[Row]]:
@@ -182,13 +195,38 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _of_the_gradient(rows: Sequence[Row]) -> list[str]:
-    """What happened to the gradients of several groups at once, each of it once."""
+    """What happened to the gradients of one or more groups, each of it once."""
     told: dict[str, None] = {}
-    for row in rows if len(rows) > 1 else ():
+    reasons = [reason for row in rows for reason in row.verdict.reasons]
+    for reason in reasons:
+        if reason.kind in (AngleReason.SCALED, BesideReason.SCALED):
+            told[str(BesideReason.SCALED_AT_ALL(**reason.numbers))] = None
+        elif reason.kind is BesideReason.NORM_CLIPPED:
+            told[str(BesideReason.CLIPPED_AT_ALL(**reason.numbers))] = None
+    return [*told, *_used_again(rows)]
+
+
+def _used_again(rows: Sequence[Row]) -> list[str]:
+    """Which groups were stepped twice with one gradient, and how often."""
+    shares: dict[str, float] = {}
+    for row in rows:
         for reason in row.verdict.reasons:
-            if reason.kind in (AngleReason.SCALED, BesideReason.SCALED_TOO):
-                told[str(BesideReason.SCALED_AT_ALL(**reason.numbers))] = None
-    return list(told)
+            if reason.kind in (BesideReason.STALE, RadialReason.RADIAL_STALE):
+                shares[row.group] = float(reason.numbers["share"])
+    if not shares:
+        return []
+    who = _who(list(shares), len(rows))
+    return [
+        f"{who} used the gradient of the step before again in "
+        f"{_span(list(shares.values()), '.0%')} of the steps."
+    ]
+
+
+def _who(groups: Sequence[str], total: int) -> str:
+    """Some of all groups as the subject of a sentence."""
+    if len(groups) == total > 1:
+        return "both groups" if total == 2 else f"all {total} groups"
+    return listed(groups, NAMED)
 
 
 def _cancelled(rows: Sequence[Row]) -> list[str]:

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
-from spherical_motion.comparison.evidence import Evidence, Predicted
+from spherical_motion.comparison.evidence import Evidence, Predicted, Rest
 from spherical_motion.comparison.ladder.radial_law import STALE
 from spherical_motion.comparison.ladder.reasons import AngleReason, BesideReason
 from spherical_motion.comparison.ladder.said import percent, steps_text
 from spherical_motion.vocabulary import Reason, VerdictKind
 
 WORTH = 0.10
-"""The pull is said where it differs from weight decay's own by this share."""
+"""Where it will rest is said if weight decay's share of the pull differs from 1 by this."""
 
 SURE = 1.0
 """A change between bursts is told if it is more than this many times as wide as its interval."""
 
 UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
 
+AT_REST = (*UNDERWAY, VerdictKind.IN_EQUILIBRIUM)
+"""Verdicts that say where a group rests, or that it does."""
+
 
 def where_it_rests(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
-    """Norm and angle at rest under the measured pull, or that nothing holds the norm."""
-    if kind not in UNDERWAY or not isinstance(e, Predicted) or e.rest is None:
+    """Norm and angle at rest under the measured pull, and weight decay's share of it."""
+    if kind not in AT_REST or not isinstance(e, Predicted):
         return
-    pull, share = e.tug.pull, e.tug.decay_share.value
+    pull, share, rest = e.tug.pull, e.tug.decay_share, e.rest
     if pull.high < 0:
-        yield BesideReason.NO_REST(pull=pull.value)
-    elif abs(share - 1.0) > WORTH and math.isfinite(e.rest.rest_norm):
+        if kind in UNDERWAY:
+            yield BesideReason.NO_REST(pull=pull.value)
+    elif kind in UNDERWAY and _pulled_elsewhere(rest, share.value):
         yield BesideReason.RESTS_AT(
-            pull=pull.value, share=share, norm=e.rest.rest_norm, angle=e.rest.rest_angle
+            pull=pull.value, share=share.value, norm=rest.rest_norm, angle=rest.rest_angle
         )
+    elif math.isfinite(share.value) and math.isfinite(share.high):
+        yield BesideReason.DECAY_SHARE(share=share.value, low=share.low, high=share.high)
+    elif math.isfinite(share.low):
+        yield BesideReason.DECAY_SHARE_AT_LEAST(low=share.low)
+
+
+def _pulled_elsewhere(rest: Rest | None, share: float) -> TypeGuard[Rest]:
+    """Whether the place where the group will rest is known, and not that of decay alone."""
+    return rest is not None and abs(share - 1.0) > WORTH and math.isfinite(rest.rest_norm)
 
 
 def rested(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
@@ -57,7 +71,7 @@ def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> 
         return
     if e.laws.scale_changes and not any(reason.kind is AngleReason.SCALED for reason in said):
         change = max(e.laws.scale_changes, key=lambda c: abs(math.log(c.factor)))
-        yield BesideReason.SCALED_TOO(
+        yield BesideReason.SCALED(
             factor=change.factor, step=change.step, groups=change.groups, known=change.known
         )
     audited = e.laws.audited
@@ -66,7 +80,10 @@ def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> 
     if e.laws.stale.share > STALE:
         found = e.laws.stale
         yield BesideReason.STALE(
-            same=found.same, pairs=found.pairs, steps=steps_text(found.steps, found.same)
+            same=found.same,
+            pairs=found.pairs,
+            share=found.share,
+            steps=steps_text(found.steps, found.same),
         )
 
 

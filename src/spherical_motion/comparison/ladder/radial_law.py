@@ -89,7 +89,7 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
         yield RadialReason.EVAL_MODE(share=e.laws.audited.eval_mode)
     elif e.group.proven and _stale(e):
         if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
-            yield RadialReason.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
+            yield RadialReason.RADIAL_STALE(pull=part_of(e.radial_share), share=e.laws.stale.share)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield RadialReason.INVARIANCE_LOST(defect=e.defect)

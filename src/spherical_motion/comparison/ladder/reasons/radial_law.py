@@ -23,8 +23,8 @@ class RadialReason(ReasonKind):
         "decay's pull. The cause is not known"
     )
     RADIAL_STALE = (
-        "{same:.0%} of the steps used the gradient of the step before again, so it has a part "
-        "along the weights of now, {share} weight decay's pull",
+        "{share:.0%} of the steps used the gradient of the step before again, so it has a part "
+        "along the weights of now, {pull} weight decay's pull",
         Suspect.STALE_GRADIENT,
     )
     EVAL_MODE = (

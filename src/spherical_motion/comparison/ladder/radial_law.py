@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Evidence, Measured
 from spherical_motion.comparison.ladder.reasons import RadialReason
-from spherical_motion.comparison.ladder.said import part_of
+from spherical_motion.comparison.ladder.said import layers_text, part_of
+from spherical_motion.comparison.laws import AuditedSteps
 from spherical_motion.comparison.laws.limits import (
     EPSILON_LARGE,
     EPSILON_SEEN,
@@ -19,6 +20,7 @@ from spherical_motion.comparison.laws.limits import (
     left_in_eval_mode,
     norm_always_clipped,
 )
+from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Reason
 
 RADIAL_LIMIT = 0.10
@@ -86,7 +88,7 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
     if e.group.kind == "plain":
         return
     if left_in_eval_mode(e.laws.audited):
-        yield RadialReason.EVAL_MODE(share=e.laws.audited.eval_mode)
+        yield RadialReason.EVAL_MODE(named=_in_eval(e.laws.audited), share=e.laws.audited.eval_mode)
     elif e.group.proven and _stale(e):
         if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
             yield RadialReason.RADIAL_STALE(pull=part_of(e.radial_share), share=e.laws.stale.share)
@@ -111,11 +113,19 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
     radial = e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT
     if radial and not epsilon < EPSILON_UNSEEN:
         kind = RadialReason.EPSILON_CANCELS if e.radial_share < 0 else RadialReason.EPSILON_ADDS
-        yield kind(share=part_of(e.radial_share))
+        yield kind(layers=layers_text(e.laws.audited.norms), share=part_of(e.radial_share))
         if math.isfinite(epsilon):
             yield RadialReason.EPSILON_SHARE(epsilon=epsilon)
     elif epsilon >= EPSILON_LARGE:
-        yield RadialReason.EPSILON_LARGE(epsilon=epsilon)
+        yield RadialReason.EPSILON_LARGE(layers=layers_text(e.laws.audited.norms), epsilon=epsilon)
+
+
+def _in_eval(audited: AuditedSteps) -> str:
+    """The norm layers that may be in eval mode, in brackets; empty if they are not known."""
+    names = audited.in_eval
+    if not names:
+        return ""
+    return f" ({names[0]})" if len(names) == 1 else f" (one or more of {listed(names)})"
 
 
 def _epsilon(e: Measured) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from spherical_motion.notices import listed
+
 NAMED = 3
 """Only so many steps are named."""
 
@@ -76,3 +78,15 @@ def names_text(names: Iterable[str]) -> str:
     'learning rate and momentum'
     """
     return " and ".join(SETTINGS.get(name, name) for name in names)
+
+
+def layers_text(layers: Sequence[tuple[str, float | None]]) -> str:
+    """Norm layers with their ε, after the word "norm".
+
+    >>> layers_text([]), layers_text([("bn1", 0.1)]), layers_text([("a", 1e-5), ("b", None)])
+    ('layer', 'layer bn1 (ε = 0.1)', 'layers a (ε = 1e-05) and b')
+    """
+    named = [name if eps is None else f"{name} (ε = {eps:g})" for name, eps in layers]
+    if not named:
+        return "layer"
+    return f"{'layers' if len(named) > 1 else 'layer'} {listed(named, NAMED)}"

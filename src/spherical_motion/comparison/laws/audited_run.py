@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spherical_motion.comparison.laws.clipped_entries import Limits, shared_limits
 from spherical_motion.comparison.laws.global_norm import clipped_steps
 from spherical_motion.records import AuditSeries, AuditStepSeries, Records
+from spherical_motion.records.info import NormLayer
 from spherical_motion.vocabulary import Stage
 
 FIRST = 20
@@ -51,6 +52,7 @@ class AuditedRun:
         self.records = records
         self._numbers = {name: i for i, name in enumerate(records.info.parameters)}
         self._rows: dict[int, AuditSeries] = {}
+        self._in_eval: dict[tuple[int, int] | None, dict[str, tuple[str, ...]]] = {}
         self._clipping: dict[tuple[int, int | None, int | None, bool], NormClipping] = {}
 
     def rows(self, parameters: Sequence[str], stage: Stage | None) -> list[AuditSeries]:
@@ -75,6 +77,39 @@ class AuditedRun:
         if (*key, rough) not in self._clipping:
             self._clipping[*key, rough] = self._clipped(optimizer, stage, rough)
         return self._clipping[*key, rough]
+
+    def norms_of(self, parameter: str) -> tuple[NormLayer, ...]:
+        """Name and ε of each norm layer that a parameter feeds."""
+        return self.records.info.norms.get(parameter, ())
+
+    def in_eval(self, parameter: str, stage: Stage | None) -> tuple[str, ...]:
+        """The norm layers of a parameter that are in eval mode, or may be if that is not certain.
+
+        The audit holds whether any of them is. A layer is not if another parameter that feeds it
+        never saw one, and it is for certain where it is the only one left of some parameter.
+        """
+        found = self._perhaps_in_eval(stage)
+        certain = {layers[0] for layers in found.values() if len(layers) == 1}
+        mine = found.get(parameter, ())
+        return tuple(layer for layer in mine if layer in certain) or mine
+
+    def _perhaps_in_eval(self, stage: Stage | None) -> dict[str, tuple[str, ...]]:
+        """The norm layers that may be in eval mode, of each parameter that feeds one that is."""
+        key = None if stage is None else (stage.start, stage.stop)
+        if key not in self._in_eval:
+            known = [name for name in self.records.info.norms if name in self._numbers]
+            modes = {
+                name: series.eval_mode[np.isfinite(series.eval_mode)]
+                for name, series in zip(known, self.rows(known, stage), strict=True)
+            }
+            trained = (name for name, mode in modes.items() if len(mode) and not mode.any())
+            cleared = {layer for name in trained for layer, _ in self.norms_of(name)}
+            self._in_eval[key] = {
+                name: tuple(layer for layer, _ in self.norms_of(name) if layer not in cleared)
+                for name, mode in modes.items()
+                if mode.any()
+            }
+        return self._in_eval[key]
 
     @functools.cached_property
     def limits(self) -> Limits:

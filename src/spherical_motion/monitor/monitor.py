@@ -130,8 +130,7 @@ class Monitor:
         self.groups = tuple(as_groups(groups, "Monitor"))
         for optimizer in self.optimizers:
             refuse_second(optimizer, Role.WATCH, "Monitor")
-        most = len(PRODUCTS)
-        products = whole("Monitor", "products", products, least=len(FIELDS), most=most)
+        products = whole("Monitor", "products", products, least=len(FIELDS), most=len(PRODUCTS))
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)

@@ -48,15 +48,12 @@ NEARLY_ALWAYS = 0.9
 
 def gradient_altered(e: Evidence) -> Iterator[Reason]:
     """Decay hidden in the gradient, or its entries or norm clipped."""
-    if not isinstance(e, Measured):
-        return
-    radial = e.laws.radial
-    audited = e.laws.audited
+    radial, audited = e.laws.radial, e.laws.audited
     if norm_always_clipped(audited):
         yield RadialReason.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
     elif entries_clipped(audited):
         yield RadialReason.CLIPPED_ENTRIES(limit=audited.entries_at, share=audited.entries_share)
-    elif e.group.kind == "scale" and e.group.proven and _hidden(e):
+    elif isinstance(e, Measured) and e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (
             f" (in {radial.agreeing + 1} of {radial.others + 1} groups)" if radial.others else ""
         )
@@ -80,16 +77,27 @@ def _stale(e: Measured) -> bool:
     return e.laws.stale.share > STALE
 
 
+def in_eval_mode(e: Evidence) -> Iterator[Reason]:
+    """A norm layer was seen in eval mode, however few samples there are."""
+    if e.group.kind != "plain" and left_in_eval_mode(e.laws.audited):
+        yield RadialReason.EVAL_MODE(named=_in_eval(e.laws.audited), share=e.laws.audited.eval_mode)
+
+
+def epsilon_seen(e: Evidence) -> Iterator[Reason]:
+    """ε was seen to be large in the norm layer, however few samples there are."""
+    if e.laws.radial.epsilon >= EPSILON_LARGE:
+        measured = tuple(epsilon_dominated(e))
+        yield from measured or [_epsilon_large(e)]
+
+
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
-    """A norm layer in eval mode, no certificate, or a cause that is not known."""
+    """No certificate, or a cause that is not known."""
     if not isinstance(e, Measured):
         return
     radial = e.laws.radial
     if e.group.kind == "plain":
         return
-    if left_in_eval_mode(e.laws.audited):
-        yield RadialReason.EVAL_MODE(named=_in_eval(e.laws.audited), share=e.laws.audited.eval_mode)
-    elif e.group.proven and _stale(e):
+    if e.group.proven and _stale(e):
         if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
             yield RadialReason.RADIAL_STALE(pull=part_of(e.radial_share), share=e.laws.stale.share)
     elif e.group.proven:
@@ -117,7 +125,12 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
         if math.isfinite(epsilon):
             yield RadialReason.EPSILON_SHARE(epsilon=epsilon)
     elif epsilon >= EPSILON_LARGE:
-        yield RadialReason.EPSILON_LARGE(layers=layers_text(e.laws.audited.norms), epsilon=epsilon)
+        yield _epsilon_large(e)
+
+
+def _epsilon_large(e: Evidence) -> Reason:
+    layers = layers_text(e.laws.audited.norms)
+    return RadialReason.EPSILON_LARGE(layers=layers, epsilon=e.laws.radial.epsilon)
 
 
 def _in_eval(audited: AuditedSteps) -> str:

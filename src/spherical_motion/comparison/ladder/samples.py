@@ -1,7 +1,7 @@
 """First rung: it is finite, it moves, it has a gradient, and the steps are enough to judge.
 
-A group that stopped is told before anything else. The exact laws need a pair of steps and stand
-before the count of samples; everything that is statistics stands behind it.
+A group that stopped is told before anything else. The exact laws need a pair of steps, and what
+the audit saw needs one, so both stand before the count of samples. All statistics stand behind it.
 """
 
 from __future__ import annotations

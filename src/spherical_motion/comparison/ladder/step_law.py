@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from spherical_motion.comparison.evidence import Evidence
+from spherical_motion.comparison.ladder.onset import seen_before
 from spherical_motion.comparison.ladder.reasons import StepReason
 from spherical_motion.comparison.ladder.said import apart, names_text, settings_text, steps_text
 from spherical_motion.comparison.laws import Fit, Mend, StepLaw
@@ -25,7 +26,14 @@ worth a verdict."""
 
 
 def step_differs(e: Evidence) -> Iterator[Reason]:
-    """The steps are not those of the recorded rule and settings."""
+    """The steps are not those of the recorded rule and settings, and since when."""
+    reasons = tuple(_how_steps_differ(e))
+    yield from reasons
+    if reasons:
+        yield from seen_before(e, reasons[0])
+
+
+def _how_steps_differ(e: Evidence) -> Iterator[Reason]:
     law, audited = e.laws.step, e.laws.audited
     fit = law.fit
     if fit is not None and fit.explains:

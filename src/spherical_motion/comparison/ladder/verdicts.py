@@ -28,7 +28,9 @@ from spherical_motion.comparison.ladder.clauses import (
 from spherical_motion.comparison.ladder.continuity import weights_written
 from spherical_motion.comparison.ladder.radial_law import (
     epsilon_dominated,
+    epsilon_seen,
     gradient_altered,
+    in_eval_mode,
     not_scale_invariant,
 )
 from spherical_motion.comparison.ladder.samples import (
@@ -86,6 +88,8 @@ RULES: tuple[tuple[VerdictKind, Rule], ...] = (
     (VerdictKind.WEIGHTS_WRITTEN, weights_written),
     (VerdictKind.STEP_DIFFERS, step_differs),
     (VerdictKind.GRADIENT_ALTERED, gradient_altered),
+    (VerdictKind.NOT_SCALE_INVARIANT, in_eval_mode),
+    (VerdictKind.EPSILON_DOMINATED, epsilon_seen),
     (VerdictKind.TOO_FEW_SAMPLES, too_few_samples),
     (VerdictKind.NOT_SCALE_INVARIANT, not_scale_invariant),
     (VerdictKind.EPSILON_DOMINATED, epsilon_dominated),

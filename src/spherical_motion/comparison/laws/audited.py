@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
-from spherical_motion.comparison.laws.limits import EPSILON_LARGE
+from spherical_motion.comparison.laws.limits import EPSILON_LARGE, REWRITTEN
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, Records
 from spherical_motion.records.info import NormLayer
@@ -50,6 +50,7 @@ class AuditedSteps:
         entries_at: the size at which entries of the gradient are clipped one by one; NaN if none.
         entries_share: share of the last burst of audited steps at which they are.
         rewritten: median of what `step` did to the gradient, as a share of it.
+        rewritten_since: the first step at which it did so by more than rounding, or None.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
@@ -81,6 +82,7 @@ class AuditedSteps:
     entries_at: float = math.nan
     entries_share: float = math.nan
     rewritten: float = math.nan
+    rewritten_since: int | None = None
     counter: float = math.nan
     taken: float = math.nan
     miscounted: int | None = None
@@ -143,6 +145,7 @@ def audited_steps(
         in_eval=tuple(
             dict.fromkeys(norm for name in own.parameters for norm in run.in_eval(name, stage))
         ),
+        rewritten_since=_first(rows, "rewritten", REWRITTEN),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         eval_mode_late=_mean(mains.eval_mode[-2:]),

@@ -66,6 +66,9 @@ class StepReason(ReasonKind):
         Suspect.STEP_DIFFERS,
     )
     ONSET = "; step {before:,} was still the rule's"
+    MOVED_OTHERWISE = "; the law of motion does not hold from step {since:,} on"
+    REPLAYED_OTHERWISE = "; of the replayed steps, the first that is not the rule's is {since:,}"
+    REWRITTEN = "; from step {since:,} on the optimizer's step changes the gradient itself"
     MISCOUNTED = (
         "the optimizer counts {counter:,.0f} steps where it took {taken:,.0f}, first seen at step "
         "{first:,}: its bias correction is that of another step",

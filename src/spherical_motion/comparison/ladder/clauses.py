@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
 from spherical_motion.comparison.evidence import Evidence, Predicted, Rest
-from spherical_motion.comparison.ladder.radial_law import STALE
+from spherical_motion.comparison.ladder.radial_law import STALE_SHARE
 from spherical_motion.comparison.ladder.reasons import AngleReason, BesideReason
 from spherical_motion.comparison.ladder.said import percent, steps_text
 from spherical_motion.vocabulary import Reason, VerdictKind
 
-WORTH = 0.10
+SHARE_WORTH_SAYING = 0.10
 """Where it will rest is said if weight decay's share of the pull differs from 1 by this."""
 
-SURE = 1.0
+GAP_IN_INTERVALS = 1.0
 """A change between bursts is told if it is more than this many times as wide as its interval."""
 
 UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
@@ -44,7 +44,9 @@ def where_it_rests(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
 
 def _pulled_elsewhere(rest: Rest | None, share: float) -> TypeGuard[Rest]:
     """Whether the place where the group will rest is known, and not that of decay alone."""
-    return rest is not None and abs(share - 1.0) > WORTH and math.isfinite(rest.rest_norm)
+    return (
+        rest is not None and abs(share - 1.0) > SHARE_WORTH_SAYING and math.isfinite(rest.rest_norm)
+    )
 
 
 def rested(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
@@ -57,7 +59,7 @@ def rested(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
 def changed_between_bursts(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     """The norm moves otherwise between the measured bursts than inside them."""
     gap = e.laws.continuity.gap
-    sure = abs(gap.value) > SURE * (gap.high - gap.low)
+    sure = abs(gap.value) > GAP_IN_INTERVALS * (gap.high - gap.low)
     if sure and not kind.meaning.alarm:
         yield BesideReason.GAP(change=percent(gap.value), way="more" if gap.value > 0 else "less")
 
@@ -77,7 +79,7 @@ def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> 
     audited = e.laws.audited
     if audited.clipped_share > 0:
         yield BesideReason.NORM_CLIPPED(limit=audited.clipped_at, share=audited.clipped_share)
-    if e.laws.stale.share > STALE:
+    if e.laws.stale.share > STALE_SHARE:
         found = e.laws.stale
         yield BesideReason.STALE(
             same=found.same,

@@ -20,6 +20,7 @@ from spherical_motion.comparison.laws.limits import (
     left_in_eval_mode,
     norm_always_clipped,
 )
+from spherical_motion.comparison.laws.radial_law import LEAST_POWER
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Reason
 
@@ -35,11 +36,11 @@ BEYOND_EPSILON = 30.0
 EPSILON_UNSEEN = 1e-3
 """Below this share it cannot be the cause."""
 
-ALIKE = 0.05
+DECAY_SPREAD = 0.05
 """A part along the weights that differs by less than this from step to step is decay, whether or
 not other groups have it, too: ε does not make one as steady."""
 
-STALE = 0.05
+STALE_SHARE = 0.05
 """From this share of the steps on, gradients that were used again explain a radial part."""
 
 NEARLY_ALWAYS = 0.9
@@ -67,14 +68,14 @@ def _hidden(e: Measured) -> bool:
     if _stale(e):
         return False
     radial = e.laws.radial
-    alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
+    alone = radial.kappa.low > 0 and radial.spread < DECAY_SPREAD and not radial.power < LEAST_POWER
     beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
     return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
 
 
 def _stale(e: Measured) -> bool:
     """Whether old gradients were used again: they are orthogonal to the weights of before."""
-    return e.laws.stale.share > STALE
+    return e.laws.stale.share > STALE_SHARE
 
 
 def in_eval_mode(e: Evidence) -> Iterator[Reason]:

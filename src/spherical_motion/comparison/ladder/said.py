@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from spherical_motion.notices import listed
 
-NAMED = 3
+STEPS_NAMED = 3
 """Only so many steps are named."""
 
-SETTINGS: Mapping[str, str] = {
+SETTING_NAMES: Mapping[str, str] = {
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",
@@ -23,8 +23,8 @@ def steps_text(steps: Sequence[int], total: int) -> str:
     >>> steps_text((200, 400, 600, 800), 10), steps_text((7,), 1)
     ('steps 200, 400, 600, ...', 'step 7')
     """
-    named = ", ".join(f"{step:,}" for step in steps[:NAMED])
-    more = ", ..." if total > min(len(steps), NAMED) else ""
+    named = ", ".join(f"{step:,}" for step in steps[:STEPS_NAMED])
+    more = ", ..." if total > min(len(steps), STEPS_NAMED) else ""
     return f"step{'s' if total > 1 else ''} {named}{more}"
 
 
@@ -68,7 +68,9 @@ def settings_text(values: Mapping[str, float]) -> str:
     >>> settings_text({"lr": 0.1, "momentum": 0.85})
     'learning rate 0.1, momentum 0.85'
     """
-    return ", ".join(f"{SETTINGS.get(name, name)} {value:.4g}" for name, value in values.items())
+    return ", ".join(
+        f"{SETTING_NAMES.get(name, name)} {value:.4g}" for name, value in values.items()
+    )
 
 
 def names_text(names: Iterable[str]) -> str:
@@ -77,7 +79,7 @@ def names_text(names: Iterable[str]) -> str:
     >>> names_text(("lr", "momentum"))
     'learning rate and momentum'
     """
-    return " and ".join(SETTINGS.get(name, name) for name in names)
+    return " and ".join(SETTING_NAMES.get(name, name) for name in names)
 
 
 def layers_text(layers: Sequence[tuple[str, float | None]]) -> str:
@@ -89,4 +91,4 @@ def layers_text(layers: Sequence[tuple[str, float | None]]) -> str:
     named = [name if eps is None else f"{name} (ε = {eps:g})" for name, eps in layers]
     if not named:
         return "layer"
-    return f"{'layers' if len(named) > 1 else 'layer'} {listed(named, NAMED)}"
+    return f"{'layers' if len(named) > 1 else 'layer'} {listed(named, STEPS_NAMED)}"

@@ -16,13 +16,13 @@ from spherical_motion.records import AuditSeries, AuditStepSeries, Records
 from spherical_motion.records.info import NormLayer
 from spherical_motion.vocabulary import Stage
 
-FIRST = 20
+FIRST_STEPS = 20
 """So many steps at the beginning of a run are its first ones, whose gradients are large."""
 
-FEWEST = 3
+FEWEST_AUDITED = 3
 """A stage with fewer audited steps takes the clipping of the whole run."""
 
-CONSTANT = 1e-4
+CONSTANT_GRADIENTS = 1e-4
 """Gradients whose squares vary by less than this from step to step are the same ones."""
 
 
@@ -123,12 +123,12 @@ class AuditedRun:
 
     def _clipped(self, optimizer: int, stage: Stage | None, rough: bool) -> NormClipping:
         whole, calls = self.calls(optimizer, None), self.calls(optimizer, stage)
-        calls = calls if len(calls) >= FEWEST else whole
+        calls = calls if len(calls) >= FEWEST_AUDITED else whole
         known = np.isfinite(calls.grad_norm)
         if not known.any() or self._is_stale:
             return NormClipping()
         limit, at_limit = clipped_steps(calls.grad_norm[known], rough=rough)
-        late = at_limit[calls.step[known] >= whole.step[0] + FIRST]
+        late = at_limit[calls.step[known] >= whole.step[0] + FIRST_STEPS]
         late_share = float(late.mean()) if late.size else math.nan
         at = calls.step[known][at_limit]
         since = int(at[0]) if at.size else None
@@ -147,7 +147,7 @@ class AuditedRun:
         if not len(starts):
             return False
         varies = np.maximum.reduceat(gg, starts) / np.minimum.reduceat(gg, starts) - 1.0
-        return len(_starts(audits.parameter)) > 1 and not bool((varies > CONSTANT).any())
+        return len(_starts(audits.parameter)) > 1 and not bool((varies > CONSTANT_GRADIENTS).any())
 
 
 def _starts(values: NDArray[np.int32]) -> NDArray[np.intp]:

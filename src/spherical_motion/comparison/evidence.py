@@ -16,6 +16,7 @@ from spherical_motion.comparison.laws import (
     RadialLaw,
     ScaleChange,
     Silence,
+    Spike,
     Stale,
     StepLaw,
 )
@@ -36,6 +37,7 @@ class Laws:
         continuity, step, radial, silence, stale: what its own records say.
         mends: the single settings that would bring the balance law to 1.
         scale_changes: where the gradients of all groups changed their size at once, in this stage.
+        spike: the largest single gradient many times the usual size, in this stage.
         part_alive: whether another group of the same tensor has a gradient where this one has none.
         all_dead: whether no group of the run has a gradient any more where this one has none.
         audited: what the replay of single steps says; of no steps if there was no audit.
@@ -51,6 +53,7 @@ class Laws:
     stale: Stale = dataclasses.field(default_factory=Stale)
     mends: tuple[Mend, ...] = ()
     scale_changes: tuple[ScaleChange, ...] = ()
+    spike: Spike | None = None
     part_alive: bool = False
     all_dead: bool = False
     audited: AuditedSteps = dataclasses.field(default_factory=AuditedSteps)

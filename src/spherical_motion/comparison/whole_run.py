@@ -16,6 +16,7 @@ from spherical_motion.comparison.laws import (
     radial_pulls,
     scale_changes,
     silence,
+    spike_of,
     stale,
     step_law_of,
 )
@@ -78,6 +79,7 @@ class WholeRun:
             scale_changes=tuple(
                 change for change in self._scale_changes if stage.start <= change.step < stage.stop
             ),
+            spike=spike_of(motion, stage),
             part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
             all_dead=since is not None and self._all_are_dead(since, stage.stop),
             audited=audited,

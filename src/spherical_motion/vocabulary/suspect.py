@@ -82,6 +82,11 @@ class Suspect(enum.Enum):
         "the gradient's size changed in all groups at once, as with another loss scale or batch",
         False,
     )
+    GRADIENT_SPIKE = (
+        "gradient spike",
+        "at single steps the gradient was many times as large as before and after them",
+        False,
+    )
     STALE_GRADIENT = "stale gradient", "neighbouring steps used the same gradient", False
     NORM_CLIPPED = "norm clipped", "the gradient's global norm is clipped now and then", False
     CORRELATED_GRADIENTS = (

@@ -17,6 +17,12 @@ WORTH = 0.10
 SURE = 1.0
 """A change between bursts is told if it is more than this many times as wide as its interval."""
 
+OTHER_SIZE = 2.0
+"""A spike that leaves gradients larger or smaller by this factor has changed the training."""
+
+NEAR = 5
+"""A change of the gradient's size so many steps from a spike is the same event."""
+
 UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
 
 
@@ -46,6 +52,26 @@ def changed_between_bursts(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     sure = abs(gap.value) > SURE * (gap.high - gap.low)
     if sure and not kind.meaning.alarm:
         yield Because.GAP(change=percent(gap.value), way="more" if gap.value > 0 else "less")
+
+
+def spiked(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
+    """One gradient was many times as large as the others, and what that step did to the norm."""
+    suspects = (reason.kind.suspect for reason in said if reason.kind.suspect)
+    named = next(suspects, None)
+    found = e.laws.spike
+    if found is None or (kind.meaning.alarm if named is None else named.alarm):
+        return
+    if any(abs(change.step - found.step) <= NEAR for change in e.laws.scale_changes):
+        return  # it stays as large in all groups alike
+    yield Because.SPIKE(
+        first=found.step,
+        factor=f"{float(f'{found.factor:.3g}'):,.10g}",
+        most=f", the largest of {found.spikes:,} such times" if found.spikes > 1 else "",
+        way="grew" if found.grown >= 0 else "shrank",
+        grown=percent(abs(found.grown)),
+    )
+    if not 1.0 / OTHER_SIZE < found.left < OTHER_SIZE:
+        yield Because.SPIKE_LEFT(left=found.left)
 
 
 def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:

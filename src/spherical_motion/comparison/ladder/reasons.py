@@ -321,6 +321,12 @@ class Because(ReasonKind):
         "the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} groups "
         "at once."
     )
+    SPIKE = (
+        ". At step {first:,} the gradient was {factor} times as large as before it{most}, and in "
+        "one step the norm {way} by {grown}",
+        Suspect.GRADIENT_SPIKE,
+    )
+    SPIKE_LEFT = ". After it the gradient was {left:.3g} times as large as before"
     NORM_CLIPPED = (
         ". The global norm of the gradient is clipped at {limit:.3g} in {share:.0%} of the audited "
         "steps",

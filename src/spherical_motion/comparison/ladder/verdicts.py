@@ -22,6 +22,7 @@ from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
     gradient_changed,
     rested,
+    spiked,
     where_it_rests,
 )
 from spherical_motion.comparison.ladder.continuity import weights_written
@@ -74,6 +75,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(rested(kind, evidence))
             reasons += tuple(changed_between_bursts(kind, evidence))
             reasons += tuple(gradient_changed(kind, reasons, evidence))
+            reasons += tuple(spiked(kind, reasons, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(

@@ -18,6 +18,7 @@ from spherical_motion.comparison.laws.radial_law import (
 )
 from spherical_motion.comparison.laws.scale_change import ScaleChange, scale_changes
 from spherical_motion.comparison.laws.settings_fit import Fit
+from spherical_motion.comparison.laws.spike import Spike, spike_of
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.comparison.laws.step_law import StepLaw, step_law_of
 
@@ -36,6 +37,7 @@ __all__ = [
     "RadialPulls",
     "ScaleChange",
     "Silence",
+    "Spike",
     "Stale",
     "StepLaw",
     "continuity_of",
@@ -44,6 +46,7 @@ __all__ = [
     "radial_pulls",
     "scale_changes",
     "silence",
+    "spike_of",
     "stale",
     "step_law_of",
 ]

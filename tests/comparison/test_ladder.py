@@ -8,9 +8,11 @@ import math
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
-from spherical_motion.comparison import Because, TugOfWar, judge
+from spherical_motion.comparison import TugOfWar, judge
 from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.comparison.laws import (
+    Assumed,
     Continuity,
     Fit,
     Mend,
@@ -410,11 +412,25 @@ def lion(**changes):
 
 def test_lion_at_another_angle_is_in_balance_with_its_correlation() -> None:
     verdict = lion(
-        ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate(), continuity=Continuity(pairs=999)
+        ratio=Estimate(0.8, 0.78, 0.82),
+        step_law=Estimate(),
+        continuity=Continuity(pairs=999),
+        assumed=Assumed(assumed=45.9),
     )
     assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, Suspect.CORRELATED_GRADIENTS)
     assert "1.56 times the assumed one" in verdict.reason
+    assert "It was not measured" in verdict.reason
     assert not verdict.alarm
+
+
+def test_where_every_law_holds_the_pull_is_given_or_why_it_is_not_known() -> None:
+    off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate(), "step": TESTED}
+    tug = TugOfWar(pull=Estimate(0.081, 0.08, 0.082), unknown="")
+    verdict = judge(evidence(tug=tug, **off))
+    assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, None)
+    assert "pull of weight decay and loss (0.081) alone gives 0.90" in verdict.reason
+    unknown = judge(evidence(tug=TugOfWar(unknown="nobody looked"), **off))
+    assert "was not measured: nobody looked" in unknown.reason
 
 
 def test_the_pull_of_the_metric_is_named_where_it_gives_the_angle() -> None:
@@ -481,7 +497,7 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:
     verdict = judge(evidence(ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate()))
     assert (verdict.kind, verdict.suspect, verdict.alarm) == (K.OFF, None, False)
-    assert verdict.has_reason(Because.UNEXPLAINED)
+    assert verdict.has_reason(AngleReason.UNEXPLAINED)
 
 
 # What is said beside it

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Evidence
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import StepReason
 from spherical_motion.comparison.laws import StepLaw
 from spherical_motion.vocabulary import Reason
 
@@ -21,9 +21,9 @@ def seen_before(e: Evidence, told: Reason) -> Iterator[Reason]:
         return
     audited = e.laws.audited
     seen = [
-        (_first_pair(e.laws.step), Because.MOVED_OTHERWISE),
-        (audited.first, Because.REPLAYED_OTHERWISE),
-        (audited.rewritten_since if audited.differing else None, Because.REWRITTEN),
+        (_first_pair(e.laws.step), StepReason.MOVED_OTHERWISE),
+        (audited.first, StepReason.REPLAYED_OTHERWISE),
+        (audited.rewritten_since if audited.differing else None, StepReason.REWRITTEN),
     ]
     known = [(since, kind) for since, kind in seen if since is not None and since < first]
     if known:

@@ -20,6 +20,7 @@ from spherical_motion.comparison.ladder.balance_law import (
 )
 from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
+    differing_settings,
     gradient_changed,
     rested,
     spiked,
@@ -33,7 +34,6 @@ from spherical_motion.comparison.ladder.radial_law import (
     in_eval_mode,
     not_scale_invariant,
 )
-from spherical_motion.comparison.ladder.reasons import differing_settings
 from spherical_motion.comparison.ladder.samples import (
     dead,
     frozen,

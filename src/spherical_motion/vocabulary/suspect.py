@@ -63,6 +63,11 @@ class Suspect(enum.Enum):
     EPSILON = "epsilon", "the norm layer's ε is large beside the variance of its input", True
     EVAL_MODE = "eval mode", "a norm layer that the weights feed uses running statistics", True
 
+    WEIGHTS_PUT_BACK = (
+        "weights put back",
+        "something changes the weights between steps and puts them back, as SAM does",
+        False,
+    )
     RATE_ZERO = "rate zero", "the learning rate is 0", False
     GRADIENT_CLEARED = (
         "gradient cleared",

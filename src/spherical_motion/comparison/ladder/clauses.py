@@ -74,6 +74,15 @@ def spiked(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[R
         yield BesideReason.SPIKE_LEFT(left=found.left)
 
 
+def put_back(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """Something changed the weights between steps and put them back."""
+    found = e.laws.continuity
+    if found.put_back and not kind.meaning.alarm:
+        yield BesideReason.PUT_BACK(
+            put_back=found.put_back, pairs=found.pairs, rounded=percent(found.rounded)
+        )
+
+
 def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
     """Another size of the gradient in all groups at once, or one gradient used twice.
 

@@ -22,6 +22,7 @@ from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
     differing_settings,
     gradient_changed,
+    put_back,
     rested,
     spiked,
     where_it_rests,
@@ -76,6 +77,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(changed_between_bursts(kind, evidence))
             reasons += tuple(gradient_changed(kind, reasons, evidence))
             reasons += tuple(spiked(kind, reasons, evidence))
+            reasons += tuple(put_back(kind, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(

@@ -32,6 +32,11 @@ class BesideReason(ReasonKind):
         "the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} groups "
         "at once."
     )
+    PUT_BACK = (
+        ". Before {put_back:,} of {pairs:,} steps something changed the weights and put them back "
+        "up to rounding ({rounded} of the norm), as SAM or an evaluation with other weights does",
+        Suspect.WEIGHTS_PUT_BACK,
+    )
     SPIKE = (
         ". At step {first:,} the gradient was {factor} times as large as before it{most}, and in "
         "one step the norm {way} by {grown}",

@@ -15,6 +15,7 @@ from spherical_motion.comparison.laws import (
     Assumed,
     Continuity,
     Fit,
+    HiddenBeside,
     Mend,
     RadialLaw,
     ScaleChange,
@@ -481,6 +482,16 @@ def test_a_single_large_gradient_is_named_with_what_it_did_to_the_norm(grown, le
     broken = judge(evidence(spike=spike, audited=replayed()))
     assert broken.suspect is Suspect.STEP_DIFFERS
     assert "At step 412" not in broken.reason
+
+
+def test_decay_hidden_beside_a_plain_group_is_a_clause_and_no_alarm() -> None:
+    beside = HiddenBeside(hidden=3, certified=4, kappa=0.005)
+    verdict = judge(evidence(group=PLAIN, hidden_beside=beside))
+    assert (
+        "3 of 4 certified groups of this optimizer hide a weight decay of 0.005" in verdict.reason
+    )
+    assert not verdict.alarm
+    assert verdict.kind is judge(evidence(group=PLAIN)).kind
 
 
 def test_an_old_gradient_used_again_is_a_finding() -> None:

@@ -83,6 +83,15 @@ def put_back(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
         )
 
 
+def decay_hidden_beside(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """Certified groups of the same optimizer hide a decay, which a plain one cannot show."""
+    found = e.laws.hidden_beside
+    if found is not None and not kind.meaning.alarm:
+        yield BesideReason.HIDDEN_BESIDE(
+            hidden=found.hidden, certified=found.certified, kappa=found.kappa
+        )
+
+
 def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
     """Another size of the gradient in all groups at once, or one gradient used twice.
 

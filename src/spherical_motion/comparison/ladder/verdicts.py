@@ -20,6 +20,7 @@ from spherical_motion.comparison.ladder.balance_law import (
 )
 from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
+    decay_hidden_beside,
     differing_settings,
     gradient_changed,
     put_back,
@@ -78,6 +79,7 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(gradient_changed(kind, reasons, evidence))
             reasons += tuple(spiked(kind, reasons, evidence))
             reasons += tuple(put_back(kind, evidence))
+            reasons += tuple(decay_hidden_beside(kind, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(

@@ -12,8 +12,10 @@ from spherical_motion.comparison.laws.gradient import Silence, Stale, silence, s
 from spherical_motion.comparison.laws.mending import Mend, mend
 from spherical_motion.comparison.laws.planned import Explanation, Planned, planned_rates
 from spherical_motion.comparison.laws.radial_law import (
+    HiddenBeside,
     RadialLaw,
     RadialPulls,
+    hidden_beside,
     radial_law_of,
     radial_pulls,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "planned_rates",
     "Continuity",
     "Fit",
+    "HiddenBeside",
     "Mend",
     "RadialLaw",
     "RadialPulls",
@@ -44,6 +47,7 @@ __all__ = [
     "Stale",
     "StepLaw",
     "continuity_of",
+    "hidden_beside",
     "mend",
     "radial_law_of",
     "radial_pulls",

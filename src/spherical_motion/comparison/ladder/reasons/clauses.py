@@ -32,6 +32,11 @@ class BesideReason(ReasonKind):
         "the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} groups "
         "at once."
     )
+    HIDDEN_BESIDE = (
+        ". The gradients of {hidden} of {certified} certified groups of this optimizer hide a "
+        "weight decay of {kappa:.3g}, and so does this one, most likely: no law tells it there "
+        "from the loss's own pull"
+    )
     PUT_BACK = (
         ". Before {put_back:,} of {pairs:,} steps something changed the weights and put them back "
         "up to rounding ({rounded} of the norm), as SAM or an evaluation with other weights does",

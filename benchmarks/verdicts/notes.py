@@ -10,9 +10,9 @@ __all__ = ["HEALTHY", "WHY", "notes"]
 WHY: dict[str, str] = {
     "decay in the loss": (
         "A hidden decay is told by a radial gradient that is the same share of the weights at each "
-        "step. Of a matrix without a certificate <w, g> is not 0 by right: its loss may pull inward, "
-        "and no law tells that from a decay. Where most certified groups of its optimizer hide one, "
-        "a clause says so beside its verdict; that is no alarm."
+        "step. Of a matrix without a certificate <w, g> is not 0 by right: its loss may pull "
+        "inward, and no law tells that from a decay. Where most certified groups of its optimizer "
+        "hide one, a clause says so beside its verdict; that is no alarm."
     ),
     "decay in the loss for one layer": (
         "The same limit: without a certificate nothing says which part of the radial gradient is "

@@ -15,10 +15,12 @@ from spherical_motion.comparison.laws import (
     Assumed,
     Continuity,
     Fit,
+    HiddenBeside,
     Mend,
     RadialLaw,
     ScaleChange,
     Silence,
+    Spike,
     Stale,
     StepLaw,
 )
@@ -458,6 +460,38 @@ def test_another_size_of_the_gradient_is_named_with_its_step_in_any_verdict() ->
         assert (verdict.kind, verdict.suspect) == (kind, Suspect.GRADIENT_SCALE)
         assert "× 32 at step 500, as in 6 of 6 groups" in verdict.reason
         assert not verdict.alarm
+
+
+@pytest.mark.parametrize("grown", [0.37, -0.02])
+@pytest.mark.parametrize("left", [1.1, 4.0])
+def test_a_single_large_gradient_is_named_with_what_it_did_to_the_norm(grown, left) -> None:
+    spike = Spike(step=412, factor=1000.0, grown=grown, left=left, spikes=1)
+    verdict = judge(evidence(spike=spike))
+    assert (verdict.kind, verdict.suspect) == (K.IN_EQUILIBRIUM, Suspect.GRADIENT_SPIKE)
+    assert not verdict.alarm
+    did = "grew by 37%" if grown > 0 else "shrank by 2%"
+    assert "At step 412 the gradient was 1,000 times as large" in verdict.reason
+    assert f"in one step the norm {did}" in verdict.reason
+    assert ("4 times as large as before" in verdict.reason) is (left == 4.0)
+    # The first of many such steps is no single one.
+    change = ScaleChange(step=412, factor=1000.0, groups=6, known=6, spread=1e-9)
+    scaled = judge(evidence(spike=spike, scale_changes=(change,)))
+    assert scaled.suspect is Suspect.GRADIENT_SCALE
+    assert "At step 412" not in scaled.reason
+    # Beside an alarm it is not said: its suspect must not stand for the alarm's.
+    broken = judge(evidence(spike=spike, audited=replayed()))
+    assert broken.suspect is Suspect.STEP_DIFFERS
+    assert "At step 412" not in broken.reason
+
+
+def test_decay_hidden_beside_a_plain_group_is_a_clause_and_no_alarm() -> None:
+    beside = HiddenBeside(hidden=3, certified=4, kappa=0.005)
+    verdict = judge(evidence(group=PLAIN, hidden_beside=beside))
+    assert (
+        "3 of 4 certified groups of this optimizer hide a weight decay of 0.005" in verdict.reason
+    )
+    assert not verdict.alarm
+    assert verdict.kind is judge(evidence(group=PLAIN)).kind
 
 
 def test_an_old_gradient_used_again_is_a_finding() -> None:

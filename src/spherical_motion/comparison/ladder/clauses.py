@@ -18,6 +18,12 @@ SHARE_WORTH_SAYING = 0.10
 GAP_IN_INTERVALS = 1.0
 """A change between bursts is told if it is more than this many times as wide as its interval."""
 
+OTHER_SIZE = 2.0
+"""A spike that leaves gradients larger or smaller by this factor has changed the training."""
+
+NEAR = 5
+"""A change of the gradient's size so many steps from a spike is the same event."""
+
 UNDERWAY = (VerdictKind.APPROACHING, VerdictKind.IN_BALANCE, VerdictKind.OFF)
 
 AT_REST = (*UNDERWAY, VerdictKind.IN_EQUILIBRIUM)
@@ -62,6 +68,44 @@ def changed_between_bursts(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     sure = abs(gap.value) > GAP_IN_INTERVALS * (gap.high - gap.low)
     if sure and not kind.meaning.alarm:
         yield BesideReason.GAP(change=percent(gap.value), way="more" if gap.value > 0 else "less")
+
+
+def spiked(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:
+    """One gradient was many times as large as the others, and what that step did to the norm."""
+    suspects = (reason.kind.suspect for reason in said if reason.kind.suspect)
+    named = next(suspects, None)
+    found = e.laws.spike
+    if found is None or (kind.meaning.alarm if named is None else named.alarm):
+        return
+    if any(abs(change.step - found.step) <= NEAR for change in e.laws.scale_changes):
+        return  # it stays as large in all groups alike
+    yield BesideReason.SPIKE(
+        first=found.step,
+        factor=f"{float(f'{found.factor:.3g}'):,.10g}",
+        most=f", the largest of {found.spikes:,} such times" if found.spikes > 1 else "",
+        way="grew" if found.grown >= 0 else "shrank",
+        grown=percent(abs(found.grown)),
+    )
+    if not 1.0 / OTHER_SIZE < found.left < OTHER_SIZE:
+        yield BesideReason.SPIKE_LEFT(left=found.left)
+
+
+def put_back(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """Something changed the weights between steps and put them back."""
+    found = e.laws.continuity
+    if found.put_back and not kind.meaning.alarm:
+        yield BesideReason.PUT_BACK(
+            put_back=found.put_back, pairs=found.pairs, rounded=percent(found.rounded)
+        )
+
+
+def decay_hidden_beside(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
+    """Certified groups of the same optimizer hide a decay, which a plain one cannot show."""
+    found = e.laws.hidden_beside
+    if found is not None and not kind.meaning.alarm:
+        yield BesideReason.HIDDEN_BESIDE(
+            hidden=found.hidden, certified=found.certified, kappa=found.kappa
+        )
 
 
 def gradient_changed(kind: VerdictKind, said: Sequence[Reason], e: Evidence) -> Iterator[Reason]:

@@ -43,6 +43,9 @@ not other groups have it, too: ε does not make one as steady."""
 STALE_SHARE = 0.05
 """From this share of the steps on, gradients that were used again explain a radial part."""
 
+OFTEN = 0.05
+"""From this share of the steps on, weights that were put back explain a radial part."""
+
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
 
@@ -78,6 +81,12 @@ def _stale(e: Measured) -> bool:
     return e.laws.stale.share > STALE_SHARE
 
 
+def _put_back(e: Measured) -> bool:
+    """Whether the weights were other ones when the gradient was made, at many of the steps."""
+    found = e.laws.continuity
+    return found.put_back > OFTEN * found.pairs and not _epsilon(e)
+
+
 def in_eval_mode(e: Evidence) -> Iterator[Reason]:
     """A norm layer was seen in eval mode, however few samples there are."""
     if e.group.kind != "plain" and left_in_eval_mode(e.laws.audited):
@@ -101,6 +110,12 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
     if e.group.proven and _stale(e):
         if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
             yield RadialReason.RADIAL_STALE(pull=part_of(e.radial_share), share=e.laws.stale.share)
+    elif e.group.proven and _put_back(e):
+        if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
+            found = e.laws.continuity
+            yield RadialReason.RADIAL_PUT_BACK(
+                share=part_of(e.radial_share), put_back=found.put_back, pairs=found.pairs
+            )
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield RadialReason.INVARIANCE_LOST(defect=e.defect)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,21 @@ class RadialPulls:
     reaches: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenBeside:
+    """Decay hidden in the gradients of certified groups, which a plain group cannot show.
+
+    Attributes:
+        hidden: certified groups of the same optimizer whose gradient holds a decay.
+        certified: all of them.
+        kappa: the median of that decay.
+    """
+
+    hidden: int
+    certified: int
+    kappa: float
+
+
 NO_PULLS = RadialPulls()
 """No other group is known."""
 
@@ -157,6 +172,29 @@ def radial_law_of(
     law = dataclasses.replace(law, others=others, agreeing=agreeing)
     hidden = here.group.kind == "scale" and _is_hidden(law)
     return dataclasses.replace(law, hidden=hidden)
+
+
+def hidden_beside(
+    motions: Sequence[Motion], stage: Stage, pulls: RadialPulls
+) -> HiddenBeside | None:
+    """The decay that most of these certified groups hide, two at least; None if they do not.
+
+    Args:
+        motions: the certified groups of one optimizer.
+        stage: the steps to look at.
+        pulls: `radial_pulls` of the run in this stage.
+    """
+    inward = [m for m in motions if _pull(m, pulls) > 0]
+    laws = [radial_law_of(motion, stage, pulls=pulls) for motion in inward]
+    found = [law.kappa.value for law in laws if law.hidden]
+    if len(found) < 2 or 2 * len(found) <= len(motions):
+        return None
+    return HiddenBeside(hidden=len(found), certified=len(motions), kappa=float(np.median(found)))
+
+
+def _pull(motion: Motion, pulls: RadialPulls) -> float:
+    place = pulls.places.get(motion.group.name)
+    return math.nan if place is None else float(pulls.values[place])
 
 
 def _is_hidden(law: RadialLaw) -> bool:

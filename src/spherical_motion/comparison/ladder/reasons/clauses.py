@@ -32,6 +32,22 @@ class BesideReason(ReasonKind):
         "the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} groups "
         "at once, as with another loss scale or batch size."
     )
+    HIDDEN_BESIDE = (
+        ". The gradients of {hidden} of {certified} certified groups of this optimizer hide a "
+        "weight decay of {kappa:.3g}, and so does this one, most likely: no law tells it there "
+        "from the loss's own pull"
+    )
+    PUT_BACK = (
+        ". Before {put_back:,} of {pairs:,} steps something changed the weights and put them back "
+        "up to rounding ({rounded} of the norm), as SAM or an evaluation with other weights does",
+        Suspect.WEIGHTS_PUT_BACK,
+    )
+    SPIKE = (
+        ". At step {first:,} the gradient was {factor} times as large as before it{most}, and in "
+        "one step the norm {way} by {grown}",
+        Suspect.GRADIENT_SPIKE,
+    )
+    SPIKE_LEFT = ". After it the gradient was {left:.3g} times as large as before"
     NORM_CLIPPED = (
         ". The gradient's global norm is clipped in {share:.0%} of the audited steps",
         Suspect.NORM_CLIPPED,

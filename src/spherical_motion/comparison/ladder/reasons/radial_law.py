@@ -22,6 +22,12 @@ class RadialReason(ReasonKind):
         "the gradient of this certified group has a part along the weights, {share} weight "
         "decay's pull. The cause is not known"
     )
+    RADIAL_PUT_BACK = (
+        "the gradient has a part along the weights, {share} weight decay's pull, since it is not "
+        "that of these weights: before {put_back:,} of {pairs:,} steps something changed them and "
+        "put them back up to rounding, as SAM does",
+        Suspect.WEIGHTS_PUT_BACK,
+    )
     RADIAL_STALE = (
         "{share:.0%} of the steps used the gradient of the step before again, so it has a part "
         "along the weights of now, {pull} weight decay's pull",

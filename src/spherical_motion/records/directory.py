@@ -41,6 +41,11 @@ class RunDirectory:
         """The folders of tables that every run has."""
         return self.records, self.settings, self.scalars
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of all tables, that of the rows first."""
+        return (*self.tables, self.cells, self.correlation, self.audit, self.audit_steps)
+
     def read_info(self) -> RunInfo:
         """The facts of the run.
 

@@ -18,6 +18,7 @@ from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.dense import Layout, arrange
+from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
@@ -30,6 +31,7 @@ from spherical_motion.records.settings import (
     SettingsOfChanges,
     SettingsOfRows,
 )
+from spherical_motion.records.validation import Parts, Unreadable
 from spherical_motion.vocabulary import Gram, Schedule
 from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
 
@@ -46,7 +48,8 @@ class Records:
     Attributes:
         directory: the run directory.
         info: the facts that do not change during the run.
-        events: the events in order, each a dict with "time", "kind", "step" and its data.
+        events: the events in order, each a dict with "time", "kind", "step" and its data, without
+            those about steps that were given up.
         scalars: the numbers that the training loop logged, by name.
         rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
             the settings are made from them on first use.
@@ -55,6 +58,8 @@ class Records:
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
         load_audits, load_audit_steps: read the audited steps.
+        load_branches: counts what was given up; see `branches`.
+        parts: reads the files, and knows which are damaged.
     """
 
     directory: Path
@@ -67,6 +72,13 @@ class Records:
     load_correlations: Callable[[int], CorrelationSeries]
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
+    load_branches: Callable[[], tuple[Branch, ...]] = tuple
+    parts: Parts | None = None
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """The files that are damaged or missing, and why; what they hold is not in this run."""
+        return () if self.parts is None else self.parts.unreadable
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -143,16 +155,22 @@ class Records:
 
     @functools.cached_property
     def audits(self) -> AuditSeries:
-        """The audited steps of each parameter; none in a run without an audit.
-
-        Parts that are damaged are left out, with a notice.
-        """
+        """The audited steps of each parameter; none in a run without an audit."""
         return self.load_audits()
 
     @functools.cached_property
     def audit_steps(self) -> AuditStepSeries:
         """The audited steps of each optimizer; none in a run without an audit."""
         return self.load_audit_steps()
+
+    @functools.cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The run as it stood before each of its resumes, and how much of it was given up.
+
+        `read(directory, branch=number)` reads one of them. Resumes of older versions, whose
+        boundary is not known, are left out.
+        """
+        return self.load_branches()
 
     def index(self, group: str) -> int:
         """The column of a group.

@@ -131,12 +131,11 @@ class Branches:
 
 def next_step_of(events: Sequence[Event], last_step: int) -> int:
     """Where a run goes on: where it was closed, or one past its last recorded step."""
-    ends = [event for event in events if event["kind"] in LASTING]
-    if ends and ends[-1]["kind"] == EventKind.CLOSED:
-        counts = ends[-1].get("steps")
-        known = [c for c in counts if _is_count(c)] if isinstance(counts, list) else []
-        return max([last_step + 1, *known])
-    return last_step + 1
+    if not _ends_closed(events):
+        return last_step + 1
+    counts = [event for event in events if event["kind"] in LASTING][-1].get("steps")
+    known = [c for c in counts if _is_count(c)] if isinstance(counts, list) else []
+    return max([last_step + 1, *known])
 
 
 def _resumes(events: Iterable[Event]) -> tuple[Resume, ...]:
@@ -154,17 +153,30 @@ def _resumes(events: Iterable[Event]) -> tuple[Resume, ...]:
 def _living(events: Iterable[Event]) -> tuple[Event, ...]:
     """The events without those about steps that were given up.
 
-    One at the very step of the resume stays: it may tell what was done before that step.
+    One at the very step of the resume stays: it may tell what was done before that step. So do all
+    where the run goes on from where it was closed.
     """
     kept: list[Event] = []
     for event in events:
-        for resume in _resumes([event]):
-            kept = [e for e in kept if e["kind"] in LASTING or not _is_after(e, resume.step)]
+        if event["kind"] == EventKind.RESUMED:
+            for resume in _resumes([event]):
+                if resume.step < next_step_of(kept, -1) or not _ends_closed(kept):
+                    kept = [
+                        e for e in kept if e["kind"] in LASTING or not _is_after(e, resume.step)
+                    ]
         kept.append(event)
     return tuple(kept)
 
 
+def _ends_closed(events: Sequence[Event]) -> bool:
+    """Whether the process that wrote the last of these events closed the run."""
+    ends = [event["kind"] for event in events if event["kind"] in LASTING]
+    return bool(ends) and ends[-1] == EventKind.CLOSED
+
+
 def _is_after(event: Event, step: int) -> bool:
+    if event["kind"] in LASTING:
+        return False
     own: Any = event.get("step")
     return _is_count(own) and own > step
 

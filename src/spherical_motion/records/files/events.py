@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.durable import append_synced, cut_synced
 
 Event: TypeAlias = dict[str, Any]
@@ -40,26 +39,6 @@ def drop_torn_line(path: Path) -> None:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         cut_synced(path, whole)
-
-
-def read_events(path: Path) -> tuple[Event, ...]:
-    """All complete lines, in the order in which they were written; none if there is no file.
-
-    A power cut may leave zeros where an append was not finished; no line that was written has any.
-
-    Raises:
-        RunDirectoryError: a line is damaged.
-    """
-    if not path.exists():
-        return ()
-    *whole, _torn = path.read_bytes().split(b"\n")
-    try:
-        return tuple(json.loads(line) for line in whole if b"\0" not in line)
-    except ValueError as error:
-        raise RunDirectoryError(
-            f"{path} is damaged ({error}). Restore it from a copy, or move it away to read the "
-            "rest of the run."
-        ) from error
 
 
 def _plain(value: object) -> object:

@@ -12,7 +12,7 @@ from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.directory import RunDirectory, claim
 from spherical_motion.records.files.branches import Branches, next_step_of
 from spherical_motion.records.files.durable import sync_names
-from spherical_motion.records.files.events import Event, append_events, make_event, read_events
+from spherical_motion.records.files.events import Event, append_events, make_event
 from spherical_motion.records.files.segments import Segment, SegmentStore, largest_step
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import (
@@ -39,6 +39,7 @@ from spherical_motion.records.storing.tables import (
     settings_table,
     warm_up,
 )
+from spherical_motion.records.validation import Parts, sound_events
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 
@@ -77,7 +78,7 @@ class RunStore:
         try:
             # The first of `info.param_groups` among those of the run.
             self._first = continue_run(directory, info) if resume else 0
-            events = read_events(directory.events)
+            events = sound_events(directory.events, Parts(directory.path))
             self._open_tables(Branches(events))
             self.next_step = 0
             if resume:

@@ -19,7 +19,8 @@ from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo, version_of
-from spherical_motion.records.late_tables import LateTables, whole_part
+from spherical_motion.records.parts import Parts
+from spherical_motion.records.reading.late_tables import LateTables, whole_part
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
     SCALAR_SCHEMA,
@@ -30,7 +31,7 @@ from spherical_motion.records.schema import (
 from spherical_motion.records.series import (
     scalar_series,
 )
-from spherical_motion.records.validation import Bounds, Parts, sound_events
+from spherical_motion.records.validation import Bounds, sound_events
 from spherical_motion.records.validation.table_rows import (
     MOST_STEP,
     check_column,

@@ -32,7 +32,6 @@ from spherical_motion.records.settings import (
     SettingsOfChanges,
     SettingsOfRows,
 )
-from spherical_motion.records.validation import Parts, Unreadable
 from spherical_motion.vocabulary import Gram, Schedule
 from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
 

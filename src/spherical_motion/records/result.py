@@ -22,6 +22,7 @@ from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series

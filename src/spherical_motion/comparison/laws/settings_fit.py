@@ -236,7 +236,8 @@ def _judged(
     left, largest = (side[tested.pair] for side in _sides(tested, hp, values))
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = float(np.nanmedian(np.abs(left) / largest))
-        noise = float(np.nanmedian(tested.noise[tested.pair] / largest))
+        # What rounding leaves is in the unit of 1/η, of these settings and not the declared ones.
+        noise = float(np.nanmedian(tested.noise[tested.pair] / values[2] / largest))
     explains = residual <= max(HEALTHY, DEVIATIONS * noise)
     return Change(names, values, errors, residual, explains)
 

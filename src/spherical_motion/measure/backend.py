@@ -73,8 +73,9 @@ class Backend(abc.ABC):
     `Rows`. It allocates all memory and compiles all code then, so that training finds none missing.
     """
 
+    @abc.abstractmethod
     def __init__(self, weights: Tensors, rows: Sequence[Rows]) -> None:
-        """See the class."""
+        """Set up; see the class."""
 
     @property
     @abc.abstractmethod

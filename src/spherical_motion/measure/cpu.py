@@ -171,11 +171,10 @@ class CpuGram:
         self._check_lengths(grads, preconditioners, earlier)
         # For a missing gradient the weights are read; NaN replaces their products below.
         missing = [grad is None for grad in grads]
-        if True in missing:
-            grads = [a if g is None else g for a, g in zip(after, grads, strict=True)]
+        filled = [a if g is None else g for a, g in zip(after, grads, strict=True)]
         with self._team.lock:
             old = self._find_before(before)
-            placed = [self._places[0].find(after), old, self._places[2].find(grads)]
+            placed = [self._places[0].find(after), old, self._places[2].find(filled)]
             sums, kept = self._sums, []
             work: Callable[[int, int], None] = self._sum_tiles[roll]
             if self._pulls and preconditioners is not None and not _is_empty(preconditioners):

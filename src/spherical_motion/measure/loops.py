@@ -34,7 +34,7 @@ INDEX, INDICES, TABLE = types.int64, types.int64[::1], types.int64[:, ::1]
 NUMBERS, MATRIX = types.float64[::1], types.float64[:, ::1]
 
 
-def pointer_to(scalar: types.Float) -> Compiled:
+def pointer_to(scalar: types.Number) -> Compiled:
     """A compiled function that takes an address (int64) for a pointer to `scalar`."""
 
     @intrinsic

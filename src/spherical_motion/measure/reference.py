@@ -162,15 +162,10 @@ class ReferenceBackend(Backend):
         """Sum slice by slice; wp and ws are NaN."""
         out = np.full((len(self._slices[which]), self._products[which]), np.nan)
         for row, (tensor, axis, start, stop) in enumerate(self._slices[which].tolist()):
-            parts = [
-                None
-                if x is None
-                else torch.atleast_1d(x.detach()).narrow(axis, start, stop - start)
-                for x in (self._before[tensor], after[tensor], grads[tensor])
-            ]
-            old, new, grad = (None if x is None else x.reshape(1, -1) for x in parts)
-            assert old is not None and new is not None
-            out[row, : len(FIELDS)] = gram(old, new, grad).to_array()[0]
+            old, new = (_slice(x[tensor], axis, start, stop) for x in (self._before, after))
+            grad = grads[tensor]
+            part = None if grad is None else _slice(grad, axis, start, stop)
+            out[row, : len(FIELDS)] = gram(old, new, part).to_array()[0]
         if roll:
             self.keep(after)
         self._read.append(Measured(step, which, out))
@@ -186,3 +181,9 @@ class ReferenceBackend(Backend):
 
 def _copies(weights: Tensors) -> list[torch.Tensor]:
     return [w.detach().float() if is_narrow(w) else w.detach().clone() for w in weights]
+
+
+def _slice(tensor: torch.Tensor, axis: int, start: int, stop: int) -> torch.Tensor:
+    """As one row."""
+    whole = torch.atleast_1d(tensor.detach().to_dense())
+    return whole.narrow(axis, start, stop - start).reshape(1, -1)

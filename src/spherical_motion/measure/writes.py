@@ -20,6 +20,10 @@ LINES = 8
 LINE = 16
 """Words of four bytes in each place, a line of the cache: 16 entries of float32, 8 of float64."""
 
+FIRST, SECOND, THIRD = (
+    np.uint64(factor) for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
 VERSION = attrgetter("_version")
 
 _words = pointer_to(types.uint32)
@@ -72,6 +76,14 @@ def _versions(tensors: Sequence[torch.Tensor]) -> list[int]:
 
 
 @numba.njit(nogil=True)
+def _mixed(number):
+    """A random number for each number: splitmix64 (Steele, Lea and Flood, 2014)."""
+    number = (number ^ (number >> np.uint64(30))) * SECOND
+    number = (number ^ (number >> np.uint64(27))) * THIRD
+    return np.int64((number ^ (number >> np.uint64(31))) >> np.uint64(1))
+
+
+@numba.njit(nogil=True)
 def _differ(addresses, copies, words, seed):
     for t in range(len(addresses)):
         mine, theirs, n = _words(addresses[t]), _words(copies[t]), words[t]
@@ -80,14 +92,11 @@ def _differ(addresses, copies, words, seed):
                 if mine[i] != theirs[i]:
                     return 1
             continue
+        lines = (n + LINE - 1) // LINE
         for k in range(LINES):
-            low, high = n * k // LINES, n * (k + 1) // LINES
-            # Mixed so that neighbours in seed, tensor and place have nothing in common.
-            drawn = (seed * 1_000_003 + t) * LINES + k
-            drawn = (drawn ^ (drawn >> 15)) * 0x2C1B3C6D
-            drawn = (drawn ^ (drawn >> 12)) * 0x297A2D39
-            drawn = (drawn ^ (drawn >> 15)) & 0x7FFFFFFFFFFF
-            start = low + drawn % (high - low - LINE + 1)
+            low, high = lines * k // LINES, lines * (k + 1) // LINES
+            drawn = _mixed(np.uint64(seed) * FIRST + np.uint64(t * LINES + k))
+            start = min((low + drawn % (high - low)) * LINE, n - LINE)
             for i in range(start, start + LINE):
                 if mine[i] != theirs[i]:
                     return 1

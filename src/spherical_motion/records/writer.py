@@ -86,9 +86,7 @@ class RunWriter:
         self.info = info
         self._copier = Copier(info)
         self._warned = False
-        store = RunStore(
-            RunDirectory(self.directory), info, resume=resume, first_step=first_step
-        )
+        store = RunStore(RunDirectory(self.directory), info, resume=resume, first_step=first_step)
         self.next_step = store.next_step
         self._worker = Worker(
             store,

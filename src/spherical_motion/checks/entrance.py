@@ -16,7 +16,8 @@ from spherical_motion.errors import InvalidArgument, OutOfDomain
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ARRAYS = re.compile(r"\b(ArrayLike|Array|NDArray|Sequence\[(int|float)\]|tuple\[int, \.\.\.\])")
+_ARRAYS = re.compile(r"\b(ArrayLike|Array|NDArray)\b")
+_SEQUENCES = re.compile(r"\b(Sequence\[(int|float)\]|tuple\[int, \.\.\.\])")
 _OTHERS = re.compile(r"\b(Callable|Mapping|GroupFacts|Iterable)\b")
 _KNOWN = frozenset(
     [
@@ -88,6 +89,10 @@ def validated(function: Callable[P, R]) -> Callable[P, R]:
                 f"{where}: a number is beyond what float64 holds (1e-308 to 1e308) at these "
                 f"arguments ({error})."
             ) from error
+        except ValueError as error:
+            if isinstance(error, InvalidArgument) or "broadcast" not in str(error):
+                raise
+            raise InvalidArgument(f"{where}: shapes do not fit each other: {error}.") from error
 
     return checked
 
@@ -104,6 +109,8 @@ def _check_of(parameter: inspect.Parameter) -> Check | None:
     none = parameter.default is None or "None" in words
     if _ARRAYS.search(annotation):
         return functools.partial(_array, none=none, others=bool(words - _KNOWN))
+    if _SEQUENCES.search(annotation):
+        return functools.partial(_sequence, none=none)
     if "[" in annotation:
         return None
     if words & {"float", "Number", "Fact", "Rate"}:
@@ -120,6 +127,12 @@ def _array(where: str, name: str, value: Any, *, none: bool, others: bool) -> An
     if others and not isinstance(value, (str, bytes, dict, set, complex, list, tuple, type(None))):
         return value
     raise _refused(where, name, "numbers", value)
+
+
+def _sequence(where: str, name: str, value: Any, *, none: bool) -> Any:
+    if (value is None and none) or (_has_numbers(value) and np.asarray(value).ndim == 1):
+        return value
+    raise _refused(where, name, "a list of numbers", value)
 
 
 def _number(where: str, name: str, value: Any, *, none: bool, finite: bool, arrays: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from typing import TypeVar
 
 import numpy as np
@@ -103,6 +104,45 @@ def count_of_steps(where: str, name: str, value: object, *, least: int = 1) -> i
     return whole(where, name, value, least=least, most=MOST_STEPS, remedy=remedy)
 
 
+def seed(where: str, value: object) -> int:
+    """`value` as the seed of a random generator, a whole number >= 0."""
+    return whole(where, "seed", value, least=0)
+
+
+def fits(where: str, entries: int, remedy: str) -> None:
+    """Raise InvalidArgument if so many numbers would fill more than half of the machine's memory.
+
+    >>> fits("random_walk", 10**15, "Lower steps.")
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: random_walk would need 8,000,000 GB for its ...
+    """
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if 8 * entries > most:
+        raise InvalidArgument(
+            f"{where} would need {8 * entries / 1e9:,.0f} GB for its arrays, and {most / 1e9:,.0f} "
+            f"GB are the most on this machine. {remedy}"
+        )
+
+
+def fitted(where: str, name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """`values` as a float64 array of a shape, to which they broadcast; not checked otherwise.
+
+    Raises:
+        InvalidArgument: their shape is another.
+
+    >>> fitted("balance", "lr", 0.1, (2,)).tolist()
+    [0.1, 0.1]
+    """
+    array = np.asarray(values, np.float64)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise InvalidArgument(
+            f"{where}({name}=...) must have shape {shape}, or broadcast to it, got {array.shape}."
+        ) from None
+
+
 def numbers_in(
     where: str,
     name: str,
@@ -129,7 +169,7 @@ def numbers_in(
     wanted = _wanted(above, least, below, most)
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise error(_message(where, name, wanted, repr(values), remedy)) from None
     good = np.isfinite(array) & (array > above) & (array >= least) & (array < below)
     good &= array <= most

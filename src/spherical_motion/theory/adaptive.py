@@ -49,7 +49,10 @@ def updates_between(
             f"{w.shape} and {after.shape}."
         )
     above_zero("updates_between", "lr", lr)
-    lr, decay = (np.broadcast_to(x, w.shape[:1])[:, None] for x in (lr, lr * weight_decay))
+    lr = checks.fitted("updates_between", "lr", lr, w.shape[:1])[:, None]
+    decay = (
+        lr * checks.fitted("updates_between", "weight_decay", weight_decay, w.shape[:1])[:, None]
+    )
     return ((w - after) - decay * w) / lr
 
 
@@ -143,10 +146,16 @@ def largest_correlation_sum(autocorrelations: ArrayLike, momentum: float | None 
 def lion_factor(momentum: Number | float, beta2: Number | float) -> Number:
     """K = Σh_j² = (1 - β1)² + β1²(1 - β2)/(1 + β2), the variance of x over that of a gradient.
 
+    Raises OutOfDomain: momentum or beta2 outside [0, 1).
+
     >>> round(lion_factor(0.9, 0.99), 6)
     0.01407
     """
-    return plain((1.0 - momentum) ** 2 + momentum**2 * (1.0 - beta2) / (1.0 + beta2))
+    first, second = (
+        checks.numbers_in("lion_factor", name, value, least=0.0, below=1.0, error=OutOfDomain)
+        for name, value in (("momentum", momentum), ("beta2", beta2))
+    )
+    return plain((1.0 - first) ** 2 + first**2 * (1.0 - second) / (1.0 + second))
 
 
 @checks.validated

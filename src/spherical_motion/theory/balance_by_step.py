@@ -104,7 +104,7 @@ def read_moves(
     if (np.diff(number) <= 0).any():
         raise InvalidArgument("balance_steps(steps=...) must increase from row to row.")
     rates, decays, momenta = (
-        np.broadcast_to(_setting(name, values, below), gram.shape)
+        checks.fitted("balance_steps", name, _setting(name, values, below), gram.shape)
         for name, values, below in (
             ("lr", lr, math.inf),
             ("weight_decay", weight_decay, math.inf),

@@ -71,10 +71,11 @@ def image_step(
     >>> float(step.effective_lr), float(np.round(np.tan(step.angle), 6))
     (0.2, 1.0)
     """
-    x, a = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(momentum, np.float64))
-    b = np.broadcast_to(np.asarray(divisor, np.float64), x.shape)
-    lr = np.asarray(lr, np.float64)
+    x = np.atleast_1d(np.asarray(x, np.float64))
+    a = checks.fitted("image_step", "momentum", momentum, x.shape)
+    b = checks.fitted("image_step", "divisor", divisor, x.shape)
     r = np.linalg.norm(x, axis=-1)
+    lr = checks.fitted("image_step", "lr", lr, r.shape)
     for name, values in (("|x|", r), ("lr", lr), ("divisor", b)):
         above_zero("image_step", name, values)
     u = x / r[..., None]
@@ -186,6 +187,11 @@ def adam_moment_on_sphere(
     for k, square in enumerate(squares):
         total = hp.beta2 * total + (1.0 - hp.beta2) * square
         mean[k] = total / -math.expm1((k + 1) * math.log(hp.beta2)) if hp.beta2 else square
+    if r.ndim == 0:
+        raise InvalidArgument(
+            "adam_moment_on_sphere expects norm and unit_grad_sq of shape (steps,) or (steps, "
+            "groups), got single numbers."
+        )
     steps = np.arange(1, len(r) + 1).reshape(-1, *[1] * (r.ndim - 1))
     corrected = (1.0 - hp.momentum**steps) / (1.0 - hp.momentum)
     return r * corrected * np.sqrt((mean + numel * (hp.eps or 0.0)) / numel)

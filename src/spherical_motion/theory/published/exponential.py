@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion import checks
-from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain, whole
+from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.published.growth import growth_root, log_growth_rate
 
@@ -173,7 +173,7 @@ def fixed_exponential_schedule(
     1.481
     """
     where = "fixed_exponential_schedule"
-    steps = whole(where, "steps", steps, least=1)
+    steps = checks.count_of_steps(where, "steps", steps)
     rate = float(log_growth_rate(lr, weight_decay, momentum))
     if lr == 0:
         raise OutOfDomain(f"{where}(lr=...) must be > 0: a rate of 0 has no logarithm.")

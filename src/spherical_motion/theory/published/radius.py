@@ -60,7 +60,10 @@ def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) 
     array([1.    , 1.4142, 1.7321])
     """
     squares = not_negative("radius_sq_by_taylor", "unit_grad_sq", unit_grad_sq)
-    pushed = not_negative("radius_sq_by_taylor", "lr", lr) * np.sqrt(squares)
+    rates = not_negative("radius_sq_by_taylor", "lr", lr)
+    if squares.ndim:
+        rates = checks.fitted("radius_sq_by_taylor", "lr", rates, squares.shape)
+    pushed = rates * np.sqrt(squares)
     if pushed.ndim != 1:
         raise InvalidArgument(
             "radius_sq_by_taylor expects lr and unit_grad_sq of shape (steps,), got "
@@ -129,7 +132,8 @@ def effective_rate_recursion(
     function = "effective_rate_recursion"
     above_zero(function, "lr", lr)
     kept = above_zero(function, "1 - lr × weight_decay", 1.0 - lr * weight_decay)
-    grad = np.broadcast_to(not_negative(function, "unit_grad_sq", unit_grad_sq), lr.shape)
+    squares = not_negative(function, "unit_grad_sq", unit_grad_sq)
+    grad = checks.fitted(function, "unit_grad_sq", squares, lr.shape)
     jump = lr[1:] / (lr[:-1] * kept[:-1] * kept[1:])
     rates, start = np.empty(lr.shape), above_zero(function, "norm0", norm0)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -198,6 +202,11 @@ def undecayed_norm_sq(norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float) 
     [1.0, 1.1, 1.3]
     """
     steps = not_negative("undecayed_norm_sq", "step_sq", step_sq)
+    if steps.ndim == 0:
+        raise InvalidArgument(
+            "undecayed_norm_sq(step_sq=...) must have shape (steps,) or (steps, groups), got a "
+            "single number."
+        )
     start = above_zero("undecayed_norm_sq", "norm_sq0", norm_sq0)
     number("undecayed_norm_sq", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     path = np.empty((len(steps) + 1, *np.broadcast_shapes(steps.shape[1:], start.shape)))

@@ -100,8 +100,9 @@ def count_of_steps(where: str, name: str, value: object, *, least: int = 1) -> i
         ...
     spherical_motion.errors.InvalidArgument: Schedule(steps=...) must be an int >= 1 and <= ...
     """
+    found = whole(where, name, value, least=least)
     remedy = f"Each step takes memory; {MOST_STEPS:,} are the most."
-    return whole(where, name, value, least=least, most=MOST_STEPS, remedy=remedy)
+    return whole(where, name, found, least=least, most=MOST_STEPS, remedy=remedy)
 
 
 def seed(where: str, value: object) -> int:

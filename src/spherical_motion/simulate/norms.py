@@ -196,7 +196,8 @@ def _run(
     negative: bool = True,
 ) -> NormRun:
     """Step `state`, whose first array is |w|², through the drive, piece by piece."""
-    checks.whole(where, "steps", steps, least=1, most=MOST_STEPS)
+    checks.whole(where, "steps", steps, least=1)
+    checks.whole(where, "steps", steps, least=1, most=MOST_STEPS, remedy="Simulate fewer.")
     every = max(1, steps // KEPT) if every is None else every
     checks.whole(where, "every", every, least=1)
     # numpy's fastest generator, since drawing the noise costs more than the recursion.

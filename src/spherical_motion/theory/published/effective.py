@@ -179,6 +179,11 @@ def adam_moment_on_sphere(
     if not _is_adam_l2(hp) or hp.beta2 is None:
         raise InvalidArgument("adam_moment_on_sphere expects Adam with L2 and betas=(β1, β2).")
     r = above_zero("adam_moment_on_sphere", "norm", norm)
+    if r.ndim == 0:
+        raise InvalidArgument(
+            "adam_moment_on_sphere expects norm and unit_grad_sq of shape (steps,) or (steps, "
+            "groups), got single numbers."
+        )
     squares = np.asarray(unit_grad_sq, np.float64) / r**2 + (hp.weight_decay * r) ** 2
     if not (np.isfinite(squares).all() and numel >= 1):
         raise InvalidArgument("adam_moment_on_sphere expects finite unit_grad_sq and numel >= 1.")
@@ -187,11 +192,6 @@ def adam_moment_on_sphere(
     for k, square in enumerate(squares):
         total = hp.beta2 * total + (1.0 - hp.beta2) * square
         mean[k] = total / -math.expm1((k + 1) * math.log(hp.beta2)) if hp.beta2 else square
-    if r.ndim == 0:
-        raise InvalidArgument(
-            "adam_moment_on_sphere expects norm and unit_grad_sq of shape (steps,) or (steps, "
-            "groups), got single numbers."
-        )
     steps = np.arange(1, len(r) + 1).reshape(-1, *[1] * (r.ndim - 1))
     corrected = (1.0 - hp.momentum**steps) / (1.0 - hp.momentum)
     return r * corrected * np.sqrt((mean + numel * (hp.eps or 0.0)) / numel)

@@ -8,15 +8,19 @@ import math
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
-from spherical_motion.comparison import Because, TugOfWar, judge
+from spherical_motion.comparison import TugOfWar, judge
 from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.comparison.laws import (
+    Assumed,
     Continuity,
     Fit,
+    HiddenBeside,
     Mend,
     RadialLaw,
     ScaleChange,
     Silence,
+    Spike,
     Stale,
     StepLaw,
 )
@@ -89,7 +93,7 @@ def test_writes_are_told_with_steps_and_size() -> None:
     verdict = alarm(Suspect.WEIGHTS_WRITTEN, K.WEIGHTS_WRITTEN, continuity=written)
     assert verdict.reason == (
         "the weights were written between steps, at steps 200, 400, 600, ... (10 of 1999), by 0.4% "
-        "of the norm each"
+        "of the norm each (4% of a step's length)"
     ).replace("1999", "1,999")
     healthy(continuity=Continuity(pairs=1999))
 
@@ -175,6 +179,11 @@ def replayed(kind: str = "", **fit) -> AuditedSteps:
     return AuditedSteps(**steps, length=0.8, cosine=0.97)
 
 
+def replayed_at(first: int, **known) -> AuditedSteps:
+    steps = {"differing": (first, first + 1, first + 2), "onset": (first - 1, first)}
+    return dataclasses.replace(replayed(), **steps, **known)
+
+
 @pytest.mark.parametrize(
     ("audited", "suspect", "said"),
     [
@@ -198,6 +207,35 @@ def test_replayed_steps_are_named_by_what_explains_them(audited, suspect, said) 
     if audited.differing:
         assert "3 of 22 replayed steps, the first at 7" in verdict.reason
         assert verdict.reason.endswith("; step 6 was still the rule's")
+
+
+@pytest.mark.parametrize(
+    ("law", "audited", "since", "said"),
+    [
+        ((400, ()), replayed_at(1000), 400, "the law of motion does not hold from step 400 on"),
+        ((400, (51, 52)), replayed_at(1000), 51, "the law of motion does not hold from step 51"),
+        ((1000, ()), replayed_at(1000), None, ""),
+        ((2000, ()), replayed_at(1000), None, ""),
+        ((None, ()), replayed_at(8, rewritten_since=1), 1, "from step 1 on the optimizer's step"),
+        ((400, ()), replayed_at(1000, rewritten_since=7), 7, "from step 7 on the optimizer's step"),
+    ],
+)
+def test_the_first_step_that_any_witness_has_is_told(law, audited, since, said) -> None:
+    first, spikes = law
+    last = None if first is None else 2200
+    found = dataclasses.replace(TESTED, first=first, last=last, spike_steps=spikes)
+    verdict = alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=found, audited=audited)
+    assert verdict.reason.startswith("3 of 22 replayed steps")
+    told = [r.numbers["since"] for r in verdict.reasons if "since" in r.numbers]
+    assert told == ([] if since is None else [since])
+    assert said in verdict.reason
+
+
+def test_a_replayed_step_before_the_fitted_stretch_is_told() -> None:
+    law = failing(form="heavy-ball momentum", explains=True)
+    verdict = alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law, audited=replayed_at(3))
+    assert verdict.reason.startswith("the steps from 100 to 400 are those of heavy-ball momentum")
+    assert verdict.reason.endswith("of the replayed steps, the first that is not the rule's is 3")
 
 
 def test_a_share_that_rounding_loses_is_named_from_a_tenth_on() -> None:
@@ -375,11 +413,25 @@ def lion(**changes):
 
 def test_lion_at_another_angle_is_in_balance_with_its_correlation() -> None:
     verdict = lion(
-        ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate(), continuity=Continuity(pairs=999)
+        ratio=Estimate(0.8, 0.78, 0.82),
+        step_law=Estimate(),
+        continuity=Continuity(pairs=999),
+        assumed=Assumed(assumed=45.9),
     )
     assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, Suspect.CORRELATED_GRADIENTS)
     assert "1.56 times the assumed one" in verdict.reason
+    assert "It was not measured" in verdict.reason
     assert not verdict.alarm
+
+
+def test_where_every_law_holds_the_pull_is_given_or_why_it_is_not_known() -> None:
+    off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate(), "step": TESTED}
+    tug = TugOfWar(pull=Estimate(0.081, 0.08, 0.082), unknown="")
+    verdict = judge(evidence(tug=tug, **off))
+    assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, None)
+    assert "pull of weight decay and loss (0.081) alone gives 0.90" in verdict.reason
+    unknown = judge(evidence(tug=TugOfWar(unknown="nobody looked"), **off))
+    assert "was not measured: nobody looked" in unknown.reason
 
 
 def test_the_pull_of_the_metric_is_named_where_it_gives_the_angle() -> None:
@@ -406,8 +458,40 @@ def test_another_size_of_the_gradient_is_named_with_its_step_in_any_verdict() ->
     for changes, kind in (({}, K.IN_EQUILIBRIUM), (off, K.IN_BALANCE)):
         verdict = judge(evidence(scale_changes=(change,), **changes))
         assert (verdict.kind, verdict.suspect) == (kind, Suspect.GRADIENT_SCALE)
-        assert "× 32 at step 500 in 6 of 6 groups" in verdict.reason
+        assert "× 32 at step 500, as in 6 of 6 groups" in verdict.reason
         assert not verdict.alarm
+
+
+@pytest.mark.parametrize("grown", [0.37, -0.02])
+@pytest.mark.parametrize("left", [1.1, 4.0])
+def test_a_single_large_gradient_is_named_with_what_it_did_to_the_norm(grown, left) -> None:
+    spike = Spike(step=412, factor=1000.0, grown=grown, left=left, spikes=1)
+    verdict = judge(evidence(spike=spike))
+    assert (verdict.kind, verdict.suspect) == (K.IN_EQUILIBRIUM, Suspect.GRADIENT_SPIKE)
+    assert not verdict.alarm
+    did = "grew by 37%" if grown > 0 else "shrank by 2%"
+    assert "At step 412 the gradient was 1,000 times as large" in verdict.reason
+    assert f"in one step the norm {did}" in verdict.reason
+    assert ("4 times as large as before" in verdict.reason) is (left == 4.0)
+    # The first of many such steps is no single one.
+    change = ScaleChange(step=412, factor=1000.0, groups=6, known=6, spread=1e-9)
+    scaled = judge(evidence(spike=spike, scale_changes=(change,)))
+    assert scaled.suspect is Suspect.GRADIENT_SCALE
+    assert "At step 412" not in scaled.reason
+    # Beside an alarm it is not said: its suspect must not stand for the alarm's.
+    broken = judge(evidence(spike=spike, audited=replayed()))
+    assert broken.suspect is Suspect.STEP_DIFFERS
+    assert "At step 412" not in broken.reason
+
+
+def test_decay_hidden_beside_a_plain_group_is_a_clause_and_no_alarm() -> None:
+    beside = HiddenBeside(hidden=3, certified=4, kappa=0.005)
+    verdict = judge(evidence(group=PLAIN, hidden_beside=beside))
+    assert (
+        "3 of 4 certified groups of this optimizer hide a weight decay of 0.005" in verdict.reason
+    )
+    assert not verdict.alarm
+    assert verdict.kind is judge(evidence(group=PLAIN)).kind
 
 
 def test_an_old_gradient_used_again_is_a_finding() -> None:
@@ -424,7 +508,7 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:
     verdict = judge(evidence(ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate()))
     assert (verdict.kind, verdict.suspect, verdict.alarm) == (K.OFF, None, False)
-    assert verdict.has_reason(Because.UNEXPLAINED)
+    assert verdict.has_reason(AngleReason.UNEXPLAINED)
 
 
 # What is said beside it
@@ -464,3 +548,22 @@ def test_where_a_group_will_rest_is_said_if_the_loss_pulls_too() -> None:
     assert "there is no equilibrium" in none.reason
     alike = dataclasses.replace(tug, decay_share=Estimate(1.02, 1.0, 1.04))
     assert "rest at" not in on_the_way(tug=alike, rest_norm=3.0, rest_angle=0.07).reason
+
+
+def test_every_verdict_about_rest_says_the_share_of_weight_decay() -> None:
+    tug = TugOfWar(pull=Estimate(0.1, 0.09, 0.11), decay_share=Estimate(1.0, 0.9, 1.1), unknown="")
+    said = "Weight decay is 100% of the pull (90% to 110%)"
+    off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate()}
+    for kind, changes in (
+        (K.IN_EQUILIBRIUM, {}),
+        (K.APPROACHING, {"settled": False}),
+        (K.APPROACHING, {"settled": False, "rest": None}),
+        (K.IN_BALANCE, off | {"step": TESTED}),
+        (K.OFF, off),
+    ):
+        verdict = judge(evidence(tug=tug, **changes))
+        assert verdict.kind is kind
+        assert verdict.reason.count(said) == 1, verdict.reason
+    vague = dataclasses.replace(tug, decay_share=Estimate(2.0, 0.6, math.inf))
+    assert "Weight decay is at least 60% of the pull" in judge(evidence(tug=vague)).reason
+    assert "pull" not in judge(evidence()).reason  # it is not known

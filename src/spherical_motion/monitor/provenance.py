@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,11 @@ import numpy as np
 import torch
 
 from spherical_motion.binding import scalar_settings
+from spherical_motion.monitor.command import shown_command
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
+from spherical_motion.records.info import NormLayer
 from spherical_motion.records.packing import pack_plan
 from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.groups import InvariantGroup
@@ -31,6 +32,7 @@ def run_facts(
     sampling: Sampling,
     products: int,
     plan: Schedule | None = None,
+    norms: Mapping[str, tuple[NormLayer, ...]] | None = None,
 ) -> RunInfo:
     """The facts of a run, recorded before its first step."""
     before = np.cumsum([0, *(len(optimizer.param_groups) for optimizer in optimizers)])
@@ -48,8 +50,9 @@ def run_facts(
             name: str(target.parameter.dtype).removeprefix("torch.")
             for name, target in targets.items()
         },
+        norms=norms or {},
         versions=_versions(),
-        command=shlex.join(sys.argv),
+        command=shown_command(sys.argv),
         commit=_commit(),
     )
 
@@ -74,5 +77,6 @@ def _commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
+    # Reading must write nothing, as the lock of the index, and start no program of the repository.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=5).strip()

@@ -20,17 +20,22 @@ from spherical_motion.comparison.ladder.balance_law import (
 )
 from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
+    decay_hidden_beside,
+    differing_settings,
     gradient_changed,
+    put_back,
     rested,
+    spiked,
     where_it_rests,
 )
 from spherical_motion.comparison.ladder.continuity import weights_written
 from spherical_motion.comparison.ladder.radial_law import (
     epsilon_dominated,
+    epsilon_seen,
     gradient_altered,
+    in_eval_mode,
     not_scale_invariant,
 )
-from spherical_motion.comparison.ladder.reasons import differing_settings
 from spherical_motion.comparison.ladder.samples import (
     dead,
     frozen,
@@ -72,6 +77,9 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(rested(kind, evidence))
             reasons += tuple(changed_between_bursts(kind, evidence))
             reasons += tuple(gradient_changed(kind, reasons, evidence))
+            reasons += tuple(spiked(kind, reasons, evidence))
+            reasons += tuple(put_back(kind, evidence))
+            reasons += tuple(decay_hidden_beside(kind, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(
@@ -86,6 +94,8 @@ RULES: tuple[tuple[VerdictKind, Rule], ...] = (
     (VerdictKind.WEIGHTS_WRITTEN, weights_written),
     (VerdictKind.STEP_DIFFERS, step_differs),
     (VerdictKind.GRADIENT_ALTERED, gradient_altered),
+    (VerdictKind.NOT_SCALE_INVARIANT, in_eval_mode),
+    (VerdictKind.EPSILON_DOMINATED, epsilon_seen),
     (VerdictKind.TOO_FEW_SAMPLES, too_few_samples),
     (VerdictKind.NOT_SCALE_INVARIANT, not_scale_invariant),
     (VerdictKind.EPSILON_DOMINATED, epsilon_dominated),

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
-from spherical_motion.comparison.laws.limits import EPSILON_LARGE
+from spherical_motion.comparison.laws.limits import EPSILON_LARGE, REWRITTEN
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, Records
+from spherical_motion.records.info import NormLayer
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -49,11 +50,14 @@ class AuditedSteps:
         entries_at: the size at which entries of the gradient are clipped one by one; NaN if none.
         entries_share: share of the last burst of audited steps at which they are.
         rewritten: median of what `step` did to the gradient, as a share of it.
+        rewritten_since: the first step at which it did so by more than rounding, or None.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
         clipped_share: share of the audited steps at which it does.
         late, clipped_late: audited steps after the run's first ones, and the share at the limit.
+        norms: (name, ε) of the norm layers that it feeds, if the run recorded them.
+        in_eval: those in eval mode; all that may be, where it is not certain which are.
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         eval_mode_late: share of the last two.
@@ -78,6 +82,7 @@ class AuditedSteps:
     entries_at: float = math.nan
     entries_share: float = math.nan
     rewritten: float = math.nan
+    rewritten_since: int | None = None
     counter: float = math.nan
     taken: float = math.nan
     miscounted: int | None = None
@@ -85,6 +90,8 @@ class AuditedSteps:
     clipped_share: float = math.nan
     late: int = 0
     clipped_late: float = math.nan
+    norms: tuple[NormLayer, ...] = ()
+    in_eval: tuple[str, ...] = ()
     epsilon: float = math.nan
     eval_mode: float = math.nan
     eval_mode_late: float = math.nan
@@ -134,6 +141,11 @@ def audited_steps(
         peak=_at_any_time(mains.peak),
         **_entries(rows, run.limits),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
+        norms=tuple(dict.fromkeys(norm for name in own.parameters for norm in run.norms_of(name))),
+        in_eval=tuple(
+            dict.fromkeys(norm for name in own.parameters for norm in run.in_eval(name, stage))
+        ),
+        rewritten_since=_first(rows, "rewritten", REWRITTEN),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         eval_mode_late=_mean(mains.eval_mode[-2:]),

@@ -139,7 +139,6 @@ class Monitor:
                 "schedulers is Schedule(hp, lr=[...]) with one rate a step."
             )
         targets = find_targets(model, self.optimizers, self.groups)
-        self.directory = Path("runs" if directory is None else directory)
         fed = fed_or_why(model, example_inputs) if audit else ""
         norms = named_norms(model, fed, targets)
         info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan, norms)
@@ -162,10 +161,9 @@ class Monitor:
             for number, optimizer in enumerate(self.optimizers)
             if number in hooked
         }
+        self.directory = _chosen_or_new(directory, resume)
         starts = self._starts(resume, first_step)
         before = read_info(self.directory).products if resume else 0
-        if directory is None and not resume:
-            self.directory = make_new_folder(self.directory)
         self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
         self._pid = os.getpid()
         self._stations = list(stations.values())
@@ -306,6 +304,13 @@ class Monitor:
             return None
         closed = steps_at_close(self.directory)
         return closed if closed is not None and len(closed) == len(self.optimizers) else None
+
+
+def _chosen_or_new(directory: str | os.PathLike[str] | None, resume: bool) -> Path:
+    """The directory that the user named, or a new one of its own that this makes."""
+    if directory is not None or resume:
+        return Path("runs" if directory is None else directory)
+    return make_new_folder(Path("runs"))
 
 
 def _detached(value: object) -> object:

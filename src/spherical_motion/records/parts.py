@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +17,12 @@ from spherical_motion.records.files.segments import Segment, current_segments, d
 
 LISTINGS = 100
 """Listings of a directory whose files vanish, before that counts as an error."""
+
+THREADS = 2
+"""Threads that read; checksums and decoding leave the interpreter to others."""
+
+WORTH_THREADS = 32 << 20
+"""Bytes of parts from which on they are read by several threads."""
 
 Content = TypeVar("Content")
 
@@ -81,22 +89,29 @@ class Parts:
         self, directory: Path, content: Callable[[pq.ParquetFile], Content]
     ) -> list[Content | None]:
         """Like `read`, with None for each that cannot be read."""
+        return [found for _, found in self.read_numbered(directory, content)]
+
+    def read_numbered(
+        self, directory: Path, content: Callable[[pq.ParquetFile], Content]
+    ) -> list[tuple[Segment, Content | None]]:
+        """Like `read_with_gaps`, each with the numbers of its segments."""
         if not directory.is_dir():
             return []
         segments, found = self._each(directory, content)
-        contents: list[Content | None] = []
+        contents: list[tuple[Segment, Content | None]] = []
         expected = 0
         for segment in segments:
             if segment.first > expected:
-                self._miss(directory, expected, segment.first - 1)
-                contents.append(None)
-            contents.append(found.get(segment.path))
+                gap = Segment.within(directory, expected, segment.first - 1)
+                self._miss(gap)
+                contents.append((gap, None))
+            contents.append((segment, found.get(segment.path)))
             expected = segment.last + 1
         return contents
 
-    def _miss(self, directory: Path, first: int, last: int) -> None:
-        why = f"{last - first + 1} parts are missing" if last > first else "it is missing"
-        self.leave_out(Segment.within(directory, first, last).path, why)
+    def _miss(self, gap: Segment) -> None:
+        count = gap.last - gap.first + 1
+        self.leave_out(gap.path, f"{count} parts are missing" if count > 1 else "it is missing")
 
     def _each(
         self, directory: Path, content: Callable[[pq.ParquetFile], Content]
@@ -105,16 +120,18 @@ class Parts:
         found: dict[Path, Content] = {}
         unsound: dict[Path, Exception] = {}
         for _ in range(LISTINGS):
-            segments = _listing(directory)
-            try:
-                for segment in segments:
-                    if segment.path not in found and segment.path not in unsound:
-                        try:
-                            found[segment.path] = _open(segment, content)
-                        except _Unsound as error:
-                            unsound[segment.path] = error.why
-            except FileNotFoundError:
-                continue  # merged into another segment since the listing
+            segments = listing(directory)
+            new = [s for s in segments if s.path not in found and s.path not in unsound]
+            vanished = False
+            for segment, result in zip(new, _open_all(new, content), strict=False):
+                if isinstance(result, FileNotFoundError):
+                    vanished = True  # merged into another segment since the listing
+                elif isinstance(result, Unsound):
+                    unsound[segment.path] = result.why
+                else:
+                    found[segment.path] = result
+            if vanished:
+                continue
             for segment in segments:
                 if segment.path in unsound:
                     self.leave_out(segment.path, unsound[segment.path])
@@ -125,15 +142,15 @@ class Parts:
         )
 
 
-class _Unsound(Exception):
+class Unsound(Exception):
     """A part cannot be read."""
 
-    def __init__(self, why: Exception) -> None:
+    def __init__(self, segment: Segment, why: Exception) -> None:
         super().__init__(str(why))
-        self.why = why
+        self.segment, self.why = segment, why
 
 
-def _listing(directory: Path) -> list[Segment]:
+def listing(directory: Path) -> list[Segment]:
     """The current segments, listed until two listings agree.
 
     A listing can miss a merged segment that appears behind its position, and the parts that
@@ -145,13 +162,56 @@ def _listing(directory: Path) -> list[Segment]:
     return now
 
 
-def _open(segment: Segment, content: Callable[[pq.ParquetFile], Content]) -> Content:
+def _open_all(
+    segments: Sequence[Segment], content: Callable[[pq.ParquetFile], Content]
+) -> list[Content | Unsound | FileNotFoundError]:
+    """What `content` makes of each part, or why it does not, until one has vanished.
+
+    Large parts are read two at a time.
+    """
+
+    def attempt(segment: Segment) -> Content | Unsound | FileNotFoundError:
+        try:
+            return _open(segment, content)
+        except (Unsound, FileNotFoundError) as error:
+            return error
+
+    if sum(map(_size, segments)) < WORTH_THREADS:
+        results = []
+        for segment in segments:
+            results.append(attempt(segment))
+            if isinstance(results[-1], FileNotFoundError):
+                break
+        return results
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(attempt, segments))
+
+
+def _size(segment: Segment) -> int:
     try:
-        with open_part(segment.path) as file:
-            return content(file)
+        return segment.path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _open(segment: Segment, content: Callable[[pq.ParquetFile], Content]) -> Content:
+    with sound(segment), open_part(segment.path) as file:
+        return content(file)
+
+
+@contextlib.contextmanager
+def sound(segment: Segment) -> Iterator[None]:
+    """While a part is read: what goes wrong is the part's fault, unless it has vanished.
+
+    Raises:
+        Unsound: it is damaged.
+        FileNotFoundError: it has vanished.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         if segment.path.is_symlink():
-            raise _Unsound(error) from error
+            raise Unsound(segment, error) from error
         raise
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise _Unsound(error) from error
+        raise Unsound(segment, error) from error

@@ -19,6 +19,11 @@ from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import Event, read_events
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.parts import Parts
+from spherical_motion.records.reading.file_columns import check_columns, column_of
+from spherical_motion.records.reading.pinned import PinnedParts
+from spherical_motion.records.reading.rows import StoredRows
+from spherical_motion.records.reading.slice_columns import SliceColumns
+from spherical_motion.records.reading.survey import survey_of
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
     AUDIT_SCHEMA,
@@ -38,11 +43,7 @@ from spherical_motion.records.series import (
     scalar_series,
 )
 from spherical_motion.vocabulary import EventKind
-from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
-
-OPTIONAL = frozenset(PRODUCTS) - frozenset(FIELDS) | frozenset(SETTINGS)
-"""Columns that a part of the rows may lack: it was written before they were measured, or since
-settings have their own table."""
+from spherical_motion.vocabulary.gram import PRODUCTS
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -95,12 +96,12 @@ def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
     # Rows come before settings: the writer stores them in the other order, so none lacks its own.
     if version_of(text) == 1:
         settings = [pa.field(name, pa.float64()) for name in SETTINGS]
-        rows = _numbers(parts, run.records, pa.schema([*row_schema(), *settings]))
+        rows = _rows(parts, run.records, info, pa.schema([*row_schema(), *settings]))
         changes = None
     else:
-        rows = _numbers(parts, run.records, row_schema(info.products))
+        rows = _rows(parts, run.records, info, row_schema(info.products))
         changes = _changes(parts, run.settings, len(info.param_groups))
-        if len(rows["step"]):
+        if len(rows.steps):
             parts.expect(run.settings)
     scalars = scalar_series(_table(parts, run.scalars, SCALAR_SCHEMA))
     events = read_events(run.events)
@@ -113,7 +114,7 @@ def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
         info=info,
         scalars=scalars,
         events=events,
-        rows=rows,
+        columns=rows,
         changes=changes,
         load_cells=functools.partial(_cells, parts, run.cells),
         load_correlations=functools.partial(_correlations, parts, run.correlation),
@@ -131,7 +132,7 @@ def _steps_taken(event: Event) -> bool:
 def _check_late_tables(run: RunDirectory, parts: Parts) -> None:
     """Compare the checksums and columns of the tables that are read on demand."""
     for directory, schema in ((run.cells, CELL_SCHEMA), (run.correlation, CORRELATION_SCHEMA)):
-        parts.read(directory, lambda file, schema=schema: _check_columns(schema, file.schema_arrow))
+        parts.read(directory, lambda file, schema=schema: check_columns(schema, file.schema_arrow))
     for directory in (run.audit, run.audit_steps):
         parts.read(directory, lambda file: None)
 
@@ -171,19 +172,19 @@ def _table(parts: Parts, directory: Path, schema: pa.Schema) -> pa.Table:
     """The table in a directory of segments, without columns that the schema does not have."""
 
     def whole(file: pq.ParquetFile) -> pa.Table:
-        _check_columns(schema, file.schema_arrow)
+        check_columns(schema, file.schema_arrow)
         return file.read(columns=schema.names).replace_schema_metadata(None)
 
     return pa.concat_tables([schema.empty_table(), *parts.read(directory, whole)])
 
 
-def _numbers(parts: Parts, directory: Path, schema: pa.Schema) -> Columns:
-    """Like `_table`, for a table of numbers alone; null is NaN.
-
-    One column of one row group is decoded at a time, and the arrays of the segments are released
-    as soon as they are joined: a long run takes hardly more memory than its arrays.
-    """
-    return _joined(parts.read(directory, functools.partial(_arrays, schema=schema)), schema)
+def _rows(parts: Parts, directory: Path, info: RunInfo, schema: pa.Schema) -> SliceColumns:
+    """The rows of the run as they are now; their products are read on demand."""
+    width = len(info.slices)
+    found = parts.read_numbered(directory, functools.partial(survey_of, schema=schema, width=width))
+    surveys = [(segment, survey) for segment, survey in found if survey is not None]
+    rows = StoredRows(PinnedParts(parts, directory, surveys, limit=lambda number: None), schema)
+    return SliceColumns(rows, range(width), width, PRODUCTS[: info.products])
 
 
 def _changes(parts: Parts, directory: Path, param_groups: int) -> Columns:
@@ -215,29 +216,5 @@ def _joined(read: list[dict[str, NDArray[Any]]], schema: pa.Schema) -> Columns:
 
 def _arrays(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, NDArray[Any]]:
     """The columns of one file."""
-    _check_columns(schema, file.schema_arrow)
-    return {field.name: _array(file, field) for field in schema}
-
-
-def _array(file: pq.ParquetFile, field: pa.Field) -> NDArray[Any]:
-    if field.name not in file.schema_arrow.names:
-        return np.full(file.metadata.num_rows, np.nan)
-    array = np.empty(file.metadata.num_rows, field.type.to_pandas_dtype())
-    first = 0
-    for group in range(file.metadata.num_row_groups):
-        column = file.read_row_group(group, columns=[field.name])[field.name]
-        if column.null_count and not pa.types.is_floating(column.type):
-            raise pa.ArrowInvalid(f"its column {field.name} has gaps")
-        array[first : first + len(column)] = column.to_numpy()
-        first += len(column)
-    return array
-
-
-def _check_columns(expected: pa.Schema, found: pa.Schema) -> None:
-    """Raise ArrowInvalid unless a file has the columns of a table; it may have others."""
-    for field in expected:
-        if field.name in found.names:
-            if found.field(field.name).type != field.type:
-                raise pa.ArrowInvalid(f"its column {field.name} is not of type {field.type}")
-        elif field.name not in OPTIONAL or "slice" not in expected.names:
-            raise pa.ArrowInvalid(f"it has no column {field.name}")
+    check_columns(schema, file.schema_arrow)
+    return {field.name: column_of(file, field) for field in schema}

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
-from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
 from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
+from spherical_motion.records.reading.slice_columns import SliceColumns
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.settings import (
@@ -53,15 +53,12 @@ class Records:
         info: the facts that do not change during the run.
         events: the events in order, each a dict with "time", "kind", "step" and its data.
         scalars: the numbers that the training loop logged, by name.
-        rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
-            the settings are made from them on first use.
+        columns: the stored columns of each slice, from which `gram` is made on first use.
         changes: the columns of the table of settings, one entry per param group and change as
             written; None for a run of schema 1, whose rows hold the settings.
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
         load_audits, load_audit_steps: read the audited steps.
-        known_steps: the recorded steps, of all groups of the run; None if they are those of the
-            rows.
         parts: reads the files, and knows which are damaged.
     """
 
@@ -69,19 +66,24 @@ class Records:
     info: RunInfo
     events: tuple[Event, ...]
     scalars: Mapping[str, Series]
-    rows: Mapping[str, NDArray[Any]]
+    columns: SliceColumns
     changes: Mapping[str, NDArray[Any]] | None
     load_cells: Callable[[int], CellSeries]
     load_correlations: Callable[[int], CorrelationSeries]
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
-    known_steps: NDArray[np.int64] | None = None
     parts: Parts | None = None
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The files that are damaged or missing, and why; what they hold is not in this run."""
         return () if self.parts is None else self.parts.unreadable
+
+    @property
+    def rows(self) -> Mapping[str, NDArray[Any]]:
+        """The columns of the stored table, an entry per row; each time they are read anew."""
+        settings = () if self.changes is not None else SETTINGS
+        return self.columns.stored(("step", "slice", *self._stored, *settings))
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -91,7 +93,7 @@ class Records:
     @property
     def steps(self) -> NDArray[np.int64]:
         """The recorded steps, increasing, shape (steps,)."""
-        return self._layout.steps
+        return self.columns.steps
 
     @functools.cached_property
     def slice_gram(self) -> Gram:
@@ -100,7 +102,7 @@ class Records:
         wp = <w, Px> of slices that SGD steps follows from the others where it is not stored; wp
         and ws are NaN where they are neither stored nor follow.
         """
-        stored = {name: self._layout.spread(self.rows[name]) for name in self._stored}
+        stored = {name: self.columns[name] for name in self._stored}
         stored["wp"] = pull_product(self.info, stored, lambda: self._per_slice("weight_decay"))
         stored.setdefault("ws", unknown(stored["ww"].shape))
         return Gram(**{name: _frozen(array) for name, array in stored.items()})
@@ -181,7 +183,7 @@ class Records:
             InvalidArgument: there is no such group; the message has the closest names.
         """
         try:
-            return self._columns[group]
+            return self._numbers[group]
         except KeyError:
             close = difflib.get_close_matches(group, self.groups, n=3, cutoff=0.4)
             names = close or [*self.groups[:3], *(["..."] if len(self.groups) > 3 else [])]
@@ -220,20 +222,14 @@ class Records:
 
     def _restricted_to(self, groups: Sequence[int]) -> Records:
         part = restricted(self.info, groups)
-        number = np.full(len(self.info.slices), -1, np.int32)
-        number[list(part.slices)] = np.arange(len(part.slices), dtype=np.int32)
-        which = number[self.rows["slice"]]
-        kept = which >= 0
-        rows = {name: column[kept] for name, column in self.rows.items()}
         return dataclasses.replace(
             self,
             info=part.info,
-            rows=MappingProxyType(rows | {"slice": which[kept]}),
+            columns=self.columns.of(part.slices),
             load_cells=lambda group: self.load_cells(part.groups[group]),
             load_correlations=lambda group: self.load_correlations(part.groups[group]),
             load_audits=lambda: self.audits.renumbered(part.parameters),
             load_audit_steps=lambda: self.audit_steps,
-            known_steps=self.steps,
         )
 
     def angle(self) -> Array:
@@ -351,12 +347,7 @@ class Records:
         )
 
     @functools.cached_property
-    def _layout(self) -> Layout:
-        step, column = self.rows["step"], self.rows["slice"]
-        return arrange(step, column, len(self.info.slices), self.known_steps)
-
-    @functools.cached_property
-    def _columns(self) -> dict[str, int]:
+    def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.groups)}
 
     @functools.cached_property
@@ -369,8 +360,8 @@ class Records:
     def settings(self) -> RecordedSettings:
         """The settings at each step, from which `lr` and its like are made."""
         if self.changes is None:
-            return SettingsOfRows(self.rows, self._layout, self.info, self.events)
-        return SettingsOfChanges(self.changes, self._layout, self.info)
+            return SettingsOfRows(self.columns, self.info, self.events)
+        return SettingsOfChanges(self.changes, self.columns, self.info)
 
     @property
     def _stored(self) -> tuple[str, ...]:

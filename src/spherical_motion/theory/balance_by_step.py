@@ -149,10 +149,23 @@ def _links(
         # Without momentum the buffer is neither read nor written, so that the next step with
         # momentum finds it as it was: unknown, unless there never was one.
         plain = s.momentum == 0.0
-        for t in range(1, len(number)):
-            start[t] |= adjacent[t] & start[t - 1] & plain[t - 1]
+        if plain.any():
+            start = _carried_on(start, adjacent & (before(plain) == 1.0))
         follows &= before(plain) == 0.0
     return start, follows
+
+
+def _carried_on(found: Mask, links: Mask) -> Mask:
+    """`found`, and with each place those after it up to the first that is not linked.
+
+    >>> found, links = np.array([0, 1, 0, 0, 0], bool), np.array([0, 1, 1, 1, 0], bool)
+    >>> _carried_on(found, links).astype(int)
+    array([0, 1, 1, 1, 0])
+    """
+    place = np.arange(1, len(found) + 1).reshape(-1, *[1] * (found.ndim - 1))
+    last = np.maximum.accumulate(np.where(found, place, 0), axis=0)
+    broken = np.maximum.accumulate(np.where(links, 0, place), axis=0)
+    return (last >= broken) & (last > 0)
 
 
 def _setting(name: str, values: ArrayLike, below: float) -> Array:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from spherical_motion.theory.recursion.step import Recursion, Start, linear_part, rested
+from spherical_motion.theory.recursion.walk import Walk
 
 MOST = 100_000
 """Steps that are taken one by one; what is not settled then is taken to go on as near rest."""
@@ -64,9 +65,6 @@ NEUTRAL = 1e-12
 
 LARGEST = 1e300
 """An excess that does not overflow."""
-
-TINY = 1e-300
-"""Keeps a step without any turn from dividing by 0."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -192,16 +190,7 @@ def _from_light(motion: Settling, excess: float, smallest: float) -> float:
 def _advanced(motion: Settling, start: Start, steps: int) -> Start:
     """The state so many steps later."""
     rule, a, m = motion.rule, motion.a, motion.momentum
-    push = rule.push(a, m)
-    (c0, c1, c2, c3), (d0, d1, d2, d3), (p0, p1, p2, p3), (q0, q1, q2, q3) = rule.rows(a, m)
-    x, p, q = start.x, start.p, start.q
-    for _ in range(steps):
-        g = push / x
-        c = c0 * x + c1 * p + c2 * q + c3 * g
-        d = d0 * x + d1 * p + d2 * q + d3 * g
-        p, q = p0 * x + p1 * p + p2 * q + p3 * g, q0 * x + q1 * p + q2 * q + q3 * g
-        x += 2.0 * c + d
-    return Start(x, p, q)
+    return Walk(rule.rows(a, m), rule.push(a, m)).advanced(start, steps)
 
 
 def _extrapolated(function: Callable[[float], float], nodes: Sequence[float], at: float) -> float:
@@ -217,9 +206,6 @@ def _extrapolated(function: Callable[[float], float], nodes: Sequence[float], at
 def _stepped(motion: Settling, start: Start) -> float:
     """Steps until the angle stays near, one by one; between steps by the straight line."""
     rule, a, m = motion.rule, motion.a, motion.momentum
-    push = rule.push(a, m)
-    (c0, c1, c2, c3), (d0, d1, d2, d3), (p0, p1, p2, p3), (q0, q1, q2, q3) = rule.rows(a, m)
-    x, p, q = start.x, start.p, start.q
     rest = motion.angle
     # cot Δ·|cot Δ| falls as the angle grows, and takes no root.
     low, high = _cot_sq(rest * (1.0 + motion.within)), _cot_sq(rest * (1.0 - motion.within))
@@ -227,39 +213,17 @@ def _stepped(motion: Settling, start: Start) -> float:
     watch = 3.0 / pace + swing if pace > 0.0 else math.inf
     if a < rule.critical(m) / 4.0:  # nothing swings: what happens happens at the start
         watch = min(watch, MEMORIES / (1.0 - m))
-    before, crossing, outside, value = math.nan, 0.0, True, math.nan
-    for number in range(MOST):
-        g = push / x
-        c = c0 * x + c1 * p + c2 * q + c3 * g
-        d = d0 * x + d1 * p + d2 * q + d3 * g
-        ahead = x + c
-        across = (d - c * c / x) * x
-        value = ahead * abs(ahead) / (across if across > TINY else TINY)
-        if not low <= value <= high:
-            outside = True
-            if number > motion.most:
-                return math.inf
-        elif outside:
-            outside, edge = False, high if before > high else low
-            crossing = float(number)
-            if number and math.isfinite(before):
-                crossing -= 1.0 - (before - edge) / (before - value)
-        elif number - crossing > watch:
-            return max(crossing, 0.0)
-        before = value
-        p, q = p0 * x + p1 * p + p2 * q + p3 * g, q0 * x + q1 * p + q2 * q + q3 * g
-        x += 2.0 * c + d
+    walk = Walk(rule.rows(a, m), rule.push(a, m))
+    settled, crossing, outside, now = walk.until_near(start, low, high, watch, motion.most, MOST)
+    if settled:
+        return crossing
     if not pace > NEUTRAL:
         return math.inf if outside else crossing
     # What is left of the excess shrinks at this pace, on average over a swing.
     off = 0.0
     for _ in range(1 + math.ceil(min(swing, SHORT))):
-        g = push / x
-        c = c0 * x + c1 * p + c2 * q + c3 * g
-        d = d0 * x + d1 * p + d2 * q + d3 * g
-        p, q = p0 * x + p1 * p + p2 * q + p3 * g, q0 * x + q1 * p + q2 * q + q3 * g
-        x += 2.0 * c + d
-        off = max(off, abs(x * x - 1.0) / (2.0 * motion.within))
+        now = walk.advanced(now, 1)
+        off = max(off, abs(now.x * now.x - 1.0) / (2.0 * motion.within))
     return MOST + math.log(off) / pace if off > 1.0 else crossing
 
 

@@ -87,10 +87,13 @@ def rested(rule: Recursion, a: float, momentum: float, excess: float) -> Start:
     low, high = math.log(sys.float_info.min), math.log(rule.limit(momentum) / a) - 1e-9
     for _ in range(80):
         middle = 0.5 * (low + high)
+        last = middle in (low, high)  # no number lies between them
         if a * math.exp(middle) > 0.0 and reached(math.exp(middle)) > excess:
             high = middle
         else:
             low = middle
+        if last:
+            break
     k = math.exp(low)
     p, q = _buffer_at_rest(rule.rows(k * a, momentum), rule.push(k * a, momentum))
     x = math.sqrt(excess)

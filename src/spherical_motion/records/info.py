@@ -15,6 +15,7 @@ from spherical_motion.errors import InvalidArgument, NotARun
 from spherical_motion.records import packing
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.schema import SCHEMA_VERSION
+from spherical_motion.records.validation import check_document, parse_document
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Schedule, Slice
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
@@ -145,8 +146,17 @@ class RunInfo:
 
     @functools.cached_property
     def planned(self) -> Schedule | None:
-        """The schedule that was planned for the run, if one was given."""
-        return None if self.plan is None else packing.unpack_plan(self.plan)
+        """The schedule that was planned for the run, if one was given.
+
+        Raises:
+            NotARun: `run.json` holds a plan that is no schedule.
+        """
+        try:
+            return None if self.plan is None else packing.unpack_plan(self.plan)
+        except (ValueError, TypeError, KeyError) as error:
+            raise NotARun(
+                f"run.json is damaged (its plan is no schedule: {error}). Restore it from a copy."
+            ) from error
 
     def dtype_of(self, index: int) -> str | None:
         """dtype of the weights of group number `index`; None if several or not recorded."""
@@ -198,6 +208,7 @@ class RunInfo:
         """
         document = _document(text, where)
         try:
+            check_document(document)
             return cls(
                 groups=tuple(packing.unpack_group(group) for group in document["groups"]),
                 param_groups=tuple(
@@ -212,7 +223,7 @@ class RunInfo:
                 dtypes=document.get("dtypes", {}),
                 **{name: document[name] for name in PLAIN},
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise NotARun(
                 f"{where} is damaged ({type(error).__name__}: {error}). Restore it from a copy."
             ) from error
@@ -224,18 +235,18 @@ def version_of(text: str, where: str = "run.json") -> int:
     Raises:
         NotARun: the text does not describe a run, or its version is newer.
     """
-    return int(_document(text, where)["schema_version"])
+    return _document(text, where)["schema_version"]
 
 
 def _document(text: str, where: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
-        version = int(document["schema_version"])
-    except (ValueError, TypeError, KeyError) as error:
+        document = parse_document(text)
+    except ValueError as error:
         raise NotARun(
             f"{where} is not the description of a run ({type(error).__name__}: {error}). "
             "Name a directory that spherical-motion wrote."
         ) from error
+    version = document["schema_version"]
     if version > SCHEMA_VERSION:
         raise NotARun(
             f"{where} has schema version {version}; this library reads up to "

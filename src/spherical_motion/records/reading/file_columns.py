@@ -1,4 +1,4 @@
-"""The columns of one Parquet file as arrays, checked against the table that it belongs to."""
+"""The columns of one Parquet file as arrays, one row group at a time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,6 @@ from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 OPTIONAL = frozenset(PRODUCTS) - frozenset(FIELDS) | frozenset(SETTINGS)
 """Columns that a part of the rows may lack: it was written before they were measured, or since
 settings have their own table."""
-
-
-def check_columns(expected: pa.Schema, found: pa.Schema) -> None:
-    """Raise ArrowInvalid unless a file has the columns of a table; it may have others."""
-    for field in expected:
-        if field.name in found.names:
-            if found.field(field.name).type != field.type:
-                raise pa.ArrowInvalid(f"its column {field.name} is not of type {field.type}")
-        elif field.name not in OPTIONAL or "slice" not in expected.names:
-            raise pa.ArrowInvalid(f"it has no column {field.name}")
 
 
 def column_of(file: pq.ParquetFile, field: pa.Field) -> NDArray[Any]:

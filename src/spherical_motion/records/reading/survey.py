@@ -8,8 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spherical_motion.records.reading.file_columns import check_columns, column_of_group
+from spherical_motion.records.reading.file_columns import OPTIONAL, column_of_group
 from spherical_motion.records.reading.pieces import Ints, LooseRows, Piece, Rectangle, pieces_of
+from spherical_motion.records.validation.table_rows import (
+    Bounds,
+    check_column,
+    check_columns,
+    check_counts,
+)
 
 Layout: TypeAlias = tuple[tuple[Piece, ...], ...]
 """The pieces of each row group of a file."""
@@ -33,27 +39,27 @@ class Survey(NamedTuple):
     layout: Layout | None
 
 
-def survey_of(file: pq.ParquetFile, schema: pa.Schema, width: int) -> Survey:
+def survey_of(file: pq.ParquetFile, schema: pa.Schema, bounds: Bounds) -> Survey:
     """Look at the steps and slices of a part.
 
     Args:
         file: the part.
         schema: the columns that it must have.
-        width: how many slices the run has.
+        bounds: how many steps and slices there may be.
 
     Raises:
         pyarrow.ArrowInvalid: it lacks a column, or has a slice that the run does not have.
     """
-    check_columns(schema, file.schema_arrow)
+    check_columns(schema, file.schema_arrow, OPTIONAL)
+    check_counts(file)
     steps: list[Ints] = [np.empty(0, np.int64)]
     layout: list[tuple[Piece, ...]] | None = []
     known: dict[bytes, Ints] = {}
     for group in range(file.metadata.num_row_groups):
         pieces = _pieces_of_group(file, group)
         for piece in pieces:
-            low, high = piece.slices.min(initial=0), piece.slices.max(initial=0)
-            if low < 0 or high >= width:
-                raise pa.ArrowInvalid(f"it has slices from {low} to {high}; the run has {width}")
+            check_column("step", piece.steps, bounds["step"])
+            check_column("slice", piece.slices, bounds["slice"])
             own = piece.steps if isinstance(piece, Rectangle) else np.unique(piece.steps)
             steps.append(_shared(own, known))
         if any(isinstance(piece, LooseRows) for piece in pieces):

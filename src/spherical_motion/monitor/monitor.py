@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +32,7 @@ from spherical_motion.records import (
     read_info,
     steps_at_close,
 )
+from spherical_motion.records.files.folders import make_new_folder
 from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
@@ -141,7 +140,7 @@ class Monitor:
                 "schedulers is Schedule(hp, lr=[...]) with one rate a step."
             )
         targets = find_targets(model, self.optimizers, self.groups)
-        self.directory = Path(directory) if directory is not None else _timestamped()
+        self.directory = Path("runs" if directory is None else directory)
         info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan)
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
@@ -165,6 +164,8 @@ class Monitor:
         }
         starts = self._starts(resume, first_step)
         before = read_info(self.directory).products if resume else 0
+        if directory is None and not resume:
+            self.directory = make_new_folder(self.directory)
         self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
         self._pid = os.getpid()
         self._stations = list(stations.values())
@@ -305,12 +306,6 @@ class Monitor:
             return None
         closed = steps_at_close(self.directory)
         return closed if closed is not None and len(closed) == len(self.optimizers) else None
-
-
-def _timestamped() -> Path:
-    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    names = (now if again == 1 else f"{now}_{again}" for again in itertools.count(1))
-    return next(path for name in names if not (path := Path("runs") / name).exists())
 
 
 def _detached(value: object) -> object:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.directory import RunDirectory
+from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo, version_of
-from spherical_motion.records.parts import Parts
 from spherical_motion.records.reading.file_columns import column_of
 from spherical_motion.records.reading.late_tables import LateTables, whole_part
 from spherical_motion.records.reading.pinned import PinnedParts
@@ -36,6 +36,7 @@ from spherical_motion.records.series import (
     scalar_series,
 )
 from spherical_motion.records.validation import Bounds, sound_events
+from spherical_motion.records.validation.parts import Parts
 from spherical_motion.records.validation.table_rows import (
     MOST_STEP,
     check_column,
@@ -48,35 +49,43 @@ from spherical_motion.vocabulary.gram import PRODUCTS
 Columns = Mapping[str, NDArray[Any]]
 
 
-def read(directory: str | os.PathLike[str], *, strict: bool = False) -> Records:
+def read(
+    directory: str | os.PathLike[str], *, branch: int | None = None, strict: bool = False
+) -> Records:
     """Everything a run has recorded so far.
 
     It works while the run is being written, and after its process was killed: only data that were
     not stored yet are missing. It needs no torch.
 
+    Where the run went back to an earlier step and was resumed there, what had been recorded from
+    that step on is left out. `Records.branches` lists what was left out.
+
     Args:
         directory: the run directory.
+        branch: read the run as it stood before its resume of this number, counted from 0.
         strict: raise at a file that is damaged or missing. If left out, such files are named in
             one notice and in `Records.unreadable`, and the rest is read.
 
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
         RunDirectoryError: with `strict`, a file in it is damaged or missing.
+        InvalidArgument: there is no such branch.
     """
     run = RunDirectory(Path(directory))
-    text = run.read_text()
     while True:
+        text = run.read_text()
         parts = Parts(run.path, strict=strict)
+        parts.hold(Branches(sound_events(run.events, parts), branch), run.folders)
         try:
-            records = _records(run, text, parts)
+            records = _records(run, text, parts, branch)
         except RunDirectoryError:
             if run.read_text() == text:
                 raise
         else:
-            if run.read_text() == text:
+            # A resume may have changed what its rows and settings mean, and which count.
+            if records is not None and run.read_text() == text:
                 parts.announce()
                 return records
-        text = run.read_text()  # a resumed run may have changed what its rows and settings mean
 
 
 def read_info(directory: str | os.PathLike[str]) -> RunInfo:
@@ -98,7 +107,8 @@ def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
     return ends[-1]["steps"] if ends and ends[-1]["kind"] == EventKind.CLOSED else None
 
 
-def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
+def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> Records | None:
+    """What a run has recorded; None if it was resumed meanwhile."""
     info = RunInfo.from_json(text, where=str(run.info))
     bounds = _bounds(info)
     # Rows come before settings: the writer stores them in the other order, so none lacks its own.
@@ -113,7 +123,11 @@ def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
             parts.expect(run.settings)
     late = LateTables(run, parts, info, bounds)
     scalars = scalar_series(_scalars(parts, run.scalars, bounds))
-    events = sound_events(run.events, parts)
+    # Events come last, so that none of a step that was read is missing.
+    branches = Branches(sound_events(run.events, parts), branch)
+    if not branches.is_as(parts.branches):
+        return None
+    events = branches.events
     # A copy may leave out empty folders, so only that of a run that recorded something is missed.
     if scalars or (changes and len(changes["step"])) or any(_steps_taken(e) for e in events):
         parts.expect(run.records)
@@ -129,6 +143,7 @@ def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
         load_correlations=late.correlations,
         load_audits=late.audits,
         load_audit_steps=late.audit_steps,
+        load_branches=lambda: branches.summaries(Parts(run.path).steps(run.records)),
         parts=parts,
     )
 
@@ -161,8 +176,9 @@ def _rows(
     """The rows of the run as they are now; their products are read on demand."""
     content = functools.partial(survey_of, schema=schema, bounds=bounds)
     found = parts.read_numbered(directory, content)
+    limit = functools.partial(parts.branches.limit, directory.name)
     surveys = [(segment, survey) for segment, survey in found if survey is not None]
-    rows = StoredRows(PinnedParts(parts, directory, surveys, limit=lambda number: None), schema)
+    rows = StoredRows(PinnedParts(parts, directory, surveys, limit), schema)
     width = len(info.slices)
     return SliceColumns(rows, range(width), width, PRODUCTS[: info.products])
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
+from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
-from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
 from spherical_motion.records.reading.slice_columns import SliceColumns
 from spherical_motion.records.schema import SETTINGS
@@ -32,6 +32,7 @@ from spherical_motion.records.settings import (
     SettingsOfChanges,
     SettingsOfRows,
 )
+from spherical_motion.records.validation.parts import Parts, Unreadable
 from spherical_motion.vocabulary import Gram, Schedule
 from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
 
@@ -51,7 +52,8 @@ class Records:
     Attributes:
         directory: the run directory.
         info: the facts that do not change during the run.
-        events: the events in order, each a dict with "time", "kind", "step" and its data.
+        events: the events in order, each a dict with "time", "kind", "step" and its data, without
+            those about steps that were given up.
         scalars: the numbers that the training loop logged, by name.
         columns: the stored columns of each slice, from which `gram` is made on first use.
         changes: the columns of the table of settings, one entry per param group and change as
@@ -59,6 +61,7 @@ class Records:
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
         load_audits, load_audit_steps: read the audited steps.
+        load_branches: counts what was given up; see `branches`.
         parts: reads the files, and knows which are damaged.
     """
 
@@ -72,6 +75,7 @@ class Records:
     load_correlations: Callable[[int], CorrelationSeries]
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
+    load_branches: Callable[[], tuple[Branch, ...]] = tuple
     parts: Parts | None = None
 
     @property
@@ -175,6 +179,15 @@ class Records:
     def audit_steps(self) -> AuditStepSeries:
         """The audited steps of each optimizer; none in a run without an audit."""
         return self.load_audit_steps()
+
+    @functools.cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The run as it stood before each of its resumes, and how much of it was given up.
+
+        `read(directory, branch=number)` reads one of them. Resumes of older versions, whose
+        boundary is not known, are left out.
+        """
+        return self.load_branches()
 
     def index(self, group: str) -> int:
         """The column of a group.

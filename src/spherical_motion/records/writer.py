@@ -30,8 +30,7 @@ from spherical_motion.records.pending import (
     copied,
 )
 from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
-from spherical_motion.records.store import RunStore
-from spherical_motion.vocabulary import EventKind
+from spherical_motion.records.storing.store import RunStore
 from spherical_motion.vocabulary.gram import FIELDS
 
 PENDING_LIMIT = 1 << 30
@@ -63,8 +62,8 @@ class RunWriter:
         flush_bytes: memory that rows may take before they are stored early.
 
     Attributes:
-        next_step: 0; on resume `first_step`, or one past the largest recorded step. Of two rows
-            with the same step and slice the later is read.
+        next_step: 0; on resume `first_step`, or where the run was closed, or one past its last
+            recorded step. What was recorded from there on before is not read any more.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -105,8 +104,10 @@ class RunWriter:
         self._flush_seconds, self._flush_bytes = flush_seconds, flush_bytes
         self._pause = min(FIRST_PAUSE, flush_seconds)
         self._all_slices = np.arange(len(info.slices), dtype=np.int32)
-        self._store = RunStore(RunDirectory(self.directory), info, resume=resume)
-        self.next_step = self._store.last_step + 1 if first_step is None else first_step
+        self._store = RunStore(
+            RunDirectory(self.directory), info, resume=resume, first_step=first_step
+        )
+        self.next_step = self._store.next_step
 
         self._pid = os.getpid()
         # Reentrant: a signal handler may close the run while the interrupted thread holds it.
@@ -120,17 +121,6 @@ class RunWriter:
         self._thread = threading.Thread(target=self._work, name="run writer", daemon=True)
         self._thread.start()
         atexit.register(self.close)
-        if resume:
-            self.event(
-                EventKind.RESUMED,
-                step=self.next_step,
-                param_groups=info.param_groups,
-                every=info.every,
-                burst=info.burst,
-                versions=info.versions,
-                command=info.command,
-                commit=info.commit,
-            )
 
     def rows(self, step: int, gram: ArrayLike, slices: ArrayLike | None = None) -> None:
         """Record one step. Copies its input; never raises, never waits for the disk.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spherical_motion.notices import listed
 from spherical_motion.records.files.events import Event
-from spherical_motion.records.parts import Parts
+from spherical_motion.records.validation.parts import Parts
 from spherical_motion.records.validation.values import (
     MOST_WHOLE,
     Malformed,
@@ -30,7 +30,8 @@ Check = Callable[[object, str], object]
 def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     """All complete lines that hold an event, in their order; `parts` remembers the others.
 
-    There is none if there is no file. A last line without an end is that of a killed writer.
+    There is none if there is no file. A last line without an end is that of a killed writer, and
+    zeros are where a power cut left an append unfinished; no writer writes any.
 
     Raises:
         RunDirectoryError: `parts` is strict, and a line holds no event.
@@ -48,6 +49,8 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     found: list[Event] = []
     damaged: list[str] = []
     for i, line in enumerate(lines, start=1):
+        if b"\0" in line:
+            continue
         try:
             found.append(_event(line))
         except (ValueError, RecursionError) as error:

@@ -20,7 +20,13 @@ from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.inward import (
+    decay_in_pull,
+    decoupled_decay,
+    hyperparameters_of_slices,
+    pull_of_slice,
+    scales,
+)
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
 from spherical_motion.records.reading.slice_columns import SliceColumns
 from spherical_motion.records.schema import SETTINGS
@@ -33,8 +39,8 @@ from spherical_motion.records.settings import (
     SettingsOfRows,
 )
 from spherical_motion.records.validation.parts import Parts, Unreadable
-from spherical_motion.vocabulary import Gram, Schedule
-from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
+from spherical_motion.vocabulary import Gram, HyperParameters, Schedule
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS, is_unknown, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,18 +113,25 @@ class Records:
         and ws are NaN where they are neither stored nor follow.
         """
         stored = {name: self.columns[name] for name in self._stored}
-        stored["wp"] = pull_product(self.info, stored, lambda: self._per_slice("weight_decay"))
-        stored.setdefault("ws", unknown(stored["ww"].shape))
-        return Gram(**{name: _frozen(array) for name, array in stored.items()})
+        pulls = [self._pull_of(i) for i in range(len(self.info.slices))]
+        wp = None if all(pull is None for pull in pulls) else self._matrix(pulls)
+        return Gram(*(stored[name] for name in FIELDS), wp=wp, ws=stored.get("ws"))
 
     @functools.cached_property
     def gram(self) -> Gram:
         """The products per group: sums over its slices, NaN if one was not measured."""
-        return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in PRODUCTS))
+        if self._groups_are_slices:
+            return self.slice_gram
+        whole = self.slice_gram
+        return Gram(*(_frozen(self._summed(getattr(whole, name))) for name in PRODUCTS))
 
     def gram_of(self, group: int) -> Gram:
         """The products of one group, by its number: a column of `gram`, shape (steps,)."""
-        return self.gram[:, group]
+        members = self.info.members[group]
+        stored = {n: _sum([self.columns[n][:, i] for i in members]) for n in self._stored}
+        pulls = [pull for pull in map(self._pull_of, members) if pull is not None]
+        wp = _sum(pulls) if len(pulls) == len(members) else None
+        return Gram(*(stored[name] for name in FIELDS), wp=wp, ws=stored.get("ws"))
 
     def setting_of(self, name: str, group: int) -> Array:
         """A setting of one group, by its number: a column of `lr` or its like, shape (steps,)."""
@@ -366,7 +379,9 @@ class Records:
     @functools.cached_property
     def main_slices(self) -> tuple[int, ...]:
         """Per group the index in `info.slices` of the slice with the largest |w|² at the start."""
-        size = np.nan_to_num(_first_known(self.slice_gram.ww))
+        if all(len(members) == 1 for members in self.info.members):
+            return tuple(member for (member,) in self.info.members)
+        size = np.nan_to_num(_first_known(self.columns["ww"]))
         return tuple(max(members, key=lambda i: size[i]) for members in self.info.members)
 
     @functools.cached_property
@@ -384,20 +399,45 @@ class Records:
     def _per_slice(self, name: str) -> Array:
         return self.settings.at_samples(name, range(len(self.info.slices)))
 
+    @functools.cached_property
+    def _groups_are_slices(self) -> bool:
+        return self.info.members == tuple((i,) for i in range(len(self.info.slices)))
+
+    def _pull_of(self, i: int) -> Array | None:
+        """wp of a slice; None if it is unknown."""
+        stored = self.columns["wp"][:, i] if "wp" in self._stored else None
+        ww, wg = self.columns["ww"][:, i], self.columns["wg"][:, i]
+        return pull_of_slice(
+            self._hyperparameters[i],
+            *(ww, wg, stored),
+            lambda: self.settings.at_samples("weight_decay", [i])[:, 0],
+        )
+
+    @functools.cached_property
+    def _hyperparameters(self) -> tuple[HyperParameters, ...]:
+        return hyperparameters_of_slices(self.info)
+
+    def _matrix(self, columns: Sequence[Array | None]) -> Array:
+        """Columns of shape (steps,) beside each other; NaN for None."""
+        found = np.empty((len(columns), len(self.steps)))
+        for line, column in zip(found, columns, strict=True):
+            line[:] = np.nan if column is None else column
+        return _frozen(found.T)
+
     def _summed(self, per_slice: Array) -> Array:
         """Sums over the slices of each group, (steps, slices) to (steps, groups)."""
         if is_unknown(per_slice):
             return unknown((len(per_slice), len(self.groups)))
-        counts = [len(members) for members in self.info.members]
-        order = np.concatenate(self.info.members)
-        if not np.array_equal(order, np.arange(per_slice.shape[1])):
-            per_slice = per_slice[:, order]
-        if max(counts) == 1:
-            return per_slice
-        return np.add.reduceat(per_slice, np.cumsum([0, *counts[:-1]]), axis=1)
+        members = self.info.members
+        return self._matrix([_sum([per_slice[:, i] for i in own]) for own in members])
 
     def _of_main_slice(self, name: str) -> Array:
         return _frozen(self.settings.at_samples(name, self.main_slices))
+
+
+def _sum(columns: Sequence[Array]) -> Array:
+    """The sum of the slices of a group, the column itself if there is one."""
+    return columns[0] if len(columns) == 1 else functools.reduce(np.add, columns)
 
 
 def _first_known(values: Array) -> Array:

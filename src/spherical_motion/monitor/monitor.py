@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from spherical_motion.binding import NamedParameters, Role, as_groups, as_optimi
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.invariance import covered_entries
-from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, unstepped_of
+from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, named_norms, unstepped_of
 from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.going_on import notify_lost_products, notify_no_cells
 from spherical_motion.monitor.provenance import run_facts
@@ -32,7 +34,6 @@ from spherical_motion.records import (
     read_info,
     steps_at_close,
 )
-from spherical_motion.records.files.folders import make_new_folder
 from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
@@ -129,8 +130,7 @@ class Monitor:
         self.groups = tuple(as_groups(groups, "Monitor"))
         for optimizer in self.optimizers:
             refuse_second(optimizer, Role.WATCH, "Monitor")
-        most = len(PRODUCTS)
-        products = whole("Monitor", "products", products, least=len(FIELDS), most=most)
+        products = whole("Monitor", "products", products, least=len(FIELDS), most=len(PRODUCTS))
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)
@@ -140,12 +140,13 @@ class Monitor:
                 "schedulers is Schedule(hp, lr=[...]) with one rate a step."
             )
         targets = find_targets(model, self.optimizers, self.groups)
-        self.directory = Path("runs" if directory is None else directory)
-        info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan)
+        self.directory = Path(directory) if directory is not None else _timestamped()
+        fed = fed_or_why(model, example_inputs) if audit else ""
+        norms = named_norms(model, fed, targets)
+        info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan, norms)
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink=self)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
-        fed = fed_or_why(model, example_inputs) if audit else ""
         audited = (model, self.optimizers, fed) if audit else None
         stations = {
             number: Station(
@@ -164,8 +165,6 @@ class Monitor:
         }
         starts = self._starts(resume, first_step)
         before = read_info(self.directory).products if resume else 0
-        if directory is None and not resume:
-            self.directory = make_new_folder(self.directory)
         self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
         self._pid = os.getpid()
         self._stations = list(stations.values())
@@ -213,8 +212,8 @@ class Monitor:
         """Take the settings that hold from a step on (called by the hooks, not by users)."""
         self._writer.settings(step, param_group, values)
 
-    def rows(self, step: int, gram: NDArray[np.float64], slices: NDArray[np.int32]) -> None:
-        """Take a station's sums (called by the hooks, not by users)."""
+    def rows(self, step: int, gram: NDArray[np.float64], slices: NDArray[np.int32] | None) -> None:
+        """Take a station's sums, of all slices or of these (called by the hooks, not by users)."""
         self._writer.rows(step, gram, slices)
 
     def cells(self, step: int, group: int, gram: NDArray[np.float64]) -> None:
@@ -306,6 +305,12 @@ class Monitor:
             return None
         closed = steps_at_close(self.directory)
         return closed if closed is not None and len(closed) == len(self.optimizers) else None
+
+
+def _timestamped() -> Path:
+    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = (now if again == 1 else f"{now}_{again}" for again in itertools.count(1))
+    return next(path for name in names if not (path := Path("runs") / name).exists())
 
 
 def _detached(value: object) -> object:

@@ -24,6 +24,10 @@ PLAIN = ("created", "command", "commit", "versions", "every", "burst")
 """Facts of a run that `run.json` holds as they are."""
 
 
+NormLayer = tuple[str, float | None]
+"""A norm layer's name in the model, and its ε."""
+
+
 def union_of_slices(groups: tuple[InvariantGroup, ...]) -> tuple[Slice, ...]:
     """The slices of all groups in order, each once: the meaning of a row's `slice`."""
     return tuple(dict.fromkeys(s for group in groups for s in group.slices))
@@ -51,6 +55,8 @@ class RunInfo:
         plan: the schedule that was planned, as `packing.pack_plan` gives it; None if none was.
         dtypes: name of a measured parameter → dtype of its weights, such as "float32"; empty in
             runs that did not record it.
+        norms: name of a measured parameter → (name, ε) of each norm layer that it feeds, None for
+            an ε that the layer does not name; empty in runs that did not record it.
         versions: versions of the libraries.
         command: the command line.
         commit: the revision of the caller's code, if known.
@@ -79,6 +85,7 @@ class RunInfo:
     regrouped: tuple[tuple[int, ...], ...] = ()
     plan: Mapping[str, Any] | None = None
     dtypes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    norms: Mapping[str, tuple[NormLayer, ...]] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: str = ""
     commit: str | None = None
@@ -96,6 +103,9 @@ class RunInfo:
             "regrouped": tuple(tuple(int(i) for i in later) for later in self.regrouped),
             "slices": tuple(self.slices) or union,
             "dtypes": MappingProxyType(dict(self.dtypes)),
+            "norms": MappingProxyType(
+                {name: tuple((n, eps) for n, eps in fed) for name, fed in self.norms.items()}
+            ),
             "versions": MappingProxyType(dict(self.versions)),
         }.items():
             object.__setattr__(self, name, value)
@@ -195,6 +205,7 @@ class RunInfo:
             **({"regrouped": [list(later) for later in self.regrouped]} if self.regrouped else {}),
             **({"plan": dict(self.plan)} if self.plan is not None else {}),
             **({"dtypes": dict(self.dtypes)} if self.dtypes else {}),
+            **({"norms": dict(self.norms)} if self.norms else {}),
             "groups": [packing.pack_group(group) for group in self.groups],
         }
         return json.dumps(document, allow_nan=False, ensure_ascii=False, default=dict) + "\n"
@@ -221,6 +232,7 @@ class RunInfo:
                 regrouped=tuple(tuple(later) for later in document.get("regrouped", ())),
                 plan=document.get("plan"),
                 dtypes=document.get("dtypes", {}),
+                norms=document.get("norms", {}),
                 **{name: document[name] for name in PLAIN},
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

@@ -43,7 +43,9 @@ def row_groups(table: pa.Table, key: str) -> Iterator[pa.Table]:
         first = stop
 
 
-def merged_by(key: str, sources: Sequence[Iterable[pa.Table]], joined: Joined) -> Iterator[pa.Table]:
+def merged_by(
+    key: str, sources: Sequence[Iterable[pa.Table]], joined: Joined
+) -> Iterator[pa.Table]:
     """Sorted tables in pieces as one, in pieces for a row group each or larger.
 
     Of each source one piece is in memory, or as many as hold the rows of one value.

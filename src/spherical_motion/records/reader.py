@@ -19,6 +19,7 @@ from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo, version_of
+from spherical_motion.records.parts import Parts
 from spherical_motion.records.reading.file_columns import column_of
 from spherical_motion.records.reading.late_tables import LateTables, whole_part
 from spherical_motion.records.reading.pinned import PinnedParts
@@ -36,7 +37,6 @@ from spherical_motion.records.series import (
     scalar_series,
 )
 from spherical_motion.records.validation import Bounds, sound_events
-from spherical_motion.records.validation.parts import Parts
 from spherical_motion.records.validation.table_rows import (
     MOST_STEP,
     check_column,

@@ -27,6 +27,7 @@ from spherical_motion.records.inward import (
     pull_of_slice,
     scales,
 )
+from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
 from spherical_motion.records.reading.slice_columns import SliceColumns
 from spherical_motion.records.schema import SETTINGS
@@ -38,7 +39,6 @@ from spherical_motion.records.settings import (
     SettingsOfChanges,
     SettingsOfRows,
 )
-from spherical_motion.records.validation.parts import Parts, Unreadable
 from spherical_motion.vocabulary import Gram, HyperParameters, Schedule
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS, is_unknown, unknown
 

@@ -25,7 +25,7 @@ def sorted_by(table: pa.Table, key: str) -> pa.Table:
     [7, 7, 8]
     """
     values = table[key].to_numpy()
-    if not _is_sorted(values):
+    if not is_sorted(values):
         table = table.take(pa.array(np.argsort(values, kind="stable")))
     return table
 
@@ -109,5 +109,6 @@ class _Cursor:
         return whole.slice(0, stop) if stop else None
 
 
-def _is_sorted(values: NDArray[np.integer]) -> bool:
+def is_sorted(values: NDArray[np.integer]) -> bool:
+    """Whether no value is smaller than the one before."""
     return bool((values[1:] >= values[:-1]).all())

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.checksum import verify
 from spherical_motion.records.files.segments import Segment
+from spherical_motion.records.parts import LISTINGS, Parts, Unsound, listing, sound
 from spherical_motion.records.reading.pieces import Ints
 from spherical_motion.records.reading.survey import Layout, Survey, layout_of
-from spherical_motion.records.validation.parts import LISTINGS, Parts, Unsound, listing, sound
 
 Result = TypeVar("Result")
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spherical_motion.records.parts import THREADS
 from spherical_motion.records.reading.file_columns import column_of, column_of_group
 from spherical_motion.records.reading.pieces import Ints, lines_of, mark, put
 from spherical_motion.records.reading.pinned import PinnedPart, PinnedParts
 from spherical_motion.records.reading.survey import STEP
-from spherical_motion.records.validation.parts import THREADS
 
 Array = NDArray[np.float64]
 

@@ -123,6 +123,33 @@ def read_moves(
     return law, Moves(hp, gram, s, number, facts, start & ~skipped, follows, rows)
 
 
+def shared_moves(
+    hp: HyperParameters,
+    gram: Gram,
+    steps: NDArray[np.int64],
+    s: Steps,
+    first_step: int | None,
+    facts: GroupFacts,
+) -> tuple[BalanceLaw, Moves]:
+    """`read_moves` for groups of the same settings, none of which was ever without a gradient.
+
+    Args:
+        hp: names the optimizer.
+        gram: shape (steps, groups), with a finite <w, g> everywhere.
+        steps: step numbers, shape (steps,), increasing.
+        s: settings, lawful and of shape (steps,); they are kept in this size.
+        first_step, facts: as `read_moves`.
+    """
+    law = law_of(dataclasses.replace(hp, momentum=np.max(s.momentum, initial=0.0)))
+    number = steps.astype(np.float64)
+    start, follows = _links(law, s, number, np.zeros(number.shape, bool), first_step)
+    rates, decays, momenta, number, start, follows = (
+        x[:, None] for x in (s.lr, np.asarray(s.weight_decay), s.momentum, number, start, follows)
+    )
+    s = Steps(rates, decays, momenta, s.beta2)
+    return law, Moves(hp, gram, s, number, facts, start, follows)
+
+
 def _without_idle(
     gram: Gram, s: Steps, number: Array, skipped: Mask, missing: Mask, rows: NDArray[np.intp]
 ) -> tuple[Gram, Steps, Array, Mask, Mask]:

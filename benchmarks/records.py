@@ -1,12 +1,16 @@
 """What recording costs: time of one `rows` call, rows per second in and out, bytes a row.
 
     python benchmarks/records.py [steps [products]]
+    python benchmarks/records.py --make DIRECTORY --groups 26560 --steps 2000
+    python benchmarks/records.py --read DIRECTORY [--blocks]
 
-Memory is the peak above that of the imports, in a process that only reads.
+Memory is the peak above that of the imports, in a process that only reads. `--make` records a run
+of SGD's products that is as large as asked for; `--read` reads one, whole or in blocks.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import subprocess
 import sys
@@ -16,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from made_runs import make_run
 
 from spherical_motion.records import RunInfo, RunWriter, read
 from spherical_motion.vocabulary import InvariantGroup, Slice
@@ -59,12 +64,25 @@ def main(steps: int, products: int) -> None:
     print(f"{table / steps:.1f} bytes of settings a step")
 
 
-def read_alone(directory: Path) -> None:
+def make(directory: Path, groups: int, steps: int) -> None:
+    """Record a run of this size and print how long it took."""
+    started = time.perf_counter()
+    make_run(directory, groups, steps)
+    size = sum(path.stat().st_size for path in (directory / "records").iterdir())
+    print(
+        f"{directory}: {groups:,} groups, {steps:,} steps, {size / groups / steps:.1f} bytes a "
+        f"row, {time.perf_counter() - started:.0f} s"
+    )
+
+
+def read_alone(directory: Path, *, in_blocks: bool) -> None:
     """Print the seconds and the bytes of memory that reading takes."""
     before = _peak()
     started = time.perf_counter()
     records = read(directory)
-    assert records.gram.shape == records.lr.shape
+    blocks = records.blocks() if in_blocks else [records]
+    for block in blocks:
+        assert block.gram.shape == block.lr.shape
     took = time.perf_counter() - started
     print(took, _peak() - before)
 
@@ -75,9 +93,23 @@ def _peak() -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("size", type=int, nargs="*", help="steps and products of the short run")
+    parser.add_argument("--make", type=Path, metavar="DIRECTORY")
+    parser.add_argument("--read", type=Path, metavar="DIRECTORY")
+    parser.add_argument("--groups", type=int, default=53)
+    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--blocks", action="store_true")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--read"]:
-        read_alone(Path(sys.argv[2]))
+    given = _arguments()
+    if given.make:
+        make(given.make, given.groups, given.steps)
+    elif given.read:
+        read_alone(given.read, in_blocks=given.blocks)
     else:
-        steps, products = [*map(int, sys.argv[1:]), *(40_000, 6)[len(sys.argv) - 1 :]]
+        steps, products = [*given.size, *(40_000, 6)[len(given.size) :]]
         main(steps, products)

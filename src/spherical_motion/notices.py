@@ -1,9 +1,9 @@
 """Notices through one logger, the line printed on attaching, and the one warning.
 
-Nothing here may raise into a training loop, whatever the state of stderr and however strict the
-user's warning filters are. The command line shows notices on stderr; elsewhere Python does so
-unless logging is configured. `logging.getLogger("spherical_motion").setLevel("ERROR")` silences
-them.
+Nothing here may raise into a training loop, whatever the state of stderr, however strict the user's
+warning filters are, and whatever the handlers of logging do. The command line shows notices on
+stderr; elsewhere Python does so unless logging is configured.
+`logging.getLogger("spherical_motion").setLevel("ERROR")` silences them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ import contextlib
 import difflib
 import logging
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 
 from spherical_motion.errors import RecordingStopped
 
-__all__ = ["LOGGER", "announce", "listed", "near", "notify", "warn_recording_stopped"]
+__all__ = [
+    "LOGGER",
+    "announce",
+    "described",
+    "listed",
+    "near",
+    "notify",
+    "printable",
+    "warn_recording_stopped",
+]
 
 LOGGER = logging.getLogger("spherical_motion")
 
@@ -25,20 +35,23 @@ LOGGER = logging.getLogger("spherical_motion")
 def notify(text: str, *, quiet: bool = False) -> None:
     """Log a notice: something was left out or done otherwise than asked, and training goes on."""
     if not quiet:
-        LOGGER.warning("spherical-motion: %s", text)
+        # A handler or filter of the program may raise, and so does logging on a closed stderr.
+        with contextlib.suppress(Exception):
+            LOGGER.warning("spherical-motion: %s", printable(text, lines=True))
 
 
 def announce(text: str, *, quiet: bool = False) -> None:
     """Print the one line that says what is watched, on stderr."""
     if not quiet:
-        _print(f"spherical-motion: {text}")
+        _print(f"spherical-motion: {printable(text, lines=True)}")
 
 
 def warn_recording_stopped(text: str, *, stacklevel: int = 2) -> None:
-    """Warn that recording ended; where warnings are errors, print instead of raising."""
+    """Warn that recording ended; where that raises, as where warnings are errors, print."""
+    text = printable(text, lines=True)
     try:
         warnings.warn(text, RecordingStopped, stacklevel=stacklevel + 1)
-    except RecordingStopped:
+    except Exception:  # an error made of the warning, or whatever shows warnings has failed
         _print(f"RecordingStopped: {text}")
 
 
@@ -52,11 +65,6 @@ def listed(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
     return f"{separator.join(first)} and {last}" if first else last
 
 
-def _print(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stderr, or none
-        print(line, file=sys.stderr)
-
-
 def near(name: str, names: Iterable[str]) -> str:
     """A hint for a misspelt name, or an empty string.
 
@@ -65,3 +73,42 @@ def near(name: str, names: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(name, list(names), n=1)
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""`text` with everything escaped that a terminal obeys or hides.
+
+    Names of groups, events and paths may hold anything. Control characters, those that reverse or
+    hide text, and lone surrogates are shown as Python writes them. With `lines` line breaks and
+    tabs stay.
+
+    >>> printable("conv\x1b[2J"), printable("a\u202eb\n"), printable("a\n", lines=True)
+    ('conv\\x1b[2J', 'a\\u202eb\\n', 'a\n')
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(
+        c
+        if c.isprintable() or c in kept or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
+def described(error: BaseException) -> str:
+    """An error in one line, also one that cannot describe itself.
+
+    >>> described(ValueError("too large"))
+    'ValueError: too large'
+    """
+    try:
+        text = str(error)
+    except Exception:  # the __str__ of an unknown class
+        text = "it cannot be shown"
+    return printable(f"{type(error).__name__}: {text}")
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(Exception):  # no stderr, a closed one, or one of an unknown class
+        print(line, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,84 @@ def test_both_say_the_same(make, before, plan, expected, tmp_path: Path, monkeyp
         if expected is not None:
             assert verdict.suspect is expected
             assert expected in alarming
+
+
+def half(model: nn.Module) -> torch.optim.Optimizer:
+    model.to(torch.bfloat16)
+    model.register_forward_pre_hook(lambda _, given: (given[0].bfloat16(),))
+    return torch.optim.SGD(model.parameters(), lr=1e-4)
+
+
+def freeze_norm(model: nn.Module, *_: object) -> None:
+    model[1].eval()
+
+
+def large_epsilon(model: nn.Module, *_: object) -> None:
+    model[1].eps = 10.0
+
+
+def phantom_at_once(_: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    for state in optimizer.state.values() if step == 1 else ():
+        state["step"] += 1
+
+
+def replace(model: nn.Module, _: object, step: int) -> None:
+    if step == 0:
+        model[0].weight = nn.Parameter(model[0].weight.detach().clone())
+
+
+def step_a_second_optimizer(model: nn.Module, *_: object) -> None:
+    torch.optim.SGD([model[0].weight], lr=0.01).step()
+
+
+class Wandering(torch.optim.SGD):
+    """Not the rule of the name that it has."""
+
+    def step(self, closure: None = None) -> None:
+        with torch.no_grad():
+            for p in (p for group in self.param_groups for p in group["params"]):
+                p.add_(torch.randn_like(p), alpha=1e-2)
+
+
+Wandering.__name__ = "SGD"
+
+SHORT_RUNS = {
+    Suspect.EVAL_MODE: {"make": sgd, "after": freeze_norm},
+    Suspect.EPSILON: {"make": sgd, "after": large_epsilon},
+    Suspect.GRADIENT_CLIPPED: {"make": sgd, "before": clip_norm},
+    Suspect.STEP_COUNTER: {"make": adamw, "before": phantom_at_once},
+    Suspect.LOST_PRECISION: {"make": half},
+    Suspect.NOT_STEPPED: {"make": sgd, "after": replace},
+    Suspect.WEIGHTS_WRITTEN: {"make": sgd, "after": step_a_second_optimizer},
+    Suspect.STEP_DIFFERS: {"make": lambda m: Wandering(m.parameters(), lr=0.1)},
+    Suspect.WRONG_SETTINGS: {
+        "make": sgd,
+        "plan": Schedule.constant(dataclasses.replace(HP, lr=0.3), 50),
+    },
+}
+"""What the audit can name in so few steps: a fault of each kind."""
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("suspect", SHORT_RUNS, ids=str)
+def test_both_agree_on_short_runs(suspect, steps, tmp_path: Path) -> None:
+    """With too few samples to judge anything else, what the audit saw is still said."""
+    run = recorded(tmp_path / "run", steps=steps, **SHORT_RUNS[suspect])
+    found, judged = audit(run), compare(run)
+    if steps >= 6:
+        assert any(suspect in row.suspects for row in found)
+    for row in found:
+        written = Suspect.WEIGHTS_WRITTEN is judged[row.group].verdict.suspect
+        alarming = {s for s in row.suspects if s.alarm}
+        # Continuity, which compare alone looks at, sees a write before the event says who writes.
+        assert judged[row.group].alarm is bool(alarming) or (written and not alarming)
+        if alarming and not written:
+            assert judged[row.group].verdict.suspect in alarming
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("make", [sgd, adamw])
+def test_both_are_quiet_on_healthy_short_runs(make, steps, tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run", make, steps)
+    assert not audit(run).alarm
+    assert not compare(run).alarms

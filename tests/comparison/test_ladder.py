@@ -8,9 +8,11 @@ import math
 import pytest
 from judged import CERTIFIED, PLAIN, evidence
 
-from spherical_motion.comparison import Because, TugOfWar, judge
+from spherical_motion.comparison import TugOfWar, judge
 from spherical_motion.comparison.ladder.bands import Place, place
+from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.comparison.laws import (
+    Assumed,
     Continuity,
     Fit,
     Mend,
@@ -175,6 +177,11 @@ def replayed(kind: str = "", **fit) -> AuditedSteps:
     return AuditedSteps(**steps, length=0.8, cosine=0.97)
 
 
+def replayed_at(first: int, **known) -> AuditedSteps:
+    steps = {"differing": (first, first + 1, first + 2), "onset": (first - 1, first)}
+    return dataclasses.replace(replayed(), **steps, **known)
+
+
 @pytest.mark.parametrize(
     ("audited", "suspect", "said"),
     [
@@ -198,6 +205,35 @@ def test_replayed_steps_are_named_by_what_explains_them(audited, suspect, said) 
     if audited.differing:
         assert "3 of 22 replayed steps, the first at 7" in verdict.reason
         assert verdict.reason.endswith("; step 6 was still the rule's")
+
+
+@pytest.mark.parametrize(
+    ("law", "audited", "since", "said"),
+    [
+        ((400, ()), replayed_at(1000), 400, "the law of motion does not hold from step 400 on"),
+        ((400, (51, 52)), replayed_at(1000), 51, "the law of motion does not hold from step 51"),
+        ((1000, ()), replayed_at(1000), None, ""),
+        ((2000, ()), replayed_at(1000), None, ""),
+        ((None, ()), replayed_at(8, rewritten_since=1), 1, "from step 1 on the optimizer's step"),
+        ((400, ()), replayed_at(1000, rewritten_since=7), 7, "from step 7 on the optimizer's step"),
+    ],
+)
+def test_the_first_step_that_any_witness_has_is_told(law, audited, since, said) -> None:
+    first, spikes = law
+    last = None if first is None else 2200
+    found = dataclasses.replace(TESTED, first=first, last=last, spike_steps=spikes)
+    verdict = alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=found, audited=audited)
+    assert verdict.reason.startswith("3 of 22 replayed steps")
+    told = [r.numbers["since"] for r in verdict.reasons if "since" in r.numbers]
+    assert told == ([] if since is None else [since])
+    assert said in verdict.reason
+
+
+def test_a_replayed_step_before_the_fitted_stretch_is_told() -> None:
+    law = failing(form="heavy-ball momentum", explains=True)
+    verdict = alarm(Suspect.STEP_DIFFERS, K.STEP_DIFFERS, step=law, audited=replayed_at(3))
+    assert verdict.reason.startswith("the steps from 100 to 400 are those of heavy-ball momentum")
+    assert verdict.reason.endswith("of the replayed steps, the first that is not the rule's is 3")
 
 
 def test_a_share_that_rounding_loses_is_named_from_a_tenth_on() -> None:
@@ -375,11 +411,25 @@ def lion(**changes):
 
 def test_lion_at_another_angle_is_in_balance_with_its_correlation() -> None:
     verdict = lion(
-        ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate(), continuity=Continuity(pairs=999)
+        ratio=Estimate(0.8, 0.78, 0.82),
+        step_law=Estimate(),
+        continuity=Continuity(pairs=999),
+        assumed=Assumed(assumed=45.9),
     )
     assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, Suspect.CORRELATED_GRADIENTS)
     assert "1.56 times the assumed one" in verdict.reason
+    assert "It was not measured" in verdict.reason
     assert not verdict.alarm
+
+
+def test_where_every_law_holds_the_pull_is_given_or_why_it_is_not_known() -> None:
+    off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate(), "step": TESTED}
+    tug = TugOfWar(pull=Estimate(0.081, 0.08, 0.082), unknown="")
+    verdict = judge(evidence(tug=tug, **off))
+    assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, None)
+    assert "pull of weight decay and loss (0.081) alone gives 0.90" in verdict.reason
+    unknown = judge(evidence(tug=TugOfWar(unknown="nobody looked"), **off))
+    assert "was not measured: nobody looked" in unknown.reason
 
 
 def test_the_pull_of_the_metric_is_named_where_it_gives_the_angle() -> None:
@@ -424,7 +474,7 @@ def test_an_old_gradient_used_again_is_a_finding() -> None:
 def test_without_a_law_that_was_tested_another_angle_is_off_and_no_alarm() -> None:
     verdict = judge(evidence(ratio=Estimate(0.8, 0.78, 0.82), step_law=Estimate()))
     assert (verdict.kind, verdict.suspect, verdict.alarm) == (K.OFF, None, False)
-    assert verdict.has_reason(Because.UNEXPLAINED)
+    assert verdict.has_reason(AngleReason.UNEXPLAINED)
 
 
 # What is said beside it

@@ -220,6 +220,19 @@ def test_a_plan_speaks_of_the_param_groups_that_follow_it(rates, meant: bool) ->
     assert not alone.meant(alone.of("a"))
 
 
+@pytest.mark.parametrize("gamma", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("stop", [250, STEPS])
+def test_a_constant_part_of_a_plan_that_falls_by_as_much_is_meant(gamma: float, stop: int) -> None:
+    """Its first steps look like the plan's later ones, as if the schedule ran early."""
+    plan = Schedule.step_decay(HP, STEPS, [300], 1.0 / gamma)
+    beside = PlannedRun(Recorded(plan, plan.lr[:stop], gamma * plan.lr[:stop]))
+    found = beside.of("b")
+    assert (found.how.factor, found.how.late) == (pytest.approx(gamma), 0)
+    assert beside.meant(found)
+    alone = PlannedRun(Recorded(plan, gamma * plan.lr[:stop]))
+    assert not alone.meant(alone.of("a"))
+
+
 def test_the_largest_gap_and_the_last_step_are_given() -> None:
     plan = PLANS["cosine"]
     rates = plan.lr.copy()

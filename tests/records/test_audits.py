@@ -91,8 +91,8 @@ def test_a_damaged_part_is_left_out_with_a_notice(tmp_path, info, caplog, table)
     assert sorted(lengths) == [1, 2]
     assert lengths[0 if table == "audit" else 1] == 1
     (notice,) = caplog.messages
-    assert f"{damaged} is damaged" in notice
-    assert "is left out" in notice
+    assert f"{tmp_path} is damaged: {table}/{damaged.name} (" in notice
+    assert "What it holds is left out." in notice
 
 
 def test_a_column_of_a_later_version_is_nan_in_an_earlier_part(tmp_path, info):

@@ -13,7 +13,7 @@ from simulated import constant, simulate_sgd
 from spherical_motion import cli
 from spherical_motion.cli import printing
 from spherical_motion.comparison import ALARMS, compare
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.reporting import render, table_html
 from spherical_motion.vocabulary import (
     MEANINGS,
@@ -62,7 +62,7 @@ def test_words_and_suspect_follow_from_the_reasons() -> None:
     assert str(verdict) == "off: the norm jumped by 50%, twice"
     assert verdict.suspect is Suspect.WEIGHTS_WRITTEN
     assert verdict.has_reason(Mine.TWICE)
-    assert not verdict.has_reason(Because.MIXED)
+    assert not verdict.has_reason(AngleReason.MIXED)
     asked = Verdict.because(VerdictKind.OFF, map(Reason, (Mine.ASKED, Mine.ADDED)), {})
     assert asked.reason == ": why? It did"
 

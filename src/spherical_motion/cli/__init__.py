@@ -22,6 +22,7 @@ from spherical_motion.cli.reports import report_command
 from spherical_motion.cli.simulating import simulate_command
 from spherical_motion.cli.training import train_command
 from spherical_motion.errors import SphericalMotionError
+from spherical_motion.notices import printable
 
 __all__ = ["app", "main"]
 
@@ -62,5 +63,5 @@ def main() -> None:
     try:
         app(prog_name="smd")
     except (SphericalMotionError, OSError) as error:
-        print(f"smd: {error}", file=sys.stderr)
+        print(f"smd: {printable(str(error), lines=True)}", file=sys.stderr)
         sys.exit(2)

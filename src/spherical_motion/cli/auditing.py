@@ -27,5 +27,6 @@ def audit_command(
     if json:
         printing.print_json(found.to_dict())
     else:
-        printing.stdout().print(str(found), markup=False, soft_wrap=True)
+        text = printing.with_plain_names(str(found), [row.group for row in found])
+        printing.stdout().print(text, markup=False, soft_wrap=True)
     raise typer.Exit(1 if alarm else 0)

@@ -11,6 +11,7 @@ from spherical_motion.cli.printing import print_comparison, stdout
 from spherical_motion.cli.training import free_directory, train_watched
 from spherical_motion.comparison import compare
 from spherical_motion.errors import MissingExtra
+from spherical_motion.notices import printable
 
 INTRODUCTION = """\
 A residual network learns 1,797 real handwritten digits, with batch norm, momentum 0.9, weight
@@ -34,12 +35,13 @@ def demo_command(
     directory = train_watched("digits", out or free_directory("demo"))
     comparison = compare(directory)
     print_comparison(comparison)
-    console.print(f"\nrun     {directory}", soft_wrap=True)
+    console.print(f"\nrun     {printable(str(directory))}", soft_wrap=True, markup=False)
     try:
         from spherical_motion.reporting import report
 
         written = report(comparison, directory / "report.html")
-        console.print(f"report  {written}  (open it in a browser)", soft_wrap=True)
+        where = f"report  {printable(str(written))}  (open it in a browser)"
+        console.print(where, soft_wrap=True, markup=False)
     except MissingExtra as missing:
         hint = f"report  not written: {missing} Then: smd report {directory}"
         console.print(hint, soft_wrap=True, markup=False)

@@ -14,6 +14,7 @@ from spherical_motion.cli.printing import number_text
 from spherical_motion.comparison import compare
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting import WITHIN, Forecast, Outcome, StageForecast, forecast
+from spherical_motion.notices import printable
 from spherical_motion.records import Records, read
 from spherical_motion.vocabulary import Schedule, Tone
 
@@ -133,7 +134,7 @@ def _explain(console: Console, found: Forecast, verdict: str) -> None:
     if found.doubt:
         console.print(f"• Do not rely on it: {found.doubt}.", markup=False)
     if verdict:
-        console.print(f"• {verdict}", markup=False)
+        console.print(f"• {printable(verdict)}", markup=False)
     if not noted and not found.doubt and not found.guess:
         console.print("• Every stage reaches its equilibrium.", markup=False)
     for i, stage in (noted if found.assumed else list(enumerate(found, start=1)))[:MOST_ROWS]:

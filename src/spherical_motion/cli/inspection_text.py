@@ -12,6 +12,7 @@ from rich.text import Text
 
 from spherical_motion.cli.merging import merged_reasons
 from spherical_motion.cli.printing import stdout
+from spherical_motion.notices import printable
 from spherical_motion.vocabulary import InvariantGroup
 from spherical_motion.vocabulary.groups import module_of
 
@@ -66,8 +67,8 @@ def print_inspection(found: Inspection, seconds: float) -> None:
         console.print(_group_table(found.groups, members=members, kind=lambda group: group.kind))
         for group in found.groups:
             if len(group.parameters) > SPELLED_OUT:
-                console.print(Text(f"\nMembers of {group.name}:"))
-                console.print(Padding(Text(", ".join(group.parameters)), (0, 0, 0, 2)))
+                console.print(Text(f"\nMembers of {printable(group.name)}:"))
+                console.print(Padding(Text(printable(", ".join(group.parameters))), (0, 0, 0, 2)))
     if found.rescalings:
         console.print("\nRescaling symmetries: members trade scale, so no prediction", style="bold")
         console.print(_group_table(found.rescalings, powers=_powers))
@@ -76,7 +77,7 @@ def print_inspection(found: Inspection, seconds: float) -> None:
         console.print(_reasons(found.uncovered))
     for label, lines in (("warning", found.warnings), ("note", found.notes)):
         for line in lines:
-            console.print(f"\n{label}: {line}", markup=False)
+            console.print(f"\n{label}: {printable(line)}", markup=False)
     console.print(_summary(found, seconds), markup=False)
 
 
@@ -130,9 +131,9 @@ def _group_table(
     for name in ("entries", "defect ± error"):
         table.add_column(name, justify="right", no_wrap=True, overflow="fold")
     for group in groups:
-        given = (Text(text(group)) for text in columns.values())
+        given = (Text(printable(text(group))) for text in columns.values())
         numbers = f"{group.numel:,}", _defect(group)
-        table.add_row(Text(group.name), *given, extent(group), *numbers)
+        table.add_row(Text(printable(group.name)), *given, extent(group), *numbers)
     return table
 
 
@@ -149,7 +150,7 @@ def _reasons(uncovered: Sequence[Uncovered]) -> Table:
     table = _plain_table("parameter", "reason", show_header=False)
     for names, reason in merged_reasons(uncovered):
         more = f"\nand {len(names) - 1} alike" if len(names) > 1 else ""
-        table.add_row(Text(names[0] + more), Text(reason))
+        table.add_row(Text(printable(names[0]) + more), Text(printable(reason)))
     return table
 
 

@@ -6,13 +6,16 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from spherical_motion.comparison import Comparison, Row, known_columns
+from spherical_motion.notices import printable
 from spherical_motion.vocabulary import Stage
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -30,10 +33,37 @@ NUMBERS = (
 """Attributes of a row that JSON takes as they are."""
 
 
+class SafeConsole(Console):
+    """A console that shows control characters in what it prints and never sends them.
+
+    A run's names may hold anything, and a terminal obeys escape sequences. The console's own are
+    made later, from styles.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """The segments of a renderable, their text made printable; line breaks stay."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, lines=True), style, control)
+
+
 def stdout() -> Console:
     """A console on standard output that is wide enough for a table when it is a pipe."""
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
-    return Console(width=width, highlight=False)
+    return SafeConsole(width=width, highlight=False)
+
+
+def with_plain_names(text: str, names: Iterable[str]) -> str:
+    r"""`text` of several lines in which no name can make a line of its own.
+
+    >>> with_plain_names("a\nb: off\nc: fine", ["a\nb", "c"])
+    'a\\nb: off\nc: fine'
+    """
+    for name in names:
+        if not name.isprintable():
+            text = text.replace(name, printable(name))
+    return text
 
 
 def working(what: str) -> AbstractContextManager[object]:
@@ -63,10 +93,11 @@ def print_comparison(comparison: Comparison) -> None:
         wide = console.width >= WIDE
         console.print(_table(rows, reasons=wide))
         for row in rows if not wide else ():
-            console.print(f"{row.group}: {row.verdict.reason}.".replace("?.", "?"), markup=False)
+            line = printable(f"{row.group}: {row.verdict.reason}.")
+            console.print(line.replace("?.", "?"), markup=False)
     console.print("\nWhat this says", style="bold")
     for sentence in comparison.findings:
-        console.print(f"• {sentence}", markup=False)
+        console.print(f"• {printable(sentence)}", markup=False)
 
 
 def _table(rows: list[Row], reasons: bool = True) -> Table:
@@ -76,10 +107,10 @@ def _table(rows: list[Row], reasons: bool = True) -> Table:
     for row in rows:
         colour = row.tone.colour
         table.add_row(
-            escape(row.group),
+            escape(printable(row.group)),
             *(column.text(row) for column in columns.values()),
             f"[{colour}]{row.verdict.kind.value}[/]{row.beside}"
-            + (f": {escape(row.verdict.reason)}" if reasons else ""),
+            + (f": {escape(printable(row.verdict.reason))}" if reasons else ""),
         )
     return table
 
@@ -119,8 +150,11 @@ def comparison_to_plain(comparison: Comparison) -> dict[str, object]:
 
 
 def print_json(value: object) -> None:
-    """Strict JSON on standard output."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    """Strict JSON on standard output; what a terminal would obey or hide is escaped as in JSON."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    if not text.isprintable():
+        text = "".join(c if c == "\n" or printable(c) == c else json.dumps(c)[1:-1] for c in text)
+    print(text)
 
 
 def _finite(value: object) -> object:

@@ -10,6 +10,7 @@ import typer
 from spherical_motion.cli.comparing import Ignored
 from spherical_motion.cli.printing import working
 from spherical_motion.comparison import compare
+from spherical_motion.notices import printable
 from spherical_motion.reporting import report
 
 
@@ -27,4 +28,4 @@ def report_command(
     """
     with working("reading, judging and drawing"):
         path = report(compare(directory, ignore=ignore or ()), out)
-    print(path)
+    print(printable(str(path)))

@@ -15,6 +15,7 @@ from spherical_motion.cli import options
 from spherical_motion.cli.plotting import Line, line_chart
 from spherical_motion.cli.printing import number_table, print_json, stdout
 from spherical_motion.errors import OutOfDomain
+from spherical_motion.notices import printable
 from spherical_motion.vocabulary import Schedule
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def simulate_command(
             rest,
             run.drive if noise or sway else None,
         )
-        print(write_norm_page(html, [panel], "smd simulate"))
+        print(printable(str(write_norm_page(html, [panel], "smd simulate"))))
 
 
 def _at_rest(plan: Schedule, drive: Drive, run: NormRun) -> tuple[Array, Array]:

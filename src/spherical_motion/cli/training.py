@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spherical_motion.cli.printing import comparison_to_plain, print_comparison, print_json
 from spherical_motion.comparison import compare
+from spherical_motion.notices import printable
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,8 @@ def train_command(
         print_json(comparison_to_plain(comparison))
     else:
         print_comparison(comparison)
-        print(f"\nrun     {directory}\nreport  smd report {directory}")
+        shown = printable(str(directory))
+        print(f"\nrun     {shown}\nreport  smd report {shown}")
     raise typer.Exit(1 if comparison.alarms else 0)
 
 

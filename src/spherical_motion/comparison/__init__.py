@@ -22,7 +22,7 @@ from spherical_motion.comparison.findings import Row
 from spherical_motion.comparison.force_curves import ForceCurves
 from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.gathering import gather
-from spherical_motion.comparison.ladder import ALARMS, RULES, Because, Rule, judge
+from spherical_motion.comparison.ladder import ALARMS, RULES, Rule, judge
 from spherical_motion.comparison.table import Comparison, compare
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "Approaching",
     "Audit",
     "AuditRow",
-    "Because",
     "Comparison",
     "Curves",
     "Evidence",

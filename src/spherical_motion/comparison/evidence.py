@@ -11,6 +11,7 @@ import math
 
 from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.laws import (
+    Assumed,
     Continuity,
     Mend,
     RadialLaw,
@@ -40,6 +41,7 @@ class Laws:
         all_dead: whether no group of the run has a gradient any more where this one has none.
         audited: what the replay of single steps says; of no steps if there was no audit.
         plan: the rates beside the planned ones; None without a plan.
+        assumed: what the prediction of the angle takes for granted, beside what was measured.
         left_behind: (step, why) from which on the optimizer does not step these weights any more.
         stepped_by: (step, class) of another optimizer that steps them as well.
     """
@@ -55,6 +57,7 @@ class Laws:
     all_dead: bool = False
     audited: AuditedSteps = dataclasses.field(default_factory=AuditedSteps)
     plan: Planned | None = None
+    assumed: Assumed = dataclasses.field(default_factory=Assumed)
     left_behind: tuple[int, str] | None = None
     stepped_by: tuple[int, str] | None = None
 

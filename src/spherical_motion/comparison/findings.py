@@ -7,7 +7,13 @@ import math
 from collections.abc import Sequence
 
 from spherical_motion.comparison.forces import NO_TUG, TugOfWar
-from spherical_motion.comparison.ladder import Because
+from spherical_motion.comparison.ladder.reasons import (
+    AngleReason,
+    BalanceReason,
+    BesideReason,
+    SampleReason,
+    TransientReason,
+)
 from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Tone, Verdict, VerdictKind
@@ -116,7 +122,7 @@ class Row:
     def says_more(self) -> bool:
         """Whether `words` adds to the verdict's reason: what moves the norm is known and unsaid."""
         known = not math.isnan(self.tug.forces.inward)
-        return known and not self.verdict.has_reason(Because.WORDS)
+        return known and not self.verdict.has_reason(BalanceReason.WORDS)
 
     @property
     def alarm(self) -> bool:
@@ -180,8 +186,8 @@ def _of_the_gradient(rows: Sequence[Row]) -> list[str]:
     told: dict[str, None] = {}
     for row in rows if len(rows) > 1 else ():
         for reason in row.verdict.reasons:
-            if reason.kind in (Because.SCALED, Because.SCALED_TOO):
-                told[str(Because.SCALED_AT_ALL(**reason.numbers))] = None
+            if reason.kind in (AngleReason.SCALED, BesideReason.SCALED_TOO):
+                told[str(BesideReason.SCALED_AT_ALL(**reason.numbers))] = None
     return list(told)
 
 
@@ -227,7 +233,7 @@ def _sentence(rows: Sequence[Row], total: int) -> str:
         )
     if kind is VerdictKind.APPROACHING and rows[0].stage.hp is not None:
         shares = [row.measured / row.equilibrium for row in rows]
-        waits = (Because.STEPS_LEFT, Because.STEP_LEFT)
+        waits = (TransientReason.STEPS_LEFT, TransientReason.STEP_LEFT)
         waiting = [row.verdict for row in rows if any(map(row.verdict.has_reason, waits))]
         known = [verdict.evidence["steps_more"] for verdict in waiting]
         span = _span(known, ",.0f") if known else ""
@@ -248,7 +254,7 @@ def _shared(kind: VerdictKind, rows: Sequence[Row]) -> str:
     """The range of a number that several rows of one verdict share."""
     if rows[0].verdict.alarm and len({row.verdict.reason for row in rows}) > 1:
         return f"for example {rows[0].group}: {rows[0].verdict.reason}"
-    if all(row.verdict.has_reason(Because.TOO_WIDE) for row in rows):
+    if all(row.verdict.has_reason(SampleReason.TOO_WIDE) for row in rows):
         low, high = min(row.interval[0] for row in rows), max(row.interval[1] for row in rows)
         return (
             f"the 95% intervals of measured over predicted angle, within {low:.2f} to {high:.2f}, "

@@ -35,11 +35,13 @@ class UpdateMemory:
         correlation: c = 1 + 2Σρ_k, the mean over the bursts.
         spread: standard deviation between bursts over the mean.
         bursts: how many bursts there are.
+        lags: over how many steps they show it.
     """
 
     correlation: float
     spread: float
     bursts: int
+    lags: int = 0
 
     @property
     def error(self) -> float:
@@ -58,4 +60,4 @@ def memory_of(records: Records, group: str) -> UpdateMemory | None:
         return None
     mean = float(np.mean(sums))
     spread = float(np.std(sums, ddof=1)) / mean if len(sums) > 1 else SPREAD_UNKNOWN
-    return UpdateMemory(mean, spread, len(sums))
+    return UpdateMemory(mean, spread, len(sums), series.rho.shape[1] - 1)

@@ -10,6 +10,7 @@ from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.laws import (
     RadialPulls,
     ScaleChange,
+    assumed_of,
     continuity_of,
     mend,
     radial_law_of,
@@ -82,6 +83,7 @@ class WholeRun:
             all_dead=since is not None and self._all_are_dead(since, stage.stop),
             audited=audited,
             plan=self._plan(name, stage),
+            assumed=assumed_of(motion, stage),
             left_behind=self._event_about(motion, stage, EventKind.NOT_STEPPED, "why"),
             stepped_by=self._event_about(motion, stage, EventKind.SECOND_OPTIMIZER, "optimizer"),
         )

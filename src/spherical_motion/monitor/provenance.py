@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from spherical_motion.binding import scalar_settings
+from spherical_motion.monitor.command import shown_command
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
@@ -49,7 +49,7 @@ def run_facts(
             for name, target in targets.items()
         },
         versions=_versions(),
-        command=shlex.join(sys.argv),
+        command=shown_command(sys.argv),
         commit=_commit(),
     )
 
@@ -74,5 +74,6 @@ def _commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
+    # Reading must write nothing, as the lock of the index, and start no program of the repository.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=5).strip()

@@ -31,6 +31,8 @@ class SettingsLog:
 
     Attributes:
         maximize: for each param group whether it steps along the gradient and not against it.
+        now: all settings of the step followed last, to be compared; the same object until one of
+            them changes.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SettingsLog:
         self._fixed: list[dict[str, object]] = []
         self._changed_at: list[float] = []
         self.maximize: list[bool] = []
+        self.now: tuple[object, ...] = ()
         self._read(0)
 
     def follow(self, step: int) -> None:
@@ -58,11 +61,6 @@ class SettingsLog:
             if new != old:
                 self._sink.settings(step, place, new)
                 self._recorded[index] = new
-
-    @property
-    def now(self) -> tuple[object, ...]:
-        """All settings of the step followed last, to be compared."""
-        return self._now, self._fixed
 
     def _read(self, step: int) -> None:
         groups = self._optimizer.param_groups
@@ -79,6 +77,7 @@ class SettingsLog:
                     self._record_rate(step, index, old, new)
                 self._changed_at[index] = step
         self._now = now
+        self.now = self._now, self._fixed
 
     def _record_rate(self, step: int, index: int, old: Settings, new: Settings) -> None:
         self._sink.event(
@@ -106,4 +105,5 @@ class SettingsLog:
                     changed=changed,
                 )
         self._fixed = fixed
+        self.now = self._now, self._fixed
         self.maximize = [bool(group.get("maximize")) for group in fixed]

@@ -15,6 +15,7 @@ Files are plain Parquet and JSON. Start with `RunInfo` (schema), `RunWriter` and
 
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.info import RunInfo
+from spherical_motion.records.parts import Unreadable
 from spherical_motion.records.reader import read, read_info, steps_at_close
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
@@ -38,6 +39,7 @@ __all__ = [
     "RunInfo",
     "RunWriter",
     "Series",
+    "Unreadable",
     "bytes_per_row",
     "read",
     "read_info",

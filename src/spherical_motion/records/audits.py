@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,6 +58,17 @@ class AuditSeries:
     def within(self, start: int, stop: int) -> AuditSeries:
         """The rows of steps `start <= step < stop`."""
         return _chosen(self, (self.step >= start) & (self.step < stop))
+
+    def renumbered(self, parameters: Sequence[int]) -> AuditSeries:
+        """The rows of these parameters alone; the new number of each is its place here."""
+        found = [self.of(parameter) for parameter in parameters]
+        columns = {
+            field.name: np.concatenate([getattr(series, field.name) for series in found])
+            for field in dataclasses.fields(self)
+        }
+        counts = [len(series) for series in found]
+        numbers = np.repeat(np.arange(len(found), dtype=np.int32), counts)
+        return AuditSeries(**{n: _frozen(c) for n, c in (columns | {"parameter": numbers}).items()})
 
     def __len__(self) -> int:
         return len(self.step)

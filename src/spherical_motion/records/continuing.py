@@ -66,7 +66,7 @@ def _store_settings(directory: RunDirectory) -> None:
     """
     for leftover in directory.settings.iterdir():
         leftover.unlink()
-    records = read(directory.path)
+    records = read(directory.path, strict=True)
     tables = [SETTINGS_SCHEMA.empty_table()]
     for param_group in sorted(set(records.info.slice_param_group)):
         main_slice = records.info.slice_param_group.index(param_group)

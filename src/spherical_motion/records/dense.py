@@ -46,8 +46,12 @@ class Layout:
         return dense
 
 
-def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
+def arrange(
+    step: NDArray[np.int64], column: Ints, width: int, steps: NDArray[np.int64] | None = None
+) -> Layout:
     """The layout of rows with these steps and columns; the last row of equal pairs counts.
+
+    `steps`, if given, are increasing and hold each of `step`; the array has a line for each.
 
     >>> layout = arrange(np.array([7, 7, 8, 7]), np.array([0, 1, 0, 1]), width=2)
     >>> layout.spread(np.array([1.0, 2.0, 3.0, 4.0]))
@@ -57,14 +61,16 @@ def arrange(step: NDArray[np.int64], column: Ints, width: int) -> Layout:
     if len(step) % width == 0:
         # Most runs have whole steps in order, and their rows need no sorting or copying.
         step_blocks, column_blocks = step.reshape(-1, width), column.reshape(-1, width)
-        steps = step_blocks[:, 0]
+        found = step_blocks[:, 0]
         if (
-            (np.diff(steps) > 0).all()
-            and (step_blocks == steps[:, None]).all()
+            (steps is None or len(found) == len(steps))
+            and (np.diff(found) > 0).all()
+            and (step_blocks == found[:, None]).all()
             and (column_blocks == np.arange(width)).all()
         ):
-            return Layout(steps.copy(), width)
-    steps, which = np.unique(step, return_inverse=True)
+            return Layout(found.copy(), width)
+    steps = np.unique(step) if steps is None else steps
+    which = np.searchsorted(steps, step)
     cells = which.reshape(step.shape) * width + column
     rows = latest(cells)
     return Layout(steps, width, (rows, cells[rows]))

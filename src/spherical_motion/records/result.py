@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spherical_motion import sphere
+from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.parts import Parts, Unreadable
+from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.settings import (
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+
+BLOCK = 512 << 20
+"""Bytes of products that `Records.blocks` gives at a time."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +60,9 @@ class Records:
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
         load_audits, load_audit_steps: read the audited steps.
+        known_steps: the recorded steps, of all groups of the run; None if they are those of the
+            rows.
+        parts: reads the files, and knows which are damaged.
     """
 
     directory: Path
@@ -67,6 +75,13 @@ class Records:
     load_correlations: Callable[[int], CorrelationSeries]
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
+    known_steps: NDArray[np.int64] | None = None
+    parts: Parts | None = None
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """The files that are damaged or missing, and why; what they hold is not in this run."""
+        return () if self.parts is None else self.parts.unreadable
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -94,6 +109,14 @@ class Records:
     def gram(self) -> Gram:
         """The products per group: sums over its slices, NaN if one was not measured."""
         return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in PRODUCTS))
+
+    def gram_of(self, group: int) -> Gram:
+        """The products of one group, by its number: a column of `gram`, shape (steps,)."""
+        return self.gram[:, group]
+
+    def setting_of(self, name: str, group: int) -> Array:
+        """A setting of one group, by its number: a column of `lr` or its like, shape (steps,)."""
+        return self.settings.at_samples(name, [self.main_slices[group]])[:, 0]
 
     @functools.cached_property
     def lr(self) -> Array:
@@ -143,10 +166,7 @@ class Records:
 
     @functools.cached_property
     def audits(self) -> AuditSeries:
-        """The audited steps of each parameter; none in a run without an audit.
-
-        Parts that are damaged are left out, with a notice.
-        """
+        """The audited steps of each parameter; none in a run without an audit."""
         return self.load_audits()
 
     @functools.cached_property
@@ -169,6 +189,52 @@ class Records:
                 f"No group {group!r} among the {len(self.groups)} in {self.directory}. "
                 f"{'Close to it' if close else 'There are'}: {', '.join(names)}."
             ) from None
+
+    def select(self, names: Iterable[str]) -> Records:
+        """The same run restricted to some groups, in this order.
+
+        Raises:
+            InvalidArgument: a name is unknown, given twice, or none is given.
+        """
+        chosen = [self.index(name) for name in names]
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise InvalidArgument(
+                "Records.select(names) must have at least one group and each once, got "
+                f"{', '.join(self.groups[i] for i in chosen) or 'none'}."
+            )
+        return self._restricted_to(chosen)
+
+    def blocks(self, limit: int = BLOCK) -> Iterator[Records]:
+        """The run in parts of consecutive groups; the run itself if it fits into one.
+
+        Args:
+            limit: bytes that the products of a part may take; a part has at least one group.
+        """
+        checks.whole("Records.blocks", "limit", limit, least=1)
+        ranges = list(blocks_of_groups(self.info, len(self.steps), limit))
+        if len(ranges) == 1:
+            yield self
+            return
+        for groups in ranges:
+            yield self._restricted_to(groups)
+
+    def _restricted_to(self, groups: Sequence[int]) -> Records:
+        part = restricted(self.info, groups)
+        number = np.full(len(self.info.slices), -1, np.int32)
+        number[list(part.slices)] = np.arange(len(part.slices), dtype=np.int32)
+        which = number[self.rows["slice"]]
+        kept = which >= 0
+        rows = {name: column[kept] for name, column in self.rows.items()}
+        return dataclasses.replace(
+            self,
+            info=part.info,
+            rows=MappingProxyType(rows | {"slice": which[kept]}),
+            load_cells=lambda group: self.load_cells(part.groups[group]),
+            load_correlations=lambda group: self.load_correlations(part.groups[group]),
+            load_audits=lambda: self.audits.renumbered(part.parameters),
+            load_audit_steps=lambda: self.audit_steps,
+            known_steps=self.steps,
+        )
 
     def angle(self) -> Array:
         """Angle between the weights before and after each step, in radians."""
@@ -286,7 +352,8 @@ class Records:
 
     @functools.cached_property
     def _layout(self) -> Layout:
-        return arrange(self.rows["step"], self.rows["slice"], width=len(self.info.slices))
+        step, column = self.rows["step"], self.rows["slice"]
+        return arrange(step, column, len(self.info.slices), self.known_steps)
 
     @functools.cached_property
     def _columns(self) -> dict[str, int]:

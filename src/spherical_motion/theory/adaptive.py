@@ -168,6 +168,17 @@ def lion_correlation(momentum: Number, beta2: float, intrinsic_lr: float = 0.0) 
     return plain(1.0 + 2.0 * kept * sums[where].reshape(betas.shape))
 
 
+def lion_autocorrelation(beta1: float, beta2: float, lags: int) -> Array:
+    """ρ_1 ... ρ_lags of Lion's sign updates for independent gradients: (2/π)·asin(r_1β2^{k-1}).
+
+    >>> rho = lion_autocorrelation(0.9, 0.99, lags=5_000)
+    >>> bool(abs(correlation_sum(rho) - lion_correlation(0.9, 0.99)) < 1e-9)
+    True
+    """
+    r = _neighbours_agree(beta1, beta2)
+    return 2.0 / math.pi * np.arcsin(r * beta2 ** np.arange(lags, dtype=np.float64))
+
+
 LINEAR = 1e-5
 """Below this asin r is r, to ten digits more than anything here needs."""
 
@@ -179,13 +190,18 @@ NODES = 128
 """Of the integral over more lags than that."""
 
 
+def _neighbours_agree(beta1: float, beta2: float) -> float:
+    """r_1, the autocorrelation of x at neighbouring steps."""
+    first = beta1 * (1.0 - beta2)
+    return first * (1.0 - beta1 + first * beta2 / (1.0 - beta2**2)) / lion_factor(beta1, beta2)
+
+
 def lion_memory(beta1: float, beta2: float, kept: float) -> float:
     """(2/π)Σ_{k≥1} asin(r_k)·kept^{k-1} = -<w, u>/(η·mean |u|²), with kept = 1 - ηλ.
 
     Term by term while asin is curved, the rest as a geometric series.
     """
-    first = beta1 * (1.0 - beta2)
-    r = first * (1.0 - beta1 + first * beta2 / (1.0 - beta2**2)) / lion_factor(beta1, beta2)
+    r = _neighbours_agree(beta1, beta2)
     count = 1 if r <= LINEAR or beta2 == 0.0 else math.ceil(math.log(LINEAR / r) / math.log(beta2))
     if count > MOST_LAGS:
         return _slow_lion_memory(r, beta2, kept, count)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from faulty import cosine, sgd
+from faulty import products as products_of
 from motions import motions_of, whole
 
 from spherical_motion.comparison.laws import step_law, step_law_of
@@ -284,3 +285,25 @@ def test_the_most_failing_stretch_is_that_of_a_slow_search() -> None:
         best = max(score[a:b].sum() for a, b in ends)
         start, stop = most_failing(fails)
         assert score[start:stop].sum() == max(best, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [3e-3, 3e-2])
+def test_noise_in_the_steps_is_no_other_setting(tmp_path, seed, size) -> None:
+    """At a huge learning rate the law's terms were small beside what rounding left at the real one.
+
+    Steps of noise are then those of a rate thousands of times as large, with a residual near 1.
+    """
+    rng = np.random.default_rng(seed)
+    w, v, rows = rng.standard_normal(200).astype(np.float32), np.zeros(200, np.float32), []
+    for _ in SETTINGS:
+        g = 0.1 * rng.standard_normal(200)
+        g = (g - (g @ w) / (w @ w) * w).astype(np.float32)
+        v = np.float32(0.9) * v + g + np.float32(5e-3) * w
+        after = w - np.float32(0.1) * v
+        after += (size * rng.standard_normal(200)).astype(np.float32)
+        rows.append(products_of(w, after, g))
+        w = after
+    law = found(tmp_path, np.array(rows), dtype="float32")
+    assert law.failing > 0.9 * law.pairs
+    assert not law.fit.explains, law.fit

@@ -11,6 +11,7 @@ from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.limits import (
     EPSILON_LARGE,
     EPSILON_SEEN,
+    REWRITTEN,
     entries_clipped,
     left_in_eval_mode,
     loses_steps,
@@ -21,9 +22,6 @@ from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.notices import listed
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import EventKind, Suspect
-
-REWRITTEN = 1e-6
-"""From this share of the gradient on it is said that the optimizer writes it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 In: `Evidence`. Out: a `Verdict`. One rung a file.
 """
 
-from spherical_motion.comparison.ladder.reasons import Because
 from spherical_motion.comparison.ladder.verdicts import ALARMS, RULES, Rule, judge
 
-__all__ = ["ALARMS", "Because", "RULES", "Rule", "judge"]
+__all__ = ["ALARMS", "RULES", "Rule", "judge"]

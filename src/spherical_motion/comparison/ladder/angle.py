@@ -16,7 +16,7 @@ from spherical_motion.comparison.balance import HIGH, LOW
 from spherical_motion.comparison.evidence import Evidence, Predicted, Settled
 from spherical_motion.comparison.ladder.balance_law import holds
 from spherical_motion.comparison.ladder.bands import Place, place
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.comparison.ladder.transient import FADED
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.estimates import Estimate
@@ -45,16 +45,16 @@ EXPLAINED = 0.10
 def in_equilibrium(e: Evidence) -> Iterator[Reason]:
     """The interval lies inside the band, after all other rungs have held."""
     if isinstance(e, Settled) and place(e.ratio, 1.0 - e.band, 1.0 + e.band) is Place.INSIDE:
-        yield from _ratio(Because.RATIO, e.ratio)
+        yield from _ratio(AngleReason.RATIO, e.ratio)
         if e.mean_ratio < UNEVEN * e.ratio.value:
-            yield Because.UNEVEN(mean_ratio=e.mean_ratio)
+            yield AngleReason.UNEVEN(mean_ratio=e.mean_ratio)
 
 
 def another_angle(e: Evidence) -> Iterator[Reason]:
     """All laws that were tested hold, but the angle is another one."""
     if isinstance(e, Predicted) and _laws_hold(e):
         yield from _ratio(_of_what(e), e.ratio)
-        yield _assumption(e) or Because.LAWS_HOLD()
+        yield _assumption(e) or _laws_hold_alone(e)
 
 
 def off(e: Evidence) -> Iterator[Reason]:
@@ -63,15 +63,15 @@ def off(e: Evidence) -> Iterator[Reason]:
         return
     yield from _ratio(_of_what(e), e.ratio)
     if e.residual > RESIDUAL_LIMIT and not e.mixed:
-        yield Because.LAW_BROKEN(residual=e.residual)
+        yield AngleReason.LAW_BROKEN(residual=e.residual)
     elif e.mixed:
-        yield Because.MIXED()
+        yield AngleReason.MIXED()
     else:
-        yield _assumption(e) or Because.UNEXPLAINED()
+        yield _assumption(e) or AngleReason.UNEXPLAINED()
 
 
-def _of_what(e: Predicted) -> Because:
-    return Because.RATIO if isinstance(e, Settled) else Because.FORECAST_RATIO
+def _of_what(e: Predicted) -> AngleReason:
+    return AngleReason.RATIO if isinstance(e, Settled) else AngleReason.FORECAST_RATIO
 
 
 def _laws_hold(e: Predicted) -> bool:
@@ -91,16 +91,16 @@ def _assumption(e: Predicted) -> Reason | None:
     """The assumption that fails, the best-proven one first; None if no number shows one."""
     if e.laws.scale_changes:
         change = max(e.laws.scale_changes, key=lambda c: abs(math.log(c.factor)))
-        return Because.SCALED(
+        return AngleReason.SCALED(
             factor=change.factor, step=change.step, groups=change.groups, known=change.known
         )
     if isinstance(e, Settled) and _balances(e.rest.step_law, e.ratio):
-        return Because.HEAVY_TAILED(step_law=e.rest.step_law.value, mean_ratio=e.mean_ratio)
+        return AngleReason.HEAVY_TAILED(step_law=e.rest.step_law.value, mean_ratio=e.mean_ratio)
     if (reason := _beyond_the_laws(e)) is not None:
         return reason
     if e.rest is not None and e.rest.drive_change < FADED:
-        return Because.FADED(change=e.rest.drive_change)
-    return Because.NORM_MOVED(drift=e.drift) if abs(e.drift) > DRIFTED else None
+        return AngleReason.FADED(change=e.rest.drive_change)
+    return AngleReason.NORM_MOVED(drift=e.drift) if abs(e.drift) > DRIFTED else None
 
 
 def _beyond_the_laws(e: Predicted) -> Reason | None:
@@ -109,14 +109,51 @@ def _beyond_the_laws(e: Predicted) -> Reason | None:
     if hp is None:
         return None
     gives = math.sqrt(e.tug.pull.value / hp.weight_decay) if e.tug.pull.low > 0 else math.nan
-    if hp.decoupled and abs(e.ratio.value / gives - 1.0) < EXPLAINED:
-        return Because.METRIC_PULL(pull=gives * gives, gives=gives)
-    family = theory.family_of(hp)
-    if family.takes_entries_alike:
-        return Because.UNEVEN_ENTRIES()
-    if hp.decoupled and not family.has_law_of_motion:
-        return Because.CORRELATED(excess=e.ratio.value**-2)
+    if hp.decoupled and _explains(gives, e.ratio):
+        return AngleReason.METRIC_PULL(pull=gives * gives, gives=gives)
+    family, assumed = theory.family_of(hp), e.laws.assumed
+    entries = assumed.entries.value
+    resting = isinstance(e, Settled)  # both say how the angle at rest changes
+    if resting and entries > 0 and _explains(entries ** (1.0 / 3.0), e.ratio):
+        return AngleReason.UNEVEN_ENTRIES(pull=entries, gives=entries ** (1.0 / 3.0))
+    if resting and (_explains(assumed.angle, e.ratio) or _same_way(assumed.angle, e.ratio)):
+        whole = _explains(assumed.angle, e.ratio)
+        return (AngleReason.CORRELATED if whole else AngleReason.CORRELATED_PARTLY)(
+            measured=assumed.measured,
+            bursts=assumed.bursts,
+            assumed=assumed.assumed,
+            gives=assumed.angle,
+        )
+    if family.takes_entries_alike and math.isnan(entries):
+        return AngleReason.UNEVEN_UNMEASURED()
+    unmeasured = math.isfinite(assumed.assumed) and math.isnan(assumed.measured)
+    if unmeasured and hp.decoupled and not family.has_law_of_motion:
+        return AngleReason.CORRELATED_UNMEASURED(excess=e.ratio.value**-2)
     return None
+
+
+def _explains(gives: float, ratio: Estimate) -> bool:
+    """Whether a cause that gives this share of the predicted angle explains the measured one."""
+    missed = abs(ratio.value / gives - 1.0) if gives > 0 else math.nan
+    return missed < min(EXPLAINED, NEARER * abs(ratio.value - 1.0))
+
+
+def _same_way(gives: float, ratio: Estimate) -> bool:
+    """Whether a cause changes the angle, and in the measured direction."""
+    return abs(gives - 1.0) > EXPLAINED and (gives > 1.0) == (ratio.value > 1.0)
+
+
+def _laws_hold_alone(e: Predicted) -> Reason:
+    """No cause is known; what was measured of the assumptions, or that it was not."""
+    assumed, hp, pull = e.laws.assumed, e.stage.hp, e.tug.pull.value
+    if math.isfinite(assumed.angle):
+        return AngleReason.LAWS_HOLD_CORRELATION(
+            measured=assumed.measured, bursts=assumed.bursts, assumed=assumed.assumed
+        )
+    if hp is not None and hp.weight_decay > 0 and pull > 0:
+        return AngleReason.LAWS_HOLD_PULL(pull=pull, gives=math.sqrt(pull / hp.weight_decay))
+    why = e.tug.unknown or e.tug.inseparable or "the steps on record do not determine it"
+    return AngleReason.LAWS_HOLD(why=why.rstrip("."))
 
 
 def _balances(law: Estimate, ratio: Estimate) -> bool:
@@ -125,8 +162,8 @@ def _balances(law: Estimate, ratio: Estimate) -> bool:
     return nearer and law.meets(LOW, HIGH) and abs(law.value - 1.0) < TAILS
 
 
-def _ratio(kind: Because, ratio: Estimate) -> Iterator[Reason]:
+def _ratio(kind: AngleReason, ratio: Estimate) -> Iterator[Reason]:
     """The ratio, with its interval if there is one."""
     yield kind(ratio=ratio.value)
     if not math.isnan(ratio.low):
-        yield Because.INTERVAL(low=ratio.low, high=ratio.high)
+        yield AngleReason.INTERVAL(low=ratio.low, high=ratio.high)

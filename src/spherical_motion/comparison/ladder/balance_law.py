@@ -17,7 +17,7 @@ from spherical_motion.comparison.evidence import (
 )
 from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.ladder.bands import Place, place
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import BalanceReason, SampleReason, TransientReason
 from spherical_motion.comparison.words import words_of
 from spherical_motion.vocabulary import Reason, VerdictKind
 
@@ -43,7 +43,7 @@ def short_stage(e: Evidence) -> Iterator[Reason]:
     """The stage is shorter than what momentum takes to play out."""
     if _is_plain(e) and e.tug.fewest and not e.non_finite:
         tug, steps = e.tug, e.stage.steps
-        yield Because.SHORT_STAGE(steps=steps, momentum=tug.momentum, fewest=tug.fewest)
+        yield SampleReason.SHORT_STAGE(steps=steps, momentum=tug.momentum, fewest=tug.fewest)
 
 
 def in_balance(e: Evidence) -> Iterator[Reason]:
@@ -68,7 +68,9 @@ def balance_too_wide(e: Evidence) -> Iterator[Reason]:
     low, high = 1.0 - e.band, 1.0 + e.band
     if place(e.tug.balance, low, high) is Place.UNCLEAR:
         balance = e.tug.balance
-        yield Because.BALANCE_TOO_WIDE(low=balance.low, high=balance.high, least=low, most=high)
+        yield SampleReason.BALANCE_TOO_WIDE(
+            low=balance.low, high=balance.high, least=low, most=high
+        )
 
 
 def no_prediction(e: Evidence) -> Iterator[Reason]:
@@ -76,15 +78,15 @@ def no_prediction(e: Evidence) -> Iterator[Reason]:
     if not _is_plain(e):
         return
     if e.tug.unknown:
-        yield Because.NO_THEORY(why=e.tug.unknown.rstrip("."))
+        yield TransientReason.NO_THEORY(why=e.tug.unknown.rstrip("."))
     else:
         yield from _balance(e.tug)
         if e.tug.mendable:
-            yield Because.LEAVES_OUT_CHANGE(memory=e.tug.young)
+            yield BalanceReason.LEAVES_OUT_CHANGE(memory=e.tug.young)
         elif e.tug.balance.meets(LOW, HIGH) or math.isnan(e.tug.balance.low):
-            yield Because.TOO_VAGUE()
+            yield BalanceReason.TOO_VAGUE()
         else:
-            yield Because.NEGLECTS(neglects=e.tug.neglects)
+            yield BalanceReason.NEGLECTS(neglects=e.tug.neglects)
     yield from _words(e.tug)
 
 
@@ -96,7 +98,7 @@ def balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     if error > HIGH - 1.0:
         return
     error = max(error, 1e-3)
-    yield Because.BALANCE_HOLDS(error=f"{error:.1%}", pull=e.tug.pull.value)
+    yield BalanceReason.BALANCE_HOLDS(error=f"{error:.1%}", pull=e.tug.pull.value)
 
 
 def approximate(e: Evidence) -> Iterator[Reason]:
@@ -106,7 +108,7 @@ def approximate(e: Evidence) -> Iterator[Reason]:
     if isinstance(e, Predicted) or not math.isnan(e.tug.balance.value):
         found = e.ratio if isinstance(e, Predicted) and not _is_plain(e) else e.tug.balance
         misses = not math.isnan(found.low) and not found.meets(LOW, HIGH)
-        yield (Because.APPROXIMATE_MISSES if misses else Because.APPROXIMATE)(
+        yield (BalanceReason.APPROXIMATE_MISSES if misses else BalanceReason.APPROXIMATE)(
             correlation=e.correlation, bursts=e.bursts, factor=1.0 + e.prediction_error
         )
 
@@ -134,15 +136,15 @@ def _is_plain(e: Evidence) -> TypeGuard[Measured]:
 def _words(tug: TugOfWar) -> Iterator[Reason]:
     """What moves the norm, where that is known; else which steps were left out."""
     if not math.isnan(tug.forces.inward):
-        yield Because.WORDS(words=words_of(tug).rstrip("."))
+        yield BalanceReason.WORDS(words=words_of(tug).rstrip("."))
     elif tug.idle > 0:
-        yield Because.IDLE(idle=tug.idle)
+        yield BalanceReason.IDLE(idle=tug.idle)
 
 
 def _balance(tug: TugOfWar) -> Iterator[Reason]:
     """The balance with its interval, and what makes it uncertain."""
-    yield Because.BALANCE(balance=tug.balance.value)
+    yield BalanceReason.BALANCE(balance=tug.balance.value)
     if tug.balance.high - tug.balance.low > EXACT:
-        yield Because.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
+        yield BalanceReason.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
     if tug.neglects and tug.amplification > AMPLIFIED:
-        yield Because.AMPLIFIED(amplification=tug.amplification)
+        yield BalanceReason.AMPLIFIED(amplification=tug.amplification)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Evidence
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import WriteReason
 from spherical_motion.comparison.ladder.said import percent, steps_text
 from spherical_motion.vocabulary import Reason
 
@@ -17,7 +17,7 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
     """Something beside the optimizer wrote the weights between its steps."""
     found = e.laws.continuity
     if found.written:
-        yield Because.WRITTEN(
+        yield WriteReason.WRITTEN(
             first=found.steps[0],
             steps=steps_text(found.steps, found.written),
             written=found.written,
@@ -25,9 +25,9 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
             write=percent(found.write),
         )
         if e.laws.stepped_by is not None:
-            yield Because.BY_ANOTHER(name=e.laws.stepped_by[1])
+            yield WriteReason.BY_ANOTHER(name=e.laws.stepped_by[1])
     elif e.laws.stepped_by is not None:
         first, name = e.laws.stepped_by
-        yield Because.SECOND_OPTIMIZER(first=first, name=name)
+        yield WriteReason.SECOND_OPTIMIZER(first=first, name=name)
     elif found.resumed > OTHER_WEIGHTS:
-        yield Because.WRITTEN_AT_RESUME(write=percent(found.resumed))
+        yield WriteReason.WRITTEN_AT_RESUME(write=percent(found.resumed))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Evidence, Measured
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import RadialReason
 from spherical_motion.comparison.ladder.said import part_of
 from spherical_motion.comparison.laws.limits import (
     EPSILON_LARGE,
@@ -46,21 +46,18 @@ NEARLY_ALWAYS = 0.9
 
 def gradient_altered(e: Evidence) -> Iterator[Reason]:
     """Decay hidden in the gradient, or its entries or norm clipped."""
-    if not isinstance(e, Measured):
-        return
-    radial = e.laws.radial
-    audited = e.laws.audited
+    radial, audited = e.laws.radial, e.laws.audited
     if norm_always_clipped(audited):
-        yield Because.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
+        yield RadialReason.CLIPPED_NORM(limit=audited.clipped_at, share=audited.clipped_share)
     elif entries_clipped(audited):
-        yield Because.CLIPPED_ENTRIES(limit=audited.entries_at, share=audited.entries_share)
-    elif e.group.kind == "scale" and e.group.proven and _hidden(e):
+        yield RadialReason.CLIPPED_ENTRIES(limit=audited.entries_at, share=audited.entries_share)
+    elif isinstance(e, Measured) and e.group.kind == "scale" and e.group.proven and _hidden(e):
         alike = (
             f" (in {radial.agreeing + 1} of {radial.others + 1} groups)" if radial.others else ""
         )
         hp = e.stage.hp
         decay = math.nan if hp is None else hp.weight_decay
-        yield Because.HIDDEN_DECAY(kappa=radial.kappa.value, decay=decay, alike=alike)
+        yield RadialReason.HIDDEN_DECAY(kappa=radial.kappa.value, decay=decay, alike=alike)
 
 
 def _hidden(e: Measured) -> bool:
@@ -78,29 +75,40 @@ def _stale(e: Measured) -> bool:
     return e.laws.stale.share > STALE
 
 
+def in_eval_mode(e: Evidence) -> Iterator[Reason]:
+    """A norm layer was seen in eval mode, however few samples there are."""
+    if e.group.kind != "plain" and left_in_eval_mode(e.laws.audited):
+        yield RadialReason.EVAL_MODE(share=e.laws.audited.eval_mode)
+
+
+def epsilon_seen(e: Evidence) -> Iterator[Reason]:
+    """ε was seen to be large in the norm layer, however few samples there are."""
+    if e.laws.radial.epsilon >= EPSILON_LARGE:
+        measured = tuple(epsilon_dominated(e))
+        yield from measured or [RadialReason.EPSILON_LARGE(epsilon=e.laws.radial.epsilon)]
+
+
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
-    """A norm layer in eval mode, no certificate, or a cause that is not known."""
+    """No certificate, or a cause that is not known."""
     if not isinstance(e, Measured):
         return
     radial = e.laws.radial
     if e.group.kind == "plain":
         return
-    if left_in_eval_mode(e.laws.audited):
-        yield Because.EVAL_MODE(share=e.laws.audited.eval_mode)
-    elif e.group.proven and _stale(e):
+    if e.group.proven and _stale(e):
         if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
-            yield Because.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
+            yield RadialReason.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
-            yield Because.INVARIANCE_LOST(defect=e.defect)
+            yield RadialReason.INVARIANCE_LOST(defect=e.defect)
         elif (
             abs(e.radial_share) > RADIAL_LIMIT
             and radial.epsilon < EPSILON_UNSEEN
             and not radial.kappa.low <= 0.0 <= radial.kappa.high  # then it may be chance
         ):
-            yield Because.RADIAL_UNKNOWN(share=part_of(e.radial_share))
+            yield RadialReason.RADIAL_UNKNOWN(share=part_of(e.radial_share))
     elif e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
-        yield Because.NOT_CERTIFIED(defect=e.defect)
+        yield RadialReason.NOT_CERTIFIED(defect=e.defect)
 
 
 def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
@@ -110,12 +118,12 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
     epsilon = e.laws.radial.epsilon
     radial = e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT
     if radial and not epsilon < EPSILON_UNSEEN:
-        kind = Because.EPSILON_CANCELS if e.radial_share < 0 else Because.EPSILON_ADDS
+        kind = RadialReason.EPSILON_CANCELS if e.radial_share < 0 else RadialReason.EPSILON_ADDS
         yield kind(share=part_of(e.radial_share))
         if math.isfinite(epsilon):
-            yield Because.EPSILON_SHARE(epsilon=epsilon)
+            yield RadialReason.EPSILON_SHARE(epsilon=epsilon)
     elif epsilon >= EPSILON_LARGE:
-        yield Because.EPSILON_LARGE(epsilon=epsilon)
+        yield RadialReason.EPSILON_LARGE(epsilon=epsilon)
 
 
 def _epsilon(e: Measured) -> bool:

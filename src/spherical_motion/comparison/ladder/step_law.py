@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Iterator
 
 from spherical_motion.comparison.evidence import Evidence
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.onset import seen_before
+from spherical_motion.comparison.ladder.reasons import StepReason
 from spherical_motion.comparison.ladder.said import apart, names_text, settings_text, steps_text
 from spherical_motion.comparison.laws import Fit, Mend, StepLaw
 from spherical_motion.comparison.laws.audited import AuditedSteps
@@ -25,24 +26,31 @@ worth a verdict."""
 
 
 def step_differs(e: Evidence) -> Iterator[Reason]:
-    """The steps are not those of the recorded rule and settings."""
+    """The steps are not those of the recorded rule and settings, and since when."""
+    reasons = tuple(_how_steps_differ(e))
+    yield from reasons
+    if reasons:
+        yield from seen_before(e, reasons[0])
+
+
+def _how_steps_differ(e: Evidence) -> Iterator[Reason]:
     law, audited = e.laws.step, e.laws.audited
     fit = law.fit
     if fit is not None and fit.explains:
         yield from _explained(fit)
     elif audited.miscounted is not None:
-        yield Because.MISCOUNTED(
+        yield StepReason.MISCOUNTED(
             first=audited.miscounted, counter=audited.counter, taken=audited.taken
         )
     elif audited.differing:
         yield from _audited(audited)
     elif law.first is not None and law.last is not None:
-        kind = Because.TOO_FEW_TO_FIT if fit is None else Because.NO_SETTINGS
+        kind = StepReason.TOO_FEW_TO_FIT if fit is None else StepReason.NO_SETTINGS
         yield kind(first=law.first, last=law.last, residual=law.broken, allowed=law.broken_allowed)
     elif law.spikes and law.worst > SPIKE:
         yield _spikes(law)
     elif loses_steps(audited):
-        yield Because.LOST(lost=audited.lost)
+        yield StepReason.LOST(lost=audited.lost)
     elif e.laws.mends and not _replayed_late(e):
         yield from _mended(e.laws.mends)
     elif e.laws.plan is not None:
@@ -58,13 +66,13 @@ def _replayed_late(e: Evidence) -> bool:
 def _explained(fit: Fit) -> Iterator[Reason]:
     """A stretch of steps that other settings, or another rule, make."""
     if not fit.changed:
-        yield Because.OTHER_FORM(
+        yield StepReason.OTHER_FORM(
             first=fit.first, last=fit.last, form=fit.form, residual=fit.residual
         )
         return
     names: tuple[str, ...] = ("lr", "weight_decay", "momentum")
     declared = dict[str, float](zip(names, fit.declared, strict=True))
-    yield Because.OTHER_SETTINGS(
+    yield StepReason.OTHER_SETTINGS(
         first=fit.first,
         last=fit.last,
         real=settings_text({name: getattr(fit, name).value for name in fit.changed}),
@@ -73,7 +81,7 @@ def _explained(fit: Fit) -> Iterator[Reason]:
     )
     others = [names for names in fit.possible if names != fit.changed]
     if others:
-        yield Because.OR_ELSE(others=_alternatives(others))
+        yield StepReason.OR_ELSE(others=_alternatives(others))
 
 
 def _alternatives(sets: Iterable[Iterable[str]]) -> str:
@@ -81,7 +89,7 @@ def _alternatives(sets: Iterable[Iterable[str]]) -> str:
 
 
 def _spikes(law: StepLaw) -> Reason:
-    return Because.SPIKES(
+    return StepReason.SPIKES(
         first=law.spike_steps[0],
         steps=steps_text(law.spike_steps, law.spikes),
         spikes=law.spikes,
@@ -99,14 +107,14 @@ def _audited(audited: AuditedSteps) -> Iterator[Reason]:
         "replayed": audited.replayed,
     }
     if fit is None or not fit.kind:
-        yield Because.AUDIT_DIFFERS(**counts, length=audited.length, cosine=audited.cosine)
+        yield StepReason.AUDIT_DIFFERS(**counts, length=audited.length, cosine=audited.cosine)
     elif fit.kind == "rate":
-        yield Because.AUDIT_RATE(**counts, factor=fit.factor, lr=fit.lr)
+        yield StepReason.AUDIT_RATE(**counts, factor=fit.factor, lr=fit.lr)
     elif fit.kind == "decay" and math.isnan(fit.real_decay):
-        yield Because.AUDIT_DECAY(**counts, pull=abs(fit.pull))
+        yield StepReason.AUDIT_DECAY(**counts, pull=abs(fit.pull))
     else:
         real, declared = _real(fit), _recorded(fit)
-        yield Because.AUDIT_SETTINGS(
+        yield StepReason.AUDIT_SETTINGS(
             **counts,
             real="another momentum"
             if fit.kind == "momentum" and math.isnan(fit.real_momentum)
@@ -114,7 +122,7 @@ def _audited(audited: AuditedSteps) -> Iterator[Reason]:
             declared=settings_text({name: declared[name] for name in real}),
         )
     if audited.onset is not None and audited.onset[0] is not None:
-        yield Because.ONSET(before=audited.onset[0])
+        yield StepReason.ONSET(before=audited.onset[0])
 
 
 def _real(fit: StepFit) -> dict[str, float]:
@@ -136,9 +144,11 @@ def _recorded(fit: StepFit) -> dict[str, float]:
 def _mended(mends: tuple[Mend, ...]) -> Iterator[Reason]:
     """The balance law of Adam, which one other setting would mend."""
     best, *others = mends
-    yield Because.MENDED(before=best.before, real=_setting(best), declared=f"{best.declared:.4g}")
+    yield StepReason.MENDED(
+        before=best.before, real=_setting(best), declared=f"{best.declared:.4g}"
+    )
     if others:
-        yield Because.OR_ELSE(others=" or ".join(map(_setting, others)))
+        yield StepReason.OR_ELSE(others=" or ".join(map(_setting, others)))
 
 
 def _setting(mend: Mend) -> str:
@@ -161,7 +171,7 @@ def _not_as_planned(plan: Planned) -> Reason:
         said = f", {how.factor:.3g} times the planned ones"
     first = 0 if plan.first is None else plan.first
     at = "" if plan.farthest in (None, first) else f" at step {plan.farthest:,}"
-    return Because.NOT_AS_PLANNED(
+    return StepReason.NOT_AS_PLANNED(
         first=first,
         used=apart(plan.used, plan.planned),
         planned=apart(plan.planned, plan.used),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Approaching, Evidence, Measured, Predicted, Rest
 from spherical_motion.comparison.ladder.bands import Place, place
-from spherical_motion.comparison.ladder.reasons import Because
+from spherical_motion.comparison.ladder.reasons import TransientReason
 from spherical_motion.vocabulary import Reason
 
 FARTHEST_LOW, FARTHEST_HIGH = 0.75, 1.33
@@ -26,15 +26,15 @@ FADED = 0.5
 def no_weight_decay(e: Evidence) -> Iterator[Reason]:
     """Nothing pulls inward."""
     if isinstance(e, Measured) and e.no_decay:
-        yield Because.NO_DECAY(change=(e.norm_change - 1.0) * 100.0)
+        yield TransientReason.NO_DECAY(change=(e.norm_change - 1.0) * 100.0)
 
 
 def no_theory(e: Evidence) -> Iterator[Reason]:
     """No closed form for this optimizer or these settings."""
     if e.no_theory:
-        yield Because.NO_THEORY(why=e.no_theory.rstrip("."))
+        yield TransientReason.NO_THEORY(why=e.no_theory.rstrip("."))
     elif e.illegal is not None:
-        yield Because.OUT_OF_RANGE(step=e.illegal)
+        yield TransientReason.OUT_OF_RANGE(step=e.illegal)
 
 
 def no_forecast(e: Evidence) -> Iterator[Reason]:
@@ -42,12 +42,12 @@ def no_forecast(e: Evidence) -> Iterator[Reason]:
     if not isinstance(e, Predicted):
         return
     if e.measured < ACCURACY_FLOOR:
-        yield Because.TOO_SMALL(angle=e.measured, floor=ACCURACY_FLOOR)
+        yield TransientReason.TOO_SMALL(angle=e.measured, floor=ACCURACY_FLOOR)
     elif math.isnan(e.ratio.value):
         why = "the transient forecasts no motion for these steps"
         if e.transient > math.pi:
             why = "the transient forecasts more than half a turn, which no step can make"
-        yield Because.NO_FORECAST(angle=e.measured, why=why)
+        yield TransientReason.NO_FORECAST(angle=e.measured, why=why)
 
 
 def approaching(e: Evidence) -> Iterator[Reason]:
@@ -55,16 +55,16 @@ def approaching(e: Evidence) -> Iterator[Reason]:
     if not isinstance(e, Approaching) or not follows(e):
         return
     if (rest := e.rest) is None:
-        yield Because.FOLLOWS_FORECAST(ratio=e.ratio.value)
+        yield TransientReason.FOLLOWS_FORECAST(ratio=e.ratio.value)
         return
-    yield Because.ON_THE_WAY(
+    yield TransientReason.ON_THE_WAY(
         forecast=e.transient / rest.equilibrium,
         steps=e.lasted,
         measured=e.measured / rest.equilibrium,
     )
     fading = rest.drive_change < FADED
     if fading:
-        yield Because.FADES(change=rest.drive_change)
+        yield TransientReason.FADES(change=rest.drive_change)
     yield from _until(e, rest, fading)
 
 
@@ -77,16 +77,20 @@ def follows(e: Approaching) -> bool:
 def _until(e: Approaching, rest: Rest, fading: bool) -> Iterator[Reason]:
     """How many steps remain."""
     if not math.isfinite(rest.steps_more):
-        yield Because.NO_END()
+        yield TransientReason.NO_END()
     elif fading and rest.steps_more < WORTH_SAYING * e.stage.steps:
-        yield Because.SETTLED_OTHERWISE()
+        yield TransientReason.SETTLED_OTHERWISE()
     elif rest.steps_more == 0.0:
         if rest.steps_to_judge > 0:
-            yield Because.MORE_TO_JUDGE(steps=math.ceil(rest.steps_to_judge))
+            yield TransientReason.MORE_TO_JUDGE(steps=math.ceil(rest.steps_to_judge))
         else:
-            yield Because.STILL_CHANGING()
+            yield TransientReason.STILL_CHANGING()
     else:
         once = round(rest.steps_more) <= 1
-        yield Because.STEP_LEFT() if once else Because.STEPS_LEFT(steps=rest.steps_more)
+        yield (
+            TransientReason.STEP_LEFT()
+            if once
+            else TransientReason.STEPS_LEFT(steps=rest.steps_more)
+        )
         if fading:
-            yield Because.ONCE_STEADY()
+            yield TransientReason.ONCE_STEADY()

@@ -20,6 +20,7 @@ from spherical_motion.comparison.ladder.balance_law import (
 )
 from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
+    differing_settings,
     gradient_changed,
     rested,
     where_it_rests,
@@ -27,10 +28,11 @@ from spherical_motion.comparison.ladder.clauses import (
 from spherical_motion.comparison.ladder.continuity import weights_written
 from spherical_motion.comparison.ladder.radial_law import (
     epsilon_dominated,
+    epsilon_seen,
     gradient_altered,
+    in_eval_mode,
     not_scale_invariant,
 )
-from spherical_motion.comparison.ladder.reasons import differing_settings
 from spherical_motion.comparison.ladder.samples import (
     dead,
     frozen,
@@ -86,6 +88,8 @@ RULES: tuple[tuple[VerdictKind, Rule], ...] = (
     (VerdictKind.WEIGHTS_WRITTEN, weights_written),
     (VerdictKind.STEP_DIFFERS, step_differs),
     (VerdictKind.GRADIENT_ALTERED, gradient_altered),
+    (VerdictKind.NOT_SCALE_INVARIANT, in_eval_mode),
+    (VerdictKind.EPSILON_DOMINATED, epsilon_seen),
     (VerdictKind.TOO_FEW_SAMPLES, too_few_samples),
     (VerdictKind.NOT_SCALE_INVARIANT, not_scale_invariant),
     (VerdictKind.EPSILON_DOMINATED, epsilon_dominated),

@@ -4,6 +4,7 @@ In: the `Motion` of one group, or of all, and a stage. Out: one frozen record a 
 the recorded steps do not determine a number.
 """
 
+from spherical_motion.comparison.laws.assumed import Assumed, assumed_of
 from spherical_motion.comparison.laws.audited import AuditedSteps, audited_steps
 from spherical_motion.comparison.laws.continuity import Continuity, continuity_of
 from spherical_motion.comparison.laws.global_norm import clipped_norm
@@ -22,6 +23,8 @@ from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.comparison.laws.step_law import StepLaw, step_law_of
 
 __all__ = [
+    "Assumed",
+    "assumed_of",
     "AuditedSteps",
     "Explanation",
     "Planned",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.laws.audited_run import AuditedRun
 from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_entries
-from spherical_motion.comparison.laws.limits import EPSILON_LARGE
+from spherical_motion.comparison.laws.limits import EPSILON_LARGE, REWRITTEN
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, Records
 from spherical_motion.vocabulary import Stage
@@ -49,6 +49,7 @@ class AuditedSteps:
         entries_at: the size at which entries of the gradient are clipped one by one; NaN if none.
         entries_share: share of the last burst of audited steps at which they are.
         rewritten: median of what `step` did to the gradient, as a share of it.
+        rewritten_since: the first step at which it did so by more than rounding, or None.
         counter, taken: the optimizer's count at the last audited step, and the steps it took.
         miscounted: the first step at which the two differ, or None.
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
@@ -78,6 +79,7 @@ class AuditedSteps:
     entries_at: float = math.nan
     entries_share: float = math.nan
     rewritten: float = math.nan
+    rewritten_since: int | None = None
     counter: float = math.nan
     taken: float = math.nan
     miscounted: int | None = None
@@ -134,6 +136,7 @@ def audited_steps(
         peak=_at_any_time(mains.peak),
         **_entries(rows, run.limits),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
+        rewritten_since=_first(rows, "rewritten", REWRITTEN),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),
         eval_mode_late=_mean(mains.eval_mode[-2:]),

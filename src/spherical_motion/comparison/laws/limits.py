@@ -14,6 +14,9 @@ LOST = 0.10
 """From this share of |e|² on, the steps that rounding loses are an alarm: the rest is then more
 than 5% shorter than the rule's."""
 
+REWRITTEN = 1e-6
+"""From this share of the gradient on it is said that the optimizer's step writes it."""
+
 NEARLY_ALL = 0.95
 """A global norm at its limit in this share of the audited steps is always clipped."""
 

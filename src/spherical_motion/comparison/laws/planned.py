@@ -202,7 +202,14 @@ class Way:
 
 
 def _explanation(plan: Array, rates: Array, at: Ints, differ: Ints, start: int) -> Explanation:
-    """The first way that contradicts no step; an empty one if all do."""
+    """The first way that contradicts no step; an empty one if all do.
+
+    A constant times the plan from the first step on comes before all others: it explains every
+    step, where a shift says nothing of steps that the plan does not have.
+    """
+    for factor in _factors(plan, rates, at, differ):
+        if _fits(factor * plan, at, rates).all():
+            return Explanation(factor=factor, since=start)
     ways = list(_ways(plan, rates, at, differ))
     same = Way(anchor=int(at[differ[0]]))
     for factor in (1.0, *_factors(plan, rates, at, differ)):

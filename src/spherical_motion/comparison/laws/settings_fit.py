@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from spherical_motion.comparison.laws.tested import Tested
-from spherical_motion.estimates import NO_ESTIMATE, Estimate
+from spherical_motion.estimates import NO_ESTIMATE, Estimate, t_quantile
 from spherical_motion.theory.motion import has_law_of_motion
 from spherical_motion.vocabulary import HyperParameters
 
@@ -135,7 +134,7 @@ def fit_settings(tested: Tested) -> Fit:
         return dataclasses.replace(found, form="")
     best = sets[0]
     freedom = max(steps.size - len(best.names), 1)
-    reach = float(stdtrit(freedom, 0.975)) * best.errors
+    reach = t_quantile(freedom) * best.errors
     values = np.array([momentum + best.values[0], decay + best.values[1], lr * best.values[2]])
     reach[2] *= lr
     fitted = {
@@ -237,7 +236,8 @@ def _judged(
     left, largest = (side[tested.pair] for side in _sides(tested, hp, values))
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = float(np.nanmedian(np.abs(left) / largest))
-        noise = float(np.nanmedian(tested.noise[tested.pair] / largest))
+        # What rounding leaves is in the unit of 1/η, of these settings and not the declared ones.
+        noise = float(np.nanmedian(tested.noise[tested.pair] / values[2] / largest))
     explains = residual <= max(HEALTHY, DEVIATIONS * noise)
     return Change(names, values, errors, residual, explains)
 

@@ -19,6 +19,9 @@ SOONER = (50, 100, 200, 500)
 steps alone, whose gradients are large, say little of a short run."""
 
 
+SOON = frozenset(first + i for first in SOONER if first < PERIOD for i in range(NEIGHBOURS))
+
+
 class AuditTimes:
     """Audits the first steps of a run, a few after each change of settings, and some in between.
 
@@ -42,12 +45,15 @@ class AuditTimes:
 
     def expects(self, step: int) -> bool:
         """Whether `step` will be audited, unless settings change at it, which may add it."""
-        soon = step < PERIOD and any(0 <= step - first < NEIGHBOURS for first in SOONER)
-        return step < max(FIRST, self._until) or step % PERIOD < NEIGHBOURS or soon
+        # Asked at every step, hence no loop.
+        return step < FIRST or step < self._until or step % PERIOD < NEIGHBOURS or step in SOON
 
     def takes(self, step: int, settings: object) -> bool:
-        """Whether `step`, which begins now with these settings, is audited; to be asked at each."""
-        if settings != self._settings:
+        """Whether `step`, which begins now with these settings, is audited; to be asked at each.
+
+        Settings that are the same object as at the step before are not compared.
+        """
+        if settings is not self._settings and settings != self._settings:
             known = self._settings is not None
             if known and (self._changed_at is None or step - self._changed_at >= STEADY):
                 self._until = step + AFTER_CHANGE

@@ -39,7 +39,8 @@ class EpsilonObserver(StepObserver):
 
     def stepped(self) -> None:
         """Take the hooks off if this step was not audited after all."""
-        self._layers.disarm()
+        if self._layers.armed:
+            self._layers.disarm()
 
     def close(self) -> None:
         """Take the hooks off."""

@@ -45,7 +45,7 @@ class StepCounter:
         self._begun, self._unknown = False, False
         self._had: list[bool] | None = None  # before the step: which parameters have a gradient
         # Most steps have gradients of the same parameters, so that only their number is counted.
-        self._alike, self._repeats = [False] * len(parameters), 0
+        self._alike, self._some, self._repeats = [False] * len(parameters), False, 0
         self._each, self._any = np.zeros(len(parameters)), 0
 
     def begins(self) -> None:
@@ -66,12 +66,15 @@ class StepCounter:
         if not self._begun or self._unknown:
             return
         have = self._gradients()
+        if had is None and have == self._alike and self._some:  # nearly every step
+            self._repeats += 1
+            return
         if had is not None and had != have:
             have = [one or other for one, other in zip(had, have, strict=True)]
         if have != self._alike:
             self._add_up()
-            self._alike = have
-        if True in have:
+            self._alike, self._some = have, True in have
+        if self._some:
             self._repeats += 1
         elif had is None:
             self._unknown = True

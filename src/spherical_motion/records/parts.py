@@ -1,0 +1,157 @@
+"""The tables of a run, part by part; a part that cannot be read is left out and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spherical_motion.errors import RunDirectoryError
+from spherical_motion.notices import listed, notify
+from spherical_motion.records.files.segments import Segment, current_segments, damaged, open_part
+
+LISTINGS = 100
+"""Listings of a directory whose files vanish, before that counts as an error."""
+
+Content = TypeVar("Content")
+
+
+class Unreadable(NamedTuple):
+    """A piece of a run that could not be read: its name in the run directory, and why."""
+
+    name: str
+    why: str
+
+
+class Parts:
+    """Reads the tables of one run directory.
+
+    Args:
+        root: the run directory.
+        strict: raise at the first part that cannot be read, instead of leaving it out.
+    """
+
+    def __init__(self, root: Path, *, strict: bool = False) -> None:
+        self._root = root
+        self._strict = strict
+        self._found: dict[str, str] = {}
+        self._announced: int | None = None
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """What was left out so far."""
+        return tuple(Unreadable(name, why) for name, why in self._found.items())
+
+    def leave_out(self, path: Path, why: object) -> None:
+        """Remember that `path` is left out.
+
+        Raises:
+            RunDirectoryError: reading is strict.
+        """
+        if self._strict:
+            raise damaged(path, why) from (why if isinstance(why, Exception) else None)
+        name = str(path.relative_to(self._root))
+        if name not in self._found:
+            self._found[name] = str(why)
+            if self._announced is not None:  # a table that is read on demand
+                self.announce()
+
+    def announce(self) -> None:
+        """Say in one notice what was left out since the last one."""
+        found = self.unreadable[self._announced or 0 :]
+        self._announced = len(self._found)
+        if found:
+            which = listed([f"{part.name} ({part.why})" for part in found], separator="; ")
+            held = "What it holds" if len(found) == 1 else "What they hold"
+            notify(f"{self._root} is damaged: {which}. {held} is left out. Restore from a copy.")
+
+    def expect(self, directory: Path) -> None:
+        """Note that the folder of a table is missing, if it is."""
+        if not directory.is_dir():
+            self.leave_out(directory, "it is no folder" if directory.exists() else "it is missing")
+
+    def read(self, directory: Path, content: Callable[[pq.ParquetFile], Content]) -> list[Content]:
+        """What `content` makes of each part of a table that can be read, in their order."""
+        return [found for found in self.read_with_gaps(directory, content) if found is not None]
+
+    def read_with_gaps(
+        self, directory: Path, content: Callable[[pq.ParquetFile], Content]
+    ) -> list[Content | None]:
+        """Like `read`, with None for each that cannot be read."""
+        if not directory.is_dir():
+            return []
+        segments, found = self._each(directory, content)
+        contents: list[Content | None] = []
+        expected = 0
+        for segment in segments:
+            if segment.first > expected:
+                self._miss(directory, expected, segment.first - 1)
+                contents.append(None)
+            contents.append(found.get(segment.path))
+            expected = segment.last + 1
+        return contents
+
+    def _miss(self, directory: Path, first: int, last: int) -> None:
+        why = f"{last - first + 1} parts are missing" if last > first else "it is missing"
+        self.leave_out(Segment.within(directory, first, last).path, why)
+
+    def _each(
+        self, directory: Path, content: Callable[[pq.ParquetFile], Content]
+    ) -> tuple[list[Segment], dict[Path, Content]]:
+        """The parts of a table, and what `content` makes of those that can be read."""
+        found: dict[Path, Content] = {}
+        unsound: dict[Path, Exception] = {}
+        for _ in range(LISTINGS):
+            segments = _listing(directory)
+            try:
+                for segment in segments:
+                    if segment.path not in found and segment.path not in unsound:
+                        try:
+                            found[segment.path] = _open(segment, content)
+                        except _Unsound as error:
+                            unsound[segment.path] = error.why
+            except FileNotFoundError:
+                continue  # merged into another segment since the listing
+            for segment in segments:
+                if segment.path in unsound:
+                    self.leave_out(segment.path, unsound[segment.path])
+            return segments, found
+        raise RunDirectoryError(
+            f"{directory}: files vanished as fast as they were listed, {LISTINGS} times. Read a "
+            "copy of the run."
+        )
+
+
+class _Unsound(Exception):
+    """A part cannot be read."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+def _listing(directory: Path) -> list[Segment]:
+    """The current segments, listed until two listings agree.
+
+    A listing can miss a merged segment that appears behind its position, and the parts that
+    disappear ahead of it. The next listing begins after both and sees the merged segment.
+    """
+    before: list[Segment] | None = None
+    while before != (now := current_segments(directory)):
+        before = now
+    return now
+
+
+def _open(segment: Segment, content: Callable[[pq.ParquetFile], Content]) -> Content:
+    try:
+        with open_part(segment.path) as file:
+            return content(file)
+    except FileNotFoundError as error:
+        if segment.path.is_symlink():
+            raise _Unsound(error) from error
+        raise
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise _Unsound(error) from error

@@ -1,0 +1,20 @@
+"""What the commands say of a run with damaged files."""
+
+from __future__ import annotations
+
+import pytest
+from full_run import part_of, write_full_run
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "audit"])
+def test_a_command_names_what_it_could_not_read_once(smd, tmp_path, caplog, command):
+    run = write_full_run(tmp_path / "run")
+    for table in ("records", "audit"):
+        part_of(run, table, 1).write_bytes(b"PAR1")
+    code, out, _ = smd(command, run)
+    assert code in (0, 1)
+    assert out
+    (notice,) = caplog.messages  # Python shows it on stderr
+    assert f"{run} is damaged" in notice
+    for table in ("records", "audit"):
+        assert notice.count(f"{table}/part-00000001-00000001.parquet") == 1

@@ -138,18 +138,19 @@ def _balances(here: Alike, frame: Motion) -> list[Balance]:
     alone = isinstance(law, ReadableLaw) or frame.momentum[0] == 0.0
     used = slice(0 if alone else 1, len(frame))  # the first step's own past is not in the window
     inner, gram = law.inner(moves).T[:, used], here.gram[:, used]
-    s = Steps(frame.lr[used], frame.felt_decay[used], frame.momentum[used], hp.beta2)
+    lr, own_decay, momentum = frame.lr[used], frame.felt_decay[used], frame.momentum[used]
+    s = Steps(lr, own_decay, momentum, hp.beta2)
     weight = s.lr * gram.ww
     whole, squares = weight.sum(axis=1), gram.ww.sum(axis=1)
     scale = pull_scale(hp, s.momentum)
     inward = s.lr * scale * inner
-    decay = weight * s.weight_decay * (1.0 if hp.decoupled else scale)
-    if not hp.decoupled and law.preconditioned and s.weight_decay.any():
+    decay = weight * own_decay * (1.0 if hp.decoupled else scale)
+    if not hp.decoupled and law.preconditioned and own_decay.any():
         decay = np.full_like(decay, np.nan)
     pull = (inward + decay if hp.decoupled else inward).sum(axis=1) / whole
     growth = (2.0 * gram.wd + gram.dd).sum(axis=1) / squares
     size = gram.ww / squares[:, None]
-    rate, decayed, kept = ((x * size).sum(axis=1) for x in (s.lr, s.weight_decay, s.momentum))
+    rate, decayed, kept = ((x * size).sum(axis=1) for x in (lr, own_decay, momentum))
     f, share = law.form(Steps(rate, decayed, kept, hp.beta2), facts)
     own = decay.sum(axis=1) / whole
     held, drawn, grown = 2.0 * rate * own, 2.0 * rate * pull, share * growth

@@ -6,7 +6,6 @@ these windows end with the stage, so that they are the last samples of each row.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -6,6 +6,7 @@ back to it, so that what is said of a fault is worked out in one place only.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -36,12 +37,12 @@ def continuities(found: Alike, stage: Stage) -> list[Continuity | None]:
     if (missing > 0).sum() >= FEWEST_GAPS:
         return [None] * len(found)
     inside = steps >= stage.start
-    known = inside & np.isfinite(found.written[0, start:stop])
+    known: Mask = inside & np.isfinite(found.written[0, start:stop])
     again = np.zeros(len(steps), bool)
     again[1:] = (np.diff(steps) == 1) & (np.diff(counted) > 1)
     if again.any() or not len(steps):
         return [None] * len(found)
-    wrote = (_wrote(found, start, stop) & known[1:]).any(axis=1)
+    wrote = np.any(_wrote(found, start, stop) & known[1:], axis=1)
     own = Continuity(
         pairs=int(known.sum()),
         whole=bool(inside.sum() == stage.steps) and bool(known[1:].all()),
@@ -95,7 +96,7 @@ def _wrote(found: Alike, start: int, stop: int) -> Mask:
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def radial_laws(found: Alike, stage: Stage) -> list[RadialLaw | None]:
+def radial_laws(found: Alike, stage: Stage) -> list[RadialLaw]:
     """`radial_law_of` each group, without what other groups and the audit say."""
     start, stop = found.place(stage.start), found.place(stage.stop)
     if start == stop:
@@ -139,7 +140,7 @@ def _powers(radial: Array, square: Array) -> list[float]:
     if n < FEWEST:
         return [math.nan] * groups
     edges = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(n), PARTS))])
-    pairs = list(zip(edges[:-1], edges[1:], strict=True))
+    pairs = list(itertools.pairwise(edges))
     pulls = np.stack([radial[:, a:b].mean(axis=1) for a, b in pairs], axis=1)
     squares = np.stack([square[:, a:b].mean(axis=1) for a, b in pairs], axis=1)
     norms = 0.5 * np.log(squares)
@@ -152,13 +153,10 @@ def _powers(radial: Array, square: Array) -> list[float]:
     return found
 
 
-QUIET = {"dead": 0.0, "absent": 0.0, "frozen": 0.0}
-
-
-def silences(found: Alike, stage: Stage) -> list[Silence | None]:
+def silences(found: Alike, stage: Stage) -> list[Silence]:
     """`silence` of each group: every step of it moved and had a gradient."""
     count = found.place(stage.stop) - found.place(stage.start)
-    own = Silence(samples=count, **QUIET) if count else Silence()
+    own = Silence(samples=count, dead=0.0, absent=0.0, frozen=0.0) if count else Silence()
     return [own] * len(found)
 
 

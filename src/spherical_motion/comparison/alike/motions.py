@@ -131,8 +131,8 @@ class Alike:
 
 
 PER_GROUP = frozenset(
-    ("written", "angle", "norm", "drive", "cross", "residual", "turned", "decay", "loss", "grown", "change",
-     "growth_share")
+    ("written", "angle", "norm", "drive", "cross", "residual", "turned", "decay", "loss", "grown",
+     "change", "growth_share")
 )  # fmt: skip
 """Fields of `Motion` that `Alike` has for each group."""
 
@@ -299,7 +299,7 @@ def _frame(records: Records, index: int, rows: Mask, gram: Gram, first_step: int
         Steps(lr[one], felt[one], momentum[one]), ~idle[one], None, first_step,
     )  # fmt: skip
     nothing = np.broadcast_to(np.nan, steps.shape)
-    numbers = {name: nothing for name in PER_GROUP}
+    numbers = dict.fromkeys(PER_GROUP, nothing)
     return Motion(
         group=group,
         hp=hp,
@@ -327,7 +327,7 @@ def _known_alike(found: Alike) -> Mask:
     """Which groups know of each step what the first one knows, and were not written."""
     parts = (found.written, found.drive, found.cross, found.residual, found.turned, found.decay,
              found.loss, found.grown, found.change, found.angle, found.noise)  # fmt: skip
-    fine = ~(np.abs(found.written) > WRITTEN).any(axis=1)
+    fine = np.all(~(np.abs(found.written) > WRITTEN), axis=1)
     for values in parts:
         if any(values.strides[:-1]):
             known = np.isfinite(values)

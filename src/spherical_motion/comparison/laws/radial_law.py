@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
-from spherical_motion.vocabulary import Stage
+from spherical_motion.vocabulary import InvariantGroup, Stage
 
 STEADY = 0.2
 """The 95% interval of a hidden decay reaches no farther than this share of it."""
@@ -153,10 +153,14 @@ def radial_law_of(
         power=_power(here),
         positive=float((single > 0).mean()),
     )
-    others, agreeing = _others(kappa, here.group.name, pulls)
+    return beside_others(law, here.group, pulls)
+
+
+def beside_others(law: RadialLaw, group: InvariantGroup, pulls: RadialPulls) -> RadialLaw:
+    """The law of a group with what the others say of it."""
+    others, agreeing = _others(law.kappa, group.name, pulls)
     law = dataclasses.replace(law, others=others, agreeing=agreeing)
-    hidden = here.group.kind == "scale" and _is_hidden(law)
-    return dataclasses.replace(law, hidden=hidden)
+    return dataclasses.replace(law, hidden=group.kind == "scale" and _is_hidden(law))
 
 
 def _is_hidden(law: RadialLaw) -> bool:

@@ -34,19 +34,24 @@ class RunEvidence:
     evidence: tuple[tuple[int, Evidence], ...]
 
 
-def evidence_of(records: Records, band: float) -> RunEvidence:
+BLOCK = 256 << 20
+"""Bytes that the products of a block may take."""
+
+
+def evidence_of(records: Records, band: float, limit: int = BLOCK) -> RunEvidence:
     """Go through a run block by block and gather its evidence.
 
     Args:
         records: the run.
         band: the ratio of the angle must lie within 1 ± this.
+        limit: bytes that the products of a block may take.
     """
     own = OwnLaws(records)
     run = WholeRun(records, own.plans)
     told = StagesOfRun()
     found: dict[str, list[Evidence]] = {}
     stages: dict[str, tuple[Stage, ...]] = {}
-    for block, indices, part in _parts(records):
+    for block, indices, part in _parts(records, limit):
         here = told.of(block, indices[0])
         groups = part.groups if isinstance(part, Alike) else (part.group,)
         run.add(part)
@@ -59,7 +64,7 @@ def evidence_of(records: Records, band: float) -> RunEvidence:
                 found[group.name].append(evidence)
         run.note_others(part)
     if run.needs_another_look:
-        for _, _, part in _parts(records):
+        for _, _, part in _parts(records, limit):
             run.look_again(part)
     names = [name for name in records.groups if name in stages]
     return RunEvidence(
@@ -72,9 +77,11 @@ def evidence_of(records: Records, band: float) -> RunEvidence:
     )
 
 
-def _parts(records: Records) -> Iterator[tuple[Records, tuple[int, ...], Alike | Motion]]:
+def _parts(
+    records: Records, limit: int
+) -> Iterator[tuple[Records, tuple[int, ...], Alike | Motion]]:
     """(block of the run, numbers of groups in it, their motions) of all groups with records."""
-    for block in records.blocks():
+    for block in records.blocks(limit):
         measured = np.flatnonzero(np.isfinite(block.lr).any(axis=0)).tolist()
         for indices, part in in_parts(block, measured):
             yield block, indices, part

@@ -177,16 +177,16 @@ def _links(
         # momentum finds it as it was: unknown, unless there never was one.
         plain = s.momentum == 0.0
         if plain.any():
-            start = _carried_on(start, adjacent & (before(plain) == 1.0))
+            start = carried_on(start, adjacent & (before(plain) == 1.0))
         follows &= before(plain) == 0.0
     return start, follows
 
 
-def _carried_on(found: Mask, links: Mask) -> Mask:
+def carried_on(found: Mask, links: Mask) -> Mask:
     """`found`, and with each place those after it up to the first that is not linked.
 
     >>> found, links = np.array([0, 1, 0, 0, 0], bool), np.array([0, 1, 1, 1, 0], bool)
-    >>> _carried_on(found, links).astype(int)
+    >>> carried_on(found, links).astype(int)
     array([0, 1, 1, 1, 0])
     """
     place = np.arange(1, len(found) + 1).reshape(-1, *[1] * (found.ndim - 1))

@@ -11,7 +11,14 @@ import numpy as np
 from spherical_motion.comparison.balance import tug_of_war
 from spherical_motion.comparison.evidence import Evidence
 from spherical_motion.comparison.gathering import gather
-from spherical_motion.comparison.laws import radial_law_of, radial_pulls, scale_changes
+from spherical_motion.comparison.laws import (
+    HiddenBeside,
+    RadialPulls,
+    hidden_beside,
+    radial_law_of,
+    radial_pulls,
+    scale_changes,
+)
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.comparison.own_laws import OwnLaws
 from spherical_motion.records import Records
@@ -42,6 +49,7 @@ def evidence_one_by_one(records: Records, band: float = 0.1) -> list[tuple[int, 
                     eval_mode=laws.audited.eval_mode,
                 ),
                 scale_changes=tuple(c for c in changes if stage.start <= c.step < stage.stop),
+                hidden_beside=_hidden_beside(records, motions, name, stage, pulls),
                 part_alive=since is not None and _part_is_alive(motions, name, since, stage),
                 all_dead=since is not None and _all_are_dead(motions, since, stage),
                 plan=None if laws.plan is None or own.plans.meant(laws.plan) else laws.plan,
@@ -49,6 +57,24 @@ def evidence_one_by_one(records: Records, band: float = 0.1) -> list[tuple[int, 
             tug = tug_of_war(motion, stage, mixed)
             found.append((number, gather(motion, stage, mixed, laws=laws, tug=tug, band=band)))
     return found
+
+
+def _hidden_beside(
+    records: Records, motions: dict[str, Motion], name: str, stage: Stage, pulls: RadialPulls
+) -> HiddenBeside | None:
+    if motions[name].group.kind != "plain":
+        return None
+
+    def optimizer(group: str) -> object:
+        main = records.main_slices[records.index(group)]
+        return records.info.param_groups[records.info.slice_param_group[main]].get("optimizer", 0)
+
+    certified = [
+        motion
+        for other, motion in motions.items()
+        if motion.group.kind == "scale" and optimizer(other) == optimizer(name)
+    ]
+    return hidden_beside(certified, stage, pulls)
 
 
 def _part_is_alive(motions: dict[str, Motion], name: str, since: int, stage: Stage) -> bool:

@@ -12,6 +12,7 @@ from spherical_motion.comparison.laws import (
     mend,
     radial_law_of,
     silence,
+    spike_of,
     stale,
     step_law_of,
 )
@@ -63,6 +64,7 @@ class OwnLaws:
             mends=mend(motion, stage, mixed),
             audited=audited,
             plan=self.plan(motion.group.name, stage, block),
+            spike=spike_of(motion, stage),
             assumed=assumed_of(motion, stage),
             left_behind=self.left_behind(motion, stage),
             stepped_by=self.stepped_by(motion, stage),

@@ -54,7 +54,7 @@ def evidence_of(records: Records, band: float, limit: int = BLOCK) -> RunEvidenc
     for block, indices, part in _parts(records, limit):
         here = told.of(block, indices[0])
         groups = part.groups if isinstance(part, Alike) else (part.group,)
-        run.add(part)
+        run.add(part, _optimizer(block, indices[0]))
         for group in groups:
             stages[group.name], found[group.name] = here, []
         for stage in here:
@@ -85,6 +85,12 @@ def _parts(
         measured = np.flatnonzero(np.isfinite(block.lr).any(axis=0)).tolist()
         for indices, part in in_parts(block, measured):
             yield block, indices, part
+
+
+def _optimizer(block: Records, index: int) -> int:
+    """The number of the optimizer that steps a group."""
+    param_group = block.info.slice_param_group[block.main_slices[index]]
+    return int(block.info.param_groups[param_group].get("optimizer", 0))
 
 
 def _gathered(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from spherical_motion.comparison.alike import Alike, radial_laws
 from spherical_motion.comparison.evidence import Evidence, Laws
 from spherical_motion.comparison.laws import (
+    HiddenBeside,
     RadialLaw,
     RadialPulls,
     ScaleChange,
@@ -25,7 +26,7 @@ from spherical_motion.comparison.laws import (
 )
 from spherical_motion.comparison.laws.gradient_line import GradientLine
 from spherical_motion.comparison.laws.planned import PlannedRun
-from spherical_motion.comparison.laws.radial_law import beside_others
+from spherical_motion.comparison.laws.radial_law import beside_others, hidden_among
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import InvariantGroup, Stage
@@ -49,14 +50,14 @@ class WholeRun:
         )
         self._shared = frozenset(tensor for tensor, groups in tensors.items() if groups > 1)
         self._line = GradientLine(self._steps)
-        self._groups = 0
+        self._optimizers: dict[str, int] = {}
         self._certified: set[str] = set()
         self._unlike = np.zeros(self._steps.size, bool)
         self._alive: dict[str, Mask] = {}
         self._pulls: dict[Window, _Pulls] = {}
 
-    def add(self, part: Alike | Motion) -> None:
-        """One more group, or several that are alike."""
+    def add(self, part: Alike | Motion, optimizer: int) -> None:
+        """One more group, or several that are alike, and the number of their optimizer."""
         if isinstance(part, Alike):
             motion, groups = part.first, part.groups
             kind = motion.group.kind
@@ -67,7 +68,7 @@ class WholeRun:
             self._line.add(motion)
             with np.errstate(invalid="ignore"):
                 has_gradient, unlike = motion.gram.gg > 0, ~(motion.gram.gg == 0)
-        self._groups += len(groups)
+        self._optimizers.update((group.name, optimizer) for group in groups)
         at = np.searchsorted(self._steps, motion.steps)
         self._unlike[at[unlike]] = True
         for tensor in self._shared.intersection(*[group.parameters for group in groups]):
@@ -89,9 +90,9 @@ class WholeRun:
         """The radial laws of groups in one of their stages."""
         window = self._pulls.setdefault((stage.start, stage.stop), _Pulls())
         for group, law in zip(groups, laws, strict=True):
-            window.asked |= law.radial.kappa.low > 0
+            window.asked |= law.radial.kappa.low > 0 or group.kind == "plain"
             if group.kind == "scale":
-                window.note(group.name, law.radial)
+                window.note(group, law.radial)
 
     def note_others(self, part: Alike | Motion) -> None:
         """The radial laws of groups in the stages that others have, as far as these are known."""
@@ -107,7 +108,7 @@ class WholeRun:
                     else [radial_law_of(part, stage)]
                 )
                 for group, law in zip(groups, laws, strict=True):
-                    window.note(group.name, law)
+                    window.note(group, law)
 
     @property
     def needs_another_look(self) -> bool:
@@ -140,6 +141,8 @@ class WholeRun:
         if (since := laws.silence.dead_since) is not None:
             found["part_alive"] = self._part_is_alive(group, since, stage.stop)
             found["all_dead"] = self._all_are_dead(since, stage.stop)
+        if group.kind == "plain":
+            found["hidden_beside"] = self._hidden_beside(group, stage)
         if laws.plan is not None and self._plans.meant(laws.plan):
             found["plan"] = None
         if not found:
@@ -158,6 +161,21 @@ class WholeRun:
     def _pulls_in(self, start: int, stop: int) -> RadialPulls:
         return self._pulls[start, stop].all()
 
+    def _hidden_beside(self, group: InvariantGroup, stage: Stage) -> HiddenBeside | None:
+        """What the certified groups of a plain group's optimizer hide in their gradients."""
+        return self._hidden_in((stage.start, stage.stop), self._optimizers[group.name])
+
+    @functools.cache  # noqa: B019 - it lives as long as its run
+    def _hidden_in(self, window: Window, optimizer: int) -> HiddenBeside | None:
+        certified = [name for name in self._certified if self._optimizers[name] == optimizer]
+        inward, pulls = self._pulls[window].inward, self._pulls_in(*window)
+        laws = [
+            beside_others(law, group, pulls)
+            for group, law in inward
+            if self._optimizers[group.name] == optimizer
+        ]
+        return hidden_among(laws, len(certified))
+
     def _part_is_alive(self, group: InvariantGroup, start: int, stop: int) -> bool:
         """Whether another group of the same tensors has a gradient in these steps."""
         here = slice(*np.searchsorted(self._steps, [start, stop]).tolist())
@@ -168,7 +186,7 @@ class WholeRun:
     def _all_are_dead(self, start: int, stop: int) -> bool:
         """Whether all gradients are 0 in the second half of these steps; None is not 0."""
         here = slice(*np.searchsorted(self._steps, [(start + stop) // 2, stop]).tolist())
-        return self._groups > 1 and not self._unlike[here].any()
+        return len(self._optimizers) > 1 and not self._unlike[here].any()
 
 
 @dataclasses.dataclass(slots=True)
@@ -176,12 +194,15 @@ class _Pulls:
     """κ of the certified groups in one window, and whether any of them asks for the others'."""
 
     noted: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    inward: list[tuple[InvariantGroup, RadialLaw]] = dataclasses.field(default_factory=list)
     asked: bool = False
 
-    def note(self, name: str, law: RadialLaw) -> None:
+    def note(self, group: InvariantGroup, law: RadialLaw) -> None:
         """One more group."""
         kappa = law.kappa
-        self.noted[name] = (kappa.value, (kappa.high - kappa.low) / 2.0)
+        self.noted[group.name] = (kappa.value, (kappa.high - kappa.low) / 2.0)
+        if kappa.low > 0:
+            self.inward.append((group, law))
 
     def all(self) -> RadialPulls:
         """Those that are known."""

@@ -20,9 +20,16 @@ from spherical_motion.comparison.laws.continuity import (
     Continuity,
 )
 from spherical_motion.comparison.laws.gradient import Silence, Stale
-from spherical_motion.comparison.laws.radial_law import FEWEST, MOVED, PARTS, RadialLaw
-from spherical_motion.comparison.laws.step_law import DEVIATIONS, FAILS, StepLaw
-from spherical_motion.comparison.laws.tested import FINEST, roundoff, why_untested
+from spherical_motion.comparison.laws.radial_law import (
+    FEWEST_FOR_KAPPA,
+    NORM_MOVED,
+    PARTS_FOR_POWER,
+    RadialLaw,
+)
+from spherical_motion.comparison.laws.spike import may_spike
+from spherical_motion.comparison.laws.step_law import DEVIATIONS_OF_ROUNDING, FAILS, StepLaw
+from spherical_motion.comparison.laws.tested import FINEST, why_untested
+from spherical_motion.theory.rounding import roundoff_of
 from spherical_motion.vocabulary import Stage
 
 Mask = NDArray[np.bool_]
@@ -73,11 +80,11 @@ def step_laws(found: Alike, stage: Stage) -> list[StepLaw | None]:
         return alone
     gram = found.gram[:, rows]
     turn = gram.dd / gram.ww
-    fine = FINEST * 2.0 * roundoff(found.first.dtype)
+    fine = FINEST * 2.0 * roundoff_of(found.first.dtype)
     usable &= np.sqrt(turn.min(axis=1)) >= fine  # then the median is, too
     residual = np.abs(left) / largest
     noise, most = found.noise[:, rows], found.most[:, rows]
-    explained = np.minimum(DEVIATIONS * noise, most) / largest
+    explained = np.minimum(DEVIATIONS_OF_ROUNDING * noise, most) / largest
     allowed = np.maximum(explained, FAILS)
     usable &= ~(residual > allowed).any(axis=1)
     middle, bound = medians(residual), medians(allowed)
@@ -137,15 +144,15 @@ def radial_laws(found: Alike, stage: Stage) -> list[RadialLaw]:
 def _powers(radial: Array, square: Array) -> list[float]:
     """d ln|κ| / d ln|w| of each group, NaN where the parts of a stage do not show one."""
     groups, n = radial.shape
-    if n < FEWEST:
+    if n < FEWEST_FOR_KAPPA:
         return [math.nan] * groups
-    edges = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(n), PARTS))])
+    edges = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(n), PARTS_FOR_POWER))])
     pairs = list(itertools.pairwise(edges))
     pulls = np.stack([radial[:, a:b].mean(axis=1) for a, b in pairs], axis=1)
     squares = np.stack([square[:, a:b].mean(axis=1) for a, b in pairs], axis=1)
     norms = 0.5 * np.log(squares)
     moved = np.ptp(norms, axis=1)
-    shown = (moved >= MOVED) & (moved < math.inf)
+    shown = (moved >= NORM_MOVED) & (moved < math.inf)
     shown &= (pulls > 0).all(axis=1) | (pulls < 0).all(axis=1)
     found = [math.nan] * groups
     for i in np.flatnonzero(shown).tolist():
@@ -169,6 +176,16 @@ def stales(found: Alike, stage: Stage) -> list[Stale | None]:
     again = (sizes[:, 1:] == sizes[:, :-1]).any(axis=1)
     own = Stale(pairs=int((np.diff(found.steps[start:stop]) == 1).sum()))
     return [None if same else own for same in again.tolist()]
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def spiking(found: Alike, stage: Stage) -> list[bool]:
+    """Which groups may have a spike in their gradient, so that `spike_of` must look."""
+    rows = slice(found.place(stage.start), found.place(stage.stop))
+    square = found.gram.gg[:, rows]
+    if found.first.group.kind == "scale":
+        square = square * found.gram.ww[:, rows]
+    return np.any(may_spike(0.5 * np.log(square)), axis=1).tolist()
 
 
 def medians(values: Array) -> Array:

@@ -12,6 +12,7 @@ from spherical_motion.comparison.alike.laws import (
     continuities,
     radial_laws,
     silences,
+    spiking,
     stales,
     step_laws,
 )
@@ -24,6 +25,7 @@ from spherical_motion.comparison.laws import (
     assumed_of,
     continuity_of,
     mend,
+    spike_of,
     stale,
     step_law_of,
 )
@@ -50,12 +52,13 @@ def laws_of(own: OwnLaws, found: Alike, stage: Stage, block: Records) -> list[La
         filled(stales(found, stage), lambda i: stale(alone(i), stage)),
         _mends(found, stage, alone),
         _assumed(found, stage, alone),
+        (spike_of(alone(i), stage) if may else None for i, may in enumerate(spiking(found, stage))),
         strict=True,
     )
     laws: list[Laws] = []
     frame = found.first
     for group, parts in zip(found.groups, columns, strict=True):
-        continuity, step, radial, quiet, same, mends, assumed = parts
+        continuity, step, radial, quiet, same, mends, assumed, spike = parts
         motion = frame if group is frame.group else dataclasses.replace(frame, group=group)
         audited = own.audited(motion, stage, block)
         laws.append(
@@ -68,6 +71,7 @@ def laws_of(own: OwnLaws, found: Alike, stage: Stage, block: Records) -> list[La
                 mends=mends,
                 audited=audited,
                 plan=plan,
+                spike=spike,
                 assumed=assumed,
                 left_behind=own.left_behind(motion, stage),
                 stepped_by=own.stepped_by(motion, stage),

@@ -94,6 +94,8 @@ def mean_ratios(numerator: Array, denominator: Array, first: First, *, slow: boo
         batches = np.clip(counts // 20, FEWEST_BATCHES, MOST_BATCHES)
         kinds = [(int(b), np.flatnonzero(batches == b)) for b in np.unique(batches)]
     for number, rows in kinds:
+        if not isinstance(rows, slice):
+            rows = rows[counts[rows] >= 2 * number]
         start = first if isinstance(first, int) else first[rows]
         one_each = denominator if len(denominator) == 1 else denominator[rows]
         deviations = _deviations(

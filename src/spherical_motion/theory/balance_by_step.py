@@ -125,6 +125,33 @@ def read_moves(
     return law, Moves(hp, gram, s, number, facts, start & ~skipped, follows, rows)
 
 
+def shared_moves(
+    hp: HyperParameters,
+    gram: Gram,
+    steps: NDArray[np.int64],
+    s: Steps,
+    first_step: int | None,
+    facts: GroupFacts,
+) -> tuple[BalanceLaw, Moves]:
+    """`read_moves` for groups of the same settings, none of which was ever without a gradient.
+
+    Args:
+        hp: names the optimizer.
+        gram: shape (steps, groups), with a finite <w, g> everywhere.
+        steps: step numbers, shape (steps,), increasing.
+        s: settings, lawful and of shape (steps,); they are kept in this size.
+        first_step, facts: as `read_moves`.
+    """
+    law = law_of(dataclasses.replace(hp, momentum=np.max(s.momentum, initial=0.0)))
+    number = steps.astype(np.float64)
+    start, follows = _links(law, s, number, np.zeros(number.shape, bool), first_step)
+    rates, decays, momenta, number, start, follows = (
+        x[:, None] for x in (s.lr, np.asarray(s.weight_decay), s.momentum, number, start, follows)
+    )
+    s = Steps(rates, decays, momenta, s.beta2)
+    return law, Moves(hp, gram, s, number, facts, start, follows)
+
+
 def _without_idle(
     gram: Gram, s: Steps, number: Array, skipped: Mask, missing: Mask, rows: NDArray[np.intp]
 ) -> tuple[Gram, Steps, Array, Mask, Mask]:
@@ -152,16 +179,16 @@ def _links(
         # momentum finds it as it was: unknown, unless there never was one.
         plain = s.momentum == 0.0
         if plain.any():
-            start = _carried_on(start, adjacent & (before(plain) == 1.0))
+            start = carried_on(start, adjacent & (before(plain) == 1.0))
         follows &= before(plain) == 0.0
     return start, follows
 
 
-def _carried_on(found: Mask, links: Mask) -> Mask:
+def carried_on(found: Mask, links: Mask) -> Mask:
     """`found`, and with each place those after it up to the first that is not linked.
 
     >>> found, links = np.array([0, 1, 0, 0, 0], bool), np.array([0, 1, 1, 1, 0], bool)
-    >>> _carried_on(found, links).astype(int)
+    >>> carried_on(found, links).astype(int)
     array([0, 1, 1, 1, 0])
     """
     place = np.arange(1, len(found) + 1).reshape(-1, *[1] * (found.ndim - 1))

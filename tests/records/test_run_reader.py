@@ -18,7 +18,7 @@ from given import give
 from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra, NotARun, RunDirectoryError
 from spherical_motion.records import RunWriter, read
-from spherical_motion.records.validation import parts as parts_module
+from spherical_motion.records import parts as parts_module
 from spherical_motion.vocabulary import Gram, InvariantGroup, Slice
 
 

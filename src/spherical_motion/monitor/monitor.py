@@ -211,8 +211,8 @@ class Monitor:
         """Take the settings that hold from a step on (called by the hooks, not by users)."""
         self._writer.settings(step, param_group, values)
 
-    def rows(self, step: int, gram: NDArray[np.float64], slices: NDArray[np.int32]) -> None:
-        """Take a station's sums (called by the hooks, not by users)."""
+    def rows(self, step: int, gram: NDArray[np.float64], slices: NDArray[np.int32] | None) -> None:
+        """Take a station's sums, of all slices or of these (called by the hooks, not by users)."""
         self._writer.rows(step, gram, slices)
 
     def cells(self, step: int, group: int, gram: NDArray[np.float64]) -> None:

@@ -16,6 +16,7 @@ Files are plain Parquet and JSON. Start with `RunInfo` (schema), `RunWriter` and
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.info import RunInfo
+from spherical_motion.records.parts import Unreadable
 from spherical_motion.records.reader import read, read_info, steps_at_close
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
@@ -25,7 +26,6 @@ from spherical_motion.records.schema import (
     bytes_per_row,
 )
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
-from spherical_motion.records.validation import Unreadable
 from spherical_motion.records.writer import RunWriter
 
 __all__ = [

@@ -15,6 +15,7 @@ from spherical_motion.records.files.durable import sync_names
 from spherical_motion.records.files.events import Event, append_events, make_event
 from spherical_motion.records.files.segments import Segment, SegmentStore, largest_step
 from spherical_motion.records.info import RunInfo
+from spherical_motion.records.parts import Parts
 from spherical_motion.records.pending import (
     Pending,
 )
@@ -39,7 +40,7 @@ from spherical_motion.records.storing.tables import (
     settings_table,
     warm_up,
 )
-from spherical_motion.records.validation import Parts, sound_events
+from spherical_motion.records.validation import sound_events
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 
@@ -232,5 +233,6 @@ class _RunTable:
             self._schema,
             self._noise,
             boundaries=self._boundaries,
+            order="slice" if "slice" in self._schema.names else None,
             check=self._check,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spherical_motion.notices import listed
 from spherical_motion.records.files.events import Event
-from spherical_motion.records.validation.parts import Parts
+from spherical_motion.records.parts import Parts
 from spherical_motion.records.validation.values import (
     MOST_WHOLE,
     Malformed,

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.info import RunInfo
+from spherical_motion.records.parts import Parts
 from spherical_motion.records.schema import (
     AUDIT_SCHEMA,
     AUDIT_STEP_SCHEMA,
@@ -25,7 +26,7 @@ from spherical_motion.records.series import (
     cells_of_group,
     correlations_of_group,
 )
-from spherical_motion.records.validation import Bounds, Parts
+from spherical_motion.records.validation import Bounds
 from spherical_motion.records.validation.table_rows import (
     check_cells,
     check_columns,

@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, numbers_in
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.theory.balance_law import (
@@ -31,6 +32,7 @@ from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def balance_steps(
     hp: HyperParameters,
     gram: Gram,
@@ -102,7 +104,7 @@ def read_moves(
     if (np.diff(number) <= 0).any():
         raise InvalidArgument("balance_steps(steps=...) must increase from row to row.")
     rates, decays, momenta = (
-        np.broadcast_to(_setting(name, values, below), gram.shape)
+        checks.fitted("balance_steps", name, _setting(name, values, below), gram.shape)
         for name, values, below in (
             ("lr", lr, math.inf),
             ("weight_decay", weight_decay, math.inf),

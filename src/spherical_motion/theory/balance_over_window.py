@@ -8,7 +8,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion import checks
+from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.theory.balance_by_step import read_moves
 from spherical_motion.theory.balance_law import CANCELS, BalanceLaw, BalanceSteps, Mask, Moves
 from spherical_motion.theory.group import Fact, GroupFacts
@@ -80,6 +81,7 @@ class Balance:
         return self.decay / self.pull if self.pull else math.nan
 
 
+@checks.validated
 def balance(
     hp: HyperParameters,
     gram: Gram,
@@ -161,6 +163,7 @@ def balance(
     return dataclasses.replace(found, ratio=math.sqrt(max(turned, 0.0) / law_sum))
 
 
+@checks.validated
 def boundary_error(gram: Gram, momentum: float) -> float:
     """Standard error of a window's ratio ΣD/Σlaw where the terms of its two ends are left out.
 
@@ -179,6 +182,7 @@ def boundary_error(gram: Gram, momentum: float) -> float:
     >>> round(boundary_error(gram, 0.9), 4)
     0.0004
     """
+    checks.number("boundary_error", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     spread = float(np.std(gram.wd + gram.dd))
     size = len(gram.ww) * float(np.mean(gram.dd)) * (1.0 + momentum)
     return 2.0 * math.sqrt(2.0) * momentum * spread / size if size > 0 else math.nan

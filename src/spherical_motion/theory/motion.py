@@ -24,7 +24,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.errors import NoTheory
+from spherical_motion import checks
+from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import Array, Steps, damped_lr
 from spherical_motion.vocabulary.gram import Gram
@@ -65,9 +66,15 @@ def law_of_motion_sides(
     family, steps = family_of(hp), np.asarray(steps)
     if hp.maximize:  # torch turns the gradient around and then adds the decay
         gram = Gram(gram.ww, gram.wd, gram.dd, -gram.wg, gram.gg, -gram.dg)
+    where = "law_of_motion_residual"
     lr, weight_decay, momentum = (
-        np.broadcast_to(np.asarray(x, np.float64), gram.shape) for x in (lr, weight_decay, momentum)
+        checks.fitted(where, name, values, gram.shape)
+        for name, values in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum))
     )
+    if steps.shape != gram.shape[:1]:
+        raise InvalidArgument(
+            f"{where}(steps=...) must have shape {gram.shape[:1]}, got {steps.shape}."
+        )
     s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum)
     first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
     carried = np.full_like(gram.wd, np.nan)
@@ -85,6 +92,7 @@ def law_of_motion_sides(
         return made - carried + family.pull(s, gram), largest
 
 
+@checks.validated
 def law_of_motion_residual(
     hp: HyperParameters,
     gram: Gram,

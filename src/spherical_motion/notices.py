@@ -26,6 +26,7 @@ __all__ = [
     "near",
     "notify",
     "printable",
+    "shown",
     "warn_recording_stopped",
 ]
 
@@ -102,11 +103,16 @@ def described(error: BaseException) -> str:
     >>> described(ValueError("too large"))
     'ValueError: too large'
     """
+    return f"{type(error).__name__}: {shown(error)}"
+
+
+def shown(value: object, most: int = 1000) -> str:
+    """`str(value)` in one printable line of at most `most` characters; it never raises."""
     try:
-        text = str(error)
+        text = str(value)[: most + 1]
     except Exception:  # the __str__ of an unknown class
-        text = "it cannot be shown"
-    return printable(f"{type(error).__name__}: {text}")
+        return "it cannot be shown"
+    return printable(text if len(text) <= most else f"{text[:most]}...")
 
 
 def _print(line: str) -> None:

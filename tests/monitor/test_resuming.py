@@ -12,7 +12,7 @@ from spherical_motion.monitor import Monitor, watch
 from spherical_motion.records import read
 
 
-def test_resuming_appends_and_the_later_record_of_a_step_wins(tmp_path: Path) -> None:
+def test_resuming_appends_and_leaves_out_what_was_given_up(tmp_path: Path) -> None:
     model = network()
     optimizer = OPTIMIZERS["momentum"](model)
     directory, groups = tmp_path / "run", groups_of(model)
@@ -27,7 +27,8 @@ def test_resuming_appends_and_the_later_record_of_a_step_wins(tmp_path: Path) ->
     ) as monitor:
         train(model, optimizer, 1)
     records = read(directory)
-    assert records.steps.tolist() == list(range(7))
+    assert records.steps.tolist() == list(range(4))
+    assert read(directory, branch=1).steps.tolist() == list(range(7))
     np.testing.assert_array_equal(records.gram.to_array()[:3], first[:3])
     assert not np.array_equal(records.gram.to_array()[3], first[3])
     assert [e["step"] for e in records.events if e["kind"] == "resumed"] == [5, 3]

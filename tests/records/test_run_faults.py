@@ -16,8 +16,8 @@ import pytest
 
 from spherical_motion.errors import RecordingStopped, RunInUse
 from spherical_motion.records import RunWriter, read
-from spherical_motion.records import writer as writer_module
 from spherical_motion.records.files.segments import SegmentStore
+from spherical_motion.records.writing import worker as worker_module
 
 HOUR = 3600.0
 
@@ -37,7 +37,7 @@ def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, gram, monk
     writer.rows(0, gram)
     writer.flush()
     with monkeypatch.context() as patch:
-        patch.setattr("pyarrow.parquet.write_table", full_disk)
+        patch.setattr("spherical_motion.records.files.segments.write_part", full_disk)
         writer.rows(1, gram)
         with pytest.warns(RecordingStopped, match="No space left on device") as caught:
             writer.flush()
@@ -57,7 +57,7 @@ def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, gram, monk
 
 def test_a_failure_nobody_asked_about_is_told_at_close(tmp_path, info, gram, monkeypatch):
     writer = RunWriter(tmp_path, info, flush_seconds=HOUR)
-    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
+    monkeypatch.setattr("spherical_motion.records.files.segments.write_part", full_disk)
     writer.rows(0, gram)
     with pytest.warns(RecordingStopped, match="No space left"):
         writer.close()
@@ -65,7 +65,7 @@ def test_a_failure_nobody_asked_about_is_told_at_close(tmp_path, info, gram, mon
 
 def test_where_warnings_are_errors_it_is_printed(tmp_path, info, gram, monkeypatch, capsys):
     writer = RunWriter(tmp_path, info)
-    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
+    monkeypatch.setattr("spherical_motion.records.files.segments.write_part", full_disk)
     writer.rows(0, gram)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -120,16 +120,16 @@ def test_a_disk_that_hangs_costs_bounded_memory(tmp_path, info, gram, monkeypatc
         hung.set()
         freed.wait(60)
 
-    monkeypatch.setattr(writer_module, "PENDING_LIMIT", 10_000)
+    monkeypatch.setattr(worker_module, "PENDING_LIMIT", 10_000)
     writer = RunWriter(tmp_path, info, flush_bytes=1)
-    monkeypatch.setattr(writer._store, "write", hang)
+    monkeypatch.setattr(writer._worker._store, "write", hang)
     writer.rows(0, gram)
     assert hung.wait(60)
-    for step in range(1, 71):  # 144 bytes each
+    for step in range(1, 70):  # 144 bytes each
         writer.rows(step, gram)
     with pytest.warns(RecordingStopped, match="did not keep up"):
-        writer.rows(71, gram)
-    assert writer._pending.nbytes == 0
+        writer.rows(70, gram)
+    assert writer._worker._pending.nbytes == 0
     freed.set()
     writer.close()
 
@@ -183,11 +183,11 @@ def test_a_signal_handler_may_close_while_a_row_is_given(tmp_path, info, gram):
     writer = RunWriter(tmp_path, info)
     previous = signal.signal(signal.SIGALRM, lambda *_: writer.close())
     try:
-        with writer._changed:  # as in the middle of rows()
+        with writer._worker._changed:  # as in the middle of rows()
             signal.raise_signal(signal.SIGALRM)
     finally:
         signal.signal(signal.SIGALRM, previous)
-    assert writer._ended
+    assert writer._worker._ended
 
 
 # Other processes.
@@ -204,7 +204,7 @@ def child_that_uses(writer, gram):
 def test_a_forked_child_does_nothing_and_exits(tmp_path, info, gram):
     writer = RunWriter(tmp_path, info, flush_seconds=HOUR)
     writer.rows(0, gram)
-    with writer._changed:  # the worst moment: the child inherits a held lock
+    with writer._worker._changed:  # the worst moment: the child inherits a held lock
         child = multiprocessing.get_context("fork").Process(
             target=child_that_uses, args=(writer, gram)
         )

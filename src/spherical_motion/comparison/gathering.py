@@ -5,6 +5,8 @@ half, the transient says when the angle will be within 5% of equilibrium. If eno
 that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
 the transient, and the verdict cannot be better than "approaching".
 
+Steps at which the group stood still, without a gradient or at a rate of 0, are left out.
+
 The transient's prediction. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
 relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
 moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
@@ -94,7 +96,8 @@ def gather(
     )
     if len(here) < 2 or not seen.moved:
         return seen
-    variant, judged, found = _judged(here, stage, seen)
+    here, lasted = _moving(here, stage)
+    variant, judged, found = _judged(here, lasted, seen)
     known: dict[str, Any] = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen)}
     known |= {
         "judged": len(judged),
@@ -116,6 +119,22 @@ def gather(
     }
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
+
+
+def _moving(here: Motion, stage: Stage) -> tuple[Motion, Stage]:
+    """The samples at which the weights moved, with the steps in which they stood still left out.
+
+    A group without a gradient, or with a rate of 0, stands still, and so does everything that the
+    theory says of it: time goes on where it moves again. Each sample stands for the steps up to the
+    next one.
+    """
+    still = here.gram.dd == 0.0
+    if not still.any() or (~still).sum() < 2:
+        return here, stage
+    lasts = np.where(still, np.diff(here.steps, append=stage.stop), 0)
+    steps = here.steps - (np.cumsum(lasts) - lasts)
+    moving = dataclasses.replace(here, steps=steps)[~still]
+    return moving, dataclasses.replace(stage, stop=stage.stop - int(lasts.sum()))
 
 
 Found = tuple[type[Measured], Motion, dict[str, Any]]
@@ -178,7 +197,7 @@ def _constant(
     """A stage with an equilibrium: the time to it, and the numbers of the judged samples."""
     family = theory.family_of(hp)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
-    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
+    needed = steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
     needed = max(needed, MOMENTUM_MEMORIES / (1.0 - hp.momentum))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
@@ -194,13 +213,14 @@ def _constant(
         # RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last.
         transient = angle * math.sqrt(family.window_ratio_sq(hp, norms, lasted, facts))
     settled = enough and abs(transient / angle - 1.0) < WITHIN
-    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
-    spacing = stage.steps / len(here)
-    window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
+    more = 0.0
+    if not settled:
+        more = steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
+    window = window_to_judge(stage, hp, len(here))
     rest = Rest(
         equilibrium=angle,
         steps_needed=needed,
-        steps_more=0.0 if settled else more,
+        steps_more=more,
         drive_change=_drive_change(here, quarter),
         step_law=root_mean_ratio(*family.balance(hp, judged.gram, facts)),
         steps_to_judge=needed + window - stage.steps,
@@ -212,6 +232,11 @@ def _constant(
         course = here.driven_step_ratio_sq(driven, facts)[-len(judged) :]
         found |= _ratios(judged, transient, course)
     return Settled if settled else Approaching, judged, found
+
+
+def window_to_judge(stage: Stage, hp: HyperParameters, samples: int) -> float:
+    """How many steps near rest it takes to judge an equilibrium, at this spacing of samples."""
+    return max(FEWEST_SAMPLES * stage.steps / samples, FEWEST_MEMORIES / (1.0 - hp.momentum))
 
 
 def _memory(judged: Motion) -> float:
@@ -252,7 +277,7 @@ def _ratios(judged: Motion, predicted: float, course: Array | None = None) -> di
     return {"ratio": ratio, "mean_ratio": mean_ratio}
 
 
-def _steps_to_rest(
+def steps_to_rest(
     hp: HyperParameters, norm: float, drive: float, facts: theory.GroupFacts
 ) -> float:
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import listed
 from spherical_motion.records.files.events import Event
 
 SMALL_ITEM = 500
@@ -110,3 +111,34 @@ class Pending:
             return SMALL_ITEM
         self.correlations.append(block)
         return SMALL_ITEM + block.rho.nbytes
+
+    def add_event(self, event: Event, characters: int) -> int:
+        """Append an event of so many characters; returns its size in memory, roughly."""
+        self.events.append(event)
+        return SMALL_ITEM + characters
+
+    def add_scalars(self, step: int, values: Mapping[str, object]) -> int:
+        """Append scalars of one step; returns their size in memory, roughly."""
+        self.scalars.append((step, values))
+        return SMALL_ITEM * len(values)
+
+    def summary(self) -> str:
+        """What it holds, in words; "" if it is empty.
+
+        >>> pending = Pending(scalars=[(7, {"loss": 0.5}), (8, {"loss": 0.4})])
+        >>> pending.summary()
+        '2 scalars'
+        """
+        steps = {block.step for block in self.rows}
+        counts = {
+            "audited step": len(self.audit_steps),
+            "scalar": sum(len(values) for _, values in self.scalars),
+            "event": len(self.events),
+        }
+        found = [f"{n:,} {what}{'s' * (n != 1)}" for what, n in counts.items() if n]
+        if steps:
+            span = f"step {min(steps):,}"
+            if len(steps) > 1:
+                span = f"{len(steps):,} steps ({min(steps):,} to {max(steps):,})"
+            found.insert(0, span)
+        return listed(found) if found else ""

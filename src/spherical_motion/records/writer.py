@@ -1,44 +1,23 @@
-"""Write a run: rows are taken on the training thread and stored on another."""
+"""Write a run: input is copied on the training thread and stored on another."""
 
 from __future__ import annotations
 
-import atexit
-import math
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.notices import warn_recording_stopped
+from spherical_motion.notices import described, shown, warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
-from spherical_motion.records.files.events import make_event
+from spherical_motion.records.files.events import sized_event
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.pending import (
-    SMALL_ITEM,
-    AuditBlock,
-    AuditStepRow,
-    Block,
-    CellBlock,
-    CorrelationRow,
-    Pending,
-    RowBlock,
-    SettingsRow,
-    copied,
-)
-from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
-from spherical_motion.records.store import RunStore
-from spherical_motion.vocabulary import EventKind
-from spherical_motion.vocabulary.gram import FIELDS
-
-PENDING_LIMIT = 1 << 30
-"""Bytes that may wait for the disk; more than this counts as a failure of the disk."""
-
-FIRST_PAUSE = 1.0
-"""Seconds until the first flush; each pause is twice the last, up to `flush_seconds`."""
+from spherical_motion.records.pending import Block
+from spherical_motion.records.storing.store import RunStore
+from spherical_motion.records.writing.blocks import Copier
+from spherical_motion.records.writing.scalars import copy_scalars
+from spherical_motion.records.writing.worker import Worker
 
 
 class RunWriter:
@@ -49,6 +28,7 @@ class RunWriter:
     kill or a power cut. If the disk fails or falls behind by a gigabyte, recording stops: the
     next call warns once with `RecordingStopped` on the caller's thread, or prints where warnings
     are errors, and all further calls do nothing. In a forked child every method does nothing.
+    A writer that is dropped without `close` stores what it has and releases the directory.
 
     Args:
         directory: a new or empty one, or with `resume` one that holds a run.
@@ -61,10 +41,11 @@ class RunWriter:
         flush_seconds: how much time a kill may cost; less in the beginning, since the pauses
             grow from one second.
         flush_bytes: memory that rows may take before they are stored early.
+        patience: seconds that `flush` and `close` wait at most for a disk that does not answer.
 
     Attributes:
-        next_step: 0; on resume `first_step`, or one past the largest recorded step. Of two rows
-            with the same step and slice the later is read.
+        next_step: 0; on resume `first_step`, or where the run was closed, or one past its last
+            recorded step. What was recorded from there on before is not read any more.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -94,43 +75,36 @@ class RunWriter:
         first_step: int | None = None,
         flush_seconds: float = 10.0,
         flush_bytes: int = 64 << 20,
+        patience: float = 60.0,
     ) -> None:
-        if not flush_seconds > 0 or flush_bytes < 1:
+        if not flush_seconds > 0 or flush_bytes < 1 or not patience >= 0:
             raise InvalidArgument(
-                "RunWriter must have flush_seconds > 0 and flush_bytes >= 1, got "
-                f"{flush_seconds} and {flush_bytes}."
+                "RunWriter must have flush_seconds > 0, flush_bytes >= 1 and patience >= 0, got "
+                f"{flush_seconds}, {flush_bytes} and {patience}."
             )
         self.directory = Path(directory)
         self.info = info
-        self._flush_seconds, self._flush_bytes = flush_seconds, flush_bytes
-        self._pause = min(FIRST_PAUSE, flush_seconds)
-        self._all_slices = np.arange(len(info.slices), dtype=np.int32)
-        self._store = RunStore(RunDirectory(self.directory), info, resume=resume)
-        self.next_step = self._store.last_step + 1 if first_step is None else first_step
-
-        self._pid = os.getpid()
-        # Reentrant: a signal handler may close the run while the interrupted thread holds it.
-        self._changed = threading.Condition(threading.RLock())  # guards the fields below
-        self._pending = Pending()
-        self._flushes_asked = self._flushes_done = 0
-        self._closing = self._ended = False
-        self._failure: str | None = None
+        self._copier = Copier(info)
         self._warned = False
+        store = RunStore(RunDirectory(self.directory), info, resume=resume, first_step=first_step)
+        self.next_step = store.next_step
+        self._worker = Worker(
+            store,
+            self.directory,
+            flush_seconds=flush_seconds,
+            flush_bytes=flush_bytes,
+            patience=patience,
+        )
 
-        self._thread = threading.Thread(target=self._work, name="run writer", daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
-        if resume:
-            self.event(
-                EventKind.RESUMED,
-                step=self.next_step,
-                param_groups=info.param_groups,
-                every=info.every,
-                burst=info.burst,
-                versions=info.versions,
-                command=info.command,
-                commit=info.commit,
-            )
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What could not be recorded: names of scalars and kinds of events, and for each why."""
+        return self._worker.skipped
+
+    @property
+    def failure(self) -> str | None:
+        """Why recording has stopped; None while it goes on."""
+        return self._worker.failure
 
     def rows(self, step: int, gram: ArrayLike, slices: ArrayLike | None = None) -> None:
         """Record one step. Copies its input; never raises, never waits for the disk.
@@ -140,15 +114,7 @@ class RunWriter:
             gram: shape (rows, `info.products`), in the order of `vocabulary.gram.PRODUCTS`.
             slices: shape (rows,), their numbers; left out, all of `info.slices` in order.
         """
-
-        def copy() -> RowBlock:
-            which = self._slices(slices)
-            return RowBlock(
-                int(step), copied("gram", gram, (len(which), self.info.products)), which
-            )
-
-        if self._is_recording():
-            self._queue(f"rows(step={step})", copy)
+        self._record("rows", step, lambda: self._copier.rows(step, gram, slices))
 
     def settings(self, step: int, param_group: int, values: Sequence[float | None]) -> None:
         """Record the settings of a param group that hold from `step` on; like `rows` otherwise.
@@ -163,18 +129,7 @@ class RunWriter:
             param_group: index in `info.param_groups`.
             values: lr, weight decay, momentum (β1) and β2, None or NaN for none.
         """
-
-        def copy() -> SettingsRow:
-            known = len(self.info.param_groups)
-            if not 0 <= param_group < known:
-                raise InvalidArgument(f"param_group {param_group}; there are {known}")
-            given = [math.nan if value is None else value for value in values]
-            return SettingsRow(
-                int(step), int(param_group), copied("values", given, (len(SETTINGS),))
-            )
-
-        if self._is_recording():
-            self._queue(f"settings(step={step}, param_group={param_group})", copy)
+        self._record("settings", step, lambda: self._copier.settings(step, param_group, values))
 
     def cells(self, step: int, group: int, gram: ArrayLike) -> None:
         """Record the cells of one group at one step; copies and never raises, like `rows`.
@@ -184,13 +139,7 @@ class RunWriter:
             group: its number in `info.groups`.
             gram: shape (cells, 6), in the order of the group's `cells`.
         """
-
-        def copy() -> CellBlock:
-            cells = len(self.info.groups[group].cells)
-            return CellBlock(int(step), int(group), copied("gram", gram, (cells, len(FIELDS))))
-
-        if self._is_recording():
-            self._queue(f"cells(step={step}, group={group})", copy)
+        self._record("cells", step, lambda: self._copier.cells(step, group, gram))
 
     def correlation(self, step: int, group: int, rho: ArrayLike, update_sq: float) -> None:
         """Record how the updates of a group resemble each other; like `rows` otherwise.
@@ -201,16 +150,8 @@ class RunWriter:
             rho: shape (lags,), the autocorrelation at lags 0, 1, ...
             update_sq: mean |u|² of the updates.
         """
-
-        def copy() -> CorrelationRow:
-            known = len(self.info.groups)
-            if not 0 <= group < known:
-                raise InvalidArgument(f"group {group}; there are {known}")
-            lags = copied("rho", rho, (np.size(rho),))
-            return CorrelationRow(int(step), int(group), lags, float(update_sq))
-
-        if self._is_recording():
-            self._queue(f"correlation(step={step}, group={group})", copy)
+        copy = self._copier.correlation
+        self._record("correlation", step, lambda: copy(step, group, rho, update_sq))
 
     def audit(self, step: int, parameters: ArrayLike, sums: ArrayLike) -> None:
         """Record what an audited step has of some parameters; like `rows` otherwise.
@@ -222,13 +163,7 @@ class RunWriter:
             parameters: shape (rows,), their numbers in `info.parameters`.
             sums: shape (rows, columns), in the order of `AUDIT_SUMS`.
         """
-
-        def copy() -> AuditBlock:
-            which = _numbers("parameters", parameters, len(self.info.parameters))
-            return AuditBlock(int(step), copied("sums", sums, (len(which), len(AUDIT_SUMS))), which)
-
-        if self._is_recording():
-            self._queue(f"audit(step={step})", copy)
+        self._record("audit", step, lambda: self._copier.audit(step, parameters, sums))
 
     def audit_step(
         self,
@@ -249,54 +184,76 @@ class RunWriter:
             grad_norm: the norm of all gradients of all optimizers, before the step.
             skipped: why the step was not replayed, "" if it was.
         """
-
-        def copy() -> AuditStepRow:
-            values = copied("values", (counter, taken, grad_norm), (3,))
-            return AuditStepRow(int(step), int(optimizer), values, str(skipped))
-
-        if self._is_recording():
-            self._queue(f"audit_step(step={step}, optimizer={optimizer})", copy)
+        facts, copy = (counter, taken, grad_norm), self._copier.audit_step
+        self._record("audit_step", step, lambda: copy(step, optimizer, facts, skipped))
 
     def scalars(self, step: int, values: Mapping[str, object]) -> None:
-        """Record named numbers; the writer's thread reads those with an `item()` later.
+        """Record named numbers, as they are now; never raises.
 
-        Values that are not numbers are left out, with one "skipped" event for each name.
+        Tensors on another device are copied, and the writer's thread reads them later, as it does
+        with other objects that have an `item()`. Values that are not numbers are left out, with
+        one "skipped" event for each name; see `skipped`.
         """
-        if self._is_recording():
-            with self._changed:
-                self._pending.scalars.append((int(step), dict(values)))
-                self._add_size(SMALL_ITEM * len(values))
-
-    def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
-        """Record an event that happens now. `data` is stored as JSON, NaN as null."""
-        if self._is_recording():
-            with self._changed:
-                self._pending.events.append(make_event(kind, step, **data))
-                self._add_size(SMALL_ITEM)
-
-    def flush(self) -> None:
-        """Wait until all input so far is on the disk, or recording has stopped."""
         if not self._is_recording():
             return
-        with self._changed:
-            self._flushes_asked += 1
-            mine = self._flushes_asked
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._flushes_done >= mine or self._failure is not None)
-        self._warn_if_stopped()
-
-    def close(self) -> None:
-        """Store all pending input and release the directory, once; it also runs at exit."""
-        if os.getpid() != self._pid:
+        try:
+            at, (found, left) = int(step), copy_scalars(values)
+        except Exception as error:  # no number of a step, no mapping
+            self._worker.skip(None, "scalars", described(error))
             return
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-            if threading.current_thread() is not self._thread:  # a finalizer may run there
-                # Unlike a join, this releases the lock even if it is held twice.
-                self._changed.wait_for(lambda: self._ended)
-        atexit.unregister(self.close)
+        for name, reason in left.items():
+            self._worker.skip(at, name, reason)
+        if found:
+            self._worker.put(lambda pending: pending.add_scalars(at, found))
+
+    def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
+        """Record an event that happens now; never raises.
+
+        `data` are copied and stored as JSON, NaN as null, unknown types as their text. An event
+        that JSON cannot hold (text that is no Unicode, data in themselves, more than 16 million
+        characters) is left out, with one "skipped" event for each kind; see `skipped`.
+        """
+        if not self._is_recording():
+            return
+        try:
+            event, characters = sized_event(kind, step, data)
+        except Exception as error:  # unknown classes may raise anything
+            self._worker.skip(step, shown(kind), described(error))
+            return
+        self._worker.put(lambda pending: pending.add_event(event, characters))
+
+    def flush(self) -> bool:
+        """Wait until all input so far is on the disk, but at most `patience` seconds.
+
+        Returns:
+            Whether it is there. If not, recording has stopped, or a notice has said what is not
+            stored yet.
+        """
+        if not self._is_recording():
+            return False
+        stored = self._worker.flush()
         self._warn_if_stopped()
+        return stored
+
+    def end(self) -> None:
+        """Take nothing more; what is left is stored and the directory released, later on.
+
+        Does not wait. `close` waits for it.
+        """
+        self._worker.end()
+
+    def close(self) -> bool:
+        """Store all pending input and release the directory, once; it also runs at exit.
+
+        Waits at most `patience` seconds. A wait of more than a few seconds is announced, with what
+        would be lost if the process were killed.
+
+        Returns:
+            Whether the directory is released. If not, the writer goes on while the process lives.
+        """
+        ended = self._worker.close()
+        self._warn_if_stopped()
+        return ended
 
     def __enter__(self) -> RunWriter:
         return self
@@ -304,94 +261,36 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # On the caller's thread.
+    def __del__(self) -> None:
+        worker: Worker | None = getattr(self, "_worker", None)  # none if `__init__` has raised
+        if worker is not None:
+            worker.end()
 
     def _is_recording(self) -> bool:
-        if os.getpid() != self._pid:
-            return False
-        self._warn_if_stopped()
-        return self._failure is None and not self._closing
+        """Whether input is taken. Says at once, on the caller's thread, if it has stopped."""
+        if self._worker.is_open:
+            return True
+        self._warn_if_stopped(stacklevel=4)
+        return False
 
-    def _queue(self, call: str, copy: Callable[[], Block]) -> None:
-        try:
-            block = copy()
-        except Exception as error:  # a mistake in measuring must not end training
-            self._stop(f"{call} was given {error}")
-            self._warn_if_stopped()
-            return
-        with self._changed:
-            self._add_size(self._pending.add(block))
+    def _record(self, what: str, step: object, copy: Callable[[], Block]) -> None:
+        if self._worker.is_open:
+            try:
+                block = copy()
+            except Exception as error:  # a mistake in measuring must not end training
+                self._worker.stop(f"{what}(step={shown(step)}) was given {shown(error)}")
+            else:
+                self._worker.put(lambda pending: pending.add(block))
+        self._warn_if_stopped(stacklevel=4)
 
-    def _slices(self, slices: ArrayLike | None) -> NDArray[np.int32]:
-        if slices is None:
-            return self._all_slices
-        return _numbers("slices", slices, len(self._all_slices))
-
-    def _add_size(self, nbytes: int) -> None:
-        self._pending.nbytes += nbytes
-        if self._pending.nbytes > PENDING_LIMIT:
-            self._stop("the disk did not keep up")
-        elif self._pending.nbytes >= self._flush_bytes:
-            self._changed.notify_all()
-
-    def _warn_if_stopped(self) -> None:
+    def _warn_if_stopped(self, stacklevel: int = 3) -> None:
         """Warn once, on the caller's thread, so that the caller's warning filters apply."""
-        if self._failure is None or self._warned:
+        failure = self._worker.failure
+        if failure is None or self._warned or not self._worker.is_own:
             return
         self._warned = True
         warn_recording_stopped(
-            f"Recording into {self.directory} has stopped: {self._failure}. Training goes on. The "
+            f"Recording into {self.directory} has stopped: {failure}. Training goes on. The "
             "data stored before can be read. Fix the cause and resume, or record elsewhere.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
-
-    # On the writer's thread.
-
-    def _work(self) -> None:
-        try:
-            while self._cycle():
-                pass
-        except Exception as error:  # any failure here ends recording, not training
-            self._stop(f"{type(error).__name__}: {error}")
-        finally:
-            self._store.close()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-
-    def _cycle(self) -> bool:
-        """Wait for work, store it and wake the waiting threads; False if it was the last time."""
-        self._store.merge()
-        with self._changed:
-            self._changed.wait_for(self._due, timeout=self._pause)
-            self._pause = min(2.0 * self._pause, self._flush_seconds)
-            pending, self._pending = self._pending, Pending()
-            asked, closing = self._flushes_asked, self._closing
-        self._store.write(pending)
-        with self._changed:
-            self._flushes_done = asked
-            self._changed.notify_all()
-        return not closing
-
-    def _due(self) -> bool:
-        return (
-            self._closing
-            or self._flushes_asked > self._flushes_done
-            or self._pending.nbytes >= self._flush_bytes
-        )
-
-    def _stop(self, reason: str) -> None:
-        with self._changed:
-            self._failure = self._failure or reason
-            self._pending = Pending()  # frees the memory
-            self._changed.notify_all()
-
-
-def _numbers(name: str, given: ArrayLike, known: int) -> NDArray[np.int32]:
-    """Numbers of slices or parameters, one a row, all below `known`."""
-    which = np.array(given, dtype=np.int32)
-    if which.ndim != 1:
-        raise InvalidArgument(f"{name} of shape {which.shape}; expected one number a row")
-    if len(which) and not 0 <= which.min() <= which.max() < known:
-        raise InvalidArgument(f"{name} from {which.min()} to {which.max()}; there are {known}")
-    return which

@@ -90,7 +90,7 @@ class HyperParameters:
     betas: dataclasses.InitVar[tuple[float, float] | None] = None
 
     def __post_init__(self, betas: tuple[float, float] | None) -> None:
-        if self.optimizer not in OPTIMIZERS:
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS:
             raise InvalidArgument(
                 f"HyperParameters(optimizer=...) must be one of {', '.join(OPTIMIZERS)}, got "
                 f"{self.optimizer!r}. Use 'other' for an optimizer without a prediction."
@@ -100,6 +100,10 @@ class HyperParameters:
                 raise InvalidArgument(
                     "HyperParameters: pass either betas=(β1, β2) or momentum=β1 and beta2=β2, "
                     "not both."
+                )
+            if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+                raise InvalidArgument(
+                    f"HyperParameters(betas=...) must be two numbers (β1, β2), got {betas!r}."
                 )
             object.__setattr__(self, "momentum", betas[0])
             object.__setattr__(self, "beta2", betas[1])
@@ -146,15 +150,15 @@ class HyperParameters:
             optimizer = "amsgrad"
         if cautious:
             optimizer = "other"
-        lr, weight_decay, momentum, beta2 = settings_of(group)
-        eps = float(group["eps"]) if group.get("eps") is not None else None
         nesterov, maximize = bool(group.get("nesterov")), bool(group.get("maximize"))
-        dampening = float(group.get("dampening") or 0.0)
-        fixed = (eps, nesterov, dampening, decoupled, maximize)
         try:
+            lr, weight_decay, momentum, beta2 = settings_of(group)
+            eps = float(group["eps"]) if group.get("eps") is not None else None
+            dampening = float(group.get("dampening") or 0.0)
+            fixed = (eps, nesterov, dampening, decoupled, maximize)
             return cls(optimizer, lr, weight_decay, momentum, beta2, *fixed)
-        except InvalidArgument:
-            return cls("other", lr=0.0)
+        except (TypeError, ValueError, LookupError, OverflowError):
+            return cls("other", lr=0.0)  # settings that are no numbers, or outside their range
 
 
 def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:

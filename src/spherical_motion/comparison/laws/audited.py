@@ -18,6 +18,7 @@ from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_en
 from spherical_motion.comparison.laws.limits import EPSILON_LARGE, REWRITTEN
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, Records
+from spherical_motion.records.info import NormLayer
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -55,6 +56,8 @@ class AuditedSteps:
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
         clipped_share: share of the audited steps at which it does.
         late, clipped_late: audited steps after the run's first ones, and the share at the limit.
+        norms: (name, ε) of the norm layers that it feeds, if the run recorded them.
+        in_eval: those in eval mode; all that may be, where it is not certain which are.
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         eval_mode_late: share of the last two.
@@ -87,6 +90,8 @@ class AuditedSteps:
     clipped_share: float = math.nan
     late: int = 0
     clipped_late: float = math.nan
+    norms: tuple[NormLayer, ...] = ()
+    in_eval: tuple[str, ...] = ()
     epsilon: float = math.nan
     eval_mode: float = math.nan
     eval_mode_late: float = math.nan
@@ -103,15 +108,21 @@ class AuditedSteps:
 
 
 def audited_steps(
-    run: Records | AuditedRun, group: str, stage: Stage | None = None
+    run: Records | AuditedRun,
+    group: str,
+    stage: Stage | None = None,
+    *,
+    within: Records | None = None,
 ) -> AuditedSteps:
     """What the audit says of a group in a stage; left out, in the whole run.
+
+    `within` is a part of the run that holds the group, if that is at hand.
 
     Without an audit nothing is known: `steps` is 0. A stage that holds fewer than three audited
     steps takes the clipping of the whole run.
     """
     run = run if isinstance(run, AuditedRun) else AuditedRun(run)
-    records = run.records
+    records = run.records if within is None else within
     column = records.index(group)
     info = records.info
     own, main = info.groups[column], info.slices[records.main_slices[column]].parameter
@@ -136,6 +147,10 @@ def audited_steps(
         peak=_at_any_time(mains.peak),
         **_entries(rows, run.limits),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
+        norms=tuple(dict.fromkeys(norm for name in own.parameters for norm in run.norms_of(name))),
+        in_eval=tuple(
+            dict.fromkeys(norm for name in own.parameters for norm in run.in_eval(name, stage))
+        ),
         rewritten_since=_first(rows, "rewritten", REWRITTEN),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),

@@ -5,73 +5,117 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.files.durable import sync
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.records.files.durable import append_synced, cut_synced
 
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
+
+MOST_CHARACTERS = 1 << 24
+"""An event of more characters than this is not recorded; it belongs into a file of its own."""
+
+ENTRY = 16
+"""Characters for which an entry of the data counts, beside those of its text."""
+
+MOST_LEVELS = 32
+"""Data may be nested this deep."""
 
 
 def make_event(kind: str, /, step: int | None = None, **data: object) -> Event:
     """An event that happens now, as it is stored: time (ISO 8601), kind, step, then the data.
 
+    The data are copied with all that they hold, so that the caller may change them afterwards.
+
+    Raises:
+        InvalidArgument: JSON cannot hold it, or it is larger than an event may be. Objects of
+            unknown classes may raise what they like when they are asked for their text.
+
     >>> list(make_event("rescaled", step=7, factor=0.5))
     ['time', 'kind', 'step', 'factor']
     """
+    return sized_event(kind, step, data)[0]
+
+
+def sized_event(kind: str, step: int | None, data: Mapping[str, object]) -> tuple[Event, int]:
+    """`make_event`, and how many characters the event has."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    event = {"time": now, "kind": kind, "step": step}
+    event = {"time": now, "kind": kind, "step": None if step is None else int(step)}
     # Data named time, kind or step get a trailing underscore, so that they replace nothing.
-    return event | {(f"{key}_" if key in event else key): value for key, value in data.items()}
+    event |= {(f"{key}_" if key in event else key): value for key, value in data.items()}
+    copied = {str(key): _Plain().of(value) for key, value in event.items()}
+    text = json.dumps(copied, allow_nan=False, ensure_ascii=False)
+    if len(text) > MOST_CHARACTERS:
+        raise _too_large()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"text that is no Unicode: {error.reason}") from error
+    return copied, len(text)
 
 
 def append_events(path: Path, events: Iterable[Event]) -> None:
     """Append to an existing file; when it returns, the lines survive a power cut."""
-    lines = (json.dumps(_plain(e), allow_nan=False, ensure_ascii=False) for e in events)
-    text = "".join(f"{line}\n" for line in lines)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND)  # no O_CREAT: a deleted run stays deleted
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    sync(path)
+    lines = (json.dumps(e, allow_nan=False, ensure_ascii=False) for e in events)
+    append_synced(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def drop_torn_line(path: Path) -> None:
     """Cut off the incomplete last line of a killed writer."""
-    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        cut_synced(path, whole)
 
 
-def read_events(path: Path) -> tuple[Event, ...]:
-    """All complete lines, in the order in which they were written; none if there is no file.
+class _Plain:
+    """Copies a value for strict JSON, and stops at one that is too large or too deep."""
 
-    Raises:
-        RunDirectoryError: a line is damaged.
-    """
-    if not path.exists():
-        return ()
-    *whole, _torn = path.read_bytes().split(b"\n")
-    try:
-        return tuple(json.loads(line) for line in whole)
-    except ValueError as error:
-        raise RunDirectoryError(
-            f"{path} is damaged ({error}). Restore it from a copy, or move it away to read the "
-            "rest of the run."
-        ) from error
+    def __init__(self) -> None:
+        self._left, self._depth = MOST_CHARACTERS, 0
+
+    def of(self, value: object) -> object:
+        """`value` with null for a non-finite number and text for an unknown type."""
+        self._take(ENTRY)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else None
+        return self._of_many(value)
+
+    def _of_many(self, value: object) -> object:
+        self._depth += 1
+        if self._depth > MOST_LEVELS:
+            raise InvalidArgument(f"nested deeper than {MOST_LEVELS} levels, or in itself")
+        if isinstance(value, Mapping):
+            found: object = {self._text(str(key)): self.of(item) for key, item in value.items()}
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            found = [self.of(item) for item in value]
+        elif callable(to_list := getattr(value, "tolist", None)):  # numpy and torch
+            if math.prod(getattr(value, "shape", ())) * ENTRY > self._left:
+                raise _too_large()  # before a list of it is made
+            found = self.of(to_list())
+        else:
+            found = self._text(str(value))
+        self._depth -= 1
+        return found
+
+    def _text(self, value: str) -> str:
+        self._take(len(value))
+        return str.__str__(value)  # of a subclass, the text itself
+
+    def _take(self, characters: int) -> None:
+        self._left -= characters
+        if self._left < 0:
+            raise _too_large()
 
 
-def _plain(value: object) -> object:
-    """`value` for strict JSON: null for a non-finite number, text for an unknown type."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if callable(to_list := getattr(value, "tolist", None)):  # numpy and torch
-        return _plain(to_list())
-    return str(value)
+def _too_large() -> InvalidArgument:
+    return InvalidArgument(f"more than {MOST_CHARACTERS:,} characters")

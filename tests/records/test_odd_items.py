@@ -1,0 +1,156 @@
+"""One item that cannot be stored is left out with an event; all others are recorded."""
+
+from __future__ import annotations
+
+import collections
+import enum
+
+import numpy as np
+import pytest
+import torch
+
+from spherical_motion.records import RunWriter, read
+from spherical_motion.records.files.events import MOST_CHARACTERS, make_event
+from spherical_motion.vocabulary import EventKind
+
+
+class Raising:
+    """Cannot be shown, converted or listed."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("this object cannot be shown")
+
+    __repr__ = __float__ = __str__
+
+
+class RaisingList:
+    def tolist(self) -> list[object]:
+        raise RuntimeError("this object cannot be listed")
+
+
+class Endless(dict):
+    def items(self):
+        while True:
+            yield "key", 0
+
+
+def cycle() -> list[object]:
+    around: list[object] = []
+    around.append({"again": around})
+    return around
+
+
+def nested(levels: int) -> object:
+    value: object = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+ODD = {
+    "surrogate": lambda: "\ud800",
+    "surrogate in a list": lambda: [{"name": "\udcff"}],
+    "surrogate as a key": lambda: {"\ud800": 1},
+    "cycle": cycle,
+    "deep": lambda: nested(100_000),
+    "raising": Raising,
+    "raising deeper": lambda: [{"it": Raising()}],
+    "raising list": RaisingList,
+    "a long text": lambda: "x" * (MOST_CHARACTERS + 1),
+    "a large array": lambda: np.zeros(MOST_CHARACTERS),
+    "a large tensor": lambda: torch.zeros(MOST_CHARACTERS, dtype=torch.int8)[None],
+    "a long list": lambda: [0] * MOST_CHARACTERS,
+    "endless": Endless,
+    "a number of many digits": lambda: 10**5000,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_event_is_left_out_and_the_rest_goes_on(tmp_path, info, rng, name) -> None:
+    gram = rng.normal(size=(3, 6))
+    odd = ODD[name]()
+    with RunWriter(tmp_path, info) as writer:
+        writer.rows(0, gram)
+        writer.event("before")
+        for _ in range(3):
+            writer.event("odd", 0, data=odd)
+        writer.event("after")
+        assert writer.flush()
+        writer.rows(1, gram)
+    records = read(tmp_path)
+    assert [event["kind"] for event in records.events] == ["before", "skipped", "after"]
+    skipped = records.events[1]
+    assert (skipped["name"], skipped["step"]) == ("odd", 0)
+    assert skipped["reason"]
+    assert records.steps.tolist() == [0, 1]
+    assert writer.skipped == {"odd": skipped["reason"]}
+
+
+@pytest.mark.parametrize("kind", ["\ud800", "x" * (MOST_CHARACTERS + 1)])
+def test_an_odd_kind_or_step(tmp_path, info, kind) -> None:
+    with RunWriter(tmp_path, info) as writer:
+        writer.event(kind)
+        writer.event("odd", step=Raising())  # type: ignore[arg-type]
+        writer.event("fine")
+    assert [event["kind"] for event in read(tmp_path).events] == ["skipped", "skipped", "fine"]
+
+
+def test_odd_scalars_are_left_out_and_the_rest_goes_on(tmp_path, info) -> None:
+    odd = {
+        "raising": Raising(),
+        "text": "high",
+        "many": np.zeros(2),
+        "tensor": torch.zeros(3),
+        "complex": 1j,
+        "complex array": np.array(1j),
+        "meta": torch.zeros(1, device="meta"),
+        "huge": 10**400,
+        "none": None,
+        "\ud800": 1.0,
+    }
+    with RunWriter(tmp_path, info) as writer:
+        writer.scalars(0, {**odd, "loss": 0.5})
+        writer.scalars(None, {"loss": 1.0})  # type: ignore[arg-type]
+        writer.scalars(1, None)  # type: ignore[arg-type]
+        writer.scalars(1, {**odd, "loss": 0.25})
+    records = read(tmp_path)
+    assert records.scalars["loss"].values.tolist() == [0.5, 0.25]
+    assert set(records.scalars) == {"loss", r"\ud800"}
+    names = [event["name"] for event in records.events]
+    assert sorted(names) == sorted({*odd, "scalars"} - {"\ud800"})
+
+
+def test_events_hold_what_they_held_before() -> None:
+    class Text(str):
+        def __str__(self) -> str:
+            return "other"
+
+    class Colour(enum.IntEnum):
+        RED = 3
+
+    data = {
+        "kind": EventKind.CLOSED,
+        "numbers": (1, 2.5, True, None, Colour.RED, np.float32(0.5), np.int64(7)),
+        "not finite": [float("nan"), np.inf],
+        "text": Text("own"),
+        "arrays": [np.array([[1, 2]]), torch.tensor([1.0, float("nan")]), np.array(4)],
+        "mapping": collections.OrderedDict({1: "a"}),
+        "unknown": torch.float32,
+        "deep": nested(20),
+    }
+    event = make_event("note", 4, **data)
+    del event["time"]
+    assert event == {
+        "kind": "note",
+        "step": 4,
+        "kind_": "closed",
+        "numbers": [1, 2.5, True, None, 3, 0.5, 7],
+        "not finite": [None, None],
+        "text": "own",
+        "arrays": [[[1, 2]], [1.0, None], 4],
+        "mapping": {"1": "a"},
+        "unknown": "torch.float32",
+        "deep": nested(20),
+    }
+    assert type(event["text"]) is str
+    assert type(event["kind_"]) is str

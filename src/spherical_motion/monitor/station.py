@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.targets import Target
+from spherical_motion.monitor.untraced import untraced
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
@@ -132,15 +132,17 @@ class Station:
 
         def before(_: object, args: Sequence[object], given: Mapping[str, object]) -> None:
             # torch passes the optimizer itself as the first argument.
-            closure = any(value is not None for value in (*args[1:], *given.values()))
+            closure = (len(args) > 1 or bool(given)) and any(
+                value is not None for value in (*args[1:], *given.values())
+            )
             self._guarded(lambda: None if inner.now() else self._before(closure))
 
         def after(*_: object) -> None:
             self._guarded(lambda: None if inner.now() else self._after())
 
         self._hooks = [
-            self.optimizer.register_step_pre_hook(_untraced(before)),
-            self.optimizer.register_step_post_hook(_untraced(after)),
+            self.optimizer.register_step_pre_hook(untraced(before)),
+            self.optimizer.register_step_post_hook(untraced(after)),
         ]
 
     def detach(self) -> None:
@@ -251,8 +253,3 @@ class Station:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
-
-
-def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, as a compiler that traces `step` leaves it alone."""
-    return cast(Callable[..., None], torch.compiler.disable(hook))

@@ -437,6 +437,15 @@ def test_where_every_law_holds_the_pull_is_given_or_why_it_is_not_known() -> Non
     verdict = judge(evidence(tug=tug, **off))
     assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, None)
     assert "pull of weight decay and loss (0.081) alone gives 0.90" in verdict.reason
+    # Inside Adam the decay is divided, too: its pull is no multiple of the decay that was set.
+    hp = HyperParameters("adam", lr=1e-3, weight_decay=0.005, betas=(0.9, 0.999))
+    stage = dataclasses.replace(evidence().stage, hp=hp)
+    adam = {"stage": stage, "tug": tug, "continuity": Continuity(pairs=999)} | off
+    adam["assumed"] = Assumed(entries=Estimate(1.9, 1.8, 2.0))
+    verdict = judge(evidence(rest_angle=0.09, rest_norm=2.0, **adam))
+    assert "pull of weight decay and loss (0.081) alone gives 0.90 at rest" in verdict.reason
+    vague = judge(evidence(**adam))
+    assert "0.081 (0.08 to 0.082), is too uncertain to give an angle" in vague.reason
     unknown = judge(evidence(tug=TugOfWar(unknown="nobody looked"), **off))
     assert "was not measured: nobody looked" in unknown.reason
 

@@ -42,6 +42,7 @@ def read_table(
     total = int(starts[-1]) + scale
     if steps is not None:
         total = checks.whole("Schedule", "steps", steps, least=1)
+    checks.count_of_steps("Schedule", "steps", total)
     if total <= starts[-1]:
         raise InvalidArgument(
             f"{path}: its last row starts at step {starts[-1]:,}, but steps={total:,}."

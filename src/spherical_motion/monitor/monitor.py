@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +32,7 @@ from spherical_motion.records import (
     read_info,
     steps_at_close,
 )
+from spherical_motion.records.files.folders import make_new_folder
 from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
@@ -140,7 +139,6 @@ class Monitor:
                 "schedulers is Schedule(hp, lr=[...]) with one rate a step."
             )
         targets = find_targets(model, self.optimizers, self.groups)
-        self.directory = Path(directory) if directory is not None else _timestamped()
         fed = fed_or_why(model, example_inputs) if audit else ""
         norms = named_norms(model, fed, targets)
         info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan, norms)
@@ -163,6 +161,7 @@ class Monitor:
             for number, optimizer in enumerate(self.optimizers)
             if number in hooked
         }
+        self.directory = _chosen_or_new(directory, resume)
         starts = self._starts(resume, first_step)
         before = read_info(self.directory).products if resume else 0
         self._writer = RunWriter(self.directory, info, resume=resume, first_step=first_step)
@@ -307,10 +306,11 @@ class Monitor:
         return closed if closed is not None and len(closed) == len(self.optimizers) else None
 
 
-def _timestamped() -> Path:
-    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    names = (now if again == 1 else f"{now}_{again}" for again in itertools.count(1))
-    return next(path for name in names if not (path := Path("runs") / name).exists())
+def _chosen_or_new(directory: str | os.PathLike[str] | None, resume: bool) -> Path:
+    """The directory that the user named, or a new one of its own that this makes."""
+    if directory is not None or resume:
+        return Path("runs" if directory is None else directory)
+    return make_new_folder(Path("runs"))
 
 
 def _detached(value: object) -> object:

@@ -18,7 +18,7 @@ from spherical_motion.estimates import (
     FEWEST_PAIRED,
     LEAST_FREEDOM,
     MOST_BATCHES,
-    MOST_CORRELATED,
+    MOST_CORRELATED_BATCHES,
     Estimate,
 )
 
@@ -178,7 +178,7 @@ def _slow_reach(deviations: Array) -> Array:
     if batches >= FEWEST_PAIRED:
         with np.errstate(divide="ignore", invalid="ignore"):
             r = _dots(deviations[:, 1:], deviations[:, :-1]) / square
-        r = np.clip((r * batches + 1.0) / (batches - 3.0), 0.0, MOST_CORRELATED)
+        r = np.clip((r * batches + 1.0) / (batches - 3.0), 0.0, MOST_CORRELATED_BATCHES)
         r = np.where(square > 0, r, 0.0)
     fewer = (1.0 + r) / (1.0 - r)
     error = np.sqrt(fewer * square / (batches * (batches - 1)))

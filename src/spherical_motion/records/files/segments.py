@@ -17,7 +17,7 @@ import bisect
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +28,7 @@ from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.checksum import verify
 from spherical_motion.records.files.durable import publish, remove_leftovers, sync_names
 from spherical_motion.records.files.merging import joint_schema, rows_of, write_part
+from spherical_motion.records.files.remote import parquet_file
 
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
@@ -170,11 +171,12 @@ def damaged(path: Path, why: object) -> RunDirectoryError:
     )
 
 
-def open_part(path: Path) -> pq.ParquetFile:
+@contextlib.contextmanager
+def open_part(path: Path) -> Iterator[pq.ParquetFile]:
     """A file that has the bytes with which it was written; ArrowInvalid or OSError if not."""
     verify(path)
-    # Without a buffer ahead, reading a column takes the memory of this column alone.
-    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    with parquet_file(path, check_pages=True) as file:
+        yield file
 
 
 def _stretches(segments: Sequence[Segment], boundaries: Sequence[int]) -> list[list[Segment]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.targets import Target
+from spherical_motion.monitor.untraced import untraced
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
@@ -133,15 +132,17 @@ class Station:
 
         def before(_: object, args: Sequence[object], given: Mapping[str, object]) -> None:
             # torch passes the optimizer itself as the first argument.
-            closure = any(value is not None for value in (*args[1:], *given.values()))
+            closure = (len(args) > 1 or bool(given)) and any(
+                value is not None for value in (*args[1:], *given.values())
+            )
             self._guarded(lambda: None if inner.now() else self._before(closure))
 
         def after(*_: object) -> None:
             self._guarded(lambda: None if inner.now() else self._after())
 
         self._hooks = [
-            self.optimizer.register_step_pre_hook(_untraced(before)),
-            self.optimizer.register_step_post_hook(_untraced(after)),
+            self.optimizer.register_step_pre_hook(untraced(before)),
+            self.optimizer.register_step_post_hook(untraced(after)),
         ]
 
     def detach(self) -> None:
@@ -226,24 +227,24 @@ class Station:
 
     def _record(self, *, wait: bool = False) -> None:
         """Pass on the sums that have arrived."""
-        for step, which, products in self._backend.read(wait=wait):
+        for step, which, products, is_plain in self._backend.read(wait=wait):
             if which == CELLS and self._cells is not None:
                 for group, summed in self._cells.summed(products).items():
                     self._sink.cells(step, group, summed)
             else:
                 self._out[:, : products.shape[1]] = products
-                self._look(step, self._out)
+                if not is_plain or self._any_bad or self._any_silent:
+                    self._look(step, self._out)
                 self._sink.rows(step, self._out, None if self._is_all else self._numbers)
 
     def _look(self, step: int, out: NDArray[np.float64]) -> None:
         """Note slices that are not finite, and those that have lost their gradient."""
-        if self._any_bad or not math.isfinite(out[:, :3].sum()):  # at nearly every step neither
-            bad = ~np.isfinite(out[:, :3]).all(axis=1)
-            if (bad & ~self._bad).any():
-                slices = self._numbers[bad & ~self._bad].tolist()
-                self._sink.event(EventKind.NON_FINITE, step=step, slices=slices)
-            self._bad, self._any_bad = bad, bool(bad.any())
-        if self._replacements is not None and (self._any_silent or not (out[:, GG] > 0.0).all()):
+        bad = ~np.isfinite(out[:, :3]).all(axis=1)
+        if (bad & ~self._bad).any():
+            slices = self._numbers[bad & ~self._bad].tolist()
+            self._sink.event(EventKind.NON_FINITE, step=step, slices=slices)
+        self._bad, self._any_bad = bad, bool(bad.any())
+        if self._replacements is not None:
             silent = ~(out[:, GG] > 0.0)
             self._any_silent = bool(silent.any())
             self._replacements.look(step, silent)
@@ -252,8 +253,3 @@ class Station:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
-
-
-def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, as a compiler that traces `step` leaves it alone."""
-    return cast(Callable[..., None], torch.compiler.disable(hook))

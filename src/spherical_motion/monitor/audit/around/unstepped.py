@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch.optim.optimizer import (
@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from spherical_motion.binding import stepped_parameters
 from spherical_motion.monitor.audit.around.left_behind import report
 from spherical_motion.monitor.sinks import Sink
+from spherical_motion.monitor.untraced import untraced
 from spherical_motion.vocabulary.events import EventKind
 
 FEW = 3
@@ -88,16 +89,24 @@ class Unstepped:
         me = weakref.ref(self)
 
         def begins(optimizer: torch.optim.Optimizer, *_: object) -> None:
-            if (unstepped := me()) is not None:
+            if (unstepped := me()) is None:
+                return
+            if optimizer is unstepped._own():  # at nearly every step, so without the guard
+                unstepped._inside = True
+            else:
                 unstepped._guarded(lambda: unstepped.begins(optimizer))
 
         def stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
-            if (unstepped := me()) is not None:
+            if (unstepped := me()) is None:
+                return
+            if optimizer is unstepped._own():
+                unstepped._inside = False
+            else:
                 unstepped._guarded(lambda: unstepped.stepped(optimizer))
 
         self._handles = [
-            register_optimizer_step_pre_hook(_untraced(begins)),
-            register_optimizer_step_post_hook(_untraced(stepped)),
+            register_optimizer_step_pre_hook(untraced(begins)),
+            register_optimizer_step_post_hook(untraced(stepped)),
         ]
 
     def detach(self) -> None:
@@ -200,8 +209,3 @@ def _first_entry(parameter: torch.Tensor) -> float | None:
     if not parameter.is_cpu or not parameter.numel():
         return None
     return float(parameter.detach()[(0,) * parameter.ndim])
-
-
-def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, as a compiler that traces `step` leaves it alone."""
-    return cast(Callable[..., None], torch.compiler.disable(hook))

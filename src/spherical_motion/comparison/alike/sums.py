@@ -11,7 +11,6 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from spherical_motion.estimates import (
     FEWEST_BATCHES,
@@ -20,6 +19,7 @@ from spherical_motion.estimates import (
     MOST_BATCHES,
     MOST_CORRELATED_BATCHES,
     Estimate,
+    t_quantile,
 )
 
 Array = NDArray[np.float64]
@@ -168,7 +168,7 @@ def _places(groups: int, pieces: int) -> Ints:
 def _reach(deviations: Array) -> Array:
     batches = deviations.shape[1]
     error = np.sqrt(_dots(deviations, deviations) / (batches * (batches - 1)))
-    return float(stdtrit(batches - 1, 0.975)) * error
+    return t_quantile(batches - 1) * error
 
 
 def _slow_reach(deviations: Array) -> Array:
@@ -182,7 +182,8 @@ def _slow_reach(deviations: Array) -> Array:
         r = np.where(square > 0, r, 0.0)
     fewer = (1.0 + r) / (1.0 - r)
     error = np.sqrt(fewer * square / (batches * (batches - 1)))
-    return stdtrit(np.maximum((batches - 1) / fewer, LEAST_FREEDOM), 0.975) * error
+    freedom = np.maximum((batches - 1) / fewer, LEAST_FREEDOM)
+    return np.array([t_quantile(number) for number in freedom.tolist()]) * error
 
 
 def _dots(first: Array, second: Array) -> Array:

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 from spherical_motion.binding import StateReader, preconditioner_rule
-from spherical_motion.measure import CpuBackend, CpuGram, Rows
+from spherical_motion.measure import CpuBackend, CpuGram, RowSet
 
 REST = 0.02
 """Seconds after which torch's threads sleep. Straight after an operation they spin on their cores
@@ -148,7 +148,7 @@ class Workload:
 
     def backend(self, slices: list[tuple[int, int, int, int]]) -> Callable[[], None]:
         """What the monitor does around each step."""
-        backend = CpuBackend(self.weights, [Rows(slices)])
+        backend = CpuBackend(self.weights, [RowSet(slices)])
 
         def step() -> None:
             backend.keep(self.weights)

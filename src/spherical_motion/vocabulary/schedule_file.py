@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
+MOST_BYTES = 64 << 20
+"""The longest table that is read."""
+
 SETTINGS = ("lr", "weight_decay", "momentum")
 
 
@@ -55,7 +58,13 @@ def read_table(
 def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
     """Lines that are not blank, with their numbers."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open("rb") as file:
+            found = file.read(MOST_BYTES + 1)  # a device may have no end
+        if len(found) > MOST_BYTES:
+            raise InvalidArgument(
+                f"{path} has more than {MOST_BYTES:,} bytes. Write a row for each change alone."
+            )
+        text = found.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path} cannot be read as CSV: {error}.") from error
     reader = csv.reader(text.splitlines())

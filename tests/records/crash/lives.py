@@ -143,6 +143,11 @@ class Threaded:
         writer.rows(step, np.full((1, 6), value))
         writer.flush()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a failure ended the recording."""
+        return self._writer._failure is not None
+
     def merge(self) -> None:
         """Its thread merges."""
 

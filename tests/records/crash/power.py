@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import itertools
 import os
 import random
@@ -44,11 +43,6 @@ class State:
 
     files: tuple[tuple[str, bytes | None], ...]
 
-    @property
-    def key(self) -> bytes:
-        """A digest by which equal states are found."""
-        return hashlib.sha256(repr(self.files).encode()).digest()
-
     def make(self, base: Path) -> None:
         """Write it below a directory."""
         for name, content in self.files:
@@ -62,12 +56,15 @@ class Recording(Counting):
     """Makes every call, and keeps the disk as it would be if the power went off.
 
     `at_risk` is called before each sync with this object: no state after a cut is missed, since
-    between two syncs there are only more changes, of which a cut may leave any part.
+    between two syncs there are only more changes, of which a cut may leave any part. Syncs of
+    "files" or "folders" may be `lost`, as if the writer had forgotten them.
     """
 
-    def __init__(self, base: Path, at_risk: Callable[[Recording], object]) -> None:
+    def __init__(
+        self, base: Path, at_risk: Callable[[Recording], object], *, lost: str = ""
+    ) -> None:
         super().__init__()
-        self._base, self._at_risk = base, at_risk
+        self._base, self._at_risk, self._lost = base, at_risk, lost
         self._nodes = [Node(folder=True)]
         self._handles: dict[int, tuple[int, bool]] = {}
         self._places: dict[int, int] = {}
@@ -83,8 +80,8 @@ class Recording(Counting):
             getattr(self, f"_{name}", self._unknown)(found, before, *args)
         return found
 
-    def states(self, rng: random.Random) -> Iterator[State]:
-        """What the disk may hold after a cut now: all, or some drawn by `rng`, without repeats."""
+    def states(self, rng: random.Random, share: float) -> Iterator[State]:
+        """What the disk may hold after a cut now: a share of all, or of some drawn by `rng`."""
         changed = [i for i, node in enumerate(self._nodes) if node.since]
         ways = [list(_ways(self._nodes[i])) for i in changed]
         total = 1
@@ -95,25 +92,21 @@ class Recording(Counting):
         else:
             chosen = [tuple(way[0] for way in ways), tuple(way[-1] for way in ways)]
             chosen += [tuple(map(rng.choice, ways)) for _ in range(MOST_CHOICES - 2)]
-        seen = set()
         for choice in chosen:
-            state = self._state(dict(zip(changed, choice, strict=True)))
-            if state.key not in seen:
-                seen.add(state.key)
-                yield state
+            if rng.random() < share:
+                yield self._state(dict(zip(changed, choice, strict=True)))
 
     def now(self) -> State:
         """What the disk holds if the power stays on."""
-        everything = {i: _after(node, node.since) for i, node in enumerate(self._nodes)}
-        return self._state(everything)
+        return self._state({i: node.since for i, node in enumerate(self._nodes)})
 
-    def _state(self, content: dict[int, Any]) -> State:
-        """The tree below the root, with this content of nodes that are not synced."""
+    def _state(self, changes: dict[int, list[Any]]) -> State:
+        """The tree below the root, with these changes of nodes that are not synced."""
         found: list[tuple[str, bytes | None]] = []
 
         def walk(number: int, path: str) -> None:
             node = self._nodes[number]
-            held = content.get(number, node.names if node.folder else node.data)
+            held = _after(node, changes.get(number, []))
             if node.folder:
                 if path:
                     found.append((path, None))
@@ -179,6 +172,8 @@ class Recording(Counting):
         if handle not in self._handles:
             return
         node = self._nodes[self._handles[handle][0]]
+        if self._lost == ("folders" if node.folder else "files"):
+            return
         content = _after(node, node.since)
         node.since = []
         if node.folder:
@@ -223,6 +218,8 @@ def _after(node: Node, changes: list[Any]) -> Any:
                 else:
                     names[name] = number
         return names
+    if not changes:
+        return node.data
     data = bytearray(node.data)
     for kind, place, *rest in changes:
         if kind == "cut":
@@ -234,23 +231,22 @@ def _after(node: Node, changes: list[Any]) -> Any:
     return bytes(data)
 
 
-def _ways(node: Node) -> Iterator[Any]:
-    """The contents that a cut may leave, none of the changes first, all of them last."""
+def _ways(node: Node) -> Iterator[list[Any]]:
+    """The changes that a cut may leave: none first, all of them last."""
     if node.folder:
         count = len(node.since)
         subsets = range(1 << count) if count <= 6 else _some_subsets(count)
         for subset in subsets:
-            yield _after(node, [c for i, c in enumerate(node.since) if subset >> i & 1])
+            yield [change for i, change in enumerate(node.since) if subset >> i & 1]
         return
     for count in range(len(node.since)):
-        yield _after(node, node.since[:count])
+        yield node.since[:count]
         kind, *rest = node.since[count]
         if kind == "write":
             place, data = rest
-            yield _after(node, [*node.since[:count], (kind, place, data[: len(data) // 2])])
-            lost = (kind, place, bytes(len(data)))
-            yield _after(node, [*node.since[:count], lost, *node.since[count + 1 :]])
-    yield _after(node, node.since)
+            yield [*node.since[:count], (kind, place, data[: len(data) // 2])]
+            yield [*node.since[:count], (kind, place, bytes(len(data))), *node.since[count + 1 :]]
+    yield node.since
 
 
 def _some_subsets(count: int) -> list[int]:
@@ -278,16 +274,15 @@ class Cuts:
     ) -> None:
         self._scratch, self._place, self._truth = scratch, place, truth
         self._rng, self._share = rng, share
-        self._seen: set[bytes] = set()
+        self._seen: set[tuple[State, str]] = set()
         self.tried = 0
 
     def __call__(self, recording: Recording) -> None:
         """Try the states of this moment, each once."""
         truth = copy.deepcopy(self._truth)
-        for state in recording.states(self._rng):
-            key = state.key + repr(truth).encode()
-            if key not in self._seen and self._rng.random() < self._share:
-                self._seen.add(key)
+        for state in recording.states(self._rng, self._share):
+            if (state, repr(truth)) not in self._seen:
+                self._seen.add((state, repr(truth)))
                 self._try(state, truth)
 
     def _try(self, state: State, truth: Truth) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from spherical_motion import theory
-from spherical_motion.comparison.alike.laws import medians
 from spherical_motion.comparison.alike.motions import Alike
+from spherical_motion.comparison.alike.ranks import medians
 from spherical_motion.comparison.alike.sums import (
     Array,
     First,

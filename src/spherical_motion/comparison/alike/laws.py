@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.comparison.alike.motions import Alike
+from spherical_motion.comparison.alike.ranks import medians, quantiles
 from spherical_motion.comparison.alike.sums import Array, mean_ratios, means
 from spherical_motion.comparison.laws.continuity import (
     EXACT,
@@ -186,13 +187,3 @@ def spiking(found: Alike, stage: Stage) -> list[bool]:
     if found.first.group.kind == "scale":
         square = square * found.gram.ww[:, rows]
     return np.any(may_spike(0.5 * np.log(square)), axis=1).tolist()
-
-
-def medians(values: Array) -> Array:
-    """The median of each row."""
-    return np.median(values, axis=1)
-
-
-def quantiles(values: Array, shares: tuple[float, ...]) -> Array:
-    """Quantiles of each row, (shares, groups)."""
-    return np.quantile(values, shares, axis=1)

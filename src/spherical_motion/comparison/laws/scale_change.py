@@ -35,7 +35,7 @@ SHORT = 6
 AT_ONCE = 0.6
 """Share of the gap that the short lines must have."""
 
-MOST_CORRELATED = 0.8
+MOST_CORRELATED_SAMPLES = 0.8
 """A correlation of neighbouring samples counts as no larger than this."""
 
 MOST_GROUPS = 0.8
@@ -165,7 +165,7 @@ def _lines_apart(line: Array, span: int) -> tuple[Array, Array]:
     variance, moved = rest[behind] + rest[before], moved[behind] + moved[before]
     with np.errstate(divide="ignore", invalid="ignore"):
         lag1 = np.where(variance > 0, 1.0 - moved / (2.0 * variance), 0.0)
-    lag1 = np.clip(lag1, 0.0, MOST_CORRELATED)
+    lag1 = np.clip(lag1, 0.0, MOST_CORRELATED_SAMPLES)
     # At its end a line has 4/span of the variance of a sample.
     error = np.sqrt(variance * 4.0 / (span - 2.0) * (1.0 + lag1) / (1.0 - lag1))
     return gap, np.maximum(error, 1e-12)

@@ -120,8 +120,8 @@ class HeavyBallL2(Family):
         return Recursion(
             rows=lambda a, m: self.rows(a, m, facts),
             push=lambda a, m: a / self.norm_share(a, m, facts),
-            angle=lambda a, m: self.angle(at(a, m), facts),
-            rate=lambda a, m: float(self.rate(at(a, m), facts)),
+            angle=functools.lru_cache(lambda a, m: self.angle(at(a, m), facts)),
+            rate=functools.lru_cache(lambda a, m: float(self.rate(at(a, m), facts))),
             fading=self.fading,
             critical=self.critical,
             limit=self.largest_intrinsic_lr,

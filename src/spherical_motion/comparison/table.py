@@ -25,7 +25,7 @@ from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.ladder.ignoring import parse_ignored
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.streaming import RunEvidence, evidence_of
+from spherical_motion.comparison.whole.streaming import RunEvidence, evidence_of
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate

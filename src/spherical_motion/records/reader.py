@@ -18,6 +18,7 @@ from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.events import Event
+from spherical_motion.records.files.remote import place_of
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.parts import Parts
 from spherical_motion.records.reading.file_columns import column_of
@@ -61,7 +62,7 @@ def read(
     that step on is left out. `Records.branches` lists what was left out.
 
     Args:
-        directory: the run directory.
+        directory: the run directory, local or any that fsspec knows ("s3://...").
         branch: read the run as it stood before its resume of this number, counted from 0.
         strict: raise at a file that is damaged or missing. If left out, such files are named in
             one notice and in `Records.unreadable`, and the rest is read.
@@ -71,7 +72,7 @@ def read(
         RunDirectoryError: with `strict`, a file in it is damaged or missing.
         InvalidArgument: there is no such branch.
     """
-    run = RunDirectory(Path(directory))
+    run = RunDirectory(place_of("read", directory))
     while True:
         text = run.read_text()
         parts = Parts(run.path, strict=strict)
@@ -94,12 +95,12 @@ def read_info(directory: str | os.PathLike[str]) -> RunInfo:
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
     """
-    return RunDirectory(Path(directory)).read_info()
+    return RunDirectory(place_of("read_info", directory)).read_info()
 
 
 def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
     """The next step of each optimizer when a run was last closed; None if it was killed."""
-    run = RunDirectory(Path(directory))
+    run = RunDirectory(place_of("steps_at_close", directory))
     parts = Parts(run.path)
     events = sound_events(run.events, parts)
     parts.announce()

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -52,13 +53,17 @@ def intercepted(policy: Policy) -> Iterator[Callable[[Callable[[], object]], Non
     lock = threading.RLock()
     real_close = os.close
     deciding = False
+    others: frozenset[int] = frozenset()  # threads that ran before the policy was asked
 
     def through(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal deciding
+            nonlocal deciding, others
+            if deciding and threading.get_ident() not in others:  # a thread that the policy began
+                return real(*args, **kwargs)
             with lock:
                 if deciding:  # a call of the policy itself
                     return real(*args, **kwargs)
+                others = frozenset(sys._current_frames())
                 deciding = True
                 try:
                     found = policy(name, real, args, kwargs)
@@ -73,8 +78,9 @@ def intercepted(policy: Policy) -> Iterator[Callable[[Callable[[], object]], Non
         return call
 
     def aside(function: Callable[[], object]) -> None:
-        nonlocal deciding
+        nonlocal deciding, others
         with lock:
+            others = frozenset(sys._current_frames())
             deciding = True
             try:
                 function()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.checksum import verify
+from spherical_motion.records.files.remote import parquet_file
 from spherical_motion.records.files.segments import Segment
 from spherical_motion.records.parts import LISTINGS, Parts, Unsound, listing, sound
 from spherical_motion.records.reading.pieces import Ints
@@ -42,7 +43,7 @@ class PinnedPart:
             Unsound: it cannot be read.
             FileNotFoundError: it has vanished.
         """
-        with sound(self.segment), pq.ParquetFile(self.segment.path, pre_buffer=False) as file:
+        with sound(self.segment), parquet_file(self.segment.path) as file:
             yield file
 
     @functools.cached_property

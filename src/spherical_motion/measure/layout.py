@@ -38,6 +38,25 @@ def check_measurable(name: str, tensor: torch.Tensor, *, widened: bool = False) 
         )
 
 
+def lacks_memory(tensor: torch.Tensor) -> bool:
+    """Whether the storage of a strided tensor is smaller than what its shape reaches.
+
+    Code that shards or offloads weights frees their storage and leaves the tensor as it is; to
+    read it would end the process.
+
+    >>> w = torch.zeros(2, 3)
+    >>> _ = w.untyped_storage().resize_(0)
+    >>> lacks_memory(w), lacks_memory(torch.zeros(2, 3)[:, 1:]), lacks_memory(torch.zeros(0))
+    (True, False, False)
+    """
+    held = tensor.untyped_storage().nbytes()
+    if held == tensor.nbytes or not tensor.numel():  # nearly all tensors fill their storage
+        return False
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    reach = 1 + sum((length - 1) * stride for length, stride in steps)
+    return (tensor.storage_offset() + reach) * tensor.element_size() > held
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class StridedLayout:
     """Type, shape and strides (in entries) of a tensor that fills one block of memory.
@@ -80,8 +99,11 @@ class StridedLayout:
                 f"measuring was set up, got {tensor.dtype} of shape {found} on {tensor.device}. "
                 "Convert it, or set up measuring again."
             )
-        if tensor.layout == torch.strided and self._matches(tensor.stride()):
-            return tensor
+        if tensor.layout == torch.strided:
+            if lacks_memory(tensor):
+                raise InvalidArgument(f"{name} has no memory: its storage was freed.")
+            if self._matches(tensor.stride()):
+                return tensor
         laid = torch.empty_strided(self.shape, self.strides, dtype=self.dtype)
         return laid.copy_(tensor.detach().to_dense())
 

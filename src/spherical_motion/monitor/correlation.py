@@ -191,6 +191,11 @@ class CorrelationMeter:
             self._sink.correlation(self._began, self._number, found.rho, found.update_sq)
             self._burst = None
 
+    def missed(self, step: int) -> None:
+        """Step number `step` was taken and not seen, so that a burst cannot go on."""
+        if self._burst is not None:
+            self._end(step, "a step of it was not measured")
+
     def _begin(self, number: int, step: int) -> None:
         lags = self._lags(number)
         self._number, self._began, self._burst = number, step, None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.cpu import CpuGram
+from spherical_motion.measure.layout import lacks_memory
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replacements
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
+from spherical_motion.monitor.run.hooks import StepHook
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
@@ -98,7 +99,8 @@ class Station:
             )
             self._replacements = Replacements(self._context, sink)
         self._auditor: Auditor | None = None
-        self._hooks: list[RemovableHandle] = []
+        self._returned = self._after_gap = self._gap_recorded = False
+        self._hooks: list[StepHook] = []
 
     @property
     def nbytes(self) -> int:
@@ -134,9 +136,14 @@ class Station:
         def after(*_: object) -> None:
             self._guarded(lambda: None if inner.now() else self._after())
 
+        def returned(*_: object) -> None:
+            self._guarded(self._note_return)
+
+        register = self.optimizer.register_step_post_hook
         self._hooks = [
-            self.optimizer.register_step_pre_hook(_untraced(before)),
-            self.optimizer.register_step_post_hook(_untraced(after)),
+            StepHook(self.optimizer.register_step_pre_hook, before),
+            StepHook(register, after),
+            StepHook(register, returned, first=True),
         ]
 
     def detach(self) -> None:
@@ -151,7 +158,32 @@ class Station:
         if self._auditor is not None:
             self._auditor.close()
 
+    def _note_return(self) -> None:
+        """The step has changed the weights; `_after` comes later, if no other hook raises."""
+        self._returned = not self._was_skipped()
+
+    def _count_unseen(self) -> None:
+        """Count a step after which another hook raised, so that this one's was not called."""
+        if not self._gap_recorded:
+            self._gap_recorded = True
+            why = "another hook on the optimizer's steps raised before the monitor's"
+            self._sink.event(EventKind.NOT_MEASURED, step=self.step, why=why)
+        if self._auditor is not None:
+            self._auditor.skipped()
+        if self._correlation is not None:
+            self._correlation.missed(self.step)
+        self._returned, self._after_gap = False, True
+        self.step += 1
+
     def _before(self, closure: bool) -> None:
+        if self._returned:
+            self._count_unseen()
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            if lacks_memory(parameter):
+                raise InvalidArgument(
+                    f"parameter {name!r} has no memory: its storage was freed. Watch weights that "
+                    "keep their memory from step to step."
+                )
         self._settings.follow(self.step)
         if self._begins:
             self._begins = False
@@ -164,7 +196,9 @@ class Station:
         if self._armed or audited:
             self._snapshot.take(self._parameters)
         if self._armed:
-            self._earlier = self._preconditioners.before()
+            # After a gap, the settings of the step before are not known.
+            self._earlier = None if self._after_gap else self._preconditioners.before()
+        self._after_gap = False
         if self._correlation is not None:
             self._correlation.before(self.step)
 
@@ -194,6 +228,7 @@ class Station:
             self._correlation.after(self.step)
         if self._auditor is not None:
             self._auditor.after(self.step, self._snapshot.tensors)
+        self._returned = False
         self.step += 1
 
     def _measure(self) -> None:
@@ -228,11 +263,6 @@ class Station:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
-
-
-def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, as a compiler that traces `step` leaves it alone."""
-    return cast(Callable[..., None], torch.compiler.disable(hook))
 
 
 class CellMeter:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.errors import SphericalMotionError
 from spherical_motion.invariance import NormFed, NormListener, norms_fed, unwrapped
+from spherical_motion.monitor.run.hooks import HookEntry
 from spherical_motion.vocabulary.groups import strip_wrappers
 
 Fed = Mapping[str, tuple[NormFed, ...]]
@@ -74,7 +74,7 @@ class NormLayers:
         modules = unwrapped(model).named_modules()
         self._by_name = {strip_wrappers(name): module for name, module in modules}
         self._wanted = {norm.module for norms in self._fed.values() for norm in norms}
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[HookEntry] = []
         self._heard: dict[NormFed, list[tuple[bool, Tensor | None]]] = {}
         self._running = threading.local()
 
@@ -91,8 +91,8 @@ class NormLayers:
         for name, module in self._hookable().items():
             enter, leave = Hook(lambda name=name: self._enter(name)), Hook(self._leave)
             self._handles += [
-                module.register_forward_pre_hook(enter),
-                module.register_forward_hook(leave, always_call=True),
+                HookEntry(module.register_forward_pre_hook(enter)),
+                HookEntry(module.register_forward_hook(leave, always_call=True)),
             ]
 
     def disarm(self) -> None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import stepped_parameters
+from spherical_motion.measure.layout import lacks_memory
 from spherical_motion.monitor.audit.around.left_behind import report
+from spherical_motion.monitor.run.hooks import StepHook
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.vocabulary.events import EventKind
 
@@ -78,7 +79,7 @@ class Unstepped:
         self._others = 0
         self._shared_by: tuple[list[str], str] | None = None
         self._reported = self._reported_shared = False
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[StepHook] = []
         self._inside = False
         self._begun: dict[int, int] = {}
 
@@ -96,14 +97,14 @@ class Unstepped:
                 unstepped._guarded(lambda: unstepped.stepped(optimizer))
 
         self._handles = [
-            register_optimizer_step_pre_hook(_untraced(begins)),
-            register_optimizer_step_post_hook(_untraced(stepped)),
+            StepHook(register_optimizer_step_pre_hook, begins),
+            StepHook(register_optimizer_step_post_hook, stepped),
         ]
 
     def detach(self) -> None:
         """Stop listening; may be repeated."""
-        for handle in self._handles:
-            handle.remove()
+        for hook in self._handles:
+            hook.remove()
         self._handles = []
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
@@ -197,11 +198,6 @@ def _first_entry(parameter: torch.Tensor) -> float | None:
 
     Code that writes to `parameter.data` leaves the version as it is.
     """
-    if not parameter.is_cpu or not parameter.numel():
+    if not parameter.is_cpu or not parameter.numel() or lacks_memory(parameter):
         return None
     return float(parameter.detach()[(0,) * parameter.ndim])
-
-
-def _untraced(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, as a compiler that traces `step` leaves it alone."""
-    return cast(Callable[..., None], torch.compiler.disable(hook))

@@ -47,8 +47,7 @@ def write_full_run(directory: Path) -> Path:
             writer.scalars(step, {"loss": 1 / (step + 1), "accuracy": 0.5})
             writer.cells(step, 0, rng.normal(size=(4, 6)) ** 2)
             writer.correlation(step, 0, [1.0, 0.5, 0.2], 2.0)
-            sums = rng.normal(size=(3, len(AUDIT_SUMS))) ** 2
-            writer.audit(step, [0, 1, 2], sums)
+            writer.audit(step, [0, 1, 2], np.tile(_audited(rng), (3, 1)))
             writer.audit_step(step, 0, step + 1.0, step + 1.0, 1.0, "")
             if step % STEPS == STEPS - 1:
                 writer.event("rate_changed", step=step, optimizer=0, param_group=0, lr=rate / 2)
@@ -62,6 +61,14 @@ def _products(rng: np.random.Generator) -> np.ndarray:
     w = rng.normal(1.0, 0.01, 3)
     d, g = 0.01 * rng.normal(1.0, 0.1, 3), rng.normal(1.0, 0.1, 3)
     return np.stack([w * w, -0.5 * d * d, d * d, 0 * w, g * g, -0.1 * d * g], axis=1)
+
+
+def _audited(rng: np.random.Generator) -> list[float]:
+    """The sums of a step that is what the rule makes of it."""
+    d = 1e-4 * float(rng.normal(1.0, 0.1))
+    same = dict.fromkeys(("dd", "ee", "de"), d * d) | {"wd": -d * d, "we": -d * d}
+    others = {"ww": 1.0, "gg": 1.0, "peak": 0.1, "at_peak": 1.0, "largest": 1.0, "epsilon": 1e-5}
+    return [(same | others).get(name, 0.0) for name in AUDIT_SUMS]
 
 
 def part_of(directory: Path, table: str, number: int) -> Path:

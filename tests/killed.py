@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +24,6 @@ def disk_calls(monkeypatch: pytest.MonkeyPatch, stop_at: int) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(os, "fsync", counted(os.fsync))
-    monkeypatch.setattr(os, "replace", counted(os.replace))
-    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
+    for name in ("fsync", "link", "replace", "unlink"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
     return made

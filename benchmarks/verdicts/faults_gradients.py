@@ -196,7 +196,7 @@ def label_noise(loop: Loop) -> None:
     loop.batches = noisy()
 
 
-@make_fault("rare large gradients", "harmless", "HEAVY_TAILS", STEADY, alarm=False)
+@make_fault("rare large gradients", "harmless", "GRADIENT_SPIKE HEAVY_TAILS", STEADY, alarm=False)
 def rare(loop: Loop) -> None:
     """One batch in 50 has a loss 20 times as large."""
     usual = loop.loss

@@ -10,16 +10,18 @@ __all__ = ["HEALTHY", "WHY", "notes"]
 WHY: dict[str, str] = {
     "decay in the loss": (
         "A hidden decay is told by a radial gradient that is the same share of the weights at each "
-        "step. A matrix without a certificate has a radial gradient of its own, in which it drowns "
-        "if the decay in the loss is small beside it."
+        "step. Of a matrix without a certificate <w, g> is not 0 by right: its loss may pull "
+        "inward, and no law tells that from a decay. Where most certified groups of its optimizer "
+        "hide one, a clause says so beside its verdict; that is no alarm."
     ),
     "decay in the loss for one layer": (
-        "The same: without a certificate nothing says which part of the radial gradient is the "
-        "loss's, and with one group only there are no others to compare it with."
+        "The same limit: without a certificate nothing says which part of the radial gradient is "
+        "the loss's, and with one group only there are no others to compare it with."
     ),
     "gradient never cleared": (
         "A sum of all gradients so far is a momentum of 1 in the loop. Where a group is certified "
-        "the radial law shows it; of plain matrices no law speaks of the gradient's origin."
+        "the radial law shows it. Of a matrix without a certificate <w, g> is not 0 by right, and "
+        "no law says what its gradient should be."
     ),
 }
 """Fault → why some of its cases are missed."""

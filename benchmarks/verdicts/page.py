@@ -29,6 +29,11 @@ A *case* is one group of weights that the fault concerns, in one run. It is *rig
 the fault's beginning is an alarm with a suspect that is expected; a fault that is none to act on is
 right if no stage is an alarm. *All well* is "in equilibrium" or "in balance" without a suspect.
 *Before* is the version of the package before the ladder and the audit, on the same recorded runs.
+
+What the 95% interval of measured over predicted angle says, with the band 0.90 to 1.10 (`band=`):
+it is *inside* if all of it lies in the band. It is *outside* if it misses the band, or if it misses
+1 and is no wider than the band: 0.85 to 0.95 is outside, though it overlaps the band. Every other
+interval is too wide to say, and the verdict is "too few samples" at any number of samples.
 """
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 __all__ = [
+    "MOST_STEPS",
     "Array",
     "Number",
     "above_zero",
@@ -28,6 +29,9 @@ __all__ = [
     "plain",
     "whole",
 ]
+
+MOST_STEPS = 100_000_000
+"""The most steps that have an entry each: three settings of so many take 2.4 GB."""
 
 Array = NDArray[np.float64]
 

@@ -133,7 +133,7 @@ def test_decay_by_hand_is_seen_between_the_steps_and_is_an_alarm(write_run) -> N
     assert row.verdict.kind is VerdictKind.WEIGHTS_WRITTEN
     assert row.verdict.reason == (
         "the weights were written between steps, at steps 1, 2, 3, ... (599 of 599), by 0.1% of "
-        "the norm each"
+        "the norm each (9.9% of a step's length)"
     )
     assert row.verdict.suspect is Suspect.WEIGHTS_WRITTEN
     assert comparison.alarms == (row,)
@@ -156,7 +156,8 @@ def test_one_write_is_an_alarm_for_a_certified_group_too(write_run) -> None:
     products = pulled_sgd(settings, write=lambda step: 1.01 if step == 1000 else 1.0)
     row = compare(write_run({"conv": products}, settings))["conv"]
     assert row.verdict.reason == (
-        "the weights were written between steps, at step 1,001 (1 of 1,499), by 1% of the norm each"
+        "the weights were written between steps, at step 1,001 (1 of 1,499), by 1% of "
+        "the norm each (22% of a step's length)"
     )
     assert row.verdict.kind is VerdictKind.WEIGHTS_WRITTEN
     assert row.alarm

@@ -9,6 +9,7 @@ import pytest
 import torch
 from audited import adamw, nothing, recorded, sgd, stepping_with
 from torch import nn
+from watched import loss_of, network
 
 from spherical_motion.comparison import audit, compare
 from spherical_motion.vocabulary import HyperParameters, Schedule, Suspect
@@ -147,3 +148,28 @@ def test_both_are_quiet_on_healthy_short_runs(make, steps, tmp_path: Path) -> No
     run = recorded(tmp_path / "run", make, steps)
     assert not audit(run).alarm
     assert not compare(run).alarms
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sam_by_hand_is_no_alarm(dtype, tmp_path: Path) -> None:
+    """Added before a second backward, subtracted after it."""
+
+    def second_backward(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        with torch.no_grad():
+            moved = [(p, 0.02 * p.grad / (p.grad.norm() + 1e-12)) for p in model.parameters()]
+            for p, e in moved:
+                p.add_(e)
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        with torch.no_grad():
+            for p, e in moved:
+                p.sub_(e)
+
+    model = network().to(dtype)
+    model.register_forward_pre_hook(lambda _, given: (given[0].to(dtype),))
+    run = recorded(tmp_path / "run", sgd, 60, model=model, before=second_backward)
+    judged = compare(run)
+    assert not any(row.verdict.suspect is Suspect.WEIGHTS_WRITTEN for row in judged)
+    if dtype is torch.float32:
+        assert not judged.alarms
+        assert all("put them back up to rounding" in row.verdict.reason for row in judged)

@@ -15,10 +15,12 @@ from spherical_motion.comparison.laws import (
     Assumed,
     Continuity,
     Fit,
+    HiddenBeside,
     Mend,
     RadialLaw,
     ScaleChange,
     Silence,
+    Spike,
     Stale,
     StepLaw,
 )
@@ -91,7 +93,7 @@ def test_writes_are_told_with_steps_and_size() -> None:
     verdict = alarm(Suspect.WEIGHTS_WRITTEN, K.WEIGHTS_WRITTEN, continuity=written)
     assert verdict.reason == (
         "the weights were written between steps, at steps 200, 400, 600, ... (10 of 1999), by 0.4% "
-        "of the norm each"
+        "of the norm each (4% of a step's length)"
     ).replace("1999", "1,999")
     healthy(continuity=Continuity(pairs=1999))
 
@@ -456,8 +458,40 @@ def test_another_size_of_the_gradient_is_named_with_its_step_in_any_verdict() ->
     for changes, kind in (({}, K.IN_EQUILIBRIUM), (off, K.IN_BALANCE)):
         verdict = judge(evidence(scale_changes=(change,), **changes))
         assert (verdict.kind, verdict.suspect) == (kind, Suspect.GRADIENT_SCALE)
-        assert "× 32 at step 500 in 6 of 6 groups" in verdict.reason
+        assert "× 32 at step 500, as in 6 of 6 groups" in verdict.reason
         assert not verdict.alarm
+
+
+@pytest.mark.parametrize("grown", [0.37, -0.02])
+@pytest.mark.parametrize("left", [1.1, 4.0])
+def test_a_single_large_gradient_is_named_with_what_it_did_to_the_norm(grown, left) -> None:
+    spike = Spike(step=412, factor=1000.0, grown=grown, left=left, spikes=1)
+    verdict = judge(evidence(spike=spike))
+    assert (verdict.kind, verdict.suspect) == (K.IN_EQUILIBRIUM, Suspect.GRADIENT_SPIKE)
+    assert not verdict.alarm
+    did = "grew by 37%" if grown > 0 else "shrank by 2%"
+    assert "At step 412 the gradient was 1,000 times as large" in verdict.reason
+    assert f"in one step the norm {did}" in verdict.reason
+    assert ("4 times as large as before" in verdict.reason) is (left == 4.0)
+    # The first of many such steps is no single one.
+    change = ScaleChange(step=412, factor=1000.0, groups=6, known=6, spread=1e-9)
+    scaled = judge(evidence(spike=spike, scale_changes=(change,)))
+    assert scaled.suspect is Suspect.GRADIENT_SCALE
+    assert "At step 412" not in scaled.reason
+    # Beside an alarm it is not said: its suspect must not stand for the alarm's.
+    broken = judge(evidence(spike=spike, audited=replayed()))
+    assert broken.suspect is Suspect.STEP_DIFFERS
+    assert "At step 412" not in broken.reason
+
+
+def test_decay_hidden_beside_a_plain_group_is_a_clause_and_no_alarm() -> None:
+    beside = HiddenBeside(hidden=3, certified=4, kappa=0.005)
+    verdict = judge(evidence(group=PLAIN, hidden_beside=beside))
+    assert (
+        "3 of 4 certified groups of this optimizer hide a weight decay of 0.005" in verdict.reason
+    )
+    assert not verdict.alarm
+    assert verdict.kind is judge(evidence(group=PLAIN)).kind
 
 
 def test_an_old_gradient_used_again_is_a_finding() -> None:
@@ -514,3 +548,22 @@ def test_where_a_group_will_rest_is_said_if_the_loss_pulls_too() -> None:
     assert "there is no equilibrium" in none.reason
     alike = dataclasses.replace(tug, decay_share=Estimate(1.02, 1.0, 1.04))
     assert "rest at" not in on_the_way(tug=alike, rest_norm=3.0, rest_angle=0.07).reason
+
+
+def test_every_verdict_about_rest_says_the_share_of_weight_decay() -> None:
+    tug = TugOfWar(pull=Estimate(0.1, 0.09, 0.11), decay_share=Estimate(1.0, 0.9, 1.1), unknown="")
+    said = "Weight decay is 100% of the pull (90% to 110%)"
+    off = {"ratio": Estimate(0.8, 0.78, 0.82), "step_law": Estimate()}
+    for kind, changes in (
+        (K.IN_EQUILIBRIUM, {}),
+        (K.APPROACHING, {"settled": False}),
+        (K.APPROACHING, {"settled": False, "rest": None}),
+        (K.IN_BALANCE, off | {"step": TESTED}),
+        (K.OFF, off),
+    ):
+        verdict = judge(evidence(tug=tug, **changes))
+        assert verdict.kind is kind
+        assert verdict.reason.count(said) == 1, verdict.reason
+    vague = dataclasses.replace(tug, decay_share=Estimate(2.0, 0.6, math.inf))
+    assert "Weight decay is at least 60% of the pull" in judge(evidence(tug=vague)).reason
+    assert "pull" not in judge(evidence()).reason  # it is not known

@@ -7,6 +7,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.optim import optimizer as torch_optimizers
@@ -62,6 +63,8 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path) -> None:
         torch_optimizers._global_optimizer_pre_hooks,
         torch_optimizers._global_optimizer_post_hooks,
     )
+    gc.collect()
+    sweep()  # what other tests have left
     before = [len(each) for each in hooks]
     alive: weakref.WeakSet[object] = weakref.WeakSet()
     for turn in range(3):
@@ -76,12 +79,61 @@ def test_nothing_of_it_is_left_behind(tmp_path: Path) -> None:
         del each, monitor, recording, optimizer
     gc.collect()
     assert list(alive) == []
-    sweep()  # the collector may have come within a step
+    # The collector may come within a step or a forward pass, so nothing is taken off at once.
+    loss_of(model, 0).backward()
+    sweep()
     assert [len(each) for each in hooks] == before
-    assert not any(module._forward_hooks for module in model.modules())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
     for turn in range(3):
         wait_for_the_writer(tmp_path / str(turn))
         assert read(tmp_path / str(turn)).steps.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("where", ["forward", "step", "hook"])
+def test_the_collector_may_come_at_any_moment(tmp_path: Path, where: str) -> None:
+    """A finalizer that took hooks off there would raise into the loop, or confuse torch."""
+
+    def collect(*_: object) -> None:
+        gc.collect()
+
+    plain = network()
+    train(plain, OPTIMIZERS["momentum"](plain), 2)
+    train(plain, OPTIMIZERS["momentum"](plain), 3)
+    model = network()
+    first = OPTIMIZERS["momentum"](model)
+    watch(model, first, batch(0)[0], tmp_path / "run", quiet=True)  # armed between steps
+    train(model, first, 2)
+    gc.collect()
+    gc.disable()
+    try:
+        del first
+        second = OPTIMIZERS["momentum"](model)
+        handles = [
+            model[1].register_forward_hook(collect)
+            if where == "forward"
+            else second.register_step_post_hook(collect)
+            if where == "step"
+            else model[1].register_forward_pre_hook(collect)
+        ]
+        seen: list[int] = []
+        handles.append(model[1].register_forward_hook(lambda *_: seen.append(0)))
+        handles.append(second.register_step_post_hook(lambda *_: seen.append(1)))
+        train(model, second, 3)
+        assert seen == [0, 1] * 3
+    finally:
+        gc.enable()
+        for handle in handles:
+            handle.remove()
+    for a, b in zip(plain.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    sweep()
+    for module in model.modules():
+        assert not module._forward_hooks
+    assert not torch.overrides._get_current_function_mode_stack()
+    wait_for_the_writer(tmp_path / "run")
+    assert read(tmp_path / "run").steps.tolist() == [0, 1]
 
 
 def test_a_scheduler_and_a_second_optimizer_do_not_keep_it(tmp_path: Path) -> None:

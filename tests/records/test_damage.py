@@ -102,7 +102,8 @@ def test_a_checksum_is_that_of_all_other_bytes(tmp_path):
         tail = len(footer).to_bytes(4, "little") + b"PAR1"
         path = tmp_path / "file"
         path.write_bytes(b"\2" * size + footer + tail)
-        seal(path)
+        with path.open("r+b") as file:
+            seal(file)
         verify(path)
         before, after = b"\2" * size + b"\0" * 7 + MARK, b"\1" * 9 + tail
         assert path.read_bytes() == before + b"%08x" % zlib.crc32(before + after) + after
@@ -113,19 +114,20 @@ def test_a_checksum_is_that_of_all_other_bytes(tmp_path):
 
 def test_a_file_without_a_place_is_not_sealed(tmp_path):
     pq.write_table(pa.table({"step": [1]}), tmp_path / "file")
-    with pytest.raises(pa.ArrowInvalid, match="without a place"):
-        seal(tmp_path / "file")
+    file = (tmp_path / "file").open("r+b")
+    with file, pytest.raises(pa.ArrowInvalid, match="without a place"):
+        seal(file)
     verify(tmp_path / "file")
 
 
 def test_a_damaged_part_is_not_merged_into_a_sound_one(tmp_path, info, rng):
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(1), rng)
-    path = part(tmp_path, "records")
-    damaged = bytearray(path.read_bytes())
-    damaged[200] ^= 1
-    path.write_bytes(damaged)
-    with RunWriter(tmp_path, info, resume=True, first_step=1) as writer:
+        writer.flush()
+        path = part(tmp_path, "records")
+        damaged = bytearray(path.read_bytes())
+        damaged[200] ^= 1
+        path.write_bytes(damaged)
         for step in range(1, FAN_IN + 3):
             write(writer, range(step, step + 1), rng)
             writer.flush()
@@ -173,9 +175,9 @@ def test_columns_folders_and_keys_that_are_unknown_are_ignored(run):
 def test_merging_keeps_columns_that_are_unknown(tmp_path, info, rng):
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(1), rng)
-    path = part(tmp_path, "records")
-    rewrite(path, lambda t: t.append_column("weather", [["fair"] * len(t)]))
-    with RunWriter(tmp_path, info, resume=True) as writer:
+        writer.flush()
+        path = part(tmp_path, "records")
+        rewrite(path, lambda t: t.append_column("weather", [["fair"] * len(t)]))
         for step in range(1, FAN_IN + 1):
             write(writer, range(step, step + 1), rng)
             writer.flush()

@@ -237,10 +237,10 @@ def test_directories_may_be_copied_without_their_empty_parts(run):
 # While it is written, and after a kill.
 
 
-def test_segments_merged_behind_the_readers_back_are_found(run, info, monkeypatch):
-    directory, _ = run
-    with RunWriter(directory, info, resume=True) as writer:
-        for step in range(10, 24):
+def test_segments_merged_behind_the_readers_back_are_found(tmp_path, info, monkeypatch):
+    directory = tmp_path
+    with RunWriter(directory, info) as writer:
+        for step in range(15):
             writer.rows(step, np.ones((3, 6)))
             writer.flush()
         opened = []
@@ -249,14 +249,14 @@ def test_segments_merged_behind_the_readers_back_are_found(run, info, monkeypatc
         def open_slowly(segment, content):
             opened.append(segment)
             if len(opened) == 3:  # now the sixteenth segment, and all are merged into one
-                writer.rows(24, np.ones((3, 6)))
+                writer.rows(15, np.ones((3, 6)))
                 writer.flush()
                 while segment.path.exists():
                     time.sleep(0.01)
             return real_open(segment, content)
 
         monkeypatch.setattr(parts_module, "_open", open_slowly)
-        assert read(directory).steps.tolist() == list(range(25))
+        assert read(directory).steps.tolist() == list(range(16))
     assert len(opened) < 8
 
 

@@ -14,9 +14,9 @@ from killed import Killed, disk_calls
 from schema1 import SETTINGS, snapshot, write_schema1
 
 from spherical_motion.records import RunWriter, read, read_info
-from spherical_motion.records.continuing import continue_run
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.segments import current_segments
+from spherical_motion.records.storing.continuing import continue_run
 
 VALUES = json.loads((Path(__file__).parent / "schema1_values.json").read_text())
 
@@ -124,7 +124,9 @@ def test_merging_old_parts_with_new_ones_loses_no_column(old):
 
 
 def test_bringing_a_run_to_this_version_may_be_killed_at_any_call(tmp_path, monkeypatch):
-    calls = 6  # sync the settings, rename them, sync the name; the same for run.json
+    # Settings: sync the folder and the file, link, unlink, sync the name. `run.json`: remove what
+    # was left, sync, rename, sync the name.
+    calls = 9
     for stop_at in range(calls + 1):
         directory = tmp_path / str(stop_at)
         write_schema1(directory)

@@ -125,8 +125,9 @@ def test_settings_of_a_branch_that_was_given_up_do_not_count(tmp_path, info):
     go(0, 10, 1.0)
     go(4, 8, 2.0, resume=True, first_step=4)
     records = read(tmp_path)
-    assert records.steps.tolist() == list(range(10))
-    assert records.lr[:, 0].tolist() == [1.0] * 4 + [2.0] * 6
+    assert records.steps.tolist() == list(range(8))
+    assert records.lr[:, 0].tolist() == [1.0] * 4 + [2.0] * 4
+    assert read(tmp_path, branch=0).lr[:, 0].tolist() == [1.0] * 6 + [10.0] * 4
 
 
 def test_a_resume_may_divide_the_slices_into_other_param_groups(tmp_path, info, make_info):

@@ -14,7 +14,7 @@ import pytest
 
 from spherical_motion.errors import RecordingStopped, RunDirectoryError
 from spherical_motion.records import RunWriter, read
-from spherical_motion.records.store import RunStore
+from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing import waiting
 
 HOUR = 3600.0

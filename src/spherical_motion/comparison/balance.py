@@ -57,9 +57,10 @@ is 14 to 43% of the law on real networks, at .99 it is 1 to 2%."""
 def balance_window(here: Motion, stage: Stage) -> Motion:
     """The samples of a stage whose balance is judged.
 
-    All legal ones but those of its start, and but those at which the optimizer skipped the group.
+    All legal ones but those of its start, and but those at which the group stood still, since the
+    optimizer skipped it or the rate was 0.
     """
-    here = here[~here.illegal & ~here.idle]
+    here = here[~here.illegal & ~here.idle & (here.gram.dd > 0.0)]
     if not len(here):
         return here
     return here.within(stage.start + start_up(here.momentum), stage.stop)

@@ -13,10 +13,12 @@ from spherical_motion.comparison.forces import Forces, TugOfWar
 from spherical_motion.comparison.laws import (
     Assumed,
     Continuity,
+    HiddenBeside,
     Mend,
     RadialLaw,
     ScaleChange,
     Silence,
+    Spike,
     Stale,
     StepLaw,
 )
@@ -37,6 +39,9 @@ class Laws:
         continuity, step, radial, silence, stale: what its own records say.
         mends: the single settings that would bring the balance law to 1.
         scale_changes: where the gradients of all groups changed their size at once, in this stage.
+        spike: the largest single gradient many times the usual size, in this stage.
+        hidden_beside: decay in the gradients of the certified groups that share this plain group's
+            optimizer; None if there is none.
         part_alive: whether another group of the same tensor has a gradient where this one has none.
         all_dead: whether no group of the run has a gradient any more where this one has none.
         audited: what the replay of single steps says; of no steps if there was no audit.
@@ -53,6 +58,8 @@ class Laws:
     stale: Stale = dataclasses.field(default_factory=Stale)
     mends: tuple[Mend, ...] = ()
     scale_changes: tuple[ScaleChange, ...] = ()
+    spike: Spike | None = None
+    hidden_beside: HiddenBeside | None = None
     part_alive: bool = False
     all_dead: bool = False
     audited: AuditedSteps = dataclasses.field(default_factory=AuditedSteps)

@@ -11,6 +11,7 @@ from spherical_motion.comparison.ladder.reasons import (
     AngleReason,
     BalanceReason,
     BesideReason,
+    RadialReason,
     SampleReason,
     TransientReason,
 )
@@ -18,11 +19,11 @@ from spherical_motion.comparison.words import words_of
 from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Stage, Tone, Verdict, VerdictKind
 
-NAMED = 3
+GROUPS_NAMED = 3
 """Only this many groups are named; the rest is counted."""
 
 
-MOST = 0.5
+CANCELLED_SHARE = 0.5
 """From this share on it is said how much of weight decay the loss cancels."""
 
 
@@ -152,21 +153,33 @@ def findings_of(rows: Sequence[Row], groups: Sequence[str]) -> tuple[str, ...]:
     """Sentences: alarms first, then each stage in turn, then groups that were never measured."""
     if not rows:
         return ("No steps are recorded yet.",)
-    alarms: list[str] = []
+    alarms: dict[str, list[str]] = {}
     course: list[str] = []
     stages = dict.fromkeys((row.number, row.stage) for row in rows)
     for number, stage in stages:
         here = [row for row in rows if (row.number, row.stage) == (number, stage)]
         label = stage_label(number, stage)
         for found in _alike(here):
-            sentence = f"{label}: {_sentence(found, len(here))}"
-            (alarms if found[0].alarm else course).append(sentence)
+            sentence = _sentence(found, len(here))
+            if found[0].alarm:
+                alarms.setdefault(sentence, []).append(label)
+            else:
+                course.append(f"{label}: {sentence}")
         course += [f"{label}: {sentence}" for sentence in _of_the_gradient(here)]
     course += _cancelled(rows)
     seen = {row.group for row in rows}
     if missing := [name for name in groups if name not in seen]:
-        course.append(f"Never measured: {listed(missing, NAMED)}.")
-    return (*alarms, *course)
+        course.append(f"Never measured: {listed(missing, GROUPS_NAMED)}.")
+    return (*(f"{_labels(at, len(stages))}: {said}" for said, at in alarms.items()), *course)
+
+
+def _labels(labels: Sequence[str], total: int) -> str:
+    """The stages that one alarm is about."""
+    if len(labels) == 1:
+        return labels[0]
+    if len(labels) == total:
+        return "Both stages" if total == 2 else f"All {total} stages"
+    return listed(labels, GROUPS_NAMED)
 
 
 def _alike(rows: Sequence[Row]) -> list[list[Row]]:
@@ -182,13 +195,38 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _of_the_gradient(rows: Sequence[Row]) -> list[str]:
-    """What happened to the gradients of several groups at once, each of it once."""
+    """What happened to the gradients of one or more groups, each of it once."""
     told: dict[str, None] = {}
-    for row in rows if len(rows) > 1 else ():
+    reasons = [reason for row in rows for reason in row.verdict.reasons]
+    for reason in reasons:
+        if reason.kind in (AngleReason.SCALED, BesideReason.SCALED):
+            told[str(BesideReason.SCALED_AT_ALL(**reason.numbers))] = None
+        elif reason.kind is BesideReason.NORM_CLIPPED:
+            told[str(BesideReason.CLIPPED_AT_ALL(**reason.numbers))] = None
+    return [*told, *_used_again(rows)]
+
+
+def _used_again(rows: Sequence[Row]) -> list[str]:
+    """Which groups were stepped twice with one gradient, and how often."""
+    shares: dict[str, float] = {}
+    for row in rows:
         for reason in row.verdict.reasons:
-            if reason.kind in (AngleReason.SCALED, BesideReason.SCALED_TOO):
-                told[str(BesideReason.SCALED_AT_ALL(**reason.numbers))] = None
-    return list(told)
+            if reason.kind in (BesideReason.STALE, RadialReason.RADIAL_STALE):
+                shares[row.group] = float(reason.numbers["share"])
+    if not shares:
+        return []
+    who = _who(list(shares), len(rows))
+    return [
+        f"{who} used the gradient of the step before again in "
+        f"{_span(list(shares.values()), '.0%')} of the steps."
+    ]
+
+
+def _who(groups: Sequence[str], total: int) -> str:
+    """Some of all groups as the subject of a sentence."""
+    if len(groups) == total > 1:
+        return "both groups" if total == 2 else f"all {total} groups"
+    return listed(groups, GROUPS_NAMED)
 
 
 def _cancelled(rows: Sequence[Row]) -> list[str]:
@@ -199,16 +237,18 @@ def _cancelled(rows: Sequence[Row]) -> list[str]:
         for name, tug in last.items()
         if tug.forces.decay > 0 and math.isfinite(tug.forces.loss)
     }
-    worst = sorted((n for n, x in shares.items() if x >= MOST), key=lambda name: -shares[name])
+    worst = sorted(
+        (n for n, x in shares.items() if x >= CANCELLED_SHARE), key=lambda name: -shares[name]
+    )
     outweighed = [name for name in worst if last[name].pull.high < 0]
     cancelled = [name for name in worst if name not in outweighed]
     found = []
     if outweighed:
-        found.append(f"In {listed(outweighed, NAMED)} the loss outweighs weight decay.")
+        found.append(f"In {listed(outweighed, GROUPS_NAMED)} the loss outweighs weight decay.")
     if cancelled:
         part = _span([min(shares[name], 1.0) for name in cancelled], ".0%")
         found.append(
-            f"In {listed(cancelled, NAMED)} the loss cancels {part} of weight decay's pull."
+            f"In {listed(cancelled, GROUPS_NAMED)} the loss cancels {part} of weight decay's pull."
         )
     return found
 
@@ -243,7 +283,7 @@ def _sentence(rows: Sequence[Row], total: int) -> str:
             f"{who} {are} not yet in equilibrium: {turns} at {_span(shares, '.2f')} of it, "
             f"{_span([r.ratio for r in rows], '.2f')} of what the transient predicts.{until}"
         )
-    named = listed([r.group for r in rows], NAMED) if 1 < len(rows) < total else ""
+    named = listed([r.group for r in rows], GROUPS_NAMED) if 1 < len(rows) < total else ""
     beside = "; ".join(word for word in (named, rows[0].beside.strip(" ()")) if word)
     reason = rows[0].verdict.reason if len(rows) == 1 else _shared(kind, rows)
     state = (kind.meaning.state or kind.value) + (f" ({beside})" if beside else "")

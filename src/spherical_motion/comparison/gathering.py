@@ -5,6 +5,8 @@ half, the transient says when the angle will be within 5% of equilibrium. If eno
 that step, they are judged, against Δ*. If not, the last quarter of the stage is judged, against
 the transient, and the verdict cannot be better than "approaching".
 
+Steps at which the group stood still, without a gradient or at a rate of 0, are left out.
+
 The transient's prediction. The linear law gives Δ²/Δ*² = y*/y = 1 + (d ln y/dt)/r for the
 relaxing power y of the norm, so over a window it is enough to know how far the *predicted* norm
 moves. The norm is predicted by driving the law with the measured unit gradient, so a gradient
@@ -94,7 +96,8 @@ def gather(
     )
     if len(here) < 2 or not seen.moved:
         return seen
-    variant, judged, found = _judged(here, stage, seen)
+    here, lasted = _moving(here, stage)
+    variant, judged, found = _judged(here, lasted, seen)
     known: dict[str, Any] = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen)}
     known |= {
         "judged": len(judged),
@@ -116,6 +119,22 @@ def gather(
     }
     known |= _invariance(judged, start_norm=float(motion.norm[0]))
     return variant(**(known | found))
+
+
+def _moving(here: Motion, stage: Stage) -> tuple[Motion, Stage]:
+    """The samples at which the weights moved, with the steps in which they stood still left out.
+
+    A group without a gradient, or with a rate of 0, stands still, and so does everything that the
+    theory says of it: time goes on where it moves again. Each sample stands for the steps up to the
+    next one.
+    """
+    still = here.gram.dd == 0.0
+    if not still.any() or (~still).sum() < 2:
+        return here, stage
+    lasts = np.where(still, np.diff(here.steps, append=stage.stop), 0)
+    steps = here.steps - (np.cumsum(lasts) - lasts)
+    moving = dataclasses.replace(here, steps=steps)[~still]
+    return moving, dataclasses.replace(stage, stop=stage.stop - int(lasts.sum()))
 
 
 Found = tuple[type[Measured], Motion, dict[str, Any]]

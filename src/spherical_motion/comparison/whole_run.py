@@ -8,15 +8,18 @@ from collections.abc import Mapping, Sequence
 from spherical_motion.comparison.evidence import Laws
 from spherical_motion.comparison.forces import TugOfWar
 from spherical_motion.comparison.laws import (
+    HiddenBeside,
     RadialPulls,
     ScaleChange,
     assumed_of,
     continuity_of,
+    hidden_beside,
     mend,
     radial_law_of,
     radial_pulls,
     scale_changes,
     silence,
+    spike_of,
     stale,
     step_law_of,
 )
@@ -42,6 +45,7 @@ class WholeRun:
         self._radial: dict[tuple[int, int], RadialPulls] = {}
         self._plans = PlannedRun(records)
         self._all_dead: dict[tuple[int, int], bool] = {}
+        self._hidden: dict[tuple[int, int, int], HiddenBeside | None] = {}
 
     def laws(
         self,
@@ -79,6 +83,8 @@ class WholeRun:
             scale_changes=tuple(
                 change for change in self._scale_changes if stage.start <= change.step < stage.stop
             ),
+            spike=spike_of(motion, stage),
+            hidden_beside=self._hidden_beside(motion, stage),
             part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
             all_dead=since is not None and self._all_are_dead(since, stage.stop),
             audited=audited,
@@ -92,6 +98,28 @@ class WholeRun:
         if (start, stop) not in self._radial:
             self._radial[start, stop] = radial_pulls(self._motions.values(), start, stop)
         return self._radial[start, stop]
+
+    def _hidden_beside(self, motion: Motion, stage: Stage) -> HiddenBeside | None:
+        """What the certified groups of a plain group's optimizer hide in their gradients."""
+        if motion.group.kind != "plain":
+            return None
+        number = self._optimizer(motion)
+        key = stage.start, stage.stop, number
+        if key not in self._hidden:
+            certified = [
+                other
+                for other in self._motions.values()
+                if other.group.kind == "scale" and self._optimizer(other) == number
+            ]
+            pulls = self._pulls(stage.start, stage.stop)
+            self._hidden[key] = hidden_beside(certified, stage, pulls)
+        return self._hidden[key]
+
+    def _optimizer(self, motion: Motion) -> int:
+        records = self._records
+        main = records.main_slices[records.index(motion.group.name)]
+        group = records.info.param_groups[records.info.slice_param_group[main]]
+        return int(group.get("optimizer", 0))
 
     @functools.cached_property
     def _scale_changes(self) -> tuple[ScaleChange, ...]:

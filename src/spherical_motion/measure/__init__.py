@@ -6,20 +6,62 @@ of arrays, one number a row or slice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure import reference
+from spherical_motion.measure.backend import Backend, Measured, Needs, Rows
 from spherical_motion.measure.cpu import CpuGram
+from spherical_motion.measure.cpu_backend import CpuBackend
 from spherical_motion.measure.layout import check_measurable
 from spherical_motion.measure.preconditioner import Preconditioner
 from spherical_motion.vocabulary.gram import FIELDS, Gram
 
-__all__ = ["BACKENDS", "CpuGram", "Preconditioner", "gram"]
+__all__ = [
+    "BACKENDS",
+    "DEVICES",
+    "Backend",
+    "CpuBackend",
+    "CpuGram",
+    "Measured",
+    "Needs",
+    "Preconditioner",
+    "Rows",
+    "backend_of",
+    "gram",
+]
 
 BACKENDS = ("auto", "reference", "cpu")
 """What `gram(backend=...)` accepts. "auto" is "cpu" for tensors on the CPU."""
+
+DEVICES: dict[str, type[Backend]] = {"cpu": CpuBackend}
+"""The backend that measures weights on each kind of device."""
+
+
+def backend_of(weights: Sequence[torch.Tensor], rows: Sequence[Rows]) -> Backend:
+    """The backend for these weights, set up for these rows.
+
+    Args:
+        weights: all on one kind of device.
+        rows: what it will be asked to measure.
+
+    Raises:
+        InvalidArgument: weights on several kinds of device, or on one that has no backend.
+
+    >>> w = torch.ones(3)
+    >>> type(backend_of([w], [Rows([(0, 0, 0, 3)])])).__name__
+    'CpuBackend'
+    """
+    kinds = {weight.device.type for weight in weights} or {"cpu"}
+    if len(kinds) > 1 or not kinds <= set(DEVICES):
+        raise InvalidArgument(
+            f"backend_of: weights must lie on one kind of device of {', '.join(DEVICES)}, got "
+            f"{', '.join(sorted(kinds))}. Watch those of other devices with a monitor of their own."
+        )
+    return DEVICES[kinds.pop()](weights, rows)
 
 
 def gram(

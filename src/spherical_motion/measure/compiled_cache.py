@@ -27,7 +27,7 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from numba.core import compiler, serialize
+from numba.core import compiler, config, serialize
 
 Compiled = Any
 """What `numba.njit` returns. Numba has no type for it."""
@@ -130,7 +130,7 @@ def _root() -> Path:
 
 def _state(function: Compiled) -> str:
     """A word for all that compiled code depends on."""
-    settings = [getattr(numba.config, name, None) for name in SETTINGS]
+    settings = [getattr(config, name, None) for name in SETTINGS]
     processor = function.targetctx.codegen().magic_tuple()
     versions = numba.__version__, llvmlite.__version__, np.__version__, sys.version
     found = hashlib.sha256(repr((versions, processor, settings)).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -12,18 +13,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure.layout import StridedLayout, check_measurable, place_all
-from spherical_motion.measure.loops import compile_loops, fold_tiles, sum_loop
+from spherical_motion.measure.compiled_cache import compile_cached
+from spherical_motion.measure.layout import StridedLayout, check_measurable
+from spherical_motion.measure.loops import OF_FOLD, OF_LOOP, fold_tiles, sum_loop
+from spherical_motion.measure.places import Places
 from spherical_motion.measure.preconditioner_table import Preconditioners, PreconditionerTable
 from spherical_motion.measure.pulls import PullSums
 from spherical_motion.measure.team import Team
-from spherical_motion.measure.tiles import TileTable, cut_shares
+from spherical_motion.measure.thread_choice import ThreadChoice
+from spherical_motion.measure.tiles import TileTable, cut_shares, rolling
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 
 WITH_GRADIENT = slice(FIELDS.index("wg"), None)
 
+NAMES = ("after", "before", "grads")
+
 # Given the weights after and before the step and the gradient: ww, wd, dd, wg, gg, dg.
-sum_gram = sum_loop(3, difference=True)
+sum_gram = sum_loop(3, difference=True, rolls=True)
 
 
 class CpuGram:
@@ -31,7 +37,8 @@ class CpuGram:
 
     Construction prepares tiles, buffers and compiled code. A call looks up where the tensors lie,
     so weights and gradients may move between calls; it allocates only where a tensor must be
-    re-laid. The number of threads does not change a bit of a result.
+    re-laid. The number of threads does not change a bit of a result. Unless it is given, the first
+    calls are timed with one thread and with more, see `ThreadChoice`.
 
     May be called from several threads, and in a forked child: the first call that needs threads
     starts them, also after a fork or after `close`.
@@ -40,9 +47,16 @@ class CpuGram:
         tensors: the weights, float32 or float64, as they lie in memory. Contiguous, channels_last
             and permuted tensors are read in place, others through a copy made at every call.
         slices: rows of (tensor index, axis, start, stop), shape (slices, 4).
-        threads: how many to use, the calling one included; None for `torch.get_num_threads()`.
+        threads: how many to use, the calling one included; None for as many as are fastest, up to
+            `torch.get_num_threads()`.
         products: how many of `vocabulary.gram.PRODUCTS` to measure: the six, 7 (with wp) or
             8 (with ws).
+        kept: copies of the weights, laid out like them, that the caller owns and never moves. A
+            call reads them where `before` is None.
+
+    Attributes:
+        rolls: for each tensor whether its slices hold each entry once, so that the loop that sums
+            it can also copy it.
 
     Raises:
         InvalidArgument: a slice outside its tensor, a dtype or device that cannot be measured,
@@ -75,10 +89,11 @@ class CpuGram:
         slices: ArrayLike,
         threads: int | None = None,
         products: int = len(FIELDS),
+        kept: Sequence[torch.Tensor] | None = None,
     ) -> None:
-        remedy = "Leave it out to use as many as torch does."
-        given = torch.get_num_threads() if threads is None else threads
-        self.threads = whole("CpuGram", "threads", given, least=1, remedy=remedy)
+        if threads is not None:
+            remedy = "Leave it out to let it measure how many are fastest."
+            whole("CpuGram", "threads", threads, least=1, remedy=remedy)
         least, most = len(FIELDS), len(PRODUCTS)
         self.products = whole("CpuGram", "products", products, least=least, most=most)
         for i, tensor in enumerate(tensors):
@@ -86,32 +101,57 @@ class CpuGram:
         self._layouts = [StridedLayout.of(tensor) for tensor in tensors]
         self._table = TileTable.cut(self._layouts, slices)
         self._shares = cut_shares(self._table.entries)
+        self.rolls = rolling(self._layouts, slices)
         sizes = np.array([tensor.element_size() for tensor in tensors], dtype=np.int64)
-        self._addresses = np.zeros((3, len(tensors)), dtype=np.int64)
         self._sums = np.zeros((len(self._table.tiles), least))
         self._team = Team("spherical-motion-gram")
-        compile_loops(sum_gram)
-        own = (np.ones(len(tensors)), self._table.tiles, self._table.rows, self._sums)
-        self._sum_tiles = functools.partial(sum_gram, self._addresses, sizes, *own)
+        compile_cached(sum_gram, OF_LOOP, "sum_gram")
+        compile_cached(fold_tiles, OF_FOLD, "fold_tiles")
+        self._places = [Places(self._layouts, f"CpuGram: {name}") for name in NAMES]
+        self._addresses = np.zeros((len(NAMES), len(tensors)), dtype=np.int64)
+        for places, row in zip(self._places, self._addresses, strict=True):
+            places.addresses = row
+        self._kept = self._last_before = kept
+        if kept is not None and not self._places[1].holds(kept):
+            raise InvalidArgument(
+                "CpuGram(kept=...) must lie in memory like the weights. Make them with Snapshot."
+            )
+        own = (self._table.tiles, self._table.rows, self._sums)
+        self._sum_tiles = {
+            roll: functools.partial(sum_gram, self._addresses, sizes, scales, *own)
+            for roll, scales in ((False, np.zeros(len(tensors))), (True, self.rolls * 1.0))
+        }
         self._pulls = None
         if self.products > least:
-            self._pulls = PullSums(self._layouts, sizes, self._table, self.products)
+            self._pulls = PullSums(self._layouts, sizes, self._table, self.products, self.rolls)
+        # One share is too little to be worth waking a thread for.
+        given = min(torch.get_num_threads() if threads is None else threads, len(self._shares))
+        self._choice = ThreadChoice(max(given, 1)) if threads is None else None
+        self._threads = max(given, 1)
+        self._accepted: NDArray[np.float64] | None = None
+
+    @property
+    def threads(self) -> int:
+        """How many the next call uses, at most."""
+        return self._threads if self._choice is None else self._choice.threads
 
     def __call__(
         self,
         after: Sequence[torch.Tensor],
-        before: Sequence[torch.Tensor],
+        before: Sequence[torch.Tensor] | None,
         grads: Sequence[torch.Tensor | None],
         out: NDArray[np.float64],
         preconditioners: Preconditioners | None = None,
         earlier: Preconditioners | None = None,
+        *,
+        roll: bool = False,
     ) -> None:
         """Measure one step.
 
         Args:
             after: the weights after the step, one for each tensor given at construction, of its
                 dtype and shape. Tensors with other strides are re-laid, here and below.
-            before: the weights before the step.
+            before: the weights before the step; None for the `kept` ones.
             grads: loss gradients at `before`; None makes its products NaN.
             out: (slices, products) or wider, float64 and C-contiguous; overwritten, in the order
                 of `vocabulary.gram.PRODUCTS`.
@@ -120,30 +160,55 @@ class CpuGram:
                 what they do without.
             earlier: those of the step before, with copies of their `state` and `average` from
                 before this step, with `products` 8. Where there is none, ws is NaN.
+            roll: also copy `after` over `before`, for all tensors that `rolls` names. Changes no
+                bit of the sums.
 
         Raises:
-            InvalidArgument: something has another length, shape, dtype or device.
+            InvalidArgument: something has another length, shape, dtype or device, or no memory.
         """
-        own = tuple(x for x in (preconditioners, earlier) if x is not None)
-        self._check(out, after, before, grads, *own)
+        if out is not self._accepted:
+            self._check_out(out)
+        self._check_lengths(grads, preconditioners, earlier)
         # For a missing gradient the weights are read; NaN replaces their products below.
-        stand_ins = [a if g is None else g for a, g in zip(after, grads, strict=True)]
-        given = (("after", after), ("before", before), ("grads", stand_ins))
-        placed = [place_all(self._layouts, f"CpuGram: {name}", xs) for name, xs in given]
+        missing = [grad is None for grad in grads]
+        filled = [a if g is None else g for a, g in zip(after, grads, strict=True)]
         with self._team.lock:
-            for row, tensors in enumerate(placed):
-                self._addresses[row] = [tensor.data_ptr() for tensor in tensors]
-            sums, work, kept = self._sums, self._sum_tiles, []
+            old = self._find_before(before)
+            placed = [self._places[0].find(after), old, self._places[2].find(filled)]
+            sums, kept = self._sums, []
+            work: Callable[[int, int], None] = self._sum_tiles[roll]
             if self._pulls and preconditioners is not None and not _is_empty(preconditioners):
-                sums, work = self._pulls.sums, self._pulls
-                kept = self._pulls.read(self._addresses, placed[1], preconditioners, earlier)
-            shares = deque(self._shares)
-            threads = min(self.threads, len(shares))
-            self._team.run(lambda: _take(shares, work, (placed, kept)), threads)
+                sums, work = self._pulls.sums, functools.partial(self._pulls, roll)
+                kept = self._pulls.read(self._addresses, old, preconditioners, earlier)
+            self._run(work, (placed, kept))
             fold_tiles(sums, self._table.first, out)
-        out[:, sums.shape[1] :] = np.nan
-        missing = np.array([g is None for g in grads], dtype=bool)
-        out[missing[self._table.tensor], WITH_GRADIENT] = np.nan
+        if out.shape[1] > sums.shape[1]:
+            out[:, sums.shape[1] :] = np.nan
+        if True in missing:
+            out[np.array(missing)[self._table.tensor], WITH_GRADIENT] = np.nan
+
+    def _find_before(self, before: Sequence[torch.Tensor] | None) -> Sequence[torch.Tensor]:
+        """The weights before the step; where the kept ones lie is known already."""
+        if before is not None:
+            self._last_before = None
+            return self._places[1].find(before)
+        if self._kept is None:
+            raise InvalidArgument("CpuGram: before may be None only with CpuGram(kept=...).")
+        if self._last_before is None:
+            self._places[1].find(self._kept)
+            self._last_before = self._kept
+        return self._kept
+
+    def _run(self, work: Callable[[int, int], None], placed: object) -> None:
+        """Sum all tiles on as many threads as are fastest."""
+        began, threads = time.perf_counter(), self.threads
+        if threads == 1:
+            work(0, len(self._table.tiles))
+        else:
+            shares = deque(self._shares)
+            self._team.run(lambda: _take(shares, work, placed), threads)
+        if self._choice is not None:
+            self._choice.took(time.perf_counter() - began)
 
     def close(self) -> None:
         """End the threads. May be repeated; a later call starts them again."""
@@ -155,14 +220,15 @@ class CpuGram:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self, out: NDArray[np.float64], *lists: Sequence[object]) -> None:
-        names = ("after", "before", "grads", "preconditioners", "earlier")
-        for name, given in zip(names, lists, strict=False):
-            if len(given) != len(self._layouts):
+    def _check_lengths(self, *lists: Sequence[object] | None) -> None:
+        for name, given in zip(("grads", "preconditioners", "earlier"), lists, strict=True):
+            if given is not None and len(given) != len(self._layouts):
                 raise InvalidArgument(
                     f"CpuGram: {name} must hold one entry for each of the {len(self._layouts)} "
                     f"tensors given at construction, got {len(given)}."
                 )
+
+    def _check_out(self, out: NDArray[np.float64]) -> None:
         shape = (len(self._table.tensor), self.products)
         fits = out.ndim == 2 and len(out) == shape[0] and shape[1] <= out.shape[1] <= len(PRODUCTS)
         if not fits or out.dtype != np.float64 or not out.flags.carray:
@@ -170,6 +236,7 @@ class CpuGram:
                 f"CpuGram: out must be a writable C-contiguous float64 array of shape {shape}, "
                 f"got {out.dtype} of shape {out.shape}. Make it with numpy.empty({shape})."
             )
+        self._accepted = out
 
 
 def _is_empty(given: Preconditioners) -> bool:

@@ -99,11 +99,8 @@ class StridedLayout:
                 f"measuring was set up, got {tensor.dtype} of shape {found} on {tensor.device}. "
                 "Convert it, or set up measuring again."
             )
-        if tensor.layout == torch.strided:
-            if lacks_memory(tensor):
-                raise InvalidArgument(f"{name} has no memory: its storage was freed.")
-            if self._matches(tensor.stride()):
-                return tensor
+        if tensor.layout == torch.strided and self._matches(tensor.stride()):
+            return tensor
         laid = torch.empty_strided(self.shape, self.strides, dtype=self.dtype)
         return laid.copy_(tensor.detach().to_dense())
 

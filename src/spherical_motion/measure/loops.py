@@ -18,6 +18,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from spherical_motion.measure.compiled_cache import Compiled, compile_cached
+
 FIELDS = 6
 """Columns of what a loop writes or reads: the products of three vectors, or six factors."""
 
@@ -28,14 +30,11 @@ BLOCK = 512
 # must pass through: hence not fastmath=True, which would promise that there are none.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
-Compiled = Any
-"""What `numba.njit` returns. Numba has no type for it."""
-
 INDEX, INDICES, TABLE = types.int64, types.int64[::1], types.int64[:, ::1]
 NUMBERS, MATRIX = types.float64[::1], types.float64[:, ::1]
 
 
-def pointer_to(scalar: types.Float) -> Compiled:
+def pointer_to(scalar: types.Number) -> Compiled:
     """A compiled function that takes an address (int64) for a pointer to `scalar`."""
 
     @intrinsic
@@ -88,24 +87,26 @@ def tile_loop(
     return loop
 
 
-def sum_loop(vectors: int, *, difference: bool = False) -> Compiled:
+def sum_loop(vectors: int, *, difference: bool = False, rolls: bool = False) -> Compiled:
     """A `tile_loop` that writes <a,a>, <a,b>, <b,b> and, with c, <a,c>, <c,c>, <b,c> of each tile.
 
     Args:
         vectors: 2 for a and b, 3 for a, b and c.
         difference: take b + a, a and c instead, such as weights after and before a step.
+        rolls: of a tensor whose scale is not 0, copy the first vector over the second, each block
+            straight after it was summed, when it is in the nearest cache.
     """
     # A constant of the closure costs nothing as a switch: its other branch is not compiled.
-    return tile_loop(vectors, lambda scalar: _tile_sums(scalar, vectors == 3, difference))
+    return tile_loop(vectors, lambda scalar: _tile_sums(scalar, vectors == 3, difference, rolls))
 
 
 def gram_of_tile(scalar: types.Float) -> Compiled:
-    """The work of `sum_loop(3, difference=True)` on one tile, as of a `tile_loop`."""
-    return _tile_sums(scalar, three=True, difference=True)
+    """The work of `sum_loop(3, difference=True, rolls=True)` on one tile, as of a `tile_loop`."""
+    return _tile_sums(scalar, three=True, difference=True, rolls=True)
 
 
-def _tile_sums(scalar: types.Float, three: bool, difference: bool) -> Compiled:
-    pointer, size = pointer_to(scalar), scalar.bitwidth // 8
+def _tile_sums(scalar: types.Float, three: bool, difference: bool, rolls: bool) -> Compiled:
+    pointer, size, roll = pointer_to(scalar), scalar.bitwidth // 8, roll_of_block(scalar)
 
     @numba.njit(nogil=True, fastmath=FASTMATH)
     def sum_tile(first, second, third, outer, stride, inner, scale, sums):
@@ -142,8 +143,25 @@ def _tile_sums(scalar: types.Float, three: bool, difference: bool) -> Compiled:
                     sums[3] += ac
                     sums[4] += cc
                     sums[5] += bc
+                if rolls and scale != 0.0:
+                    roll(first, second, head, min(head + runs, outer), stride, start, count)
 
     return sum_tile
+
+
+def roll_of_block(scalar: types.Float) -> Compiled:
+    """Copies `count` entries from `start` on, in each of the runs `head:end`, to another vector."""
+    pointer, size = pointer_to(scalar), scalar.bitwidth // 8
+
+    @numba.njit(nogil=True)
+    def roll(source, target, head, end, stride, start, count):
+        for run in range(head, end):
+            shift = (run * stride + start) * size
+            from_run, to_run = pointer(source + shift), pointer(target + shift)
+            for i in range(count):
+                to_run[i] = from_run[i]
+
+    return roll
 
 
 @numba.njit(nogil=True)
@@ -165,8 +183,13 @@ def fold_tiles(sums, first, out):
             out[s, field] = sums[low, field] if count else 0.0
 
 
+OF_LOOP = (TABLE, INDICES, NUMBERS, TABLE, INDICES, MATRIX, INDEX, INDEX)
+OF_FOLD = (MATRIX, INDICES, MATRIX)
+"""The argument types of a `tile_loop` and of `fold_tiles`."""
+
+
 def compile_loops(*loops: Compiled) -> None:
     """Compile tile loops and the fold for what they are called with; once a process."""
     for loop in loops:
-        loop.compile((TABLE, INDICES, NUMBERS, TABLE, INDICES, MATRIX, INDEX, INDEX))
-    fold_tiles.compile((MATRIX, INDICES, MATRIX))
+        loop.compile(OF_LOOP)
+    compile_cached(fold_tiles, OF_FOLD, "fold_tiles")

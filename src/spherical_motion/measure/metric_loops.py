@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numba import types
 
+from spherical_motion.measure.compiled_cache import Compiled, compile_cached
 from spherical_motion.measure.loops import (
     BLOCK,
     FASTMATH,
@@ -20,10 +21,11 @@ from spherical_motion.measure.loops import (
     INDEX,
     INDICES,
     MATRIX,
+    NUMBERS,
     TABLE,
-    Compiled,
     gram_of_tile,
     pointer_to,
+    roll_of_block,
 )
 
 WP, WS = FIELDS, FIELDS + 1
@@ -32,12 +34,12 @@ WP, WS = FIELDS, FIELDS + 1
 
 def _preconditioned_tile(scalar: types.Float) -> Compiled:
     """The six products and wp of one tile."""
-    pointer, size = pointer_to(scalar), scalar.bitwidth // 8
+    pointer, size, roll_block = pointer_to(scalar), scalar.bitwidth // 8, roll_of_block(scalar)
     real = np.float32 if size == 4 else np.float64
 
     # Without error_model="numpy" a check for division by zero would keep the loop from vectorising.
     @numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-    def sum_tile(after, before, grad, state, outer, stride, inner, coefficients, sums):
+    def sum_tile(after, before, grad, state, outer, stride, inner, coefficients, roll, sums):
         root, linear = real(coefficients[1]), real(coefficients[2])
         eps, decay = real(coefficients[3]), real(coefficients[4])
         for field in range(FIELDS + 1):
@@ -75,6 +77,9 @@ def _preconditioned_tile(scalar: types.Float) -> Compiled:
                 sums[4] += gg
                 sums[5] += dg
                 sums[6] += wp
+                if roll != 0.0:
+                    end = min(head + runs, outer)
+                    roll_block(after, before, head, end, stride, start, count)
         sums[6] *= coefficients[0]
 
     return sum_tile
@@ -114,29 +119,30 @@ _changed_float32, _changed_float64 = (_changed_tile(t) for t in (types.float32, 
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def sum_preconditioned(addresses, sizes, coefficients, tiles, rows, sums, start, stop):
+def sum_preconditioned(addresses, sizes, coefficients, rolls, tiles, rows, sums, start, stop):
     """The first seven columns of `sums` for tiles `start:stop`.
 
     Arguments as of a `tile_loop`; addresses are those of the weights after and before the step,
     the gradient and v; coefficients (tensors, 5) those of a `Preconditioner`, NaN for a tensor
-    without one, whose wp is NaN. A flat P needs no v: wp follows from the six.
+    without one, whose wp is NaN. A flat P needs no v: wp follows from the six. Where `rolls`
+    (tensors,) is not 0, the weights after the step are copied over those before it.
     """
     for t in range(start, stop):
         tensor, outer, stride, inner = tiles[t, 0], tiles[t, 2], tiles[t, 3], tiles[t, 4]
         shift, own, of_tensor = tiles[t, 1] * sizes[tensor], sums[rows[t]], coefficients[tensor]
         a, b = addresses[0, tensor] + shift, addresses[1, tensor] + shift
         c, v = addresses[2, tensor] + shift, addresses[3, tensor] + shift
-        scale, root, linear = of_tensor[0], of_tensor[1], of_tensor[2]
+        scale, root, linear, roll = of_tensor[0], of_tensor[1], of_tensor[2], rolls[tensor]
         if np.isnan(scale) or (root == 0.0 and linear == 0.0):
             if sizes[tensor] == 4:
-                _plain_float32(a, b, c, outer, stride, inner, 1.0, own)
+                _plain_float32(a, b, c, outer, stride, inner, roll, own)
             else:
-                _plain_float64(a, b, c, outer, stride, inner, 1.0, own)
+                _plain_float64(a, b, c, outer, stride, inner, roll, own)
             own[WP] = scale / of_tensor[3] * (own[3] + of_tensor[4] * own[0])
         elif sizes[tensor] == 4:
-            _on_float32(a, b, c, v, outer, stride, inner, of_tensor, own)
+            _on_float32(a, b, c, v, outer, stride, inner, of_tensor, roll, own)
         else:
-            _on_float64(a, b, c, v, outer, stride, inner, of_tensor, own)
+            _on_float64(a, b, c, v, outer, stride, inner, of_tensor, roll, own)
 
 
 @numba.njit(nogil=True)
@@ -163,9 +169,11 @@ def sum_changes(addresses, sizes, coefficients, earlier, tiles, rows, sums, star
 
 def compile_preconditioned() -> None:
     """Compile the loop of the seven products; once a process."""
-    sum_preconditioned.compile((TABLE, INDICES, MATRIX, TABLE, INDICES, MATRIX, INDEX, INDEX))
+    own = (TABLE, INDICES, MATRIX, NUMBERS, TABLE, INDICES, MATRIX, INDEX, INDEX)
+    compile_cached(sum_preconditioned, own, "sum_preconditioned")
 
 
 def compile_changes() -> None:
     """Compile the loop of the eighth product; once a process."""
-    sum_changes.compile((TABLE, INDICES, MATRIX, MATRIX, TABLE, INDICES, MATRIX, INDEX, INDEX))
+    own = (TABLE, INDICES, MATRIX, MATRIX, TABLE, INDICES, MATRIX, INDEX, INDEX)
+    compile_cached(sum_changes, own, "sum_changes")

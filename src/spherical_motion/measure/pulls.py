@@ -31,6 +31,7 @@ class PullSums:
         layouts, sizes: of the tensors: how they lie in memory, bytes of an entry.
         table: the tiles.
         products: 7 or 8.
+        rolls: as of `CpuGram`.
 
     Attributes:
         sums: (tiles, products), in the order in which the tiles are folded.
@@ -42,7 +43,9 @@ class PullSums:
         sizes: NDArray[np.int64],
         table: TileTable,
         products: int,
+        rolls: NDArray[np.bool_],
     ) -> None:
+        self._rolls = {False: np.zeros(len(layouts)), True: rolls * 1.0}
         self._layouts, self._sizes, self._table = layouts, sizes, table
         self.sums = np.zeros((len(table.tiles), products))
         self._with_change = products > WS
@@ -99,13 +102,13 @@ class PullSums:
         self.sums[:, WS] = np.nan
         return [now, *old_averages]
 
-    def __call__(self, start: int, stop: int) -> None:
-        """Sum tiles `start:stop`."""
+    def __call__(self, roll: bool, start: int, stop: int) -> None:
+        """Sum tiles `start:stop`, and copy weights over those before the step if told to roll."""
         own = (self._table.tiles, self._table.rows, self.sums, start, stop)
-        sum_preconditioned(self._addresses, self._sizes, self._now.coefficients, *own)
-        if self._with_change:
-            now, old = self._now.coefficients, self._old.coefficients
-            sum_changes(self._of_change, self._sizes, now, old, *own)
+        now = self._now.coefficients
+        if self._with_change:  # before the weights that it reads are written over
+            sum_changes(self._of_change, self._sizes, now, self._old.coefficients, *own)
+        sum_preconditioned(self._addresses, self._sizes, now, self._rolls[roll], *own)
 
     def _as_table(self, given: Preconditioners) -> PreconditionerTable:
         """A table as it is, a sequence written into the table kept for it."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.vocabulary.gram import Gram
+from spherical_motion.measure.backend import Backend, Measured, Needs, Rows, Tensors
+from spherical_motion.measure.preconditioner_table import Preconditioners
+from spherical_motion.measure.snapshot import is_narrow
+from spherical_motion.vocabulary.gram import FIELDS, Gram
 
 Settings = Mapping[str, Any]
 
@@ -106,3 +110,80 @@ def _coupled_decay(kind: str, group: Settings) -> float:
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
     """As a float64 matrix (rows, entries)."""
     return tensor.detach().double().reshape(tensor.shape[0], math.prod(tensor.shape[1:]))
+
+
+class ReferenceBackend(Backend):
+    """A backend of clones and of the definitions above: what every other one must agree with.
+
+    >>> w = torch.tensor([[3.0, 4.0]])
+    >>> backend = ReferenceBackend([w], [Rows([(0, 0, 0, 1)])])
+    >>> backend.keep([w])
+    >>> w[0, 1] = 5.0
+    >>> backend.measure(0, [w], [None])
+    >>> [products[0, :3].tolist() for _, _, products in backend.read()]
+    [[25.0, 4.0, 1.0]]
+    """
+
+    def __init__(self, weights: Tensors, rows: Sequence[Rows]) -> None:
+        self._before = _copies(weights)
+        self._slices = [np.reshape(np.asarray(r.slices, dtype=np.int64), (-1, 4)) for r in rows]
+        self._products = [r.products for r in rows]
+        self._read: list[Measured] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the clones."""
+        return sum(tensor.nbytes for tensor in self._before)
+
+    def needs(self, which: int = 0) -> Needs:
+        """The gradient; wp and ws have definitions of their own, `pull` and `change`."""
+        return Needs(gradient=True, preconditioner=False, earlier=False)
+
+    @property
+    def before(self) -> Tensors:
+        """The clones."""
+        return self._before
+
+    def keep(self, weights: Tensors) -> None:
+        """Clone the weights."""
+        self._before = _copies(weights)
+
+    def measure(
+        self,
+        step: int,
+        after: Tensors,
+        grads: Sequence[torch.Tensor | None],
+        preconditioners: Preconditioners | None = None,
+        earlier: Preconditioners | None = None,
+        *,
+        which: int = 0,
+        roll: bool = False,
+    ) -> None:
+        """Sum slice by slice; wp and ws are NaN."""
+        out = np.full((len(self._slices[which]), self._products[which]), np.nan)
+        for row, (tensor, axis, start, stop) in enumerate(self._slices[which].tolist()):
+            old, new = (_slice(x[tensor], axis, start, stop) for x in (self._before, after))
+            grad = grads[tensor]
+            part = None if grad is None else _slice(grad, axis, start, stop)
+            out[row, : len(FIELDS)] = gram(old, new, part).to_array()[0]
+        if roll:
+            self.keep(after)
+        self._read.append(Measured(step, which, out))
+
+    def read(self, *, wait: bool = False) -> Iterable[Measured]:
+        """All that was measured since the last call."""
+        read, self._read = self._read, []
+        return read
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def _copies(weights: Tensors) -> list[torch.Tensor]:
+    return [w.detach().float() if is_narrow(w) else w.detach().clone() for w in weights]
+
+
+def _slice(tensor: torch.Tensor, axis: int, start: int, stop: int) -> torch.Tensor:
+    """As one row."""
+    whole = torch.atleast_1d(tensor.detach().to_dense())
+    return whole.narrow(axis, start, stop - start).reshape(1, -1)

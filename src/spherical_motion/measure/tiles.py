@@ -114,6 +114,28 @@ def cut_shares(entries: NDArray[np.int64], start: int = 0) -> list[tuple[int, in
     return [(a, b) for a, b in bounds if a < b]
 
 
+def rolling(layouts: Sequence[StridedLayout], slices: ArrayLike) -> NDArray[np.bool_]:
+    """For each tensor whether the slices, rows as of `TileTable.cut`, hold each entry just once.
+
+    >>> import torch
+    >>> layouts = [StridedLayout.of(torch.empty(4, 2)) for _ in range(3)]
+    >>> halves = [(0, 0, 2, 4), (0, 0, 0, 2), (1, 0, 0, 3), (2, 0, 0, 4), (2, 1, 0, 1)]
+    >>> rolling(layouts, halves).tolist()
+    [True, False, False]
+    """
+    rows = _checked(layouts, slices)
+    found = np.zeros(len(layouts), dtype=bool)
+    for tensor, layout in enumerate(layouts):
+        own = rows[rows[:, 0] == tensor]
+        own = own[np.argsort(own[:, 2], kind="stable")]
+        if not len(own) or len(np.unique(own[:, 1])) > 1:
+            continue
+        starts, stops = own[:, 2], own[:, 3]
+        length = layout.shape[own[0, 1]]
+        found[tensor] = starts[0] == 0 and stops[-1] == length and (starts[1:] == stops[:-1]).all()
+    return found
+
+
 def _checked(layouts: Sequence[StridedLayout], slices: ArrayLike) -> NDArray[np.int64]:
     rows = np.asarray(slices, dtype=np.int64)
     rows = rows.reshape(-1, 4) if rows.size == 0 else rows

@@ -12,7 +12,7 @@ import torch
 from spherical_motion.binding import Role, as_groups, as_optimizers, refuse_second
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, unstepped_of
+from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, named_norms, unstepped_of
 from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.going_on import next_steps, notify_lost_products, notify_no_cells
 from spherical_motion.monitor.provenance import run_facts
@@ -124,8 +124,7 @@ class Monitor:
         self.groups = tuple(as_groups(groups, "Monitor"))
         for optimizer in self.optimizers:
             refuse_second(optimizer, Role.WATCH, "Monitor")
-        most = len(PRODUCTS)
-        products = whole("Monitor", "products", products, least=len(FIELDS), most=most)
+        products = whole("Monitor", "products", products, least=len(FIELDS), most=len(PRODUCTS))
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)
@@ -136,12 +135,13 @@ class Monitor:
             )
         targets = find_targets(model, self.optimizers, self.groups)
         self.directory = Path(directory) if directory is not None else timestamped()
-        info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan)
+        fed = fed_or_why(model, example_inputs) if audit else ""
+        norms = named_norms(model, fed, targets)
+        info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan, norms)
         self._recording = sink = Recording(self.directory, quiet=quiet)
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
-        fed = fed_or_why(model, example_inputs) if audit else ""
         audited = (model, self.optimizers, fed) if audit else None
         stations = {
             number: Station(

@@ -10,9 +10,8 @@ import torch
 from spherical_motion.binding import StateReader, preconditioner_rule
 from spherical_motion.measure.preconditioner import Preconditioner
 from spherical_motion.measure.preconditioner_table import Preconditioners
+from spherical_motion.measure.snapshot import Snapshot, copy_all, is_narrow
 from spherical_motion.monitor.sinks import Sink
-from spherical_motion.monitor.snapshot import Snapshot, copy_all
-from spherical_motion.monitor.widened import is_narrow
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup

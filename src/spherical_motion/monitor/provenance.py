@@ -17,6 +17,7 @@ from spherical_motion.monitor.run.command import shown_command
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo
+from spherical_motion.records.info import NormLayer
 from spherical_motion.records.packing import pack_plan
 from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.groups import InvariantGroup
@@ -31,6 +32,7 @@ def run_facts(
     sampling: Sampling,
     products: int,
     plan: Schedule | None = None,
+    norms: Mapping[str, tuple[NormLayer, ...]] | None = None,
 ) -> RunInfo:
     """The facts of a run, recorded before its first step."""
     before = np.cumsum([0, *(len(optimizer.param_groups) for optimizer in optimizers)])
@@ -48,6 +50,7 @@ def run_facts(
             name: str(target.parameter.dtype).removeprefix("torch.")
             for name, target in targets.items()
         },
+        norms=norms or {},
         versions=_versions(),
         command=shown_command(sys.argv),
         commit=_commit(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,26 +11,25 @@ import torch
 from numpy.typing import NDArray
 
 from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
-from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure.cpu import CpuGram
-from spherical_motion.measure.layout import lacks_memory
+from spherical_motion.measure import Rows, backend_of
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replacements
+from spherical_motion.monitor.cells import CellRows
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.run.hooks import StepHook
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
-from spherical_motion.monitor.snapshot import Snapshot
 from spherical_motion.monitor.targets import Target
-from spherical_motion.monitor.widened import Widened
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
-from spherical_motion.vocabulary.groups import InvariantGroup
 
 GG = FIELDS.index("gg")
+
+SLICES, CELLS = 0, 1
+"""The rows that the backend measures: the slices of the groups, and their cells."""
 
 
 class Station:
@@ -68,27 +69,30 @@ class Station:
         place = {name: i for i, name in enumerate(dict.fromkeys(s.parameter for s in slices))}
         groups = {i: group for i, group in enumerate(info.groups) if group.parameters[0] in place}
         self._numbers = np.array(own, dtype=np.int32)
+        self._is_all = len(own) == len(info.slices)
         self._parameters = [targets[name].parameter for name in place]
         self._param_groups = [targets[name].param_group for name in place]
         self._settings = SettingsLog(optimizer, number, info.own_param_groups(number), sink)
-        self._measured = Widened(self._parameters)
-        self._snapshot = Snapshot(self._measured.tensors)
         self._preconditioners = PreconditionerLog(
             optimizer, sink, tuple(place), self._parameters, self._param_groups, info.products
         )
         self._earlier: Preconditioners | None = None
-        self._kernel = CpuGram(
-            self._measured.tensors,
-            [(place[s.parameter], s.axis, s.start, s.stop) for s in slices],
-            products=self._preconditioners.products,
-        )
-        self._cells = CellMeter(
-            self._measured.tensors, place, groups if sampling.cells_every else {}
-        )
-        self._out = np.empty((len(slices), info.products))
+        rows = [
+            Rows(
+                [(place[s.parameter], s.axis, s.start, s.stop) for s in slices],
+                self._preconditioners.products,
+            )
+        ]
+        self._cells = CellRows(place, groups) if sampling.cells_every else None
+        if self._cells is not None:
+            rows.append(Rows(self._cells.slices))
+        self._backend = backend_of(self._parameters, rows)
+        # A product that is not measured stays NaN.
+        self._out = np.full((len(slices), info.products), np.nan)
         self._names = tuple(place)
-        self._armed, self._begins = False, True
+        self._armed, self._rolls, self._begins = False, False, True
         self._bad = np.zeros(len(slices), dtype=bool)
+        self._any_bad = self._any_silent = False
         self._context = self._replacements = None
         if audited is not None:
             model, optimizers, fed = audited
@@ -106,8 +110,7 @@ class Station:
     def nbytes(self) -> int:
         """Memory of the copies of weights and optimizer state, and of updates kept in bursts."""
         kept = 0 if self._correlation is None else self._correlation.nbytes
-        copies = self._snapshot.nbytes + self._measured.nbytes
-        return copies + self._preconditioners.nbytes + kept
+        return self._backend.nbytes + self._preconditioners.nbytes + kept
 
     @property
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -153,10 +156,16 @@ class Station:
         if self._hooks:
             release(self.optimizer, Role.WATCH)
         self._hooks = []
-        self._kernel.close()
-        self._cells.close()
+        with contextlib.suppress(Exception):  # closing must not end training
+            self._record(wait=True)
+        self._backend.close()
         if self._auditor is not None:
             self._auditor.close()
+
+    def drop(self) -> None:
+        """Let its hooks do nothing from now on; to be called when no optimizer is left."""
+        for hook in self._hooks:
+            hook.drop()
 
     def _note_return(self) -> None:
         """The step has changed the weights; `_after` comes later, if no other hook raises."""
@@ -178,12 +187,6 @@ class Station:
     def _before(self, closure: bool) -> None:
         if self._returned:
             self._count_unseen()
-        for name, parameter in zip(self._names, self._parameters, strict=True):
-            if lacks_memory(parameter):
-                raise InvalidArgument(
-                    f"parameter {name!r} has no memory: its storage was freed. Watch weights that "
-                    "keep their memory from step to step."
-                )
         self._settings.follow(self.step)
         if self._begins:
             self._begins = False
@@ -194,7 +197,9 @@ class Station:
             self.step, self._settings.now, closure=closure
         )
         if self._armed or audited:
-            self._snapshot.take(self._parameters)
+            self._backend.keep(self._parameters)
+        # An audit needs the old weights after the step.
+        self._rolls = not audited and self._sampling.takes(self.step + 1)
         if self._armed:
             # After a gap, the settings of the step before are not known.
             self._earlier = None if self._after_gap else self._preconditioners.before()
@@ -218,93 +223,64 @@ class Station:
             if self._auditor is not None:
                 self._auditor.skipped()
             return
-        if self._auditor is not None:
-            self._auditor.compare_gradients(self.step)
+        auditor, kept = self._auditor, None
+        if auditor is not None and not auditor.idle:
+            auditor.compare_gradients(self.step)
+            kept = auditor.gradients()
         if self._armed:
             with torch.no_grad():
-                self._measure()
+                self._measure(kept)
         self._preconditioners.remember()
         if self._correlation is not None:
             self._correlation.after(self.step)
-        if self._auditor is not None:
-            self._auditor.after(self.step, self._snapshot.tensors)
+        if auditor is not None:
+            auditor.after(self.step, self._backend.before)
         self._returned = False
         self.step += 1
 
-    def _measure(self) -> None:
+    def _measure(self, kept: Sequence[torch.Tensor | None] | None) -> None:
         # Gradients are read here and not before the step: step(closure) makes them in between.
+        grads = [p.grad for p in self._parameters] if kept is None else kept
         maximize = self._settings.maximize
-        kept = None if self._auditor is None else self._auditor.gradients()
-        found = [p.grad for p in self._parameters] if kept is None else kept
-        grads = [
-            # A maximizing optimizer minimizes the negative of what it is given.
-            -grad if maximize[number] and grad is not None else grad
-            for grad, number in zip(found, self._param_groups, strict=True)
-        ]
+        if True in maximize:
+            grads = [
+                # A maximizing optimizer minimizes the negative of what it is given.
+                -grad if maximize[number] and grad is not None else grad
+                for grad, number in zip(grads, self._param_groups, strict=True)
+            ]
+        if self._cells is not None and self._sampling.takes_cells(self.step):
+            self._backend.measure(self.step, self._parameters, grads, which=CELLS)
         now = self._preconditioners.after(self.step, grads)
-        before = self._snapshot.tensors
-        self._measured.read()
-        measured, grads = self._measured.tensors, self._measured.gradients(grads)
-        self._kernel(measured, before, grads, self._out, now, self._earlier)
-        bad = ~np.isfinite(self._out[:, :3]).all(axis=1)
-        if (bad & ~self._bad).any():
-            slices = self._numbers[bad & ~self._bad].tolist()
-            self._sink.event(EventKind.NON_FINITE, step=self.step, slices=slices)
-        self._bad = bad
-        if self._replacements is not None:
-            self._replacements.look(self.step, ~(self._out[:, GG] > 0.0))
-        if self._sampling.takes_cells(self.step):
-            cells = self._cells(measured, before, grads)
-            for group, products in cells.items():
-                self._sink.cells(self.step, group, products)
-        self._sink.rows(self.step, self._out, self._numbers)
+        self._backend.measure(
+            self.step, self._parameters, grads, now, self._earlier, roll=self._rolls
+        )
+        self._record()
+
+    def _record(self, *, wait: bool = False) -> None:
+        """Pass on the sums that have arrived."""
+        for step, which, products in self._backend.read(wait=wait):
+            if which == CELLS and self._cells is not None:
+                for group, summed in self._cells.summed(products).items():
+                    self._sink.cells(step, group, summed)
+            else:
+                self._out[:, : products.shape[1]] = products
+                self._look(step, self._out)
+                self._sink.rows(step, self._out, None if self._is_all else self._numbers)
+
+    def _look(self, step: int, out: NDArray[np.float64]) -> None:
+        """Note slices that are not finite, and those that have lost their gradient."""
+        if self._any_bad or not math.isfinite(out[:, :3].sum()):  # at nearly every step neither
+            bad = ~np.isfinite(out[:, :3]).all(axis=1)
+            if (bad & ~self._bad).any():
+                slices = self._numbers[bad & ~self._bad].tolist()
+                self._sink.event(EventKind.NON_FINITE, step=step, slices=slices)
+            self._bad, self._any_bad = bad, bool(bad.any())
+        if self._replacements is not None and (self._any_silent or not (out[:, GG] > 0.0).all()):
+            silent = ~(out[:, GG] > 0.0)
+            self._any_silent = bool(silent.any())
+            self._replacements.look(step, silent)
 
     def _was_skipped(self) -> bool:
         """Whether a fused optimizer skipped the step for the GradScaler; its hooks run anyway."""
         found = getattr(self.optimizer, "found_inf", None)
         return isinstance(found, torch.Tensor) and bool(found.item())
-
-
-class CellMeter:
-    """The six products of every cell of some groups, by one kernel over all their slices.
-
-    Args:
-        parameters: the tensors that hold the slices.
-        place: index into `parameters` by name.
-        groups: the groups by their number in the run.
-    """
-
-    def __init__(
-        self,
-        parameters: Sequence[torch.Tensor],
-        place: Mapping[str, int],
-        groups: Mapping[int, InvariantGroup],
-    ) -> None:
-        cells = [cell for group in groups.values() for cell in group.cells]
-        slices = [(place[s.parameter], s.axis, s.start, s.stop) for cell in cells for s in cell]
-        self._kernel = CpuGram(parameters, slices)
-        self._out = np.empty((len(slices), len(FIELDS)))
-        self._first = np.cumsum([0, *(len(cell) for cell in cells)])[:-1]
-        ends = np.cumsum([0, *(len(group.cells) for group in groups.values())])
-        self._spans = {
-            number: slice(ends[i], ends[i + 1])
-            for i, (number, group) in enumerate(groups.items())
-            if group.cells
-        }
-
-    def __call__(
-        self,
-        after: Sequence[torch.Tensor],
-        before: Sequence[torch.Tensor],
-        grads: Sequence[torch.Tensor | None],
-    ) -> dict[int, NDArray[np.float64]]:
-        """Products (cells, 6) of each group, by its number."""
-        if not self._spans:
-            return {}
-        self._kernel(after, before, grads, self._out)
-        summed = np.add.reduceat(self._out, self._first, axis=0)
-        return {number: summed[span] for number, span in self._spans.items()}
-
-    def close(self) -> None:
-        """End the kernel's threads."""
-        self._kernel.close()

@@ -14,6 +14,7 @@ Files are plain Parquet and JSON. Start with `RunInfo` (schema), `RunWriter` and
 """
 
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
+from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.parts import Unreadable
 from spherical_motion.records.reader import read, read_info, steps_at_close
@@ -33,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AuditSeries",
     "AuditStepSeries",
+    "Branch",
     "CellSeries",
     "CorrelationSeries",
     "Records",

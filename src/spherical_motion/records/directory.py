@@ -6,8 +6,16 @@ import dataclasses
 from pathlib import Path
 
 from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
-from spherical_motion.records.files.durable import TEMPORARY_SUFFIX, publish, remove_leftovers, sync
+from spherical_motion.notices import notify
+from spherical_motion.records.files.durable import (
+    TEMPORARY_SUFFIX,
+    make_empty,
+    publish,
+    remove_leftovers,
+    sync_names,
+)
 from spherical_motion.records.files.events import drop_torn_line
+from spherical_motion.records.files.folders import LEFT_BY_PROBE, make_folders, try_out
 from spherical_motion.records.files.lock import RunLock
 from spherical_motion.records.info import RunInfo
 
@@ -27,6 +35,16 @@ class RunDirectory:
         self.audit_steps = path / "audit_steps"
         self.events = path / "events.jsonl"
         self.lock = path / "run.lock"
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """The folders of tables that every run has."""
+        return self.records, self.settings, self.scalars
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of all tables, that of the rows first."""
+        return (*self.tables, self.cells, self.correlation, self.audit, self.audit_steps)
 
     def read_info(self) -> RunInfo:
         """The facts of the run.
@@ -55,18 +73,24 @@ class RunDirectory:
 
     def publish_info(self, info: RunInfo) -> None:
         """Write `run.json`; it is the old one or the new one, whatever kills the process."""
-        text = info.to_json()
-        publish(self.info, lambda path: path.write_text(text, encoding="utf-8"))
+        text = info.to_json().encode()
+        publish(self.info, lambda file: file.write(text), replace=True)
 
     def foreign(self) -> list[str]:
         """Sorted names in it, without those that an interrupted start of a run leaves."""
-        ours = {
-            *(self.records.name, self.settings.name, self.scalars.name, self.cells.name),
-            *(self.correlation.name, self.audit.name, self.audit_steps.name),
-            *(self.events.name, self.lock.name),
+        ours = {folder.name for folder in self.tables}
+        ours |= {
+            self.events.name,
+            self.lock.name,
             self.info.name + TEMPORARY_SUFFIX,
+            *LEFT_BY_PROBE,
         }
-        return sorted(p.name for p in self.path.iterdir() if p.name not in ours)
+        others = [p.name for p in self.path.iterdir() if p.name not in ours]
+        parts = [
+            f"{p.parent.name}/{p.name}" for t in self.tables if t.is_dir() for p in t.iterdir()
+        ]
+        told = [self.events.name] if self.events.exists() and self.events.stat().st_size else []
+        return sorted(others + parts + told)
 
     def _describe(self) -> str:
         if not self.path.exists():
@@ -84,16 +108,19 @@ def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
         RunExists: there is a run, and `resume` is False.
         NotARun: there is none, and `resume` is True.
         RunInUse: another writer holds the lock.
-        RunDirectoryError: it holds other files or another model's run, or cannot be written.
+        RunDirectoryError: it holds other files or another model's run, cannot be written, or lies
+            on a file system that cannot lock or rename files.
     """
     try:
         recorded = directory.read_info() if resume else _make(directory)
         lock = RunLock(directory.lock)
         try:
+            lock.check()
             if recorded:
-                _resume(directory, recorded, info)
+                _resume(directory, recorded, info, lock)
             else:
-                _begin(directory, info)
+                _begin(directory, info, lock)
+            _warn_of_idle_lock(lock)
         except BaseException:
             lock.release()
             raise
@@ -109,7 +136,7 @@ def claim(directory: RunDirectory, info: RunInfo, *, resume: bool) -> RunLock:
 
 def _make(directory: RunDirectory) -> None:
     """Make the directory, and raise if it holds files that are not of a run."""
-    directory.path.mkdir(parents=True, exist_ok=True)
+    make_folders(directory.path)
     if not directory.info.exists() and (foreign := directory.foreign()):
         raise RunDirectoryError(
             f"{directory.path} must be new or empty, or hold a run; found "
@@ -117,28 +144,48 @@ def _make(directory: RunDirectory) -> None:
         )
 
 
-def _begin(directory: RunDirectory, info: RunInfo) -> None:
+def _begin(directory: RunDirectory, info: RunInfo, lock: RunLock) -> None:
     if directory.info.exists():
         raise RunExists(
             f"{directory.path} already holds a run. Pass resume=True to append to it, or use "
             "another directory."
         )
-    directory.records.mkdir(exist_ok=True)
-    directory.settings.mkdir(exist_ok=True)
-    directory.scalars.mkdir(exist_ok=True)
-    directory.events.touch()
+    _prepare(directory, lock)
     directory.publish_info(info)
-    sync(directory.path.parent)
 
 
-def _resume(directory: RunDirectory, recorded: RunInfo, info: RunInfo) -> None:
+def _resume(directory: RunDirectory, recorded: RunInfo, info: RunInfo, lock: RunLock) -> None:
     if difference := _difference(recorded, info):
         raise RunDirectoryError(
             f"{directory.path} cannot be resumed: {difference}. Resume with the model and "
             "optimizer it began with, or begin a new run in another directory."
         )
-    remove_leftovers(directory.path)
+    if not directory.records.is_dir():
+        raise RunDirectoryError(
+            f"{directory.path} cannot be resumed: its {directory.records.name}/ is missing. "
+            "Restore it from a copy, or begin a new run in another directory."
+        )
+    make_folders(directory.path)
+    _prepare(directory, lock)
     drop_torn_line(directory.events)
+
+
+def _prepare(directory: RunDirectory, lock: RunLock) -> None:
+    """Make what is missing, so that where `run.json` is, the folders are, even after a crash."""
+    remove_leftovers(directory.path)
+    try_out(directory.path, lock.check)
+    for folder in directory.tables:
+        folder.mkdir(exist_ok=True)
+    make_empty(directory.events)
+    sync_names(directory.path)
+
+
+def _warn_of_idle_lock(lock: RunLock) -> None:
+    if not lock.excludes_others():
+        notify(
+            f"the file system of {lock.path.parent} grants the same lock twice, so it cannot keep "
+            "a second writer away. Let only one process record there, or use a local disk."
+        )
 
 
 def _difference(recorded: RunInfo, given: RunInfo) -> str | None:

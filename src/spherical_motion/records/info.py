@@ -15,12 +15,17 @@ from spherical_motion.errors import InvalidArgument, NotARun
 from spherical_motion.records import packing
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.schema import SCHEMA_VERSION
+from spherical_motion.records.validation import check_document, parse_document
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Schedule, Slice
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 from spherical_motion.vocabulary.hyperparameters import ParamGroup
 
 PLAIN = ("created", "command", "commit", "versions", "every", "burst")
 """Facts of a run that `run.json` holds as they are."""
+
+
+NormLayer = tuple[str, float | None]
+"""A norm layer's name in the model, and its ε."""
 
 
 def union_of_slices(groups: tuple[InvariantGroup, ...]) -> tuple[Slice, ...]:
@@ -50,6 +55,8 @@ class RunInfo:
         plan: the schedule that was planned, as `packing.pack_plan` gives it; None if none was.
         dtypes: name of a measured parameter → dtype of its weights, such as "float32"; empty in
             runs that did not record it.
+        norms: name of a measured parameter → (name, ε) of each norm layer that it feeds, None for
+            an ε that the layer does not name; empty in runs that did not record it.
         versions: versions of the libraries.
         command: the command line.
         commit: the revision of the caller's code, if known.
@@ -78,6 +85,7 @@ class RunInfo:
     regrouped: tuple[tuple[int, ...], ...] = ()
     plan: Mapping[str, Any] | None = None
     dtypes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    norms: Mapping[str, tuple[NormLayer, ...]] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: str = ""
     commit: str | None = None
@@ -95,6 +103,9 @@ class RunInfo:
             "regrouped": tuple(tuple(int(i) for i in later) for later in self.regrouped),
             "slices": tuple(self.slices) or union,
             "dtypes": MappingProxyType(dict(self.dtypes)),
+            "norms": MappingProxyType(
+                {name: tuple((n, eps) for n, eps in fed) for name, fed in self.norms.items()}
+            ),
             "versions": MappingProxyType(dict(self.versions)),
         }.items():
             object.__setattr__(self, name, value)
@@ -145,8 +156,17 @@ class RunInfo:
 
     @functools.cached_property
     def planned(self) -> Schedule | None:
-        """The schedule that was planned for the run, if one was given."""
-        return None if self.plan is None else packing.unpack_plan(self.plan)
+        """The schedule that was planned for the run, if one was given.
+
+        Raises:
+            NotARun: `run.json` holds a plan that is no schedule.
+        """
+        try:
+            return None if self.plan is None else packing.unpack_plan(self.plan)
+        except (ValueError, TypeError, KeyError) as error:
+            raise NotARun(
+                f"run.json is damaged (its plan is no schedule: {error}). Restore it from a copy."
+            ) from error
 
     def dtype_of(self, index: int) -> str | None:
         """dtype of the weights of group number `index`; None if several or not recorded."""
@@ -185,6 +205,7 @@ class RunInfo:
             **({"regrouped": [list(later) for later in self.regrouped]} if self.regrouped else {}),
             **({"plan": dict(self.plan)} if self.plan is not None else {}),
             **({"dtypes": dict(self.dtypes)} if self.dtypes else {}),
+            **({"norms": dict(self.norms)} if self.norms else {}),
             "groups": [packing.pack_group(group) for group in self.groups],
         }
         return json.dumps(document, allow_nan=False, ensure_ascii=False, default=dict) + "\n"
@@ -198,6 +219,7 @@ class RunInfo:
         """
         document = _document(text, where)
         try:
+            check_document(document)
             return cls(
                 groups=tuple(packing.unpack_group(group) for group in document["groups"]),
                 param_groups=tuple(
@@ -210,9 +232,10 @@ class RunInfo:
                 regrouped=tuple(tuple(later) for later in document.get("regrouped", ())),
                 plan=document.get("plan"),
                 dtypes=document.get("dtypes", {}),
+                norms=document.get("norms", {}),
                 **{name: document[name] for name in PLAIN},
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise NotARun(
                 f"{where} is damaged ({type(error).__name__}: {error}). Restore it from a copy."
             ) from error
@@ -224,18 +247,18 @@ def version_of(text: str, where: str = "run.json") -> int:
     Raises:
         NotARun: the text does not describe a run, or its version is newer.
     """
-    return int(_document(text, where)["schema_version"])
+    return _document(text, where)["schema_version"]
 
 
 def _document(text: str, where: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
-        version = int(document["schema_version"])
-    except (ValueError, TypeError, KeyError) as error:
+        document = parse_document(text)
+    except ValueError as error:
         raise NotARun(
             f"{where} is not the description of a run ({type(error).__name__}: {error}). "
             "Name a directory that spherical-motion wrote."
         ) from error
+    version = document["schema_version"]
     if version > SCHEMA_VERSION:
         raise NotARun(
             f"{where} has schema version {version}; this library reads up to "

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.vocabulary import HyperParameters, InvariantGroup, Schedule, Slice
 from spherical_motion.vocabulary.groups import Cell
@@ -117,7 +119,10 @@ def unpack_plan(plain: Mapping[str, Any]) -> Schedule:
     >>> unpack_plan(pack_plan(Schedule.cosine(hp, 9))).at(3) == Schedule.cosine(hp, 9).at(3)
     True
     """
-    columns = ([value for count, value in plain[name] for _ in range(count)] for name in PLANNED)
+    columns = (
+        np.repeat([value for _, value in plain[name]], [count for count, _ in plain[name]])
+        for name in PLANNED
+    )
     return Schedule(HyperParameters(**plain["hp"]), *columns, start=plain["start"])
 
 

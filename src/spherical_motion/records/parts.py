@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.notices import listed, notify
+from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.segments import Segment, current_segments, damaged, open_part
 
 LISTINGS = 100
@@ -32,6 +35,9 @@ class Parts:
     Args:
         root: the run directory.
         strict: raise at the first part that cannot be read, instead of leaving it out.
+
+    Attributes:
+        branches: which rows of which part count.
     """
 
     def __init__(self, root: Path, *, strict: bool = False) -> None:
@@ -39,6 +45,15 @@ class Parts:
         self._strict = strict
         self._found: dict[str, str] = {}
         self._announced: int | None = None
+        self._ends: dict[Path, int] = {}
+        self.branches = Branches(())
+
+    def hold(self, branches: Branches, folders: Iterable[Path]) -> None:
+        """Read the run as it is now, also tables that are read on demand after it has gone on."""
+        self.branches = branches
+        for folder in folders:
+            listing = _listing(folder) if folder.is_dir() else []
+            self._ends[folder] = listing[-1].last + 1 if listing else 0
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
@@ -80,8 +95,13 @@ class Parts:
     def read_with_gaps(
         self, directory: Path, content: Callable[[pq.ParquetFile], Content]
     ) -> list[Content | None]:
-        """Like `read`, with None for each that cannot be read."""
+        """Like `read`, with None for each that cannot be read.
+
+        Raises:
+            RunDirectoryError: reading is strict, or the whole run is gone.
+        """
         if not directory.is_dir():
+            self._check_removal(directory)
             return []
         segments, found = self._each(directory, content)
         contents: list[Content | None] = []
@@ -90,9 +110,39 @@ class Parts:
             if segment.first > expected:
                 self._miss(directory, expected, segment.first - 1)
                 contents.append(None)
-            contents.append(found.get(segment.path))
+            rows = found.get(segment.path)
+            contents.append(None if rows is None else self._counting(segment, rows))
             expected = segment.last + 1
         return contents
+
+    def steps(self, directory: Path) -> list[tuple[int, NDArray[np.int64]]]:
+        """The number of each part that can be read, and its steps, of all branches."""
+        segments, found = self._each(directory, lambda file: file.read(columns=["step"])["step"])
+        return [(s.first, found[s.path].to_numpy()) for s in segments if s.path in found]
+
+    def _holds(self, directory: Path, number: int) -> bool:
+        there = number < self._ends.get(directory, number + 1)
+        return there and self.branches.holds(directory.name, number)
+
+    def _check_removal(self, directory: Path) -> None:
+        """Note a table that was there before; raise if the whole run is gone."""
+        if not (self._root / "run.json").exists():
+            raise RunDirectoryError(
+                f"{self._root} was removed since it was opened, so {directory.name}/ cannot be "
+                "read. Read tables before their run is removed."
+            )
+        if self._ends.get(directory):
+            self.leave_out(directory, "it was removed since the run was opened")
+
+    def _counting(self, segment: Segment, rows: Any) -> Any:
+        """The rows of a part that were not given up; rows are a table, or columns by name."""
+        table = segment.path.parent.name
+        if self.branches.limit(table, segment.first) is None:
+            return rows
+        kept = self.branches.kept(table, segment.first, np.asarray(rows["step"]))
+        if isinstance(rows, pa.Table):
+            return rows.filter(pa.array(kept))
+        return {name: column[kept] for name, column in rows.items()}
 
     def _miss(self, directory: Path, first: int, last: int) -> None:
         why = f"{last - first + 1} parts are missing" if last > first else "it is missing"
@@ -105,7 +155,7 @@ class Parts:
         found: dict[Path, Content] = {}
         unsound: dict[Path, Exception] = {}
         for _ in range(LISTINGS):
-            segments = _listing(directory)
+            segments = [s for s in _listing(directory) if self._holds(directory, s.first)]
             try:
                 for segment in segments:
                     if segment.path not in found and segment.path not in unsound:

@@ -14,28 +14,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spherical_motion.records.audits import AuditSeries, AuditStepSeries
+from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.directory import RunDirectory
-from spherical_motion.records.files.events import Event, read_events
+from spherical_motion.records.files.branches import Branches
+from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.parts import Parts
+from spherical_motion.records.reading.late_tables import LateTables, whole_part
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
-    AUDIT_SCHEMA,
-    AUDIT_STEP_SCHEMA,
-    CELL_SCHEMA,
-    CORRELATION_SCHEMA,
     SCALAR_SCHEMA,
     SETTINGS,
     SETTINGS_SCHEMA,
     row_schema,
 )
 from spherical_motion.records.series import (
-    CellSeries,
-    CorrelationSeries,
-    cells_of_group,
-    correlations_of_group,
     scalar_series,
+)
+from spherical_motion.records.validation import Bounds, sound_events
+from spherical_motion.records.validation.table_rows import (
+    MOST_STEP,
+    check_column,
+    check_columns,
+    check_counts,
 )
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
@@ -47,31 +48,43 @@ settings have their own table."""
 Columns = Mapping[str, NDArray[Any]]
 
 
-def read(directory: str | os.PathLike[str], *, strict: bool = False) -> Records:
+def read(
+    directory: str | os.PathLike[str], *, branch: int | None = None, strict: bool = False
+) -> Records:
     """Everything a run has recorded so far.
 
     It works while the run is being written, and after its process was killed: only data that were
     not stored yet are missing. It needs no torch.
 
+    Where the run went back to an earlier step and was resumed there, what had been recorded from
+    that step on is left out. `Records.branches` lists what was left out.
+
     Args:
         directory: the run directory.
+        branch: read the run as it stood before its resume of this number, counted from 0.
         strict: raise at a file that is damaged or missing. If left out, such files are named in
             one notice and in `Records.unreadable`, and the rest is read.
 
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
         RunDirectoryError: with `strict`, a file in it is damaged or missing.
+        InvalidArgument: there is no such branch.
     """
     run = RunDirectory(Path(directory))
-    text = run.read_text()
     while True:
+        text = run.read_text()
         parts = Parts(run.path, strict=strict)
-        records = _records(run, text, parts)
-        now = run.read_text()
-        if now == text:
-            parts.announce()
-            return records
-        text = now  # a resumed run may have changed what its rows and settings mean
+        parts.hold(Branches(sound_events(run.events, parts), branch), run.folders)
+        try:
+            records = _records(run, text, parts, branch)
+        except RunDirectoryError:
+            if run.read_text() == text:
+                raise
+        else:
+            # A resume may have changed what its rows and settings mean, and which count.
+            if records is not None and run.read_text() == text:
+                parts.announce()
+                return records
 
 
 def read_info(directory: str | os.PathLike[str]) -> RunInfo:
@@ -85,29 +98,39 @@ def read_info(directory: str | os.PathLike[str]) -> RunInfo:
 
 def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
     """The next step of each optimizer when a run was last closed; None if it was killed."""
-    events = read_events(RunDirectory(Path(directory)).events)
+    run = RunDirectory(Path(directory))
+    parts = Parts(run.path)
+    events = sound_events(run.events, parts)
+    parts.announce()
     ends = [e for e in events if e["kind"] in (EventKind.CLOSED, EventKind.RESUMED)]
     return ends[-1]["steps"] if ends and ends[-1]["kind"] == EventKind.CLOSED else None
 
 
-def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
+def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> Records | None:
+    """What a run has recorded; None if it was resumed meanwhile."""
     info = RunInfo.from_json(text, where=str(run.info))
+    bounds = _bounds(info)
     # Rows come before settings: the writer stores them in the other order, so none lacks its own.
     if version_of(text) == 1:
         settings = [pa.field(name, pa.float64()) for name in SETTINGS]
-        rows = _numbers(parts, run.records, pa.schema([*row_schema(), *settings]))
+        rows = _numbers(parts, run.records, pa.schema([*row_schema(), *settings]), bounds)
         changes = None
     else:
-        rows = _numbers(parts, run.records, row_schema(info.products))
-        changes = _changes(parts, run.settings, len(info.param_groups))
+        rows = _numbers(parts, run.records, row_schema(info.products), bounds)
+        changes = _changes(parts, run.settings, bounds)
         if len(rows["step"]):
             parts.expect(run.settings)
-    scalars = scalar_series(_table(parts, run.scalars, SCALAR_SCHEMA))
-    events = read_events(run.events)
+    late = LateTables(run, parts, info, bounds)
+    scalars = scalar_series(_scalars(parts, run.scalars, bounds))
+    # Events come last, so that none of a step that was read is missing.
+    branches = Branches(sound_events(run.events, parts), branch)
+    if not branches.is_as(parts.branches):
+        return None
+    events = branches.events
     # A copy may leave out empty folders, so only that of a run that recorded something is missed.
     if scalars or (changes and len(changes["step"])) or any(_steps_taken(e) for e in events):
         parts.expect(run.records)
-    _check_late_tables(run, parts)
+    late.check()
     return Records(
         directory=run.path,
         info=info,
@@ -115,10 +138,11 @@ def _records(run: RunDirectory, text: str, parts: Parts) -> Records:
         events=events,
         rows=rows,
         changes=changes,
-        load_cells=functools.partial(_cells, parts, run.cells),
-        load_correlations=functools.partial(_correlations, parts, run.correlation),
-        load_audits=functools.partial(_audits, parts, run.audit),
-        load_audit_steps=functools.partial(_audit_steps, parts, run.audit_steps),
+        load_cells=late.cells,
+        load_correlations=late.correlations,
+        load_audits=late.audits,
+        load_audit_steps=late.audit_steps,
+        load_branches=lambda: branches.summaries(Parts(run.path).steps(run.records)),
         parts=parts,
     )
 
@@ -128,70 +152,40 @@ def _steps_taken(event: Event) -> bool:
     return event["kind"] == EventKind.CLOSED and any(event["steps"])
 
 
-def _check_late_tables(run: RunDirectory, parts: Parts) -> None:
-    """Compare the checksums and columns of the tables that are read on demand."""
-    for directory, schema in ((run.cells, CELL_SCHEMA), (run.correlation, CORRELATION_SCHEMA)):
-        parts.read(directory, lambda file, schema=schema: _check_columns(schema, file.schema_arrow))
-    for directory in (run.audit, run.audit_steps):
-        parts.read(directory, lambda file: None)
+def _bounds(info: RunInfo) -> Bounds:
+    """How many of each thing the tables number."""
+    return {
+        "step": MOST_STEP,
+        "slice": len(info.slices),
+        "param_group": len(info.param_groups),
+        "group": len(info.groups),
+        "parameter": len(info.parameters),
+        "optimizer": MOST_STEP,
+    }
 
 
-def _cells(parts: Parts, directory: Path, group: int) -> CellSeries:
-    """Read on demand, since a model may have very many."""
-    return cells_of_group(_table(parts, directory, CELL_SCHEMA), group)
+def _scalars(parts: Parts, directory: Path, bounds: Bounds) -> pa.Table:
+    found = parts.read(directory, lambda file: whole_part(file, SCALAR_SCHEMA, bounds))
+    return pa.concat_tables([SCALAR_SCHEMA.empty_table(), *found])
 
 
-def _correlations(parts: Parts, directory: Path, group: int) -> CorrelationSeries:
-    return correlations_of_group(_table(parts, directory, CORRELATION_SCHEMA), group)
-
-
-def _audits(parts: Parts, directory: Path) -> AuditSeries:
-    return AuditSeries.from_table(_audit_table(parts, directory, AUDIT_SCHEMA))
-
-
-def _audit_steps(parts: Parts, directory: Path) -> AuditStepSeries:
-    return AuditStepSeries.from_table(_audit_table(parts, directory, AUDIT_STEP_SCHEMA))
-
-
-def _audit_table(parts: Parts, directory: Path, schema: pa.Schema) -> pa.Table:
-    """Like `_table`; numbers that a part lacks, since an earlier version wrote it, are NaN."""
-
-    def whole(file: pq.ParquetFile) -> pa.Table:
-        found = file.read(columns=[n for n in schema.names if n in file.schema_arrow.names])
-        for place, field in enumerate(schema):
-            if field.name not in found.column_names and field.type == pa.float64():
-                unknown = pa.array(np.full(found.num_rows, np.nan))
-                found = found.add_column(place, field, unknown)
-        return found.select(schema.names).replace_schema_metadata(None).cast(schema)
-
-    return pa.concat_tables([schema.empty_table(), *parts.read(directory, whole)])
-
-
-def _table(parts: Parts, directory: Path, schema: pa.Schema) -> pa.Table:
-    """The table in a directory of segments, without columns that the schema does not have."""
-
-    def whole(file: pq.ParquetFile) -> pa.Table:
-        _check_columns(schema, file.schema_arrow)
-        return file.read(columns=schema.names).replace_schema_metadata(None)
-
-    return pa.concat_tables([schema.empty_table(), *parts.read(directory, whole)])
-
-
-def _numbers(parts: Parts, directory: Path, schema: pa.Schema) -> Columns:
-    """Like `_table`, for a table of numbers alone; null is NaN.
+def _numbers(parts: Parts, directory: Path, schema: pa.Schema, bounds: Bounds) -> Columns:
+    """A table of numbers alone; null is NaN.
 
     One column of one row group is decoded at a time, and the arrays of the segments are released
     as soon as they are joined: a long run takes hardly more memory than its arrays.
     """
-    return _joined(parts.read(directory, functools.partial(_arrays, schema=schema)), schema)
+    content = functools.partial(_arrays, schema=schema, bounds=bounds)
+    return _joined(parts.read(directory, content), schema)
 
 
-def _changes(parts: Parts, directory: Path, param_groups: int) -> Columns:
+def _changes(parts: Parts, directory: Path, bounds: Bounds) -> Columns:
     """The table of settings. After a part that cannot be read they are unknown until told again.
 
     An unknown change takes effect after the last step of the part before it at the earliest.
     """
-    content = functools.partial(_arrays, schema=SETTINGS_SCHEMA)
+    content = functools.partial(_arrays, schema=SETTINGS_SCHEMA, bounds=bounds)
+    param_groups = bounds["param_group"]
     known: list[dict[str, NDArray[Any]]] = []
     for arrays in parts.read_with_gaps(directory, content):
         if arrays is not None:
@@ -213,10 +207,17 @@ def _joined(read: list[dict[str, NDArray[Any]]], schema: pa.Schema) -> Columns:
     return MappingProxyType(columns)
 
 
-def _arrays(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, NDArray[Any]]:
+def _arrays(file: pq.ParquetFile, schema: pa.Schema, bounds: Bounds) -> dict[str, NDArray[Any]]:
     """The columns of one file."""
-    _check_columns(schema, file.schema_arrow)
-    return {field.name: _array(file, field) for field in schema}
+    optional = OPTIONAL if "slice" in schema.names else ()
+    check_columns(schema, file.schema_arrow, optional)
+    check_counts(file)
+    found: dict[str, NDArray[Any]] = {}
+    for field in schema:
+        found[field.name] = _array(file, field)
+        if field.name in bounds:
+            check_column(field.name, found[field.name], bounds[field.name])
+    return found
 
 
 def _array(file: pq.ParquetFile, field: pa.Field) -> NDArray[Any]:
@@ -231,13 +232,3 @@ def _array(file: pq.ParquetFile, field: pa.Field) -> NDArray[Any]:
         array[first : first + len(column)] = column.to_numpy()
         first += len(column)
     return array
-
-
-def _check_columns(expected: pa.Schema, found: pa.Schema) -> None:
-    """Raise ArrowInvalid unless a file has the columns of a table; it may have others."""
-    for field in expected:
-        if field.name in found.names:
-            if found.field(field.name).type != field.type:
-                raise pa.ArrowInvalid(f"its column {field.name} is not of type {field.type}")
-        elif field.name not in OPTIONAL or "slice" not in expected.names:
-            raise pa.ArrowInvalid(f"it has no column {field.name}")

@@ -18,6 +18,7 @@ from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.dense import Layout, arrange
+from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
@@ -51,7 +52,8 @@ class Records:
     Attributes:
         directory: the run directory.
         info: the facts that do not change during the run.
-        events: the events in order, each a dict with "time", "kind", "step" and its data.
+        events: the events in order, each a dict with "time", "kind", "step" and its data, without
+            those about steps that were given up.
         scalars: the numbers that the training loop logged, by name.
         rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
             the settings are made from them on first use.
@@ -62,6 +64,7 @@ class Records:
         load_audits, load_audit_steps: read the audited steps.
         known_steps: the recorded steps, of all groups of the run; None if they are those of the
             rows.
+        load_branches: counts what was given up; see `branches`.
         parts: reads the files, and knows which are damaged.
     """
 
@@ -76,6 +79,7 @@ class Records:
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
     known_steps: NDArray[np.int64] | None = None
+    load_branches: Callable[[], tuple[Branch, ...]] = tuple
     parts: Parts | None = None
 
     @property
@@ -173,6 +177,15 @@ class Records:
     def audit_steps(self) -> AuditStepSeries:
         """The audited steps of each optimizer; none in a run without an audit."""
         return self.load_audit_steps()
+
+    @functools.cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """The run as it stood before each of its resumes, and how much of it was given up.
+
+        `read(directory, branch=number)` reads one of them. Resumes of older versions, whose
+        boundary is not known, are left out.
+        """
+        return self.load_branches()
 
     def index(self, group: str) -> int:
         """The column of a group.

@@ -14,11 +14,10 @@ from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import sized_event
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import Block
-from spherical_motion.records.store import RunStore
+from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing.blocks import Copier
 from spherical_motion.records.writing.scalars import copy_scalars
 from spherical_motion.records.writing.worker import Worker
-from spherical_motion.vocabulary import EventKind
 
 
 class RunWriter:
@@ -45,8 +44,8 @@ class RunWriter:
         patience: seconds that `flush` and `close` wait at most for a disk that does not answer.
 
     Attributes:
-        next_step: 0; on resume `first_step`, or one past the largest recorded step. Of two rows
-            with the same step and slice the later is read.
+        next_step: 0; on resume `first_step`, or where the run was closed, or one past its last
+            recorded step. What was recorded from there on before is not read any more.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -87,8 +86,8 @@ class RunWriter:
         self.info = info
         self._copier = Copier(info)
         self._warned = False
-        store = RunStore(RunDirectory(self.directory), info, resume=resume)
-        self.next_step = store.last_step + 1 if first_step is None else first_step
+        store = RunStore(RunDirectory(self.directory), info, resume=resume, first_step=first_step)
+        self.next_step = store.next_step
         self._worker = Worker(
             store,
             self.directory,
@@ -96,17 +95,6 @@ class RunWriter:
             flush_bytes=flush_bytes,
             patience=patience,
         )
-        if resume:
-            self.event(
-                EventKind.RESUMED,
-                step=self.next_step,
-                param_groups=info.param_groups,
-                every=info.every,
-                burst=info.burst,
-                versions=info.versions,
-                command=info.command,
-                commit=info.commit,
-            )
 
     @property
     def skipped(self) -> dict[str, str]:

@@ -29,7 +29,7 @@ def write_page(target: Path, page: str) -> Path:
     # A name may hold half of a surrogate pair (an undecodable file name), which UTF-8 refuses.
     content = page.encode("utf-8", errors="replace")
     target.parent.mkdir(parents=True, exist_ok=True)
-    publish(target, lambda temporary: temporary.write_bytes(content))
+    publish(target, lambda file: file.write(content), replace=True)
     return target
 
 

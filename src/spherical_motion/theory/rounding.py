@@ -30,6 +30,16 @@ from spherical_motion.vocabulary.hyperparameters import HyperParameters
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """dtype of the weights → largest relative error of rounding, ε."""
 
+
+def roundoff_of(dtype: str | None) -> float:
+    """ε of a dtype; that of float32 if it is not known.
+
+    >>> roundoff_of("bfloat16"), roundoff_of(None) == 2.0**-24
+    (0.00390625, True)
+    """
+    return ROUNDOFF.get(dtype or "float32", ROUNDOFF["float32"])
+
+
 SCALES = frozenset({"adam", "adamw", "amsgrad", "nadam", "radam", "muon"})
 """Optimizers whose decoupled decay multiplies the weights by one rounded number."""
 

@@ -146,15 +146,15 @@ class HyperParameters:
             optimizer = "amsgrad"
         if cautious:
             optimizer = "other"
-        lr, weight_decay, momentum, beta2 = settings_of(group)
-        eps = float(group["eps"]) if group.get("eps") is not None else None
         nesterov, maximize = bool(group.get("nesterov")), bool(group.get("maximize"))
-        dampening = float(group.get("dampening") or 0.0)
-        fixed = (eps, nesterov, dampening, decoupled, maximize)
         try:
+            lr, weight_decay, momentum, beta2 = settings_of(group)
+            eps = float(group["eps"]) if group.get("eps") is not None else None
+            dampening = float(group.get("dampening") or 0.0)
+            fixed = (eps, nesterov, dampening, decoupled, maximize)
             return cls(optimizer, lr, weight_decay, momentum, beta2, *fixed)
-        except InvalidArgument:
-            return cls("other", lr=0.0)
+        except (TypeError, ValueError, LookupError, OverflowError):
+            return cls("other", lr=0.0)  # settings that are no numbers, or outside their range
 
 
 def settings_of(group: ParamGroup) -> tuple[float, float, float, float | None]:

@@ -63,6 +63,11 @@ class Suspect(enum.Enum):
     EPSILON = "epsilon", "the norm layer's ε is large beside the variance of its input", True
     EVAL_MODE = "eval mode", "a norm layer that the weights feed uses running statistics", True
 
+    WEIGHTS_PUT_BACK = (
+        "weights put back",
+        "something changes the weights between steps and puts them back, as SAM does",
+        False,
+    )
     RATE_ZERO = "rate zero", "the learning rate is 0", False
     GRADIENT_CLEARED = (
         "gradient cleared",
@@ -80,6 +85,11 @@ class Suspect(enum.Enum):
     GRADIENT_SCALE = (
         "gradient scale",
         "the gradient's size changed in all groups at once, as with another loss scale or batch",
+        False,
+    )
+    GRADIENT_SPIKE = (
+        "gradient spike",
+        "at single steps the gradient was many times as large as before and after them",
         False,
     )
     STALE_GRADIENT = "stale gradient", "neighbouring steps used the same gradient", False

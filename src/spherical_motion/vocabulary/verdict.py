@@ -26,9 +26,9 @@ class VerdictKind(enum.Enum):
     WEIGHTS_WRITTEN = "weights written"
     STEP_DIFFERS = "step differs"
     GRADIENT_ALTERED = "gradient altered"
-    TOO_FEW_SAMPLES = "too few samples"
     NOT_SCALE_INVARIANT = "not scale-invariant"
     EPSILON_DOMINATED = "norm-ε-dominated"
+    TOO_FEW_SAMPLES = "too few samples"
     OFF_BALANCE = "off balance"
     IN_BALANCE = "in balance"
     NO_PREDICTION = "no prediction"
@@ -127,14 +127,6 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
             "Raise or remove the clipping; leave the decay to the optimizer.",
             state="stepped with an altered gradient",
         ),
-        VerdictKind.TOO_FEW_SAMPLES: Meaning(
-            Tone.QUIET,
-            "The measured steps are too few to judge, or the 95% interval of the ratio is too "
-            "wide to say whether it lies in its band.",
-            "Measure more often, or train longer.",
-            state="not judged yet",
-            shared=("samples", ",.0f", "{} sampled steps are too few or too uncertain"),
-        ),
         VerdictKind.NOT_SCALE_INVARIANT: Meaning(
             Tone.ALARM,
             "The loss depends on the size of these weights, so the prediction does not apply.",
@@ -145,6 +137,14 @@ MEANINGS: Mapping[VerdictKind, Meaning] = MappingProxyType(
             Tone.ALARM,
             "The layer's output is so small that the norm layer's ε breaks the invariance.",
             "Use less weight decay or a smaller ε.",
+        ),
+        VerdictKind.TOO_FEW_SAMPLES: Meaning(
+            Tone.QUIET,
+            "The measured steps are too few to judge, or the 95% interval of the ratio is too "
+            "wide to say whether it lies in its band.",
+            "Measure more often, or train longer.",
+            state="not judged yet",
+            shared=("samples", ",.0f", "{} sampled steps are too few or too uncertain"),
         ),
         VerdictKind.OFF_BALANCE: Meaning(
             Tone.CAUTION,

@@ -113,3 +113,61 @@ def test_bursts_compare_neighbours_and_the_norm_between_bursts(tmp_path) -> None
     assert c.gap.high < 0.0
     told = [("rescaled", t) for t in range(10, 1200, 20) if t in sampled]
     assert not told  # an event inside a gap is read by its step, whether that was sampled or not
+
+
+def perturbed(size: float, seed: int = 3):
+    """A perturbation of `size` of the weights, added and subtracted in their own dtype."""
+    rng = np.random.default_rng(seed)
+
+    def write(_: int, w: np.ndarray) -> np.ndarray:
+        e = (size * np.linalg.norm(w) / np.sqrt(w.size) * rng.standard_normal(w.size)).astype(
+            w.dtype
+        )
+        return (w + e).astype(w.dtype) - e
+
+    return write
+
+
+def noisy(size: float, seed: int = 3):
+    rng = np.random.default_rng(seed)
+    return lambda _, w: w + size * np.abs(w).mean() * rng.standard_normal(w.size)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-2, 0.1, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_that_are_put_back_up_to_rounding_are_not_written(
+    tmp_path, dtype, size, seed
+) -> None:
+    products = sgd(SETTINGS, dtype=dtype, seed=seed, between=perturbed(size, seed))
+    c = found(tmp_path, products, dtype=dtype.__name__)
+    assert c.written == 0
+    if dtype is np.float64:
+        assert c.put_back == 0  # below what the sums leave
+    else:
+        assert c.put_back > 0.3 * c.pairs
+        assert 0 < c.rounded < 2.0**-10 / 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "write",
+    [
+        noisy(1e-6),
+        lambda t, w: w * 0.999 + 0.001 * np.roll(w, 1),  # averaged with other weights
+        lambda t, w: w / np.linalg.norm(w) * 2.0,  # projected
+        lambda t, w: w * (1 - 1e-6),  # decayed by hand
+        lambda t, w: w.astype(np.float16),  # rounded to half
+    ],
+)
+def test_real_writes_are_written(tmp_path, dtype, write) -> None:
+    c = found(tmp_path, sgd(SETTINGS, dtype=dtype, between=write), dtype=dtype.__name__)
+    assert c.written > 0.5 * c.pairs
+
+
+def test_small_writes_that_add_up_are_written(tmp_path) -> None:
+    """Each is below a rounding, but all have one sign, as those of a decay have."""
+    share = 2.0**-24 / np.sqrt(200)
+    products = sgd(SETTINGS, between=lambda t, w: w * (1.0 - share))
+    c = found(tmp_path, products, dtype="float32")
+    assert (c.written, c.put_back) == (STEPS - 1, 0)

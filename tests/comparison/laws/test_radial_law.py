@@ -9,7 +9,7 @@ import pytest
 from faulty import sgd
 from motions import motions_of, whole
 
-from spherical_motion.comparison.laws import radial_law_of, radial_pulls
+from spherical_motion.comparison.laws import hidden_beside, radial_law_of, radial_pulls
 
 STEPS = 160
 SETTINGS = [(0.1, 5e-3, 0.9)] * STEPS
@@ -110,3 +110,21 @@ def test_plain_groups_have_no_radial_pull_of_their_own_and_hide_nothing(tmp_path
     found = motions(tmp_path, {"a": sgd(SETTINGS, inward=2e-3)}, kind="plain")
     assert radial_pulls(found.values()).places == {}
     assert not radial_law_of(found["a"], whole(found["a"])).hidden
+
+
+@pytest.mark.parametrize(("hiding", "told"), [(4, True), (3, True), (2, False), (1, False)])
+def test_a_decay_that_most_certified_groups_hide_is_told_beside_them(
+    tmp_path, hiding, told
+) -> None:
+    products = {
+        f"g{i}": sgd(SETTINGS, inward=2e-3 * (i < hiding), along=1e-4, norm0=1.0 + i, seed=i)
+        for i in range(4)
+    }
+    found = list(motions(tmp_path, products).values())
+    beside = hidden_beside(found, whole(found[0]), radial_pulls(found))
+    assert (beside is not None) is told
+    if beside is not None:
+        assert (beside.hidden, beside.certified) == (hiding, 4)
+        assert beside.kappa == pytest.approx(2e-3, rel=1e-2)
+    single = hidden_beside(found[:1], whole(found[0]), radial_pulls(found))
+    assert single is None

@@ -22,23 +22,23 @@ from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.estimates import Estimate
 from spherical_motion.vocabulary import Reason
 
-DRIFTED = 0.05
+DRIFT_LIMIT = 0.05
 """A relative change of the norm above this is named as the reason for another angle."""
 
-UNEVEN = 0.90
+UNEVEN_MEAN = 0.90
 """Below this share of the RMS angle, the reason gives the mean angle: the steps are uneven."""
 
-TESTED = 10
+FEWEST_PAIRS = 10
 """A law that held at fewer pairs of steps than this says nothing."""
 
-TAILS = 0.10
+TAILS_WITHIN = 0.10
 """√(mean D/mean R) must be this close to its law for large gradients to be the cause."""
 
-NEARER = 0.5
+NEARER_THAN_ONE = 0.5
 """... and nearer to it than this share of what the angle misses: a law that misses as much as the
 angle does is no sign of large gradients."""
 
-EXPLAINED = 0.10
+CAUSE_WITHIN = 0.10
 """A cause whose number gives the measured ratio to within this share explains it."""
 
 
@@ -46,7 +46,7 @@ def in_equilibrium(e: Evidence) -> Iterator[Reason]:
     """The interval lies inside the band, after all other rungs have held."""
     if isinstance(e, Settled) and place(e.ratio, 1.0 - e.band, 1.0 + e.band) is Place.INSIDE:
         yield from _ratio(AngleReason.RATIO, e.ratio)
-        if e.mean_ratio < UNEVEN * e.ratio.value:
+        if e.mean_ratio < UNEVEN_MEAN * e.ratio.value:
             yield AngleReason.UNEVEN(mean_ratio=e.mean_ratio)
 
 
@@ -77,10 +77,10 @@ def _of_what(e: Predicted) -> AngleReason:
 def _laws_hold(e: Predicted) -> bool:
     """Whether a law was tested and held; the rungs before have found none that failed."""
     step = e.laws.step
-    if holds(e) or (step.pairs >= TESTED and step.median <= RESIDUAL_LIMIT):
+    if holds(e) or (step.pairs >= FEWEST_PAIRS and step.median <= RESIDUAL_LIMIT):
         return True
     # Optimizers without a law of motion are left with the norms between their steps.
-    return not _has_law_of_motion(e) and e.laws.continuity.pairs >= TESTED
+    return not _has_law_of_motion(e) and e.laws.continuity.pairs >= FEWEST_PAIRS
 
 
 def _has_law_of_motion(e: Predicted) -> bool:
@@ -100,7 +100,7 @@ def _assumption(e: Predicted) -> Reason | None:
         return reason
     if e.rest is not None and e.rest.drive_change < FADED:
         return AngleReason.FADED(change=e.rest.drive_change)
-    return AngleReason.NORM_MOVED(drift=e.drift) if abs(e.drift) > DRIFTED else None
+    return AngleReason.NORM_MOVED(drift=e.drift) if abs(e.drift) > DRIFT_LIMIT else None
 
 
 def _beyond_the_laws(e: Predicted) -> Reason | None:
@@ -135,12 +135,12 @@ def _beyond_the_laws(e: Predicted) -> Reason | None:
 def _explains(gives: float, ratio: Estimate) -> bool:
     """Whether a cause that gives this share of the predicted angle explains the measured one."""
     missed = abs(ratio.value / gives - 1.0) if gives > 0 else math.nan
-    return missed < min(EXPLAINED, NEARER * abs(ratio.value - 1.0))
+    return missed < min(CAUSE_WITHIN, NEARER_THAN_ONE * abs(ratio.value - 1.0))
 
 
 def _same_way(gives: float, ratio: Estimate) -> bool:
     """Whether a cause changes the angle, and in the measured direction."""
-    return abs(gives - 1.0) > EXPLAINED and (gives > 1.0) == (ratio.value > 1.0)
+    return abs(gives - 1.0) > CAUSE_WITHIN and (gives > 1.0) == (ratio.value > 1.0)
 
 
 def _laws_hold_alone(e: Predicted) -> Reason:
@@ -158,8 +158,8 @@ def _laws_hold_alone(e: Predicted) -> Reason:
 
 def _balances(law: Estimate, ratio: Estimate) -> bool:
     """Whether steps and norm balance, so that only the mean over single angles differs."""
-    nearer = abs(law.value - 1.0) < NEARER * abs(ratio.value - 1.0)
-    return nearer and law.meets(LOW, HIGH) and abs(law.value - 1.0) < TAILS
+    nearer = abs(law.value - 1.0) < NEARER_THAN_ONE * abs(ratio.value - 1.0)
+    return nearer and law.meets(LOW, HIGH) and abs(law.value - 1.0) < TAILS_WITHIN
 
 
 def _ratio(kind: AngleReason, ratio: Estimate) -> Iterator[Reason]:

@@ -21,16 +21,16 @@ from spherical_motion.comparison.ladder.reasons import BalanceReason, SampleReas
 from spherical_motion.comparison.words import words_of
 from spherical_motion.vocabulary import Reason, VerdictKind
 
-VAGUE = 0.30
+WIDEST_INTERVAL = 0.30
 """An interval of a law that leaves something out says nothing if it is wider than this."""
 
-EXACT = 1e-3
+INTERVAL_WORTH_SAYING = 1e-3
 """An interval of the balance narrower than this is not given: the law is an identity there."""
 
 AMPLIFIED = 5.0
 """From this amplification on the reason says that pull and growth cancel."""
 
-EXPLAINED = (
+EXPLAINED_KINDS = (
     VerdictKind.NO_WEIGHT_DECAY,
     VerdictKind.NOT_SCALE_INVARIANT,
     VerdictKind.EPSILON_DOMINATED,
@@ -92,7 +92,7 @@ def no_prediction(e: Evidence) -> Iterator[Reason]:
 
 def balance_holds(kind: VerdictKind, e: Evidence) -> Iterator[Reason]:
     """What explains a group whose own law fails: the balance law, if it holds."""
-    if kind not in EXPLAINED or not isinstance(e, Measured) or not holds(e):
+    if kind not in EXPLAINED_KINDS or not isinstance(e, Measured) or not holds(e):
         return
     error = abs(e.tug.balance.value - 1.0)
     if error > HIGH - 1.0:
@@ -124,7 +124,7 @@ def holds(e: Measured) -> bool:
         return True
     if e.tug.exact:
         return False
-    clear = bool(e.prediction_error) or balance.high - balance.low <= VAGUE
+    clear = bool(e.prediction_error) or balance.high - balance.low <= WIDEST_INTERVAL
     return balance.meets(LOW, HIGH) and clear
 
 
@@ -144,7 +144,7 @@ def _words(tug: TugOfWar) -> Iterator[Reason]:
 def _balance(tug: TugOfWar) -> Iterator[Reason]:
     """The balance with its interval, and what makes it uncertain."""
     yield BalanceReason.BALANCE(balance=tug.balance.value)
-    if tug.balance.high - tug.balance.low > EXACT:
+    if tug.balance.high - tug.balance.low > INTERVAL_WORTH_SAYING:
         yield BalanceReason.BALANCE_INTERVAL(low=tug.balance.low, high=tug.balance.high)
     if tug.neglects and tug.amplification > AMPLIFIED:
         yield BalanceReason.AMPLIFIED(amplification=tug.amplification)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spherical_motion.comparison.evidence import Evidence
+from spherical_motion.comparison.evidence import Evidence, Measured
 from spherical_motion.comparison.ladder.reasons import WriteReason
-from spherical_motion.comparison.ladder.said import percent, steps_text
+from spherical_motion.comparison.ladder.said import part_of, percent, steps_text
 from spherical_motion.vocabulary import Reason
 
 OTHER_WEIGHTS = 1e-6
@@ -23,6 +23,7 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
             written=found.written,
             pairs=found.pairs,
             write=percent(found.write),
+            beside=_beside_a_step(e),
         )
         if e.laws.stepped_by is not None:
             yield WriteReason.BY_ANOTHER(name=e.laws.stepped_by[1])
@@ -31,3 +32,10 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
         yield WriteReason.SECOND_OPTIMIZER(first=first, name=name)
     elif found.resumed > OTHER_WEIGHTS:
         yield WriteReason.WRITTEN_AT_RESUME(write=percent(found.resumed))
+
+
+def _beside_a_step(e: Evidence) -> str:
+    """The change of the norm as a share of a step's length, which is the angle times the norm."""
+    if not isinstance(e, Measured) or not e.measured > 0:
+        return ""
+    return f" ({part_of(e.laws.continuity.write / e.measured)} a step's length)"

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from spherical_motion.comparison.evidence import Evidence, Measured
 from spherical_motion.comparison.ladder.reasons import RadialReason
-from spherical_motion.comparison.ladder.said import part_of
+from spherical_motion.comparison.ladder.said import layers_text, part_of
+from spherical_motion.comparison.laws import AuditedSteps
 from spherical_motion.comparison.laws.limits import (
     EPSILON_LARGE,
     EPSILON_SEEN,
@@ -19,6 +20,8 @@ from spherical_motion.comparison.laws.limits import (
     left_in_eval_mode,
     norm_always_clipped,
 )
+from spherical_motion.comparison.laws.radial_law import LEAST_POWER
+from spherical_motion.notices import listed
 from spherical_motion.vocabulary import Reason
 
 RADIAL_LIMIT = 0.10
@@ -33,12 +36,15 @@ BEYOND_EPSILON = 30.0
 EPSILON_UNSEEN = 1e-3
 """Below this share it cannot be the cause."""
 
-ALIKE = 0.05
+DECAY_SPREAD = 0.05
 """A part along the weights that differs by less than this from step to step is decay, whether or
 not other groups have it, too: ε does not make one as steady."""
 
-STALE = 0.05
+STALE_SHARE = 0.05
 """From this share of the steps on, gradients that were used again explain a radial part."""
+
+OFTEN = 0.05
+"""From this share of the steps on, weights that were put back explain a radial part."""
 
 NEARLY_ALWAYS = 0.9
 """Decay hidden in the gradient points inward at this share of the steps, and more."""
@@ -65,27 +71,33 @@ def _hidden(e: Measured) -> bool:
     if _stale(e):
         return False
     radial = e.laws.radial
-    alone = radial.kappa.low > 0 and radial.spread < ALIKE and not radial.power < -1.0
+    alone = radial.kappa.low > 0 and radial.spread < DECAY_SPREAD and not radial.power < LEAST_POWER
     beyond = radial.defect > BEYOND_EPSILON * radial.expected_defect
     return (radial.hidden or (alone and beyond)) and not radial.positive < NEARLY_ALWAYS
 
 
 def _stale(e: Measured) -> bool:
     """Whether old gradients were used again: they are orthogonal to the weights of before."""
-    return e.laws.stale.share > STALE
+    return e.laws.stale.share > STALE_SHARE
+
+
+def _put_back(e: Measured) -> bool:
+    """Whether the weights were other ones when the gradient was made, at many of the steps."""
+    found = e.laws.continuity
+    return found.put_back > OFTEN * found.pairs and not _epsilon(e)
 
 
 def in_eval_mode(e: Evidence) -> Iterator[Reason]:
     """A norm layer was seen in eval mode, however few samples there are."""
     if e.group.kind != "plain" and left_in_eval_mode(e.laws.audited):
-        yield RadialReason.EVAL_MODE(share=e.laws.audited.eval_mode)
+        yield RadialReason.EVAL_MODE(named=_in_eval(e.laws.audited), share=e.laws.audited.eval_mode)
 
 
 def epsilon_seen(e: Evidence) -> Iterator[Reason]:
     """ε was seen to be large in the norm layer, however few samples there are."""
     if e.laws.radial.epsilon >= EPSILON_LARGE:
         measured = tuple(epsilon_dominated(e))
-        yield from measured or [RadialReason.EPSILON_LARGE(epsilon=e.laws.radial.epsilon)]
+        yield from measured or [_epsilon_large(e)]
 
 
 def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
@@ -97,7 +109,13 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
         return
     if e.group.proven and _stale(e):
         if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
-            yield RadialReason.RADIAL_STALE(share=part_of(e.radial_share), same=e.laws.stale.share)
+            yield RadialReason.RADIAL_STALE(pull=part_of(e.radial_share), share=e.laws.stale.share)
+    elif e.group.proven and _put_back(e):
+        if abs(e.radial_share) > RADIAL_LIMIT or e.defect > DEFECT_LIMIT:
+            found = e.laws.continuity
+            yield RadialReason.RADIAL_PUT_BACK(
+                share=part_of(e.radial_share), put_back=found.put_back, pairs=found.pairs
+            )
     elif e.group.proven:
         if e.defect > max(DEFECT_LIMIT, BEYOND_EPSILON * e.expected_defect) and not _epsilon(e):
             yield RadialReason.INVARIANCE_LOST(defect=e.defect)
@@ -119,11 +137,24 @@ def epsilon_dominated(e: Evidence) -> Iterator[Reason]:
     radial = e.group.kind != "plain" and abs(e.radial_share) > RADIAL_LIMIT
     if radial and not epsilon < EPSILON_UNSEEN:
         kind = RadialReason.EPSILON_CANCELS if e.radial_share < 0 else RadialReason.EPSILON_ADDS
-        yield kind(share=part_of(e.radial_share))
+        yield kind(layers=layers_text(e.laws.audited.norms), share=part_of(e.radial_share))
         if math.isfinite(epsilon):
             yield RadialReason.EPSILON_SHARE(epsilon=epsilon)
     elif epsilon >= EPSILON_LARGE:
-        yield RadialReason.EPSILON_LARGE(epsilon=epsilon)
+        yield _epsilon_large(e)
+
+
+def _epsilon_large(e: Evidence) -> Reason:
+    layers = layers_text(e.laws.audited.norms)
+    return RadialReason.EPSILON_LARGE(layers=layers, epsilon=e.laws.radial.epsilon)
+
+
+def _in_eval(audited: AuditedSteps) -> str:
+    """The norm layers that may be in eval mode, in brackets; empty if they are not known."""
+    names = audited.in_eval
+    if not names:
+        return ""
+    return f" ({names[0]})" if len(names) == 1 else f" (one or more of {listed(names)})"
 
 
 def _epsilon(e: Measured) -> bool:

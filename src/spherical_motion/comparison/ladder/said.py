@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-NAMED = 3
+from spherical_motion.notices import listed
+
+STEPS_NAMED = 3
 """Only so many steps are named."""
 
-SETTINGS: Mapping[str, str] = {
+SETTING_NAMES: Mapping[str, str] = {
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",
@@ -21,8 +23,8 @@ def steps_text(steps: Sequence[int], total: int) -> str:
     >>> steps_text((200, 400, 600, 800), 10), steps_text((7,), 1)
     ('steps 200, 400, 600, ...', 'step 7')
     """
-    named = ", ".join(f"{step:,}" for step in steps[:NAMED])
-    more = ", ..." if total > min(len(steps), NAMED) else ""
+    named = ", ".join(f"{step:,}" for step in steps[:STEPS_NAMED])
+    more = ", ..." if total > min(len(steps), STEPS_NAMED) else ""
     return f"step{'s' if total > 1 else ''} {named}{more}"
 
 
@@ -66,7 +68,9 @@ def settings_text(values: Mapping[str, float]) -> str:
     >>> settings_text({"lr": 0.1, "momentum": 0.85})
     'learning rate 0.1, momentum 0.85'
     """
-    return ", ".join(f"{SETTINGS.get(name, name)} {value:.4g}" for name, value in values.items())
+    return ", ".join(
+        f"{SETTING_NAMES.get(name, name)} {value:.4g}" for name, value in values.items()
+    )
 
 
 def names_text(names: Iterable[str]) -> str:
@@ -75,4 +79,16 @@ def names_text(names: Iterable[str]) -> str:
     >>> names_text(("lr", "momentum"))
     'learning rate and momentum'
     """
-    return " and ".join(SETTINGS.get(name, name) for name in names)
+    return " and ".join(SETTING_NAMES.get(name, name) for name in names)
+
+
+def layers_text(layers: Sequence[tuple[str, float | None]]) -> str:
+    """Norm layers with their ε, after the word "norm".
+
+    >>> layers_text([]), layers_text([("bn1", 0.1)]), layers_text([("a", 1e-5), ("b", None)])
+    ('layer', 'layer bn1 (ε = 0.1)', 'layers a (ε = 1e-05) and b')
+    """
+    named = [name if eps is None else f"{name} (ε = {eps:g})" for name, eps in layers]
+    if not named:
+        return "layer"
+    return f"{'layers' if len(named) > 1 else 'layer'} {listed(named, STEPS_NAMED)}"

@@ -17,10 +17,10 @@ from spherical_motion.comparison.ladder.reasons import SampleReason, StillReason
 from spherical_motion.comparison.ladder.transient import FARTHEST_HIGH, FARTHEST_LOW
 from spherical_motion.vocabulary import Reason
 
-FEWEST_MEMORIES = 3
+MEMORIES_SPANNED = 3
 """Judged steps must span this many times 1/(1 - α): nearer ones are alike."""
 
-MOSTLY = 0.5
+HALF = 0.5
 
 
 def non_finite(e: Evidence) -> Iterator[Reason]:
@@ -48,13 +48,13 @@ def frozen(e: Evidence) -> Iterator[Reason]:
         if e.lr_is_zero:
             yield StillReason.RATE_ZERO()
         else:
-            has_gradient = quiet.gradient_while_frozen > MOSTLY
+            has_gradient = quiet.gradient_while_frozen > HALF
             yield StillReason.NEVER_MOVED() if has_gradient else StillReason.NO_MOTION()
     elif quiet.dead_since is not None:
         if not (e.laws.part_alive or e.laws.all_dead):
             absent = "it is None" if quiet.absent_at_end else "all of it is 0"
             yield StillReason.NO_GRADIENT(first=quiet.dead_since, absent=absent)
-    elif quiet.frozen_since is not None and not quiet.rate_is_zero > MOSTLY:
+    elif quiet.frozen_since is not None and not quiet.rate_is_zero > HALF:
         yield StillReason.STOPPED(first=quiet.frozen_since)
 
 
@@ -74,9 +74,9 @@ def too_few_samples(e: Evidence) -> Iterator[Reason]:
         yield SampleReason.FEW_SAMPLES(samples=e.samples, fewest=FEWEST_SAMPLES)
     elif predictable and not e.non_finite and e.driven < FEWEST_SAMPLES:
         yield SampleReason.FEW_GRADIENTS(samples=e.samples, driven=e.driven)
-    elif isinstance(e, Predicted) and e.lasted < FEWEST_MEMORIES * e.memory:
+    elif isinstance(e, Predicted) and e.lasted < MEMORIES_SPANNED * e.memory:
         yield SampleReason.SHORT_WINDOW(
-            steps=e.lasted, momentum=1.0 - 1.0 / e.memory, fewest=FEWEST_MEMORIES * e.memory
+            steps=e.lasted, momentum=1.0 - 1.0 / e.memory, fewest=MEMORIES_SPANNED * e.memory
         )
     else:
         yield from short_stage(e)

@@ -16,7 +16,7 @@ FARTHEST_LOW, FARTHEST_HIGH = 0.75, 1.33
 ACCURACY_FLOOR = 1e-6
 """Angles below this, in rad, are made by the rounding of float32 weights."""
 
-WORTH_SAYING = 0.2
+STEPS_WORTH_SAYING = 0.2
 """While the gradient fades, fewer remaining steps than this share of the stage mean nothing."""
 
 FADED = 0.5
@@ -78,7 +78,7 @@ def _until(e: Approaching, rest: Rest, fading: bool) -> Iterator[Reason]:
     """How many steps remain."""
     if not math.isfinite(rest.steps_more):
         yield TransientReason.NO_END()
-    elif fading and rest.steps_more < WORTH_SAYING * e.stage.steps:
+    elif fading and rest.steps_more < STEPS_WORTH_SAYING * e.stage.steps:
         yield TransientReason.SETTLED_OTHERWISE()
     elif rest.steps_more == 0.0:
         if rest.steps_to_judge > 0:

@@ -20,9 +20,12 @@ from spherical_motion.comparison.ladder.balance_law import (
 )
 from spherical_motion.comparison.ladder.clauses import (
     changed_between_bursts,
+    decay_hidden_beside,
     differing_settings,
     gradient_changed,
+    put_back,
     rested,
+    spiked,
     where_it_rests,
 )
 from spherical_motion.comparison.ladder.continuity import weights_written
@@ -74,6 +77,9 @@ def judge(evidence: Evidence, rules: Iterable[tuple[VerdictKind, Rule]] | None =
             reasons += tuple(rested(kind, evidence))
             reasons += tuple(changed_between_bursts(kind, evidence))
             reasons += tuple(gradient_changed(kind, reasons, evidence))
+            reasons += tuple(spiked(kind, reasons, evidence))
+            reasons += tuple(put_back(kind, evidence))
+            reasons += tuple(decay_hidden_beside(kind, evidence))
             reasons += differing_settings(evidence.mixed)
             return Verdict.because(kind, reasons, evidence.numbers())
     raise InvalidArgument(

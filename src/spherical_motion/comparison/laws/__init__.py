@@ -12,13 +12,16 @@ from spherical_motion.comparison.laws.gradient import Silence, Stale, silence, s
 from spherical_motion.comparison.laws.mending import Mend, mend
 from spherical_motion.comparison.laws.planned import Explanation, Planned, planned_rates
 from spherical_motion.comparison.laws.radial_law import (
+    HiddenBeside,
     RadialLaw,
     RadialPulls,
+    hidden_beside,
     radial_law_of,
     radial_pulls,
 )
 from spherical_motion.comparison.laws.scale_change import ScaleChange, scale_changes
 from spherical_motion.comparison.laws.settings_fit import Fit
+from spherical_motion.comparison.laws.spike import Spike, spike_of
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.comparison.laws.step_law import StepLaw, step_law_of
 
@@ -34,19 +37,23 @@ __all__ = [
     "planned_rates",
     "Continuity",
     "Fit",
+    "HiddenBeside",
     "Mend",
     "RadialLaw",
     "RadialPulls",
     "ScaleChange",
     "Silence",
+    "Spike",
     "Stale",
     "StepLaw",
     "continuity_of",
+    "hidden_beside",
     "mend",
     "radial_law_of",
     "radial_pulls",
     "scale_changes",
     "silence",
+    "spike_of",
     "stale",
     "step_law_of",
 ]

@@ -18,6 +18,7 @@ from spherical_motion.comparison.laws.clipped_entries import Limits, limit_of_en
 from spherical_motion.comparison.laws.limits import EPSILON_LARGE, REWRITTEN
 from spherical_motion.comparison.laws.step_fit import StepFit, fit_of
 from spherical_motion.records import AuditSeries, Records
+from spherical_motion.records.info import NormLayer
 from spherical_motion.vocabulary import Stage
 
 Array = NDArray[np.float64]
@@ -55,6 +56,8 @@ class AuditedSteps:
         clipped_at: the value at which the global gradient norm sits; NaN if at none.
         clipped_share: share of the audited steps at which it does.
         late, clipped_late: audited steps after the run's first ones, and the share at the limit.
+        norms: (name, ε) of the norm layers that it feeds, if the run recorded them.
+        in_eval: those in eval mode; all that may be, where it is not certain which are.
         epsilon: the same of the mean ε/(var + ε) in the norm layers that it feeds.
         eval_mode: share of the steps at which one of these layers used running statistics.
         eval_mode_late: share of the last two.
@@ -87,6 +90,8 @@ class AuditedSteps:
     clipped_share: float = math.nan
     late: int = 0
     clipped_late: float = math.nan
+    norms: tuple[NormLayer, ...] = ()
+    in_eval: tuple[str, ...] = ()
     epsilon: float = math.nan
     eval_mode: float = math.nan
     eval_mode_late: float = math.nan
@@ -136,6 +141,10 @@ def audited_steps(
         peak=_at_any_time(mains.peak),
         **_entries(rows, run.limits),
         rewritten=_median(np.concatenate([series.rewritten for series in rows])),
+        norms=tuple(dict.fromkeys(norm for name in own.parameters for norm in run.norms_of(name))),
+        in_eval=tuple(
+            dict.fromkeys(norm for name in own.parameters for norm in run.in_eval(name, stage))
+        ),
         rewritten_since=_first(rows, "rewritten", REWRITTEN),
         epsilon=_at_any_time(mains.epsilon),
         eval_mode=_mean(np.concatenate([series.eval_mode for series in rows])),

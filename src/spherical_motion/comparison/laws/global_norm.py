@@ -14,7 +14,7 @@ limit by v·RELATIVE + ABSOLUTE·v/|g|, where |g| before clipping is at least th
 ROUGH = 2e-3
 """The same for gradients in half precision."""
 
-FEWEST = 3
+FEWEST_AT_LIMIT = 3
 """Steps at the limit before it counts as one."""
 
 
@@ -50,6 +50,6 @@ def clipped_steps(
     at_limit = found >= limit * (1.0 - slack)
     # Norms near the largest by chance spread evenly below it; clipped ones leave nothing beside.
     beside = (found >= limit * (1.0 - 10.0 * slack)) & ~at_limit
-    if at_limit.sum() < FEWEST or beside.sum() > 0.1 * at_limit.sum():
+    if at_limit.sum() < FEWEST_AT_LIMIT or beside.sum() > 0.1 * at_limit.sum():
         return math.nan, none
     return float(np.median(found[at_limit])), at_limit

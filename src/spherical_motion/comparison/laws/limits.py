@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spherical_motion.comparison.laws.audited import AuditedSteps
 
-LOST = 0.10
+LOST_SHARE = 0.10
 """From this share of |e|² on, the steps that rounding loses are an alarm: the rest is then more
 than 5% shorter than the rule's."""
 
 REWRITTEN = 1e-6
 """From this share of the gradient on it is said that the optimizer's step writes it."""
 
-NEARLY_ALL = 0.95
+NORM_CLIPPED = 0.95
 """A global norm at its limit in this share of the audited steps is always clipped."""
 
 FEWEST_LATE = 4
 """So many audited steps after the first ones speak for themselves: two bursts."""
 
-MOSTLY = 0.8
+ENTRIES_CLIPPED = 0.8
 """Entries at their limit in this share of the last audited steps are clipped."""
 
 EPSILON_SEEN = 0.01
@@ -39,7 +39,7 @@ left in it. A validation that records gradients shows in one step at a time."""
 
 def loses_steps(found: AuditedSteps) -> bool:
     """Whether rounding loses so much that the steps are shorter."""
-    return found.lost >= LOST
+    return found.lost >= LOST_SHARE
 
 
 def norm_always_clipped(found: AuditedSteps) -> bool:
@@ -50,12 +50,12 @@ def norm_always_clipped(found: AuditedSteps) -> bool:
     """
     late = found.clipped_late
     share = late if found.late >= FEWEST_LATE else found.clipped_share
-    return share >= NEARLY_ALL and not late < NEARLY_ALL
+    return share >= NORM_CLIPPED and not late < NORM_CLIPPED
 
 
 def entries_clipped(found: AuditedSteps) -> bool:
     """Whether entries are clipped one by one."""
-    return found.entries_share >= MOSTLY
+    return found.entries_share >= ENTRIES_CLIPPED
 
 
 def left_in_eval_mode(found: AuditedSteps) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spherical_motion import theory
 from spherical_motion.comparison.balance import FASTEST, balance_window
+from spherical_motion.comparison.laws.settings_fit import FITTED_SETTINGS
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.errors import NoTheory
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
@@ -25,34 +26,32 @@ from spherical_motion.vocabulary import HyperParameters, Stage
 
 Array = NDArray[np.float64]
 
-SETTINGS = ("momentum", "weight_decay", "lr")
-
-FEWEST = 100
+FEWEST_TO_MEND = 100
 """So many steps are needed. In the first hundred the change of a young preconditioner follows the
 rate: a healthy Adam left 0.58 there."""
 
-LEAVES = 0.4
+MEND_LEAVES = 0.4
 """Share of what single steps leave that a setting may leave. On three networks with norm layers
 AdamW and Adam with a wrong β1 left 0.02 to 0.16, with a wrong rate 0.01 to 0.3, with a wrong decay
 0.1 to 0.4. Without norm layers it was up to 0.37, and more with a wrong decay, which is not found
 there. Healthy ones leave 0.64 and more."""
 
-LEAST = 0.05
+LEAST_RATE_ERROR = 0.05
 """A rate is not called wrong for less than this share."""
 
-ALIKE = 0.1
+MENDS_ALIKE = 0.1
 """Settings that leave as much at single steps but for this share, and chance, are all possible."""
 
-WINDOWS = 4
+WINDOWS_MENDED = 4
 """A setting must explain each of so many parts of the stage, ..."""
 
-STEADY = 0.5
+MEND_STEADY = 0.5
 """... and be off in each by what it is in all, but for this share."""
 
-ROUNDS = 6
+MENDING_ROUNDS = 6
 """The law is linear in the settings, or nearly so."""
 
-FAR = 10.0
+FAR_FROM_MEDIAN = 10.0
 """What a step leaves counts up to so many times the median."""
 
 
@@ -100,13 +99,13 @@ def mend(
     if mixed and max(len({m[0] for m in mixed}), len({m[2] for m in mixed})) > 1:
         return ()
     at = _Altered(balance_window(motion.within(stage.start, stage.stop), stage))
-    if at.used.size < FEWEST or _too_fast(at.here):
+    if at.used.size < FEWEST_TO_MEND or _too_fast(at.here):
         return ()
-    found = [_mended(at, setting) for setting in SETTINGS]
+    found = [_mended(at, setting) for setting in FITTED_SETTINGS]
     mends = sorted((m for m in found if m is not None), key=lambda m: m.left)
     if not mends:
         return ()
-    most = mends[0].left * (1.0 + ALIKE + 2.0 / math.sqrt(at.used.size)) + 1e-9
+    most = mends[0].left * (1.0 + MENDS_ALIKE + 2.0 / math.sqrt(at.used.size)) + 1e-9
     mends = [m for m in mends if m.left <= most]
     if at.here.hp.decoupled or not at.here.weight_decay.any():
         return tuple(mends)
@@ -189,7 +188,7 @@ def _mended(at: _Altered, setting: str) -> Mend | None:
     value, step = none, at.step_of(setting)
     trust = _trusted(declared)
     left = slope = declared
-    for _ in range(ROUNDS):
+    for _ in range(MENDING_ROUNDS):
         left = at.left(value, setting)
         ahead = step if value + step < high else -step
         slope = (at.left(value + ahead, setting) - left) / ahead
@@ -203,15 +202,15 @@ def _mended(at: _Altered, setting: str) -> Mend | None:
             break
     left = at.left(value, setting)
     share = _size(left) / _size(declared) if _size(declared) > 0 else 1.0
-    if not share <= LEAVES or value >= high:
+    if not share <= MEND_LEAVES or value >= high:
         return None
-    if setting == "lr" and abs(value - 1.0) < LEAST:
+    if setting == "lr" and abs(value - 1.0) < LEAST_RATE_ERROR:
         return None
-    parts = np.array_split(np.arange(left.size), WINDOWS)
+    parts = np.array_split(np.arange(left.size), WINDOWS_MENDED)
     for part in parts:
         size = float((trust * slope * slope)[part].sum())
         off = -float((trust * left * slope)[part].sum()) / size if size > 0 else math.inf
-        if abs(off) > STEADY * abs(value - none):
+        if abs(off) > MEND_STEADY * abs(value - none):
             return None
     return _of(at, setting, value, _reach(left, slope, trust, share * abs(value - none)), share)
 
@@ -233,21 +232,21 @@ def _of(at: _Altered, setting: str, value: float, reach: float, share: float) ->
         ratio=_ratio(*at.both(value, setting)),
         before=_ratio(*at.both(none, setting)),
         left=share,
-        windows=WINDOWS,
+        windows=WINDOWS_MENDED,
     )
 
 
 def _trusted(left: Array) -> Array:
-    """Weights under which steps of another kind do not decide: 1 up to `FAR` medians."""
+    """Weights that keep steps of another kind from deciding: 1 up to `FAR_FROM_MEDIAN` medians."""
     size = np.abs(left)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(size > 0, np.minimum(1.0, FAR * np.median(size) / size), 1.0)
+        return np.where(size > 0, np.minimum(1.0, FAR_FROM_MEDIAN * np.median(size) / size), 1.0)
 
 
 def _size(left: Array) -> float:
-    """Root mean square, of each step up to `FAR` medians."""
+    """Root mean square, of each step up to `FAR_FROM_MEDIAN` medians."""
     size = np.abs(left)
-    return float(np.sqrt((np.minimum(size, FAR * np.median(size)) ** 2).mean()))
+    return float(np.sqrt((np.minimum(size, FAR_FROM_MEDIAN * np.median(size)) ** 2).mean()))
 
 
 def _reach(left: Array, slope: Array, trust: Array, unexplained: float) -> float:

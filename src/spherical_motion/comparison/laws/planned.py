@@ -35,7 +35,7 @@ MOST_TIMES = 64
 LOOKED_AT = 16
 """Steps by which shifts are chosen, and shifts that are tested."""
 
-FEWEST = 10
+FEWEST_EXPLAINED = 10
 """Steps that differ from the plan and that an explanation must explain, if there are so many."""
 
 
@@ -242,7 +242,7 @@ def _explains(plan: Array, rates: Array, at: Ints, differ: Ints, way: Way, facto
         return False
     different = np.zeros(len(at), dtype=bool)
     different[differ] = True
-    return int((different[after] & exist).sum()) >= min(FEWEST, len(differ))
+    return int((different[after] & exist).sum()) >= min(FEWEST_EXPLAINED, len(differ))
 
 
 def _ways(plan: Array, rates: Array, at: Ints, differ: Ints) -> Iterator[Way]:

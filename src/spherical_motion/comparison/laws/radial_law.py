@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,25 +18,25 @@ from spherical_motion.comparison.motion import Motion
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
 from spherical_motion.vocabulary import Stage
 
-STEADY = 0.2
+KAPPA_STEADY = 0.2
 """The 95% interval of a hidden decay reaches no farther than this share of it."""
 
-ALIKE = 0.1
+KAPPAS_ALIKE = 0.1
 """Groups agree if their κ differ by less than this share, beside their intervals."""
 
-BEYOND = 2.0
+BEYOND_CERTIFIED = 2.0
 """The defect of a hidden decay is larger than this many times the certified one."""
 
-TURNING = -1.0
+LEAST_POWER = -1.0
 """Between the power of hidden decay, 0, and that of epsilon, -4: κ's power in |w|."""
 
-PARTS = 10
+PARTS_FOR_POWER = 10
 """So many parts of a stage show how κ depends on |w|."""
 
-FEWEST = 20
+FEWEST_FOR_KAPPA = 20
 """Fewer steps have no power and no hidden decay."""
 
-MOVED = 0.05
+NORM_MOVED = 0.05
 """The norm must move by this share to show a power."""
 
 
@@ -89,6 +89,21 @@ class RadialPulls:
     places: Mapping[str, int] = dataclasses.field(default_factory=dict)
     values: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
     reaches: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty(0))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenBeside:
+    """Decay hidden in the gradients of certified groups, which a plain group cannot show.
+
+    Attributes:
+        hidden: certified groups of the same optimizer whose gradient holds a decay.
+        certified: all of them.
+        kappa: the median of that decay.
+    """
+
+    hidden: int
+    certified: int
+    kappa: float
 
 
 NO_PULLS = RadialPulls()
@@ -159,12 +174,38 @@ def radial_law_of(
     return dataclasses.replace(law, hidden=hidden)
 
 
+def hidden_beside(
+    motions: Sequence[Motion], stage: Stage, pulls: RadialPulls
+) -> HiddenBeside | None:
+    """The decay that most of these certified groups hide, two at least; None if they do not.
+
+    Args:
+        motions: the certified groups of one optimizer.
+        stage: the steps to look at.
+        pulls: `radial_pulls` of the run in this stage.
+    """
+    inward = [m for m in motions if _pull(m, pulls) > 0]
+    laws = [radial_law_of(motion, stage, pulls=pulls) for motion in inward]
+    found = [law.kappa.value for law in laws if law.hidden]
+    if len(found) < 2 or 2 * len(found) <= len(motions):
+        return None
+    return HiddenBeside(hidden=len(found), certified=len(motions), kappa=float(np.median(found)))
+
+
+def _pull(motion: Motion, pulls: RadialPulls) -> float:
+    place = pulls.places.get(motion.group.name)
+    return math.nan if place is None else float(pulls.values[place])
+
+
 def _is_hidden(law: RadialLaw) -> bool:
     """Whether κ is that of weight decay in the loss."""
     kappa = law.kappa
-    steady = law.samples >= FEWEST and kappa.high - kappa.low <= 2.0 * STEADY * kappa.value
-    beyond = not law.defect <= BEYOND * law.expected_defect
-    constant = not law.power < TURNING
+    steady = (
+        law.samples >= FEWEST_FOR_KAPPA
+        and kappa.high - kappa.low <= 2.0 * KAPPA_STEADY * kappa.value
+    )
+    beyond = not law.defect <= BEYOND_CERTIFIED * law.expected_defect
+    constant = not law.power < LEAST_POWER
     return kappa.low > 0 and steady and beyond and constant and 2 * law.agreeing >= law.others
 
 
@@ -189,17 +230,17 @@ def _others(kappa: Estimate, name: str, pulls: RadialPulls) -> tuple[int, int]:
     if (own := pulls.places.get(name)) is not None:
         known[own] = False
     reach = np.hypot((kappa.high - kappa.low) / 2.0, pulls.reaches)
-    same = np.abs(pulls.values - kappa.value) <= ALIKE * size + reach
+    same = np.abs(pulls.values - kappa.value) <= KAPPAS_ALIKE * size + reach
     return int(known.sum()), int((known & same).sum())
 
 
 def _power(here: Motion) -> float:
     """d ln|κ| / d ln|w|, from means over parts of the stage; NaN if they do not show one."""
-    if len(here) < FEWEST:
+    if len(here) < FEWEST_FOR_KAPPA:
         return math.nan
-    parts = np.array_split(np.arange(len(here)), PARTS)
+    parts = np.array_split(np.arange(len(here)), PARTS_FOR_POWER)
     radial, square = (np.array([x[i].mean() for i in parts]) for x in (here.gram.wg, here.gram.ww))
     norms = 0.5 * np.log(square)
-    if not MOVED <= np.ptp(norms) < math.inf or not ((radial > 0).all() or (radial < 0).all()):
+    if not NORM_MOVED <= np.ptp(norms) < math.inf or not ((radial > 0).all() or (radial < 0).all()):
         return math.nan
     return float(np.polyfit(norms, np.log(np.abs(radial) / square), 1)[0])

@@ -21,29 +21,29 @@ from spherical_motion.vocabulary import HyperParameters
 
 Array = NDArray[np.float64]
 
-SETTINGS = ("momentum", "weight_decay", "lr")
+FITTED_SETTINGS = ("momentum", "weight_decay", "lr")
 """In this order they are tried; the first goes before others that explain as well."""
 
-FEWEST = 5
+FEWEST_TO_FIT = 5
 """So many steps allow a fit of up to three settings."""
 
-HEALTHY = 1e-5
+HEALTHY_RESIDUAL = 1e-5
 """Median residual of healthy steps where rounding explains less: 1e-7 to 4e-6 in float32. Small
 groups at small lr × weight decay have up to 1e-2, all of it rounding."""
 
-DEVIATIONS = 3.0
+DEVIATIONS_FITTED = 3.0
 """Or this many standard deviations of what rounding leaves."""
 
-ALIKE = 1.5
+RESIDUALS_ALIKE = 1.5
 """Sets of settings whose residuals differ by less than this factor explain equally well."""
 
-LARGEST = 1e100
+LARGEST_TERM = 1e100
 """Terms of the law above this are left out."""
 
-ROUNDS = 30
+FITTING_ROUNDS = 30
 """Gauss-Newton on a law that is bilinear needs two or three rounds."""
 
-FAR = 8.0
+FAR_IN_DEVIATIONS = 8.0
 """Steps farther off than this many median deviations are left out of the fit: single ones."""
 
 
@@ -124,7 +124,7 @@ def fit_settings(tested: Tested) -> Fit:
         before=before.residual,
         residual=before.residual,
     )
-    if other is not None and (not sets or other.residual <= ALIKE * sets[0].residual):
+    if other is not None and (not sets or other.residual <= RESIDUALS_ALIKE * sets[0].residual):
         declared = [Estimate(x) for x in (lr, decay, momentum)]
         return dataclasses.replace(
             found, lr=declared[0], weight_decay=declared[1], momentum=declared[2],
@@ -139,7 +139,7 @@ def fit_settings(tested: Tested) -> Fit:
     reach[2] *= lr
     fitted = {
         name: Estimate(value, value - by, value + by) if name in best.names else Estimate(value)
-        for name, value, by in zip(SETTINGS, values.tolist(), reach.tolist(), strict=True)
+        for name, value, by in zip(FITTED_SETTINGS, values.tolist(), reach.tolist(), strict=True)
     }
     # Where another set has lr in the place of weight decay, only their product is known.
     if any("lr" in change.names for change in sets) and "lr" not in best.names:
@@ -154,33 +154,33 @@ def _fewest_changes(tested: Tested) -> list[Change]:
     for size in (1, 2, 3):
         if tested.pair.sum() < size + 2:
             break
-        tried = (_fitted(tested, names) for names in itertools.combinations(SETTINGS, size))
+        tried = (_fitted(tested, names) for names in itertools.combinations(FITTED_SETTINGS, size))
         found = [change for change in tried if change is not None and change.explains]
         if found:
             least = min(change.residual for change in found)
-            floor = max(ALIKE * least, 1e-15)
+            floor = max(RESIDUALS_ALIKE * least, 1e-15)
             return [change for change in found if change.residual <= floor]
     return []
 
 
 def _fitted(tested: Tested, names: tuple[str, ...]) -> Change | None:
     """Gauss-Newton for these settings, the others as declared; None if they leave their range."""
-    pair, index = tested.pair, [SETTINGS.index(name) for name in names]
+    pair, index = tested.pair, [FITTED_SETTINGS.index(name) for name in names]
     unit = float(np.median(tested.declared()[1][pair] / tested.gram.ww[pair]))
     scales = np.array([1e-3, 1e-3 * unit, 1e-3])
     values, used = np.array([0.0, 0.0, 1.0]), np.ones(int(pair.sum()), bool)
     slopes = np.empty((used.size, len(names)))
     left = _left(tested, tested.hp, values)
-    for _ in range(ROUNDS):
+    for _ in range(FITTING_ROUNDS):
         for column, i in enumerate(index):
             step = np.zeros(3)
             step[i] = scales[i]
             above, below = (_left(tested, tested.hp, values + s * step) for s in (1.0, -1.0))
             slopes[:, column] = (above - below) / (2.0 * scales[i])
         # Larger numbers are no steps, and their squares no numbers.
-        used = (np.abs(left) < LARGEST) & (np.abs(slopes) < LARGEST).all(axis=1)
+        used = (np.abs(left) < LARGEST_TERM) & (np.abs(slopes) < LARGEST_TERM).all(axis=1)
         away = np.abs(left - np.median(left[used])) if used.any() else left
-        used &= away <= FAR * np.median(away[used]) + 1e-300 if used.any() else used
+        used &= away <= FAR_IN_DEVIATIONS * np.median(away[used]) + 1e-300 if used.any() else used
         if used.sum() <= len(names):
             return None
         sizes = np.linalg.norm(slopes[used], axis=0)
@@ -207,7 +207,7 @@ def _put_in_range(tested: Tested, values: Array, errors: Array) -> bool:
     pair = tested.pair
     for i, declared in enumerate((tested.momentum[pair], tested.weight_decay[pair])):
         least = float(declared.min() + values[i])
-        if least < -DEVIATIONS * errors[i] - 1e-15:
+        if least < -DEVIATIONS_FITTED * errors[i] - 1e-15:
             return False
         values[i] = max(values[i], -float(declared.min()))
     return values[2] > 0 and float(tested.momentum[pair].max() + values[0]) < 1.0
@@ -238,7 +238,7 @@ def _judged(
         residual = float(np.nanmedian(np.abs(left) / largest))
         # What rounding leaves is in the unit of 1/η, of these settings and not the declared ones.
         noise = float(np.nanmedian(tested.noise[tested.pair] / values[2] / largest))
-    explains = residual <= max(HEALTHY, DEVIATIONS * noise)
+    explains = residual <= max(HEALTHY_RESIDUAL, DEVIATIONS_FITTED * noise)
     return Change(names, values, errors, residual, explains)
 
 

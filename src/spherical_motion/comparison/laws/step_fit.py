@@ -33,14 +33,14 @@ from spherical_motion.vocabulary import HyperParameters
 Array = NDArray[np.float64]
 Sums = Mapping[str, Array]
 
-EXPLAINED = 0.03
+FIT_LEAVES = 0.03
 """A fit explains a step if it leaves at most this share of the miss |d - e|, or what rounding
 does."""
 
-SAME = 0.1
+DECAYS_ALIKE = 0.1
 """Steps are made with one weight decay if those fitted at most of them differ by at most this."""
 
-FEWEST = 3
+FEWEST_FOR_MOMENTUM = 3
 """Pairs of neighbouring steps that tell another momentum."""
 
 Kind = Literal["decay", "rate", "both", "momentum", ""]
@@ -109,7 +109,7 @@ def fit_of(
         unit = lr * _decay_in_step(hp, momentum)
         with np.errstate(divide="ignore", invalid="ignore"):
             real = decay - found.pull_at / (found.factor_at * unit)
-        return dataclasses.replace(fit, real_decay=_agreed(real, SAME, fit.weight_decay))
+        return dataclasses.replace(fit, real_decay=_agreed(real, DECAYS_ALIKE, fit.weight_decay))
     if fit.kind == "" and hp.optimizer == "sgd" and not hp.nesterov:
         lr_before = schedule.lr[np.maximum(at - 1, 0)]
         size = _change_of_momentum(sums, dd_before, lr / lr_before)
@@ -124,13 +124,17 @@ def _change_of_momentum(sums: Sums, dd_before: Array, rates: Array) -> float:
     """By how much the momentum differs, if that explains the steps, else NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.sqrt(sums["miss_sq"] / dd_before) / rates
-    return _agreed(size, EXPLAINED, 0.0) if np.isfinite(size).sum() >= FEWEST else math.nan
+    return (
+        _agreed(size, FIT_LEAVES, 0.0)
+        if np.isfinite(size).sum() >= FEWEST_FOR_MOMENTUM
+        else math.nan
+    )
 
 
 def _real_momentum(declared: float, size: float, sign: float) -> float:
     """The momentum that differs by `size`, in [0, 1); NaN if the steps leave the sign open."""
     signs = (-1.0, 1.0) if math.isnan(sign) else (sign,)
-    inside = [m for m in (declared + s * size for s in signs) if -EXPLAINED * size <= m < 1.0]
+    inside = [m for m in (declared + s * size for s in signs) if -FIT_LEAVES * size <= m < 1.0]
     return max(inside[0], 0.0) if len(inside) == 1 else math.nan
 
 
@@ -139,9 +143,9 @@ def _sign_of_change(sums: Sums, wd_before: Array, rates: Array, size: float) -> 
     with np.errstate(divide="ignore", invalid="ignore"):
         change = (sums["wd"] - sums["we"]) / wd_before / rates
     middle = float(np.median(change[np.isfinite(change)])) if np.isfinite(change).any() else 0.0
-    told = np.isfinite(change) & (np.abs(np.abs(change) - size) <= SAME * size)
+    told = np.isfinite(change) & (np.abs(np.abs(change) - size) <= DECAYS_ALIKE * size)
     alike = told & (np.sign(change) == np.sign(middle))
-    enough = alike.sum() >= max(FEWEST, np.isfinite(change).sum() / 2)
+    enough = alike.sum() >= max(FEWEST_FOR_MOMENTUM, np.isfinite(change).sum() / 2)
     return float(np.sign(middle)) if enough else math.nan
 
 
@@ -185,7 +189,7 @@ def fit_products(sums: Sums) -> FitAtSteps:
         ]
     rest = {kind: np.maximum(left, 0.0) for kind, _, _, left in ways}
     for kind, factor, pull, _ in ways:
-        enough = rest[kind] <= np.maximum(EXPLAINED**2 * miss, sums["allowed_sq"])
+        enough = rest[kind] <= np.maximum(FIT_LEAVES**2 * miss, sums["allowed_sq"])
         if np.mean(enough) > 0.8:
             share = np.sqrt(rest[kind] / miss)
             fit = StepFit(

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.comparison.laws.settings_fit import FEWEST, Fit, fit_settings
+from spherical_motion.comparison.laws.settings_fit import FEWEST_TO_FIT, Fit, fit_settings
 from spherical_motion.comparison.laws.tested import (
     Mixed,
     Tested,
@@ -30,12 +30,12 @@ FAILS = 1e-4
 """A step fails if more than this share of the law's largest term is left, and more than rounding
 explains. Coefficients such as α and ηλ are rounded to float32, which leaves 1e-7."""
 
-DEVIATIONS = 12.0
+DEVIATIONS_OF_ROUNDING = 12.0
 """Rounding explains up to this many standard deviations of what weights of normal distribution
 leave, and never more than its bound. Weights of which a few are large leave up to three times as
 much, and millions of steps are tested."""
 
-NAMED = 5
+STEPS_KEPT = 5
 """So many steps are named."""
 
 FEWEST_IN_A_ROW = 3
@@ -109,7 +109,9 @@ def step_law_of(motion: Motion, stage: Stage, mixed: Mixed = ()) -> StepLaw:
         return StepLaw(unknown=unknown)
     left, largest = (side[tested.pair] for side in tested.declared())
     residual, steps = np.abs(left) / largest, tested.steps[tested.pair]
-    explained = np.minimum(DEVIATIONS * tested.noise, tested.most)[tested.pair] / largest
+    explained = (
+        np.minimum(DEVIATIONS_OF_ROUNDING * tested.noise, tested.most)[tested.pair] / largest
+    )
     allowed = np.maximum(explained, FAILS)
     fails = residual > allowed
     found = StepLaw(
@@ -128,7 +130,7 @@ def step_law_of(motion: Motion, stage: Stage, mixed: Mixed = ()) -> StepLaw:
         found,
         worst=float(residual[fails].max()),
         spikes=single.size,
-        spike_steps=tuple(single[:NAMED].tolist()),
+        spike_steps=tuple(single[:STEPS_KEPT].tolist()),
     )
     if start == stop:
         return found
@@ -160,7 +162,7 @@ def most_failing(fails: Mask) -> tuple[int, int]:
 def _fit(tested: Tested, first: int, last: int) -> Fit | None:
     """The settings of the first steps of a stretch."""
     rows = np.flatnonzero(tested.pair & (tested.steps >= first) & (tested.steps <= last))[:FITTED]
-    if rows.size < FEWEST:
+    if rows.size < FEWEST_TO_FIT:
         return None
     start = max(int(rows[0]) - 1, 0)
     near = tested.rows(slice(start, int(rows[-1]) + 1))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.comparison.laws.continuity import written
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.theory.motion import has_law_of_motion, law_of_motion_sides
-from spherical_motion.theory.rounding import ROUNDOFF
+from spherical_motion.theory.rounding import roundoff_of
 from spherical_motion.vocabulary import Gram, HyperParameters, Stage
 
 Array = NDArray[np.float64]
@@ -130,11 +130,7 @@ def too_fine(motion: Motion, tested: Tested) -> bool:
         return False
     with np.errstate(divide="ignore", invalid="ignore"):
         step = float(np.median(np.sqrt(gram.dd / gram.ww)))
-    return step < FINEST * 2.0 * _roundoff(motion.dtype)
-
-
-def _roundoff(dtype: str | None) -> float:
-    return ROUNDOFF.get(dtype or "float32", ROUNDOFF["float32"])
+    return step < FINEST * 2.0 * roundoff_of(motion.dtype)
 
 
 def _rounding(here: Motion) -> tuple[Array, Array]:
@@ -144,7 +140,7 @@ def _rounding(here: Motion) -> tuple[Array, Array]:
     variance ε²Σw⁴/3, with Σw⁴ = 3|w|⁴/numel for weights of normal distribution. The law has it
     over η, and that of the step before, times α.
     """
-    gram, unit = here.gram, _roundoff(here.dtype)
+    gram, unit = here.gram, roundoff_of(here.dtype)
     with np.errstate(divide="ignore", invalid="ignore"):
         size = unit * np.sqrt(gram.ww) * (np.sqrt(gram.ww) + 2.0 * np.sqrt(gram.dd)) / here.lr
         size = size * (math.sqrt(2.0) if here.hp.decoupled else 1.0)

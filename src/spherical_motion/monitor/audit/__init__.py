@@ -12,6 +12,7 @@ failure of an audit ends the recording.
 
 from spherical_motion.monitor.audit.around.left_behind import Replacements
 from spherical_motion.monitor.audit.around.norm_layers import NO_INPUTS, Fed, fed_or_why
+from spherical_motion.monitor.audit.around.norm_names import named_norms
 from spherical_motion.monitor.audit.around.unstepped import Unstepped, unstepped_of
 from spherical_motion.monitor.audit.auditor import Auditor
 from spherical_motion.monitor.audit.context import AuditContext
@@ -30,6 +31,7 @@ __all__ = [
     "StepObserver",
     "Unstepped",
     "fed_or_why",
+    "named_norms",
     "observers_of",
     "register_rule",
     "unstepped_of",

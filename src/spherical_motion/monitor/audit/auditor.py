@@ -25,6 +25,10 @@ class Auditor:
         context: the optimizer and its measured parameters.
         sink: takes the results.
         start: number of the next step.
+
+    Attributes:
+        idle: whether nothing is to be done about gradients at the step that has begun.
+        ended: whether a failure has ended the audit.
     """
 
     def __init__(self, context: AuditContext, sink: Sink, start: int) -> None:
@@ -35,7 +39,8 @@ class Auditor:
         self._observers: list[StepObserver] = []
         self._stepped: list[Callable[[], None]] = []
         self._recorded: set[tuple[str, str]] = set()
-        self._audits, self._idle = False, True
+        self._audits = False
+        self.idle = True
         self._why_not = ""
         self._rewritten: list[float] = []
         self.ended = False
@@ -62,8 +67,8 @@ class Auditor:
         except Exception as error:  # settings may be anything
             self._fail(step, error)
             return False
-        self._idle = not audits and not self._copies.wanted and self._failure is None
-        if self._idle:
+        self.idle = not audits and not self._copies.wanted and self._failure is None
+        if self.idle:
             return False
         self._audits = audits
         self._guard(step, lambda: self._begin(step, closure))
@@ -71,16 +76,16 @@ class Auditor:
 
     def compare_gradients(self, step: int) -> None:
         """A step was taken: see what it did to the gradients. To be called before `gradients`."""
-        if not self._idle:
+        if not self.idle:
             self._guard(step, self._compare_gradients)
 
     def gradients(self) -> list[torch.Tensor | None] | None:
         """The gradients before the step, where it changes them; None where it does not."""
-        return None if self._idle else self._copies.gradients()
+        return None if self.idle else self._copies.gradients()
 
     def after(self, step: int, before: Sequence[torch.Tensor]) -> None:
         """A step was taken and measured; `before` is the weights before it if it is audited."""
-        if not self._idle or self._times.expects(step + 1):
+        if not self.idle or self._times.expects(step + 1):
             self._guard(step, lambda: self._finish(step, before))
             return
         try:  # at nearly every step, so without the guard's own cost
@@ -150,7 +155,7 @@ class Auditor:
         self._rewritten = self._copies.compare()
 
     def _finish(self, step: int, before: Sequence[torch.Tensor]) -> None:
-        if not self._idle:
+        if not self.idle:
             self._copies.release()
         if self._audits:
             self._record(step, before)

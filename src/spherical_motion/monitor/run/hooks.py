@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ class HookEntry:
 
 
 _left: list[HookEntry] = []
-"""Entries of hooks that were taken off within a step; they do nothing."""
+"""Entries of hooks that could not be taken off when they ended; they do nothing."""
 
 
 class StepHook:
@@ -83,13 +83,22 @@ class StepHook:
 
     def remove(self) -> None:
         """Take it off; may be repeated."""
-        self._held.clear()
-        _left.append(self._entry)
+        self.drop()
         sweep()
+
+    def drop(self) -> None:
+        """Let it do nothing from now on; finalizers, which run anywhere, must change no table."""
+        self._held.clear()
+        leave([self._entry])
+
+
+def leave(entries: Iterable[HookEntry]) -> None:
+    """Let the next `sweep` remove these entries, which do nothing any more."""
+    _left.extend(entries)
 
 
 def sweep() -> None:
-    """Remove the entries of hooks that were taken off, unless a step is under way."""
+    """Remove the entries that were left, unless a step is under way."""
     if not step_is_under_way():
         while _left:
             _left.pop().remove()

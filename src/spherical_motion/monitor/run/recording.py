@@ -100,8 +100,8 @@ class Recording:
         if self._writer is not None:
             self._writer.settings(step, param_group, values)
 
-    def rows(self, step: int, gram: Array, slices: NDArray[np.int32]) -> None:
-        """Take a station's sums."""
+    def rows(self, step: int, gram: Array, slices: NDArray[np.int32] | None) -> None:
+        """Take a station's sums, of all slices or of these."""
         if self._writer is not None:
             self._writer.rows(step, gram, slices)
 
@@ -168,9 +168,14 @@ class Recording:
         return closed
 
     def __del__(self) -> None:
-        if self.is_active and not sys.is_finalizing():
+        # The collector may come in the middle of anything: of a forward pass, of a walk through
+        # a table of hooks. What is done here changes no table and waits for nothing.
+        if self.is_active and self._writer is not None and not sys.is_finalizing():
             with contextlib.suppress(Exception):  # at exit, what it needs may be gone
-                self._end()
+                self._record_end()
+                for each in (*self._unstepped, *self.stations):
+                    each.drop()
+                self._writer.end()
 
     def _stop(self, error: Exception) -> None:
         why = described(error)
@@ -185,15 +190,17 @@ class Recording:
 
     def _end(self) -> None:
         """Detach and let the writer end, without waiting; may be repeated."""
-        if not self.is_active or self._writer is None:
-            return
+        if self.is_active and self._writer is not None:
+            self._record_end()
+            self._detach()
+            self._writer.end()
+
+    def _record_end(self) -> None:
         own = {id(station.optimizer): station.step for station in self.stations}
         steps = [own.get(id(optimizer), 0) for optimizer in self._optimizers]
         self.event(EventKind.CLOSED, steps=steps)
         self._step = self.step
         self._active = False
-        self._detach()
-        self._writer.end()
 
     def _detach(self) -> None:
         """Take all hooks off and give the memory of the stations back."""

@@ -28,15 +28,14 @@ TRAILER = 8
 CHUNK = 1 << 20
 
 
-def seal(path: Path) -> None:
-    """Write the checksum of a file that was written with `METADATA` into its place."""
-    with path.open("r+b") as file:
-        place = _place(file)
-        if place is None:
-            raise pa.ArrowInvalid(f"{path} was written without a place for its checksum")
-        digits = f"{_checksum(file, place):0{DIGITS}x}".encode()
-        file.seek(place)
-        file.write(digits)
+def seal(file: BinaryIO) -> None:
+    """Write the checksum of an open file that was written with `METADATA` into its place."""
+    place = _place(file)
+    if place is None:
+        raise pa.ArrowInvalid("it was written without a place for its checksum")
+    digits = f"{_checksum(file, place):0{DIGITS}x}".encode()
+    file.seek(place)
+    file.write(digits)
 
 
 def verify(path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from spherical_motion.errors import InvalidArgument, RunDirectoryError
-from spherical_motion.records.files.durable import sync
+from spherical_motion.errors import InvalidArgument
+from spherical_motion.records.files.durable import append_synced, cut_synced
 
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
@@ -61,34 +60,15 @@ def sized_event(kind: str, step: int | None, data: Mapping[str, object]) -> tupl
 def append_events(path: Path, events: Iterable[Event]) -> None:
     """Append to an existing file; when it returns, the lines survive a power cut."""
     lines = (json.dumps(e, allow_nan=False, ensure_ascii=False) for e in events)
-    text = "".join(f"{line}\n" for line in lines)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND)  # no O_CREAT: a deleted run stays deleted
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    sync(path)
+    append_synced(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def drop_torn_line(path: Path) -> None:
     """Cut off the incomplete last line of a killed writer."""
-    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-
-
-def read_events(path: Path) -> tuple[Event, ...]:
-    """All complete lines, in the order in which they were written; none if there is no file.
-
-    Raises:
-        RunDirectoryError: a line is damaged.
-    """
-    if not path.exists():
-        return ()
-    *whole, _torn = path.read_bytes().split(b"\n")
-    try:
-        return tuple(json.loads(line) for line in whole)
-    except ValueError as error:
-        raise RunDirectoryError(
-            f"{path} is damaged ({error}). Restore it from a copy, or move it away to read the "
-            "rest of the run."
-        ) from error
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        cut_synced(path, whole)
 
 
 class _Plain:

@@ -13,18 +13,19 @@ added some, or measured more. A merged segment has them all, with null where a p
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.checksum import METADATA, seal, verify
-from spherical_motion.records.files.durable import publish, remove_leftovers, sync
+from spherical_motion.records.files.durable import publish, remove_leftovers, sync_names
 
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
@@ -79,71 +80,96 @@ def current_segments(directory: Path) -> list[Segment]:
 class SegmentStore:
     """Writes one table in one directory; the caller holds the lock of the run.
 
-    Opening it removes the unfinished work of a killed writer. Columns, or lists, named in `noise`
-    hold floats that never repeat.
+    Opening it removes the unfinished work of a killed writer.
+
+    Args:
+        directory: the folder of the table.
+        schema: its columns.
+        noise: columns, or lists, that hold floats that never repeat.
+        boundaries: numbers of segments at which the run was resumed. Segments of both sides of
+            one, and segments from before and after this opening, are never merged.
+        check: raises if the directory is not the writer's any more.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema, noise: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        schema: pa.Schema,
+        noise: Sequence[str],
+        *,
+        boundaries: Sequence[int] = (),
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         self._directory = directory
         self._schema = schema
         self._noise = frozenset(noise)
+        self._check = check
+        check()
         remove_leftovers(directory)
-        self._segments = current_segments(directory)
-        for segment in _all_segments(directory):
-            if segment not in self._segments:
-                segment.path.unlink()
+        sync_names(directory)  # a killed writer may have made a name that it did not sync
+        current = current_segments(directory)
+        self._remove([segment for segment in _all_segments(directory) if segment not in current])
+        self.next_number = max([current[-1].last + 1 if current else 0, *boundaries])
+        self._stretches = _stretches(current, [*boundaries, self.next_number])
 
     @property
-    def last_step(self) -> int:
-        """The largest step stored, -1 if there is none; read from the files' statistics.
-
-        Raises:
-            RunDirectoryError: a file is damaged.
-        """
-        return max((_largest_step(segment.path) for segment in self._segments), default=-1)
+    def segments(self) -> list[Segment]:
+        """The segments of the table, in the order of time."""
+        return [segment for stretch in self._stretches for segment in stretch]
 
     def append(self, table: pa.Table) -> None:
         """Store `table` as the next segment; after this returns, it survives a power cut."""
-        number = self._segments[-1].last + 1 if self._segments else 0
-        segment = Segment.within(self._directory, number, number)
-        publish(segment.path, lambda path: self._write(table, path))
-        self._segments.append(segment)
+        segment = Segment.within(self._directory, self.next_number, self.next_number)
+        publish(segment.path, lambda file: self._write(table, file), check=self._check)
+        self.next_number += 1
+        self._stretches[-1].append(segment)
 
     def merge(self) -> bool:
-        """Rewrite the last sixteen segments as one if they have one size; True if it did."""
-        parts = self._segments[-FAN_IN:]
+        """Rewrite the last sixteen segments as one if they have one size; True if it did.
+
+        What was recorded before the run was last resumed is merged as far as this goes.
+        """
+        return any(self._merge_last_of(stretch) for stretch in self._stretches)
+
+    def _merge_last_of(self, stretch: list[Segment]) -> bool:
+        parts = stretch[-FAN_IN:]
         if len(parts) < FAN_IN or len({part.level for part in parts}) > 1:
             return False
         if sum(part.path.stat().st_size for part in parts) > LARGEST_MERGE:
             return False
         merged = Segment.within(self._directory, parts[0].first, parts[-1].last)
-        publish(merged.path, lambda path: self._concatenate(parts, path))
-        self._segments[-FAN_IN:] = [merged]
-        for part in parts:
-            part.path.unlink()
-        sync(self._directory)
+        publish(merged.path, lambda file: self._concatenate(parts, file), check=self._check)
+        stretch[-FAN_IN:] = [merged]
+        self._remove(parts)
         return True
 
-    def _write(self, table: pa.Table, path: Path) -> None:
-        table = table.replace_schema_metadata(METADATA)
-        pq.write_table(table, path, **_format(self._schema, self._noise))
-        seal(path)
+    def _remove(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            self._check()
+            segment.path.unlink()
+        if segments:
+            sync_names(self._directory)
 
-    def _concatenate(self, parts: Sequence[Segment], path: Path) -> None:
+    def _write(self, table: pa.Table, file: BinaryIO) -> None:
+        table = table.replace_schema_metadata(METADATA)
+        pq.write_table(table, file, **_format(self._schema, self._noise))
+        seal(file)
+
+    def _concatenate(self, parts: Sequence[Segment], file: BinaryIO) -> None:
         found = (pq.read_schema(part.path).remove_metadata() for part in parts)
         schema = pa.unify_schemas([self._schema, *found]).with_metadata(METADATA)
-        with pq.ParquetWriter(path, schema, **_format(schema, self._noise)) as writer:
+        with pq.ParquetWriter(file, schema, **_format(schema, self._noise)) as writer:
             held: list[pa.Table] = []
             for part in parts:
-                with open_part(part.path) as file:
-                    for batch in file.iter_batches(MERGE_ROWS, use_threads=False):
+                with open_part(part.path) as source:
+                    for batch in source.iter_batches(MERGE_ROWS, use_threads=False):
                         held.append(pa.Table.from_batches([batch]))
                         if sum(table.num_rows for table in held) >= MERGE_ROWS:
                             writer.write_table(_joined(schema, held))
                             held.clear()
             if held:
                 writer.write_table(_joined(schema, held))
-        seal(path)
+        seal(file)
 
 
 def damaged(path: Path, why: object) -> RunDirectoryError:
@@ -159,6 +185,15 @@ def open_part(path: Path) -> pq.ParquetFile:
     verify(path)
     # Without a buffer ahead, reading a column takes the memory of this column alone.
     return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+
+
+def _stretches(segments: Sequence[Segment], boundaries: Sequence[int]) -> list[list[Segment]]:
+    """The segments between the boundaries; the last stretch has those from the last one on."""
+    inner = sorted(set(boundaries) - {0})
+    stretches: list[list[Segment]] = [[] for _ in range(len(inner) + 1)]
+    for segment in segments:
+        stretches[bisect.bisect_right(inner, segment.first)].append(segment)
+    return stretches
 
 
 def _joined(schema: pa.Schema, tables: Sequence[pa.Table]) -> pa.Table:
@@ -185,11 +220,21 @@ def _format(schema: pa.Schema, noise: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def _largest_step(path: Path) -> int:
+def largest_step(path: Path, below: int | None = None) -> int:
+    """The largest step stored in a part, or the largest one below a limit; -1 if there is none.
+
+    Raises:
+        RunDirectoryError: the part is damaged.
+    """
     try:
         with pq.ParquetFile(path) as file:
             column = file.schema_arrow.get_field_index("step")
             groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
-            return max((group.column(column).statistics.max for group in groups), default=-1)
+            largest = max((group.column(column).statistics.max for group in groups), default=-1)
+            if below is None or largest < below:
+                return largest
+        with open_part(path) as file:
+            steps = file.read(columns=["step"])["step"].to_numpy()
+            return int(steps[steps < below].max(initial=-1))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise damaged(path, error) from error

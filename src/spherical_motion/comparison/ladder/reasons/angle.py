@@ -55,8 +55,8 @@ class AngleReason(ReasonKind):
         Suspect.UNEVEN_ENTRIES,
     )
     SCALED = (
-        ": the gradient's size changed × {factor:.3g} at step {step:,} in {groups} of {known} "
-        "groups at once, as with another loss scale or batch size",
+        ": its gradient's size changed × {factor:.3g} at step {step:,}, as in {groups} of {known} "
+        "groups",
         Suspect.GRADIENT_SCALE,
     )
     LAW_BROKEN = (

@@ -13,7 +13,7 @@ class WriteReason(ReasonKind):
 
     WRITTEN = (
         "the weights were written between steps, at {steps} ({written:,} of {pairs:,}), by {write} "
-        "of the norm each",
+        "of the norm each{beside}",
         Suspect.WEIGHTS_WRITTEN,
     )
     WRITTEN_AT_RESUME = (

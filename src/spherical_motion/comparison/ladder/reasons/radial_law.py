@@ -6,7 +6,7 @@ import enum
 
 from spherical_motion.vocabulary import ReasonKind, Suspect
 
-_EPSILON = "invariant but for its norm layer's ε: the layer's input is so small that ε "
+_EPSILON = "invariant but for the ε of its norm {layers}: the input there is so small that ε "
 
 
 @enum.unique
@@ -22,14 +22,20 @@ class RadialReason(ReasonKind):
         "the gradient of this certified group has a part along the weights, {share} weight "
         "decay's pull. The cause is not known"
     )
+    RADIAL_PUT_BACK = (
+        "the gradient has a part along the weights, {share} weight decay's pull, since it is not "
+        "that of these weights: before {put_back:,} of {pairs:,} steps something changed them and "
+        "put them back up to rounding, as SAM does",
+        Suspect.WEIGHTS_PUT_BACK,
+    )
     RADIAL_STALE = (
-        "{same:.0%} of the steps used the gradient of the step before again, so it has a part "
-        "along the weights of now, {share} weight decay's pull",
+        "{share:.0%} of the steps used the gradient of the step before again, so it has a part "
+        "along the weights of now, {pull} weight decay's pull",
         Suspect.STALE_GRADIENT,
     )
     EVAL_MODE = (
-        "a norm layer that these weights feed was in eval mode ({share:.0%} of the audited steps), "
-        "so the loss depends on the size of the weights",
+        "a norm layer that these weights feed{named} was in eval mode ({share:.0%} of the audited "
+        "steps), so the loss depends on the size of the weights",
         Suspect.EVAL_MODE,
     )
     HIDDEN_DECAY = (
@@ -56,7 +62,7 @@ class RadialReason(ReasonKind):
     EPSILON_ADDS = _EPSILON + "adds {share} weight decay's pull", Suspect.EPSILON
     EPSILON_SHARE = ". Measured in the norm layer, ε is {epsilon:.0%} of ε + variance"
     EPSILON_LARGE = (
-        "in the norm layer that these weights feed, ε is {epsilon:.0%} of ε + variance, so the "
-        "layer does not normalize",
+        "in the norm {layers} that these weights feed, ε is {epsilon:.0%} of ε + variance, which "
+        "then is not normalized",
         Suspect.EPSILON,
     )

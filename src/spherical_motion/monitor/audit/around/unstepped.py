@@ -107,6 +107,11 @@ class Unstepped:
             hook.remove()
         self._handles = []
 
+    def drop(self) -> None:
+        """Listen to nothing from now on, as `detach` does, from within anything."""
+        for handle in self._handles:
+            handle.drop()
+
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Take note that a step of any optimizer begins."""
         if optimizer is self._own():

@@ -1,0 +1,237 @@
+"""Store rows, settings, scalars and events in the files of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from spherical_motion.errors import RunDirectoryError
+from spherical_motion.records.directory import RunDirectory, claim
+from spherical_motion.records.files.branches import Branches, next_step_of
+from spherical_motion.records.files.durable import sync_names
+from spherical_motion.records.files.events import Event, append_events, make_event
+from spherical_motion.records.files.segments import Segment, SegmentStore, largest_step
+from spherical_motion.records.info import RunInfo
+from spherical_motion.records.parts import Parts
+from spherical_motion.records.pending import (
+    Pending,
+)
+from spherical_motion.records.schema import (
+    AUDIT_SCHEMA,
+    AUDIT_STEP_SCHEMA,
+    AUDIT_SUMS,
+    CELL_SCHEMA,
+    CORRELATION_SCHEMA,
+    SCALAR_SCHEMA,
+    SETTINGS_SCHEMA,
+    row_schema,
+)
+from spherical_motion.records.storing.continuing import continue_run
+from spherical_motion.records.storing.tables import (
+    audit_step_table,
+    audit_table,
+    cell_table,
+    correlation_table,
+    row_table,
+    scalar_table,
+    settings_table,
+    warm_up,
+)
+from spherical_motion.records.validation import sound_events
+from spherical_motion.vocabulary import EventKind
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
+
+
+class RunStore:
+    """A claimed run directory, to which a `RunWriter` writes; it raises the errors of the disk.
+
+    Args:
+        directory: the paths of the run.
+        info: its facts.
+        resume: go on with the run that is there.
+        first_step: with `resume`, where to go on; None for where it was closed, or one past its
+            last recorded step.
+
+    Attributes:
+        next_step: where the run goes on.
+
+    Raises:
+        RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        info: RunInfo,
+        *,
+        resume: bool,
+        first_step: int | None = None,
+    ) -> None:
+        warm_up()
+        self._directory = directory
+        self._schema = row_schema(info.products)
+        self._skipped: set[str] = set()
+        self._merging = True
+        self._lock = claim(directory, info, resume=resume)
+        try:
+            # The first of `info.param_groups` among those of the run.
+            self._first = continue_run(directory, info) if resume else 0
+            events = sound_events(directory.events, Parts(directory.path))
+            self._open_tables(Branches(events))
+            self.next_step = 0
+            if resume:
+                last = self._last_step(Branches(events))
+                self.next_step = next_step_of(events, last) if first_step is None else first_step
+                self._append([self._resumed(info)])
+        except RunDirectoryError:
+            self._lock.release()
+            raise
+        except OSError as error:
+            self._lock.release()
+            raise RunDirectoryError(
+                f"{directory.path} cannot be written ({error.strerror or error}). Use a directory "
+                "that can."
+            ) from error
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open_tables(self, before: Branches) -> None:
+        def opened(folder: Path, schema: pa.Schema, noise: Sequence[str]) -> _RunTable:
+            starts = [r.parts[folder.name] for r in before.resumes if folder.name in r.parts]
+            return _RunTable(folder, schema, noise, starts, self._lock.check)
+
+        at = self._directory
+        self._rows = opened(at.records, self._schema, PRODUCTS)
+        self._settings = opened(at.settings, SETTINGS_SCHEMA, ("lr",))
+        self._scalars = opened(at.scalars, SCALAR_SCHEMA, ("value",))
+        self._cells = opened(at.cells, CELL_SCHEMA, FIELDS)
+        self._correlations = opened(at.correlation, CORRELATION_SCHEMA, ("rho", "update_sq"))
+        self._audits = opened(at.audit, AUDIT_SCHEMA, AUDIT_SUMS)
+        self._audit_steps = opened(at.audit_steps, AUDIT_STEP_SCHEMA, ("grad_norm",))
+        self._tables = {
+            table.name: table
+            for table in (
+                *(self._rows, self._settings, self._scalars, self._cells, self._correlations),
+                *(self._audits, self._audit_steps),
+            )
+        }
+
+    def _last_step(self, before: Branches) -> int:
+        """The largest step of the run, without what was given up."""
+        found = (
+            largest_step(segment.path, before.limit(self._rows.name, segment.first))
+            for segment in self._rows.segments
+        )
+        return max(found, default=-1)
+
+    def _resumed(self, info: RunInfo) -> Event:
+        return make_event(
+            EventKind.RESUMED,
+            self.next_step,
+            segments={name: table.next_number for name, table in self._tables.items()},
+            param_groups=info.param_groups,
+            every=info.every,
+            burst=info.burst,
+            versions=info.versions,
+            command=info.command,
+            commit=info.commit,
+        )
+
+    def _append(self, events: Sequence[Event]) -> None:
+        self._lock.check()
+        append_events(self._directory.events, events)
+
+    def write(self, pending: Pending) -> None:
+        """Store everything; after this returns, it survives a power cut.
+
+        Rows come last: a killed run is resumed after its last row, so all other data of its
+        steps must be on the disk by then.
+        """
+        events = pending.events
+        if pending.scalars:
+            table, skipped = scalar_table(pending.scalars)
+            self._scalars.append(table)
+            events = events + [skipped[name] for name in skipped if name not in self._skipped]
+            self._skipped.update(skipped)
+        if events:
+            self._append(events)
+        if pending.cells:
+            self._cells.append(cell_table(pending.cells))
+        if pending.correlations:
+            self._correlations.append(correlation_table(pending.correlations))
+        if pending.audits:
+            self._audits.append(audit_table(pending.audits))
+        if pending.audit_steps:
+            self._audit_steps.append(audit_step_table(pending.audit_steps))
+        if pending.settings:
+            self._settings.append(settings_table(pending.settings, self._first))
+        if pending.rows:
+            self._rows.append(row_table(pending.rows, self._schema))
+
+    def merge(self) -> None:
+        """Merge small segments into larger ones if there are enough.
+
+        A merge needs disk space for a copy of its parts. If it fails, an event records the error
+        and recording goes on in small segments until the run is resumed.
+        """
+        try:
+            while self._merging and any(table.merge() for table in self._tables.values()):
+                pass
+        except (OSError, pa.ArrowException, ValueError) as error:
+            self._merging = False
+            self._append([make_event(EventKind.NOT_MERGED, reason=str(error))])
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+
+class _RunTable:
+    """A table whose directory is made when its first rows come; many runs never have any."""
+
+    def __init__(
+        self,
+        directory: Path,
+        schema: pa.Schema,
+        noise: Sequence[str],
+        boundaries: Sequence[int],
+        check: Callable[[], object],
+    ) -> None:
+        self.name = directory.name
+        self._directory, self._schema, self._noise = directory, schema, noise
+        self._boundaries, self._check = boundaries, check
+        self._store = self._opened() if directory.is_dir() else None
+
+    @property
+    def next_number(self) -> int:
+        """The number of the segment that comes next."""
+        return max(self._boundaries, default=0) if self._store is None else self._store.next_number
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments that it has."""
+        return [] if self._store is None else self._store.segments
+
+    def append(self, table: pa.Table) -> None:
+        if self._store is None:
+            self._check()
+            os.mkdir(self._directory)
+            sync_names(self._directory.parent)
+            self._store = self._opened()
+        self._store.append(table)
+
+    def merge(self) -> bool:
+        return self._store is not None and self._store.merge()
+
+    def _opened(self) -> SegmentStore:
+        return SegmentStore(
+            self._directory,
+            self._schema,
+            self._noise,
+            boundaries=self._boundaries,
+            check=self._check,
+        )

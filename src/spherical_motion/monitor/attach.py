@@ -51,7 +51,6 @@ def watch(
     - a list: these, as `Monitor` takes them.
 
     With `resume=True` the groups are those the run began with. A notice names what is left out.
-
     Args:
         model, granularity: as for `find_groups`.
         example_inputs: as for `find_groups`; needed for "certified" and "all". Else for the audit.

@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MINUTES := 60
+SEED := 0
 
-.PHONY: demo test test-slow check format bench zoo balance verdicts docs wheel clean
+.PHONY: demo test test-slow torture check format bench zoo balance verdicts docs wheel clean
 
 demo: $(READY)          ## train the embedded digits, compare with theory, write a report
 	$(BIN)/smd demo
@@ -14,6 +16,9 @@ test: $(READY)          ## the tests, under five minutes on two cores
 
 test-slow: $(READY)     ## the long ones too
 	$(BIN)/pytest -q -m "not gpu"
+
+torture: $(READY)       ## crashes of a recording run, without end: make torture MINUTES=60 SEED=1
+	cd tests/records && ../../$(BIN)/python -m crash.torture --minutes $(MINUTES) --seed $(SEED)
 
 check: $(READY)         ## style, types, walls between the rooms
 	$(BIN)/ruff check .

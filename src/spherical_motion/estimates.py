@@ -13,7 +13,7 @@ __all__ = ["NO_ESTIMATE", "Estimate", "mean_ratio", "slow_mean_ratio", "t_quanti
 MOST_BATCHES = 20
 FEWEST_BATCHES = 5
 
-MOST_CORRELATED = 0.8
+MOST_CORRELATED_BATCHES = 0.8
 """A correlation of batches counts as no larger than this, ..."""
 
 LEAST_FREEDOM = 4.0
@@ -91,7 +91,7 @@ def slow_mean_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.floa
     r = 0.0
     if square > 0 and batches >= FEWEST_PAIRED:
         r = float(deviations[1:] @ deviations[:-1]) / square
-        r = min(max((r * batches + 1.0) / (batches - 3.0), 0.0), MOST_CORRELATED)
+        r = min(max((r * batches + 1.0) / (batches - 3.0), 0.0), MOST_CORRELATED_BATCHES)
     fewer = (1.0 + r) / (1.0 - r)
     error = math.sqrt(fewer * square / (batches * (batches - 1)))
     reach = t_quantile(max((batches - 1) / fewer, LEAST_FREEDOM)) * error

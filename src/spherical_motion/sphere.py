@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.gram import Gram
@@ -110,6 +111,7 @@ def radius_ratio(gram: Gram) -> Array:
     return norm_after(gram) / norm(gram)
 
 
+@checks.validated
 @_quiet
 def pull(gram: Gram, decoupled_decay: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> Array:
     """How strongly decay and loss together draw the weights inward: p = δ + c·<w, Px>/|w|².
@@ -151,6 +153,7 @@ def defect(gram: Gram) -> Array:
     return np.where(scale == 0, 0.0, np.abs(gram.wg) / scale)[()]
 
 
+@checks.validated
 @_quiet
 def effective_lr(gram: Gram, lr: ArrayLike) -> Array:
     """Effective learning rate η/|w|² of SGD (wan2021, eq. 1).
@@ -161,6 +164,7 @@ def effective_lr(gram: Gram, lr: ArrayLike) -> Array:
     return np.asarray(lr, dtype=np.float64)[()] / gram.ww
 
 
+@checks.validated
 @_quiet
 def effective_lr_l2(gram: Gram, lr: ArrayLike, weight_decay: ArrayLike) -> Array:
     """Effective learning rate of SGD with L2, Φ = η / (|w|²(1 - ηλ)) (Roburin, table 1)."""
@@ -168,18 +172,21 @@ def effective_lr_l2(gram: Gram, lr: ArrayLike, weight_decay: ArrayLike) -> Array
     return effective_lr(gram, lr) / (1.0 - lr * weight_decay)
 
 
+@checks.validated
 @_quiet
 def taylor_variable(gram: Gram, lr: ArrayLike) -> Array:
     """η²|∇L(u)|²/r² = η²|g|², as Roburin prints it."""
     return np.asarray(lr, np.float64)[()] ** 2 * gram.gg
 
 
+@checks.validated
 @_quiet
 def taylor_variable_remainder(gram: Gram, lr: ArrayLike) -> Array:
     """η²|g|²/|w|², the small quantity (1/r⁴) in which Roburin's proof expands."""
     return taylor_variable(gram, lr) / gram.ww
 
 
+@checks.validated
 @_quiet
 def momentum_dot_gradient(
     gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike, nesterov: bool = False
@@ -197,6 +204,7 @@ def momentum_dot_gradient(
     return np.where(momentum > 0, value, np.nan)[()]
 
 
+@checks.validated
 @_quiet
 def momentum_norm_sq(
     gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
@@ -215,6 +223,7 @@ def momentum_norm_sq(
     return np.where(momentum > 0, value, np.nan)[()]
 
 
+@checks.validated
 @_quiet
 def momentum_alignment(
     gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike
@@ -225,6 +234,7 @@ def momentum_alignment(
     return dot / np.sqrt(size * gram.gg)
 
 
+@checks.validated
 @_quiet
 def unit_gradient_drive(
     gram: Gram, lr: ArrayLike, weight_decay: ArrayLike, momentum: ArrayLike, nesterov: bool = False

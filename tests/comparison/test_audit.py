@@ -15,11 +15,7 @@ from watched import loss_of, network
 
 from spherical_motion.comparison import audit
 from spherical_motion.comparison.laws import audited_steps, clipped_norm
-from spherical_motion.comparison.laws.step_fit import (
-    _real_momentum,
-    _sign_of_change,
-    fit_products,
-)
+from spherical_motion.comparison.laws.step_fit import fit_products
 from spherical_motion.monitor import watch
 from spherical_motion.records import read
 from spherical_motion.vocabulary import HyperParameters, Schedule, Stage, Suspect
@@ -89,15 +85,34 @@ def test_momentum_is_named_where_neighbouring_steps_point_apart(
     assert row.audited.fit.real_momentum == pytest.approx(real, rel=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("along", "declared", "real"),
-    [(-0.05, 0.9, 0.85), (0.05, 0.9, 0.95), (0.0, 0.9, math.nan), (0.0, 0.98, 0.93)],
-)
-def test_the_sign_of_a_change_of_momentum_is_read_or_left_open(along, declared, real) -> None:
-    ones = np.ones(5)
-    assert _real_momentum(
-        declared, 0.05, _sign_of_change({"wd": along * ones, "we": 0 * ones}, ones, ones, 0.05)
-    ) == pytest.approx(real, nan_ok=True)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_noise_in_the_step_is_no_other_momentum(momentum: float, tmp_path: Path) -> None:
+    """Noise of one size makes |d - e|/|d'| the same at every step, as another momentum would."""
+    noise = torch.Generator().manual_seed(3)
+
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        class SGD(torch.optim.SGD):
+            @torch.no_grad()
+            def step(self, closure: None = None) -> None:
+                super().step()
+                for group in self.param_groups:
+                    for p in group["params"]:
+                        p.add_(torch.randn(p.shape, generator=noise), alpha=0.05)
+
+        return SGD(model.parameters(), lr=0.01, momentum=momentum, weight_decay=0.01)
+
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64, bias=False)
+    optimizer = make(model)
+    with watch(model, optimizer, directory=tmp_path / "run", groups="plain", quiet=True):
+        for _ in range(25):
+            optimizer.zero_grad()
+            (0.5 * model.weight.square()).sum().backward()
+            optimizer.step()
+    (row,) = audit(tmp_path / "run")
+    assert len(row.audited.differing) == 20
+    assert row.audited.fit.kind == ""
+    assert row.suspects == (Suspect.STEP_DIFFERS,)
 
 
 @pytest.mark.parametrize("real", [{"betas": (0.8, 0.999)}, {"eps": 1e-2}])

@@ -28,7 +28,7 @@ from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.estimates import Estimate
-from spherical_motion.vocabulary import HyperParameters, Suspect, Verdict, VerdictKind
+from spherical_motion.vocabulary import HyperParameters, Suspect, Tone, Verdict, VerdictKind
 
 K = VerdictKind
 TESTED = StepLaw(pairs=900, median=1e-8, worst=1e-6, allowed=1e-4)
@@ -316,8 +316,15 @@ def test_a_radial_gradient_has_the_cause_that_was_measured() -> None:
     left = AuditedSteps(steps=22, eval_mode=1.0)
     alarm(Suspect.EVAL_MODE, K.NOT_SCALE_INVARIANT, **share, audited=left)
     unknown = judge(evidence(**share, radial=RadialLaw(epsilon=1e-6)))
-    assert (unknown.kind, unknown.suspect) == (K.NOT_SCALE_INVARIANT, None)
+    assert (unknown.kind, unknown.suspect) == (K.NOT_SCALE_INVARIANT, Suspect.RADIAL_PART)
+    assert (unknown.alarm, unknown.tone) == (False, Tone.CAUTION)
     assert "cause is not known" in unknown.reason
+    assert "outward" not in unknown.reason
+    uphill = RadialLaw(epsilon=1e-6, positive=0.01, spread=0.5)
+    assert (
+        "outward at 99% of the steps, as with SAM"
+        in judge(evidence(radial_share=-0.2, radial=uphill)).reason
+    )
     healthy(radial_share=0.09)
     # A part that may be chance, while ε was measured and is not the cause.
     healthy(**share, radial=RadialLaw(epsilon=1e-6, kappa=Estimate(0.05, -0.01, 0.11)))
@@ -430,6 +437,15 @@ def test_where_every_law_holds_the_pull_is_given_or_why_it_is_not_known() -> Non
     verdict = judge(evidence(tug=tug, **off))
     assert (verdict.kind, verdict.suspect) == (K.IN_BALANCE, None)
     assert "pull of weight decay and loss (0.081) alone gives 0.90" in verdict.reason
+    # Inside Adam the decay is divided, too: its pull is no multiple of the decay that was set.
+    hp = HyperParameters("adam", lr=1e-3, weight_decay=0.005, betas=(0.9, 0.999))
+    stage = dataclasses.replace(evidence().stage, hp=hp)
+    adam = {"stage": stage, "tug": tug, "continuity": Continuity(pairs=999)} | off
+    adam["assumed"] = Assumed(entries=Estimate(1.9, 1.8, 2.0))
+    verdict = judge(evidence(rest_angle=0.09, rest_norm=2.0, **adam))
+    assert "pull of weight decay and loss (0.081) alone gives 0.90 at rest" in verdict.reason
+    vague = judge(evidence(**adam))
+    assert "0.081 (0.08 to 0.082), is too uncertain to give an angle" in vague.reason
     unknown = judge(evidence(tug=TugOfWar(unknown="nobody looked"), **off))
     assert "was not measured: nobody looked" in unknown.reason
 

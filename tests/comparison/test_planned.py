@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spherical_motion.comparison.laws.planned import PlannedRun, compared
-from spherical_motion.comparison.whole_run import WholeRun
+from spherical_motion.comparison.own_laws import OwnLaws
 from spherical_motion.vocabulary import HyperParameters, Schedule, Stage
 
 HP = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)
@@ -249,6 +249,6 @@ def test_a_plan_that_is_kept_again_is_no_matter_of_later_stages() -> None:
     plan = PLANS["steps"]
     rates = plan.lr.copy()
     rates[50:90] *= 0.5
-    run = WholeRun({}, Recorded(plan, rates))
+    own = OwnLaws(Recorded(plan, rates))
     stages = [Stage(0, 200, None), Stage(200, 400, None), Stage(400, 600, None)]
-    assert [run._plan("a", stage) is not None for stage in stages] == [True, False, False]
+    assert [own.plan("a", stage) is not None for stage in stages] == [True, False, False]

@@ -60,7 +60,11 @@ def assert_same(part, whole):
     for name in PRODUCTS:
         ours, all_of_them = getattr(part.gram, name), getattr(whole.gram, name)[:, at]
         np.testing.assert_array_equal(ours, all_of_them)
+        for i in range(len(part.groups)):
+            np.testing.assert_array_equal(getattr(part.gram_of(i), name), ours[:, i])
     for name in ("lr", "weight_decay", "momentum", "beta2"):
+        for i in range(len(part.groups)):
+            np.testing.assert_array_equal(part.setting_of(name, i), getattr(part, name)[:, i])
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:, at])
     for figure in ("angle", "norm", "pull", "decay_share", "effective_lr"):
         np.testing.assert_array_equal(getattr(part, figure)(), getattr(whole, figure)()[:, at])

@@ -37,7 +37,7 @@ def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, gram, monk
     writer.rows(0, gram)
     writer.flush()
     with monkeypatch.context() as patch:
-        patch.setattr("pyarrow.parquet.write_table", full_disk)
+        patch.setattr("spherical_motion.records.files.segments.write_part", full_disk)
         writer.rows(1, gram)
         with pytest.warns(RecordingStopped, match="No space left on device") as caught:
             writer.flush()
@@ -57,7 +57,7 @@ def test_a_full_disk_stops_recording_with_one_warning(tmp_path, info, gram, monk
 
 def test_a_failure_nobody_asked_about_is_told_at_close(tmp_path, info, gram, monkeypatch):
     writer = RunWriter(tmp_path, info, flush_seconds=HOUR)
-    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
+    monkeypatch.setattr("spherical_motion.records.files.segments.write_part", full_disk)
     writer.rows(0, gram)
     with pytest.warns(RecordingStopped, match="No space left"):
         writer.close()
@@ -65,7 +65,7 @@ def test_a_failure_nobody_asked_about_is_told_at_close(tmp_path, info, gram, mon
 
 def test_where_warnings_are_errors_it_is_printed(tmp_path, info, gram, monkeypatch, capsys):
     writer = RunWriter(tmp_path, info)
-    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
+    monkeypatch.setattr("spherical_motion.records.files.segments.write_part", full_disk)
     writer.rows(0, gram)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -11,6 +11,7 @@ import pytest
 from killed import Killed, disk_calls
 
 from spherical_motion.errors import RunDirectoryError
+from spherical_motion.records.files import merging
 from spherical_motion.records.files import segments as segments_module
 from spherical_motion.records.files.segments import (
     FAN_IN,
@@ -52,7 +53,7 @@ def test_a_long_run_leaves_few_files(tmp_path, monkeypatch):
 
 
 def test_merged_rows_are_grouped_however_many_there_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments_module, "MERGE_ROWS", 5)
+    monkeypatch.setattr(merging, "MERGE_ROWS", 5)
     store = open_store(tmp_path)
     for step in range(FAN_IN):
         append(store, step)

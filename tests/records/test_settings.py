@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherical_motion.records import RunInfo, RunWriter, read
-from spherical_motion.records.dense import Layout
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.settings import SettingsOfChanges, lasting
 from spherical_motion.vocabulary import InvariantGroup, Slice
@@ -63,7 +63,7 @@ def test_each_step_has_the_settings_of_the_branch_that_lasted(run, every):
     assert steps == list(range(steps[0], steps[-1] + 1))
     sampled = np.array(steps[::every], np.int64)
     info = info_of([group % run.param_groups for group in range(3)])
-    found = SettingsOfChanges(run.columns(), Layout(sampled, width=3), info)
+    found = SettingsOfChanges(run.columns(), SimpleNamespace(steps=sampled, present=None), info)
     for place, name in enumerate(SETTINGS):
         for number, group in enumerate(info.slice_param_group):
             expected = [run.told[step, group][place] for step in sampled]

@@ -8,7 +8,9 @@ import pytest
 from spherical_motion import simulate, theory
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.theory import GroupFacts, family_of
+from spherical_motion.theory.balance_by_step import carried_on
 from spherical_motion.theory.recursion.step import linear_part, rested
+from spherical_motion.theory.recursion.walk import compiled_walk, walked
 from spherical_motion.vocabulary import HyperParameters, Schedule
 
 KINDS = {
@@ -163,3 +165,27 @@ def test_more_steps_than_a_number_holds_are_refused() -> None:
             theory.steps_to_equilibrium(hp, lr_drop=10, within=0.05)
         with pytest.raises(OutOfDomain, match="never reached"):
             theory.steps_to_equilibrium(hp, lr_drop=10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+def test_the_compiled_walk_is_the_plain_one_to_the_last_bit(kind: str, momentum: float) -> None:
+    facts = GroupFacts(overlap=0.05)
+    for a, excess in [(1e-4, 30.0), (1e-3, 0.2), (1e-2, 5.0), (0.3, 2.0)]:
+        hp = sgd(a, momentum, **(KINDS[kind] if momentum else {}))
+        rule = family_of(hp).recursion(hp, facts)
+        start = rested(rule, a, momentum, excess)
+        told = (*rule.rows(a, momentum), rule.push(a, momentum), start.x, start.p, start.q)
+        for low, high, watch, most in [(0.9, 1.1, 20.0, math.inf), (0.5, 1e4, 1e9, 100.0)]:
+            given = (*told, low, high, watch, most, 3000)
+            assert compiled_walk()(*given) == walked(*given)
+
+
+def test_an_empty_buffer_stays_empty_while_there_is_no_momentum() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        found, links = rng.random((2, 30)) < 0.4
+        slow = found.copy()
+        for t in range(1, 30):
+            slow[t] |= links[t] and slow[t - 1]
+        assert (carried_on(found, links) == slow).all()

@@ -29,12 +29,20 @@ class InnerSteps:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
+        # Whether torch has wrapped a step of these may change; the step of `Optimizer` only raises.
+        self._stepping = [
+            cls
+            for cls in type(optimizer).__mro__
+            if "step" in vars(cls) and cls is not torch.optim.Optimizer
+        ]
 
     def now(self) -> bool:
         """Whether the hook that asks runs for an inner step."""
+        if len(self._stepping) < 2:
+            return False
         wrapped: list[Any] = [
             step
-            for step in (vars(cls).get("step") for cls in type(self._optimizer).__mro__)
+            for step in (vars(cls).get("step") for cls in self._stepping)
             if getattr(step, "hooked", False)
         ]
         if len(wrapped) < 2:

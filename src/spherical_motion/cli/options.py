@@ -143,8 +143,8 @@ class PlanOptions(NamedTuple):
         return Schedule.linear_warmup(hp, warmup).then(rest) if warmup else rest
 
     def _after_warmup(self, hp: HyperParameters, steps: int, before: int) -> Schedule:
-        shape = self.schedule or ("step" if self.milestones else "constant")
-        if (shape == "step") != bool(self.milestones):
+        shape = self.schedule or ("step" if self.milestones is not None else "constant")
+        if (shape == "step") != (self.milestones is not None):
             raise InvalidArgument(
                 "--schedule step needs --milestones, like 30,60,80, and no other schedule takes it."
             )

@@ -49,7 +49,7 @@ def simulate_command(
     norm0: Annotated[
         float | None, typer.Option(help="Norm at the start. Left out: half the equilibrium norm.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Also write the chart to this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a chart.")] = False,
 ) -> None:

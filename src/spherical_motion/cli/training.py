@@ -28,8 +28,12 @@ def train_command(
         Literal["certified", "all", "plain"],
         typer.Option(help="What to watch: what is proven invariant, every matrix, or no proof."),
     ] = "certified",
-    every: Annotated[int, typer.Option(help="A measurement starts every so many steps.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    every: Annotated[
+        int, typer.Option(min=1, help="A measurement starts every so many steps.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights and batches.")
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Train a recipe with the monitor attached, then compare it with the theory.

@@ -52,7 +52,7 @@ def step_rates(moved: Motion) -> StepRates:
     """The parts of the balance law at each sample, as rates of the norm."""
     # Decoupled decay shortens the weights by ηλ in a step, whatever momentum does: s without it.
     settings = Steps(moved.lr, np.zeros(len(moved)), moved.momentum, moved.hp.beta2)
-    _, s = _law(moved).form(settings, theory.GroupFacts(correlation=moved.correlation))
+    _, s = law_of_moves(moved).form(settings, theory.GroupFacts(correlation=moved.correlation))
     decay, pull = _pulls(moved)
     size = 2.0 * moved.gram.ww * moved.growth_share
     return StepRates(
@@ -103,7 +103,7 @@ def pull_of(moved: Motion) -> tuple[Estimate, Estimate]:
     decay, pull = _pulls(moved)
     found = mean_pull(pull, moved.lr)
     own = mean_pull(np.where(np.isfinite(pull), decay, np.nan), moved.lr)
-    return found, _decay_share(own.value, found)
+    return found, decay_share_of(own.value, found)
 
 
 def growth_of(moved: Motion) -> Estimate:
@@ -121,25 +121,27 @@ def growth_of(moved: Motion) -> Estimate:
 
 def mended_by_change(moved: Motion) -> bool:
     """Whether the change of the preconditioner is all that the law leaves out."""
-    law = _law(moved)
+    law = law_of_moves(moved)
     return law.exact and law.changes
 
 
 def why_inseparable(moved: Motion) -> str:
     """Why decay and loss have no parts of their own; empty if they have."""
-    if _hides_decay(moved):
+    if hides_decay(moved):
         return f"{moved.optimizer} divides the sum of both by the size of the gradient"
     return ""
 
 
-def _law(moved: Motion) -> theory.BalanceLaw:
+def law_of_moves(moved: Motion) -> theory.BalanceLaw:
+    """The balance law of the rule that made these steps."""
     # A run that begins without momentum may be of a family with momentum.
     return theory.law_of(dataclasses.replace(moved.hp, momentum=float(moved.momentum.max())))
 
 
-def _hides_decay(moved: Motion) -> bool:
+def hides_decay(moved: Motion) -> bool:
+    """Whether weight decay is divided by the size of the gradient, so that it has no own part."""
     decays = bool((moved.felt_decay > 0).any())
-    return decays and not moved.hp.decoupled and _law(moved).preconditioned
+    return decays and not moved.hp.decoupled and law_of_moves(moved).preconditioned
 
 
 def _pulls(moved: Motion) -> tuple[Array, Array]:
@@ -148,12 +150,12 @@ def _pulls(moved: Motion) -> tuple[Array, Array]:
     inner = scale * moved.gram.wp / moved.gram.ww
     if moved.hp.decoupled:
         return moved.felt_decay, moved.felt_decay + inner
-    if _hides_decay(moved):
+    if hides_decay(moved):
         return np.full(moved.felt_decay.shape, np.nan), inner
     return moved.felt_decay * scale, inner
 
 
-def _decay_share(decay: float, pull: Estimate) -> Estimate:
+def decay_share_of(decay: float, pull: Estimate) -> Estimate:
     """λ/p; the end that belongs to a pull of 0 or less is infinite."""
     if not pull.value > 0 or math.isnan(decay):
         return Estimate()

@@ -81,7 +81,7 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
     seen = dataclasses.replace(_what_happened(all_here, here, recent), over=over)
     if unknown := motion.no_balance or _members_differ(mixed):
         return dataclasses.replace(seen, unknown=unknown)
-    fewest = _fewest(all_here)
+    fewest = fewest_steps(all_here)
     if stage.steps < fewest:
         unknown = f"{stage.steps} steps are too few: it takes {fewest}"
         seen = dataclasses.replace(
@@ -101,14 +101,15 @@ def tug_of_war(motion: Motion, stage: Stage, mixed: Mixed = ()) -> TugOfWar:
         dtype=here.dtype,
         numel=here.group.numel,
     )
-    unknown = unknown or found.unknown or _why_unsure(known)
+    unsure = why_unsure(known, len(known), changed=not np.isnan(known.change).all())
+    unknown = unknown or found.unknown or unsure
     pull, decay_share = pull_of(recent)
     tug = dataclasses.replace(
         seen,
         balance=Estimate() if unknown else _balance(known, found),
         pull=pull,
         decay_share=decay_share,
-        real_decay=_real_decay(here),
+        real_decay=real_decay_share(here),
         amplification=found.amplification,
         forces=forces_of_window(recent, 1.0 - seen.idle),
         terms=len(known),
@@ -156,7 +157,7 @@ def _what_happened(all_here: Motion, here: Motion, recent: Motion) -> TugOfWar:
     )
 
 
-def _fewest(all_here: Motion) -> int:
+def fewest_steps(all_here: Motion) -> int:
     """How many steps in a row a stage must have for a balance."""
     legal = all_here[~all_here.illegal]
     if not len(legal):
@@ -170,10 +171,21 @@ def _why_unexplained(tug: TugOfWar, recent: Motion) -> str:
     if (np.abs(recent.written) > WRITTEN).any():
         return "the weights were written between steps"
     known = recent[np.isfinite(recent.turned) & np.isfinite(recent.loss)]
+    now = Estimate()
     if tug.exact and len(known):
         now = slow_root_mean_ratio(known.turned, known.law)
-        if not math.isnan(now.low) and not now.meets(LOW, HIGH):
-            return "the balance law does not hold"
+    return why_missed(tug, now)
+
+
+def why_missed(tug: TugOfWar, now: Estimate) -> str:
+    """Why the parts miss the growth, where nothing wrote the weights; empty if they do not.
+
+    Args:
+        tug: the balance, with its forces.
+        now: √(Σ turned / Σ law) of now; NaN where the law is not exact.
+    """
+    if not math.isnan(now.low) and not now.meets(LOW, HIGH):
+        return "the balance law does not hold"
     if explains(tug.forces):
         return ""
     return f"the law leaves out {tug.neglects}" if tug.neglects else "the balance law does not hold"
@@ -181,12 +193,30 @@ def _why_unexplained(tug: TugOfWar, recent: Motion) -> str:
 
 def _balance(known: Motion, found: theory.Balance) -> Estimate:
     """The ratio, its interval from batch means, and in it the size of what the law leaves out."""
-    balance = around(found.ratio, slow_root_mean_ratio(known.turned, known.law))
-    balance = balance.widened(known.prediction_error)
+    interval = slow_root_mean_ratio(known.turned, known.law)
+    neglects = bool(found.neglects) and bool(np.isnan(known.change).all())
+    newest = newest_weight(known) if neglects else None
+    return balance_estimate(interval, found, known.prediction_error, newest)
+
+
+def balance_estimate(
+    interval: Estimate, found: theory.Balance, error: float, newest: float | None
+) -> Estimate:
+    """The ratio with its interval.
+
+    Args:
+        interval: √(Σ turned / Σ law) by batch means.
+        found: what the law says.
+        error: relative error of what is predicted.
+        newest: `newest_weight` where the law leaves the change of the preconditioner out, else
+            None.
+    """
+    balance = around(found.ratio, interval)
+    balance = balance.widened(error)
     balance = balance.widened(found.rounding / 2.0)  # the ratio is a square root
-    if not found.neglects or not np.isnan(known.change).all():
+    if newest is None:
         return balance
-    share = NEGLECTED * newest_weight(known) * found.amplification
+    share = NEGLECTED * newest * found.amplification
     reach = found.ratio * share / 2.0  # the ratio is a square root
     return Estimate(balance.value, max(balance.low - reach, 0.0), balance.high + reach)
 
@@ -202,12 +232,18 @@ def newest_weight(known: Motion) -> float:
     return float(((1.0 - beta2) / -np.expm1((known.steps + 1.0) * math.log(beta2))).mean())
 
 
-def _why_unsure(known: Motion) -> str:
-    """Why a balance that could be computed says nothing; empty if it does."""
-    if len(known) < FEWEST_TERMS:
-        return f"{len(known)} steps with their predecessors are too few for an interval"
+def why_unsure(known: Motion, count: int, *, changed: bool) -> str:
+    """Why a balance that could be computed says nothing; empty if it does.
+
+    Args:
+        known: for the settings of the steps whose terms are known.
+        count: how many these are.
+        changed: whether the change of the preconditioner was measured at any of them.
+    """
+    if count < FEWEST_TERMS:
+        return f"{count} steps with their predecessors are too few for an interval"
     forgets, beta2 = 1.0 - _momentum(known), known.hp.beta2
-    if beta2 is None or not np.isnan(known.change).all() or 1.0 - beta2 <= FASTEST * forgets:
+    if beta2 is None or changed or 1.0 - beta2 <= FASTEST * forgets:
         return ""
     return (
         f"with β2 = {beta2:g} the preconditioner changes while the momentum lasts, and its change "
@@ -232,6 +268,7 @@ def _members_differ(mixed: Mixed) -> str:
     return "" if same else "the members of this group have different rates or momenta"
 
 
-def _real_decay(here: Motion) -> float:
+def real_decay_share(here: Motion) -> float:
+    """The weight decay that acts over the one that was set; NaN if none was."""
     nominal = float(here.weight_decay.sum())
     return float(here.felt_decay.sum()) / nominal if nominal else math.nan

@@ -7,6 +7,7 @@ apply does not exist; NaN means that the records do not determine it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 from spherical_motion.comparison.forces import Forces, TugOfWar
@@ -212,19 +213,24 @@ class Settled(Predicted):
     rest: Rest
 
 
+@functools.cache
+def _names(kind: type[Evidence | Rest | TugOfWar | Forces]) -> tuple[str, ...]:
+    """Fields that may hold numbers; `band` is a setting, and no evidence."""
+    return tuple(field.name for field in dataclasses.fields(kind) if field.name != "band")
+
+
 def _numbers(part: Evidence | Rest | TugOfWar | Forces) -> dict[str, float]:
     found: dict[str, float] = {}
-    for field in dataclasses.fields(part):
-        if field.name == "band":  # a setting, and no evidence
-            continue
-        value: object = getattr(part, field.name)
-        if isinstance(value, (Rest, TugOfWar)):
+    for name in _names(type(part)):
+        value: object = getattr(part, name)
+        if type(value) is float:
+            found[name] = value
+        elif isinstance(value, (Rest, TugOfWar)):
             found |= _numbers(value)
         elif isinstance(value, Forces):
-            found |= {f"{name}_rate": rate for name, rate in _numbers(value).items()}
+            found |= {f"{force}_rate": rate for force, rate in _numbers(value).items()}
         elif isinstance(value, Estimate):
-            found |= {field.name: value.value, f"{field.name}_low": value.low}
-            found[f"{field.name}_high"] = value.high
+            found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[field.name] = float(value)
+            found[name] = float(value)
     return {name: value for name, value in found.items() if math.isfinite(value)}

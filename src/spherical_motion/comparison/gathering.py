@@ -197,7 +197,7 @@ def _constant(
     """A stage with an equilibrium: the time to it, and the numbers of the judged samples."""
     family = theory.family_of(hp)
     half, quarter = len(here) // 2, max(len(here) // 4, 1)
-    needed = _steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
+    needed = steps_to_rest(hp, here.norm[0], _mean(here.drive[half:]), facts)
     needed = max(needed, MOMENTUM_MEMORIES / (1.0 - hp.momentum))
     late = here.within(stage.start + needed, stage.stop)
     # Neighbouring steps are alike over 1/(1 - α) of them; fewer than ten such times say little.
@@ -213,13 +213,14 @@ def _constant(
         # RMS of Δ/Δ* over a window in which the predicted norm moves from its first to its last.
         transient = angle * math.sqrt(family.window_ratio_sq(hp, norms, lasted, facts))
     settled = enough and abs(transient / angle - 1.0) < WITHIN
-    more = _steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
-    spacing = stage.steps / len(here)
-    window = max(FEWEST_SAMPLES * spacing, FEWEST_MEMORIES / (1.0 - hp.momentum))
+    more = 0.0
+    if not settled:
+        more = steps_to_rest(hp, here.norm[-1], _mean(here.drive[-quarter:]), facts)
+    window = window_to_judge(stage, hp, len(here))
     rest = Rest(
         equilibrium=angle,
         steps_needed=needed,
-        steps_more=0.0 if settled else more,
+        steps_more=more,
         drive_change=_drive_change(here, quarter),
         step_law=root_mean_ratio(*family.balance(hp, judged.gram, facts)),
         steps_to_judge=needed + window - stage.steps,
@@ -231,6 +232,11 @@ def _constant(
         course = here.driven_step_ratio_sq(driven, facts)[-len(judged) :]
         found |= _ratios(judged, transient, course)
     return Settled if settled else Approaching, judged, found
+
+
+def window_to_judge(stage: Stage, hp: HyperParameters, samples: int) -> float:
+    """How many steps near rest it takes to judge an equilibrium, at this spacing of samples."""
+    return max(FEWEST_SAMPLES * stage.steps / samples, FEWEST_MEMORIES / (1.0 - hp.momentum))
 
 
 def _memory(judged: Motion) -> float:
@@ -271,7 +277,7 @@ def _ratios(judged: Motion, predicted: float, course: Array | None = None) -> di
     return {"ratio": ratio, "mean_ratio": mean_ratio}
 
 
-def _steps_to_rest(
+def steps_to_rest(
     hp: HyperParameters, norm: float, drive: float, facts: theory.GroupFacts
 ) -> float:
     """Steps until the angle is within 5% of Δ*, for a drive that stays as it is."""

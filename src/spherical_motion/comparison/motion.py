@@ -210,7 +210,7 @@ def motion_of(records: Records, index: int) -> Motion:
     hp = records.info.hyperparameters(main_slice)
     memory = memory_of(records, group.name)
     first_step = first_step_of(records, group)
-    no_theory = _why_no_theory(records, group, main_slice, hp, memory)
+    no_theory = why_no_theory(records, group, main_slice, hp, memory)
     drive, cross, residual = (np.full(steps.shape, np.nan) for _ in range(3))
     moved = legal & ~skipped
     if no_theory is None and moved.any():
@@ -277,13 +277,14 @@ def _not_a_number(gram: Gram) -> NDArray[np.bool_]:
     return found if found.sum() <= RARELY * moved.sum() else np.zeros_like(found)
 
 
-def _why_no_theory(
+def why_no_theory(
     records: Records,
     group: InvariantGroup,
     main_slice: int,
     hp: HyperParameters,
     memory: UpdateMemory | None,
 ) -> str | None:
+    """Why nothing can be predicted of a group; None if it can."""
     if group.kind == "rescale":
         return "its members scale by different powers of a number; the theory covers equal powers"
     name = optimizer_name(records, main_slice)

@@ -26,17 +26,24 @@ def with_pull(rest: Rest, hp: HyperParameters, tug: TugOfWar, judged: Motion) ->
     """
     recent = judged[-max(len(judged) // 4, 1) :]
     square = float(recent.gram.dd.mean() / recent.gram.ww.mean())
+    return pulled_to(rest, hp, tug, square, float(recent.norm[-1]), judged.correlation)
+
+
+def pulled_to(
+    rest: Rest,
+    hp: HyperParameters,
+    tug: TugOfWar,
+    square: float,
+    norm: float,
+    correlation: float | None,
+) -> Rest:
+    """`with_pull` of a group with this |d|²/|w|², norm and correlation of its updates now."""
     if not (tug.pull.low > 0 and square > 0):
         return rest
-    correlation = judged.correlation
     try:
         angle = theory.pulled_angle(hp, tug.pull.value, correlation=correlation)
         norm = theory.pulled_norm(
-            hp,
-            tug.pull.value,
-            norm=float(recent.norm[-1]),
-            step_ratio=math.sqrt(square),
-            correlation=correlation,
+            hp, tug.pull.value, norm=norm, step_ratio=math.sqrt(square), correlation=correlation
         )
     except InvalidArgument:  # a pull or a fact with which nothing rests
         return rest

@@ -9,10 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from spherical_motion.checks import number
-from spherical_motion.comparison.balance import tug_of_war
 from spherical_motion.comparison.columns import known_columns
 from spherical_motion.comparison.curves import Curves, curves_of
 from spherical_motion.comparison.evidence import (
@@ -25,11 +22,10 @@ from spherical_motion.comparison.evidence import (
 from spherical_motion.comparison.findings import Row, findings_of
 from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.forces import NO_TUG
-from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.ladder.ignoring import parse_ignored
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.whole_run import WholeRun
+from spherical_motion.comparison.streaming import RunEvidence, evidence_of
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
@@ -60,13 +56,6 @@ class Comparison:
         self.records = records
         self.directory: Path = records.directory
         self.groups: tuple[str, ...] = records.groups
-        measured = np.flatnonzero(np.isfinite(records.lr).any(axis=0))
-        recorded = (self.groups[i] for i in measured)
-        self._stages = {name: records.schedule(name).stages() for name in recorded}
-
-    @functools.cached_property
-    def _motions(self) -> dict[str, Motion]:
-        return {n: motion_of(self.records, self.groups.index(n)) for n in self._stages}
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -83,21 +72,13 @@ class Comparison:
         return dataclasses.replace(row, acknowledged=True) if known else row
 
     @functools.cached_property
+    def _run(self) -> RunEvidence:
+        return evidence_of(self.records, self.band)
+
+    @property
     def _evidence(self) -> tuple[tuple[int, Evidence], ...]:
         """(stage number, evidence), group by group."""
-        run = WholeRun(self._motions, self.records)
-        return tuple(
-            (number, self._gathered(run, name, stage))
-            for name, stages in self._stages.items()
-            for number, stage in enumerate(stages, start=1)
-        )
-
-    def _gathered(self, run: WholeRun, name: str, stage: Stage) -> Evidence:
-        mixed = self.records.mixed.get(name, ())
-        motion = self._motions[name]
-        tug = tug_of_war(motion, stage, mixed)
-        laws = run.laws(name, stage, mixed, tug)
-        return gather(motion, stage, mixed, laws=laws, tug=tug, band=self.band)
+        return self._run.evidence
 
     @functools.cached_property
     def span(self) -> int:
@@ -107,17 +88,20 @@ class Comparison:
     def stages(self, group: str) -> tuple[Stage, ...]:
         """The stages of a group's run; empty if nothing was recorded of it."""
         self.records.index(group)
-        return self._stages.get(group, ())
+        return self._run.stages.get(group, ())
 
     def curves(self, group: str) -> Curves:
         """Measured and predicted angle and norm of a group at each sample, for drawing."""
-        self.records.index(group)
-        return curves_of(self._motions.get(group), self.stages(group))
+        return curves_of(self._motion(group), self.stages(group))
 
     def forces(self, group: str) -> ForceCurves:
         """What pulled a group's norm in and pushed it out, window by window, for drawing."""
-        self.records.index(group)
-        return forces_of(self._motions.get(group), self.stages(group))
+        return forces_of(self._motion(group), self.stages(group))
+
+    def _motion(self, group: str) -> Motion | None:
+        """The motion of a group; None if nothing was recorded of it."""
+        index = self.records.index(group)
+        return motion_of(self.records, index) if self.stages(group) else None
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:

@@ -1,186 +1,211 @@
-"""What each law says of a group, with what only all groups of a run together can show."""
+"""What only all groups of a run together can show.
+
+The motions are shown one after another and none is kept: what is kept of a group is a few numbers a
+stage, and of all groups together a few numbers a step.
+"""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 
-from spherical_motion.comparison.evidence import Laws
-from spherical_motion.comparison.forces import TugOfWar
+import numpy as np
+from numpy.typing import NDArray
+
+from spherical_motion.comparison.alike import Alike, radial_laws
+from spherical_motion.comparison.evidence import Evidence, Laws
 from spherical_motion.comparison.laws import (
     HiddenBeside,
+    RadialLaw,
     RadialPulls,
     ScaleChange,
-    assumed_of,
-    continuity_of,
-    hidden_beside,
-    mend,
     radial_law_of,
-    radial_pulls,
-    scale_changes,
-    silence,
-    spike_of,
-    stale,
-    step_law_of,
 )
-from spherical_motion.comparison.laws.audited import audited_steps
-from spherical_motion.comparison.laws.audited_run import AuditedRun
-from spherical_motion.comparison.laws.planned import Planned, PlannedRun
+from spherical_motion.comparison.laws.gradient_line import GradientLine
+from spherical_motion.comparison.laws.planned import PlannedRun
+from spherical_motion.comparison.laws.radial_law import beside_others, hidden_among
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.records import Records
-from spherical_motion.vocabulary import EventKind, Stage
+from spherical_motion.vocabulary import InvariantGroup, Stage
+
+Mask = NDArray[np.bool_]
+Window = tuple[int, int]
 
 
 class WholeRun:
-    """The motions of all groups of a run, and the laws that need several of them.
+    """The groups of a run together: first each of them is added, then evidence is completed.
 
     Args:
-        motions: by the group's name.
-        records: what the motions were read from.
+        records: the run; of its products nothing is read.
+        plans: the rates of its groups beside the plan.
     """
 
-    def __init__(self, motions: Mapping[str, Motion], records: Records) -> None:
-        self._motions, self._records = motions, records
-        self._audited = AuditedRun(records)
-        self._radial: dict[tuple[int, int], RadialPulls] = {}
-        self._plans = PlannedRun(records)
-        self._all_dead: dict[tuple[int, int], bool] = {}
-        self._hidden: dict[tuple[int, int, int], HiddenBeside | None] = {}
+    def __init__(self, records: Records, plans: PlannedRun) -> None:
+        self._steps, self._plans = records.steps, plans
+        tensors = collections.Counter(
+            tensor for group in records.info.groups for tensor in group.parameters
+        )
+        self._shared = frozenset(tensor for tensor, groups in tensors.items() if groups > 1)
+        self._line = GradientLine(self._steps)
+        self._optimizers: dict[str, int] = {}
+        self._certified: set[str] = set()
+        self._unlike = np.zeros(self._steps.size, bool)
+        self._alive: dict[str, Mask] = {}
+        self._pulls: dict[Window, _Pulls] = {}
 
-    def laws(
-        self,
-        name: str,
-        stage: Stage,
-        mixed: Sequence[tuple[float, float, float]] = (),
-        tug: TugOfWar | None = None,
-    ) -> Laws:
-        """What each law says of a group in a stage.
+    def add(self, part: Alike | Motion, optimizer: int) -> None:
+        """One more group, or several that are alike, and the number of their optimizer."""
+        if isinstance(part, Alike):
+            motion, groups = part.first, part.groups
+            kind = motion.group.kind
+            self._line.add_all(motion, part.gram.gg * (part.gram.ww if kind == "scale" else 1.0))
+            has_gradient = unlike = np.ones(len(motion), bool)
+        else:
+            motion, groups = part, (part.group,)
+            self._line.add(motion)
+            with np.errstate(invalid="ignore"):
+                has_gradient, unlike = motion.gram.gg > 0, ~(motion.gram.gg == 0)
+        self._optimizers.update((group.name, optimizer) for group in groups)
+        at = np.searchsorted(self._steps, motion.steps)
+        self._unlike[at[unlike]] = True
+        for tensor in self._shared.intersection(*[group.parameters for group in groups]):
+            self._mark(tensor, at[has_gradient])
+        if any(set(group.parameters) != set(groups[0].parameters) for group in groups[1:]):
+            for group in groups:
+                for tensor in self._shared.intersection(group.parameters):
+                    self._mark(tensor, at[has_gradient])
+        if groups[0].kind == "scale":
+            self._certified.update(group.name for group in groups)
 
-        Args:
-            name: of the group.
-            stage: the steps to look at.
-            mixed: the distinct (lr, weight_decay, momentum) of the group's members, if several.
-            tug: `tug_of_war` of them, if it is at hand.
-        """
-        motion = self._motions[name]
-        quiet = silence(motion, stage)
-        since = quiet.dead_since
-        audited = audited_steps(self._audited, name, stage)
-        return Laws(
-            continuity=continuity_of(motion, stage),
-            step=step_law_of(motion, stage, mixed),
-            radial=radial_law_of(
-                motion,
-                stage,
-                pulls=self._pulls(stage.start, stage.stop),
-                peak=audited.peak,
-                epsilon=audited.epsilon,
-                eval_mode=audited.eval_mode,
-            ),
-            silence=quiet,
-            stale=stale(motion, stage),
-            mends=mend(motion, stage, mixed),
-            scale_changes=tuple(
-                change for change in self._scale_changes if stage.start <= change.step < stage.stop
-            ),
-            spike=spike_of(motion, stage),
-            hidden_beside=self._hidden_beside(motion, stage),
-            part_alive=since is not None and self._part_is_alive(motion, since, stage.stop),
-            all_dead=since is not None and self._all_are_dead(since, stage.stop),
-            audited=audited,
-            plan=self._plan(name, stage),
-            assumed=assumed_of(motion, stage),
-            left_behind=self._event_about(motion, stage, EventKind.NOT_STEPPED, "why"),
-            stepped_by=self._event_about(motion, stage, EventKind.SECOND_OPTIMIZER, "optimizer"),
+    def _mark(self, tensor: str, at: NDArray[np.intp]) -> None:
+        """That a group of this tensor had a gradient at these of the run's steps."""
+        if tensor not in self._alive:
+            self._alive[tensor] = np.zeros(self._steps.size, bool)
+        self._alive[tensor][at] = True
+
+    def note(self, stage: Stage, groups: Sequence[InvariantGroup], laws: Iterable[Laws]) -> None:
+        """The radial laws of groups in one of their stages."""
+        window = self._pulls.setdefault((stage.start, stage.stop), _Pulls())
+        for group, law in zip(groups, laws, strict=True):
+            window.asked |= law.radial.kappa.low > 0 or group.kind == "plain"
+            if group.kind == "scale":
+                window.note(group, law.radial)
+
+    def note_others(self, part: Alike | Motion) -> None:
+        """The radial laws of groups in the stages that others have, as far as these are known."""
+        groups = part.groups if isinstance(part, Alike) else (part.group,)
+        if groups[0].kind != "scale":
+            return
+        for (start, stop), window in self._pulls.items():
+            if groups[0].name not in window.noted:
+                stage = Stage(start, stop, None)
+                laws = (
+                    radial_laws(part, stage)
+                    if isinstance(part, Alike)
+                    else [radial_law_of(part, stage)]
+                )
+                for group, law in zip(groups, laws, strict=True):
+                    window.note(group, law)
+
+    @property
+    def needs_another_look(self) -> bool:
+        """Whether the motions must be shown once more, to `look_again`."""
+        whole = len(self._certified)
+        return bool(self._gaps) or any(
+            window.asked and len(window.noted) < whole for window in self._pulls.values()
         )
 
-    def _pulls(self, start: int, stop: int) -> RadialPulls:
-        if (start, stop) not in self._radial:
-            self._radial[start, stop] = radial_pulls(self._motions.values(), start, stop)
-        return self._radial[start, stop]
+    def look_again(self, part: Alike | Motion) -> None:
+        """What could not be asked of a group when it was added."""
+        self.note_others(part)
+        if self._gaps:
+            number = len(part) if isinstance(part, Alike) else 1
+            for i in range(number):
+                motion = part.alone(i) if isinstance(part, Alike) else part
+                self._line.look_again(motion, self._gaps)
 
-    def _hidden_beside(self, motion: Motion, stage: Stage) -> HiddenBeside | None:
-        """What the certified groups of a plain group's optimizer hide in their gradients."""
-        if motion.group.kind != "plain":
-            return None
-        number = self._optimizer(motion)
-        key = stage.start, stage.stop, number
-        if key not in self._hidden:
-            certified = [
-                other
-                for other in self._motions.values()
-                if other.group.kind == "scale" and self._optimizer(other) == number
-            ]
-            pulls = self._pulls(stage.start, stage.stop)
-            self._hidden[key] = hidden_beside(certified, stage, pulls)
-        return self._hidden[key]
+    def completed(self, evidence: Evidence) -> Evidence:
+        """Evidence with what the other groups say."""
+        laws, stage, group = evidence.laws, evidence.stage, evidence.group
+        found: dict[str, object] = {}
+        if laws.radial.kappa.low > 0:
+            pulls = self._pulls_in(stage.start, stage.stop)
+            found["radial"] = beside_others(laws.radial, group, pulls)
+        if self._scale_changes:
+            found["scale_changes"] = tuple(
+                change for change in self._scale_changes if stage.start <= change.step < stage.stop
+            )
+        if (since := laws.silence.dead_since) is not None:
+            found["part_alive"] = self._part_is_alive(group, since, stage.stop)
+            found["all_dead"] = self._all_are_dead(since, stage.stop)
+        if group.kind == "plain":
+            found["hidden_beside"] = self._hidden_beside(group, stage)
+        if laws.plan is not None and self._plans.meant(laws.plan):
+            found["plan"] = None
+        if not found:
+            return evidence
+        return dataclasses.replace(evidence, laws=dataclasses.replace(laws, **found))
 
-    def _optimizer(self, motion: Motion) -> int:
-        records = self._records
-        main = records.main_slices[records.index(motion.group.name)]
-        group = records.info.param_groups[records.info.slice_param_group[main]]
-        return int(group.get("optimizer", 0))
+    @functools.cached_property
+    def _gaps(self) -> tuple[int, ...]:
+        return self._line.gaps()
 
     @functools.cached_property
     def _scale_changes(self) -> tuple[ScaleChange, ...]:
-        return scale_changes(self._motions.values())
+        return self._line.changes(self._gaps)
 
-    def _plan(self, name: str, stage: Stage) -> Planned | None:
-        """The plan beside the rates, where they differ in this stage."""
-        plan = self._plans.of(name)
-        if plan is None or plan.first is None or plan.last is None:
-            return None
-        if plan.first >= stage.stop or plan.last < stage.start:
-            return None
-        return None if self._plans.meant(plan) else plan
+    @functools.cache  # noqa: B019 - it lives as long as its run
+    def _pulls_in(self, start: int, stop: int) -> RadialPulls:
+        return self._pulls[start, stop].all()
 
-    @functools.cached_property
-    def _by_tensor(self) -> Mapping[str, list[Motion]]:
-        """The groups that hold a part of each tensor."""
-        found: dict[str, list[Motion]] = {}
-        for motion in self._motions.values():
-            for tensor in motion.group.parameters:
-                found.setdefault(tensor, []).append(motion)
-        return found
+    def _hidden_beside(self, group: InvariantGroup, stage: Stage) -> HiddenBeside | None:
+        """What the certified groups of a plain group's optimizer hide in their gradients."""
+        return self._hidden_in((stage.start, stage.stop), self._optimizers[group.name])
 
-    @functools.cached_property
-    def _events(self) -> Mapping[tuple[str, str], list[int]]:
-        """The places of the events about each tensor, by kind and tensor."""
-        found: dict[tuple[str, str], list[int]] = {}
-        for place, event in enumerate(self._records.events):
-            if event["kind"] in (EventKind.NOT_STEPPED, EventKind.SECOND_OPTIMIZER):
-                for tensor in event["parameters"]:
-                    found.setdefault((event["kind"], tensor), []).append(place)
-        return found
+    @functools.cache  # noqa: B019 - it lives as long as its run
+    def _hidden_in(self, window: Window, optimizer: int) -> HiddenBeside | None:
+        certified = [name for name in self._certified if self._optimizers[name] == optimizer]
+        inward, pulls = self._pulls[window].inward, self._pulls_in(*window)
+        laws = [
+            beside_others(law, group, pulls)
+            for group, law in inward
+            if self._optimizers[group.name] == optimizer
+        ]
+        return hidden_among(laws, len(certified))
 
-    def _part_is_alive(self, motion: Motion, start: int, stop: int) -> bool:
+    def _part_is_alive(self, group: InvariantGroup, start: int, stop: int) -> bool:
         """Whether another group of the same tensors has a gradient in these steps."""
-        return any(
-            bool((other.within(start, stop).gram.gg > 0).any())
-            for tensor in motion.group.parameters
-            for other in self._by_tensor[tensor]
-            if other is not motion
-        )
+        here = slice(*np.searchsorted(self._steps, [start, stop]).tolist())
+        # The group itself has none in them.
+        found = (self._alive.get(tensor) for tensor in group.parameters)
+        return any(bool(alive[here].any()) for alive in found if alive is not None)
 
     def _all_are_dead(self, start: int, stop: int) -> bool:
         """Whether all gradients are 0 in the second half of these steps; None is not 0."""
-        if (start, stop) not in self._all_dead:
-            middle = (start + stop) // 2
-            late = (motion.within(middle, stop) for motion in self._motions.values())
-            self._all_dead[start, stop] = len(self._motions) > 1 and all(
-                bool((here.gram.gg == 0).all()) for here in late if len(here)
-            )
-        return self._all_dead[start, stop]
+        here = slice(*np.searchsorted(self._steps, [(start + stop) // 2, stop]).tolist())
+        return len(self._optimizers) > 1 and not self._unlike[here].any()
 
-    def _event_about(
-        self, motion: Motion, stage: Stage, kind: EventKind, what: str
-    ) -> tuple[int, str] | None:
-        """The first event of a kind about these weights, in this stage or after the last step."""
-        last = not len(motion) or motion.steps[-1] < stage.stop
-        own = (self._events.get((kind, tensor), ()) for tensor in motion.group.parameters)
-        for place in sorted(set().union(*own)):
-            event = self._records.events[place]
-            step = stage.start if event["step"] is None else int(event["step"])
-            if stage.start <= step and (step < stage.stop or last):
-                return step, str(event[what])
-        return None
+
+@dataclasses.dataclass(slots=True)
+class _Pulls:
+    """κ of the certified groups in one window, and whether any of them asks for the others'."""
+
+    noted: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    inward: list[tuple[InvariantGroup, RadialLaw]] = dataclasses.field(default_factory=list)
+    asked: bool = False
+
+    def note(self, group: InvariantGroup, law: RadialLaw) -> None:
+        """One more group."""
+        kappa = law.kappa
+        self.noted[group.name] = (kappa.value, (kappa.high - kappa.low) / 2.0)
+        if kappa.low > 0:
+            self.inward.append((group, law))
+
+    def all(self) -> RadialPulls:
+        """Those that are known."""
+        known = {name: pair for name, pair in self.noted.items() if math.isfinite(pair[1])}
+        values = np.array(list(known.values())).reshape(len(known), 2)
+        return RadialPulls({name: i for i, name in enumerate(known)}, values[:, 0], values[:, 1])

@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from spherical_motion import theory
+from spherical_motion import checks, theory
 from spherical_motion.checks import held, number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.forecasting.pulled import loss_part
@@ -62,6 +62,7 @@ class BatchScaling:
     time_constant_epochs: float
 
 
+@checks.validated
 def settings_for_angle(
     hp: HyperParameters, angle: float, lrs: Sequence[float] | None = None, *,
     pull: float | None = None,
@@ -102,6 +103,7 @@ def settings_for_angle(
     return _settings(hp, lrs, facts, lambda hp: family_of(hp).angle(hp, facts), angle, what, loss)
 
 
+@checks.validated
 def settings_for_time_constant(
     hp: HyperParameters, time_constant: float, lrs: Sequence[float] | None = None, *,
     pull: float | None = None,
@@ -135,6 +137,7 @@ def settings_for_time_constant(
     )  # fmt: skip
 
 
+@checks.validated
 def scale_batch(
     hp: HyperParameters, factor: float, steps_per_epoch: float, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from spherical_motion import checks
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.forecasting.state import WITHIN, excess_under, whole_steps, with_drive
 from spherical_motion.theory import GroupFacts, family_of
@@ -36,6 +37,7 @@ class Remedy:
     angle: float
 
 
+@checks.validated
 def find_remedy(
     hp: HyperParameters,
     norm: float,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from spherical_motion import checks
 from spherical_motion.checks import held, number
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.forecasting.former import FormerRun
@@ -75,6 +76,7 @@ class Forecast:
         return tuple(s for s in self.stages if s.outcome is Outcome.FALLS_SHORT)
 
 
+@checks.validated
 def forecast(
     schedule: Schedule, norm0: float | None = None, *,
     pull: Pull | None = None, group: str | None = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from spherical_motion import checks
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.theory import GroupFacts, family_of
 from spherical_motion.theory.group import Fact
@@ -26,6 +27,7 @@ def with_drive(hp: HyperParameters, drive: float, facts: GroupFacts) -> GroupFac
     return dataclasses.replace(facts, **{family_of(hp).drive: drive})
 
 
+@checks.validated
 def rest_excess(
     hp: HyperParameters, norm: float, drive: float, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,

@@ -55,11 +55,13 @@ class Measured(NamedTuple):
         step: the number that was given with them.
         which: index of their `Rows`.
         products: shape (slices, products) of these rows; holds until the next `measure`.
+        is_plain: whether the six are known to be finite, and no gradient to be zero or missing.
     """
 
     step: int
     which: int
     products: NDArray
+    is_plain: bool = False
 
 
 class Backend(abc.ABC):

@@ -15,7 +15,7 @@ from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.compiled_cache import compile_cached
 from spherical_motion.measure.layout import StridedLayout, check_measurable
-from spherical_motion.measure.loops import OF_FOLD, OF_LOOP, fold_tiles, sum_loop
+from spherical_motion.measure.loops import OF_FOLD, OF_LOOP, fold_and_look, sum_loop
 from spherical_motion.measure.places import Places
 from spherical_motion.measure.preconditioner_table import Preconditioners, PreconditionerTable
 from spherical_motion.measure.pulls import PullSums
@@ -106,7 +106,7 @@ class CpuGram:
         self._sums = np.zeros((len(self._table.tiles), least))
         self._team = Team("spherical-motion-gram")
         compile_cached(sum_gram, OF_LOOP, "sum_gram")
-        compile_cached(fold_tiles, OF_FOLD, "fold_tiles")
+        compile_cached(fold_and_look, OF_FOLD, "fold_and_look")
         self._places = [Places(self._layouts, f"CpuGram: {name}") for name in NAMES]
         self._addresses = np.zeros((len(NAMES), len(tensors)), dtype=np.int64)
         for places, row in zip(self._places, self._addresses, strict=True):
@@ -126,9 +126,10 @@ class CpuGram:
             self._pulls = PullSums(self._layouts, sizes, self._table, self.products, self.rolls)
         # One share is too little to be worth waking a thread for.
         given = min(torch.get_num_threads() if threads is None else threads, len(self._shares))
-        self._choice = ThreadChoice(max(given, 1)) if threads is None else None
+        self._choice = ThreadChoice(given) if threads is None and given > 1 else None
         self._threads = max(given, 1)
         self._accepted: NDArray[np.float64] | None = None
+        self._found: Sequence[torch.Tensor] | None = None
 
     @property
     def threads(self) -> int:
@@ -145,7 +146,7 @@ class CpuGram:
         earlier: Preconditioners | None = None,
         *,
         roll: bool = False,
-    ) -> None:
+    ) -> bool:
         """Measure one step.
 
         Args:
@@ -163,29 +164,64 @@ class CpuGram:
             roll: also copy `after` over `before`, for all tensors that `rolls` names. Changes no
                 bit of the sums.
 
+        Returns:
+            Whether the six are finite and every slice has a gradient that is not zero, so that
+            there is nothing to look for in `out`.
+
         Raises:
             InvalidArgument: something has another length, shape, dtype or device, or no memory.
         """
         if out is not self._accepted:
             self._check_out(out)
-        self._check_lengths(grads, preconditioners, earlier)
-        # For a missing gradient the weights are read; NaN replaces their products below.
-        missing = [grad is None for grad in grads]
-        filled = [a if g is None else g for a, g in zip(after, grads, strict=True)]
+        if preconditioners is not None or earlier is not None:
+            self._check_lengths(preconditioners, earlier)
         with self._team.lock:
             old = self._find_before(before)
-            placed = [self._places[0].find(after), old, self._places[2].find(filled)]
+            found, missing, of_grads = self._find(after), None, grads
+            if not self._places[2].fits(grads):
+                # For a missing gradient the weights are read; NaN replaces their products below.
+                missing = np.array([grad is None for grad in grads], dtype=bool)
+                of_grads = self._places[2].find(self._filled(grads, after))
             sums, kept = self._sums, []
             work: Callable[[int, int], None] = self._sum_tiles[roll]
             if self._pulls and preconditioners is not None and not _is_empty(preconditioners):
                 sums, work = self._pulls.sums, functools.partial(self._pulls, roll)
                 kept = self._pulls.read(self._addresses, old, preconditioners, earlier)
-            self._run(work, (placed, kept))
-            fold_tiles(sums, self._table.first, out)
+            self._run(work, (found, old, of_grads, kept))
+            is_plain = bool(fold_and_look(sums, self._table.first, out))
         if out.shape[1] > sums.shape[1]:
             out[:, sums.shape[1] :] = np.nan
-        if True in missing:
-            out[np.array(missing)[self._table.tensor], WITH_GRADIENT] = np.nan
+        if missing is not None and missing.any():
+            out[missing[self._table.tensor], WITH_GRADIENT] = np.nan
+            return False
+        return is_plain
+
+    def find_weights(self, weights: Sequence[torch.Tensor]) -> bool:
+        """Look where the weights lie before a step; whether in place, and where they lay last.
+
+        A call that follows only looks whether they lie still, in a third of the time.
+        """
+        self._found = weights
+        places = self._places[0]
+        places.find(weights)
+        return places.steady
+
+    @property
+    def weight_addresses(self) -> NDArray[np.int64]:
+        """Where each of the weights began when they were found last, (tensors,)."""
+        return self._places[0].addresses
+
+    def _find(self, after: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        known, self._found = after is self._found, None
+        if known and self._places[0].lie_still(after):
+            return after
+        return self._places[0].find(after)
+
+    def _filled(
+        self, grads: Sequence[torch.Tensor | None], after: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        self._check_lengths(grads)
+        return [a if g is None else g for a, g in zip(after, grads, strict=True)]
 
     def _find_before(self, before: Sequence[torch.Tensor] | None) -> Sequence[torch.Tensor]:
         """The weights before the step; where the kept ones lie is known already."""
@@ -201,6 +237,9 @@ class CpuGram:
 
     def _run(self, work: Callable[[int, int], None], placed: object) -> None:
         """Sum all tiles on as many threads as are fastest."""
+        if self._threads == 1:
+            work(0, len(self._table.tiles))
+            return
         began, threads = time.perf_counter(), self.threads
         if threads == 1:
             work(0, len(self._table.tiles))
@@ -221,7 +260,8 @@ class CpuGram:
         self.close()
 
     def _check_lengths(self, *lists: Sequence[object] | None) -> None:
-        for name, given in zip(("grads", "preconditioners", "earlier"), lists, strict=True):
+        names = ("grads",) if len(lists) == 1 else ("preconditioners", "earlier")
+        for name, given in zip(names, lists, strict=True):
             if given is not None and len(given) != len(self._layouts):
                 raise InvalidArgument(
                     f"CpuGram: {name} must hold one entry for each of the {len(self._layouts)} "

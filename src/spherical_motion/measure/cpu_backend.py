@@ -12,7 +12,7 @@ from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.layout import StridedLayout
 from spherical_motion.measure.places import Places
 from spherical_motion.measure.preconditioner_table import Preconditioners
-from spherical_motion.measure.snapshot import Snapshot, Widened
+from spherical_motion.measure.snapshot import Snapshot, Widened, is_narrow
 from spherical_motion.measure.writes import Writes
 from spherical_motion.vocabulary.gram import FIELDS
 
@@ -45,7 +45,7 @@ class CpuBackend(Backend):
     >>> backend.keep([w])
     >>> w[1] = 5.0
     >>> backend.measure(7, [w], [None], roll=True)
-    >>> [(step, products[0, :3]) for step, _, products in backend.read()]
+    >>> [(step, products[0, :3]) for step, _, products, _ in backend.read()]
     [(7, array([25.,  4.,  1.]))]
     >>> backend.before[0]
     tensor([3., 5.])
@@ -67,10 +67,11 @@ class CpuBackend(Backend):
             for own in rows
         ]
         self._out = [np.empty((len(np.reshape(r.slices, (-1, 4))), r.products)) for r in rows]
+        # Weights that are measured through copies lie elsewhere than what the kernel reads.
+        narrow = np.array([is_narrow(weight) for weight in weights], dtype=bool)
         layouts = [StridedLayout.of(weight) for weight in weights]
-        self._places = Places(layouts, "CpuBackend: weights")
-        same = [mine is given for mine, given in zip(self._widened.tensors, weights, strict=True)]
-        rolls = self._grams[0].rolls & np.array(same, dtype=bool)
+        self._places = Places(layouts, "CpuBackend: weights") if narrow.any() else None
+        rolls = self._grams[0].rolls & ~narrow
         self._copied = np.flatnonzero(~rolls).tolist()
         # A tensor that does not roll is compared in none of its words.
         nbytes = np.array([copy.nbytes for copy in copies], dtype=np.int64)
@@ -103,11 +104,20 @@ class CpuBackend(Backend):
             InvalidArgument: a weight has another shape, dtype or device, or no memory.
         """
         rolled, self._is_current = self._is_current, False
-        self._careful = max(self._careful - 1, 0)
-        found = self._places.find(weights)
+        if self._careful:
+            self._careful -= 1
+        if self._places is None:
+            steady, addresses = (
+                self._grams[0].find_weights(weights),
+                self._grams[0].weight_addresses,
+            )
+        else:
+            self._places.find(weights)
+            steady, addresses = self._places.steady, self._places.addresses
         if rolled:
-            if self._places.steady and not self._writes.seen(found, self._places.addresses):
-                self._snapshot.take(weights, self._copied)
+            if steady and not self._writes.seen(weights, addresses):
+                if self._copied:
+                    self._snapshot.take(weights, self._copied)
                 return
             self._careful = CAREFUL
         self._snapshot.take(weights)
@@ -127,13 +137,14 @@ class CpuBackend(Backend):
         measured, grads = self._widened.read(after), self._widened.gradients(grads)
         roll = roll and self._rolling and not self._careful and which == 0
         self._is_current = False
-        self._grams[which](
-            measured, None, grads, self._out[which], preconditioners, earlier, roll=roll
+        out = self._out[which]
+        is_plain = self._grams[which](
+            measured, None, grads, out, preconditioners, earlier, roll=roll
         )
         if roll:
             self._writes.remember(after)
             self._is_current = True
-        self._read.append(Measured(step, which, self._out[which]))
+        self._read.append(Measured(step, which, out, is_plain))
 
     def read(self, *, wait: bool = False) -> Iterable[Measured]:
         """All that was measured since the last call."""

@@ -183,6 +183,18 @@ def fold_tiles(sums, first, out):
             out[s, field] = sums[low, field] if count else 0.0
 
 
+@numba.njit(nogil=True)
+def fold_and_look(sums, first, out):
+    """`fold_tiles`; whether the six of each slice are finite, and its gradient is not zero."""
+    fold_tiles(sums, first, out)
+    plain = True
+    for s in range(len(first) - 1):
+        for field in range(FIELDS):
+            plain &= np.isfinite(out[s, field])
+        plain &= out[s, 4] > 0.0
+    return plain
+
+
 OF_LOOP = (TABLE, INDICES, NUMBERS, TABLE, INDICES, MATRIX, INDEX, INDEX)
 OF_FOLD = (MATRIX, INDICES, MATRIX)
 """The argument types of a `tile_loop` and of `fold_tiles`."""

@@ -12,10 +12,9 @@ import torch
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure.layout import StridedLayout, place_all
 
-LOOK = attrgetter("__class__", "dtype", "is_cpu", "layout", "shape")
 POINTER, STRIDE = torch.Tensor.data_ptr, torch.Tensor.stride
-OFFSET, STORAGE = torch.Tensor.storage_offset, torch.Tensor.untyped_storage
-ROOM = torch.UntypedStorage.nbytes
+NUMEL, STORAGE = torch.Tensor.numel, torch.Tensor.untyped_storage
+DTYPE, ROOM = attrgetter("dtype"), torch.UntypedStorage.nbytes
 
 
 class Places:
@@ -24,7 +23,8 @@ class Places:
     Weights and gradients may move, change their layout or lose their memory between two calls, so
     everything is looked at each time. What makes it cheap is that each property is read for all
     tensors in one loop inside of Python, some 60 ns each, and compared with what was accepted
-    before. Only where something differs are the tensors looked at one by one.
+    before. Only where something differs are the tensors looked at one by one. (The shape is not
+    compared: its number of entries and the strides are. A device shows in the address.)
 
     Args:
         layouts: how each tensor must lie.
@@ -54,24 +54,42 @@ class Places:
         Raises:
             InvalidArgument: another number, dtype, shape or device, or memory that was freed.
         """
-        try:
-            known = self._accepted is not None and self._accepted == _properties(tensors)
-        except Exception:  # a sparse tensor has no strides; it is looked at below
-            known = False
-        found: Sequence[torch.Tensor] = tensors
-        if not known:
-            found = self._place(tensors)
-        addresses = list(map(POINTER, found))
-        self.steady = self._accepted is not None and addresses == self._listed
-        if addresses != self._listed:
-            self.addresses[:] = addresses
-            self._listed = addresses
+        if self.fits(tensors):
+            return tensors
+        found = self._place(tensors)
+        self._write_down(list(map(POINTER, found)))
         return found
+
+    def fits(self, tensors: Sequence[torch.Tensor | None]) -> bool:
+        """Write down the addresses if nothing must be re-laid, and say so. Never raises."""
+        if self._accepted is None:
+            return False
+        try:
+            if self._accepted != _properties(tensors):  # pyright: ignore[reportArgumentType]
+                return False
+            self._write_down(list(map(POINTER, tensors)))  # pyright: ignore[reportArgumentType]
+        except Exception:  # None has no dtype, a sparse tensor no strides
+            return False
+        return True
+
+    def lie_still(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether tensors that fitted a moment ago have the addresses and the memory of then."""
+        return (
+            self._accepted is not None
+            and list(map(POINTER, tensors)) == self._listed
+            and list(map(ROOM, map(STORAGE, tensors))) == self._accepted[-1]
+        )
 
     def holds(self, tensors: Sequence[torch.Tensor]) -> bool:
         """As `find`; whether all tensors lie as they should, so that nothing was re-laid."""
         self.find(tensors)
         return self._accepted is not None
+
+    def _write_down(self, addresses: list[int]) -> None:
+        self.steady = self._accepted is not None and addresses == self._listed
+        if addresses != self._listed:
+            self.addresses[:] = addresses
+            self._listed = addresses
 
     def _place(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         self._accepted = None
@@ -93,9 +111,9 @@ class Places:
 def _properties(tensors: Sequence[torch.Tensor]) -> tuple[list[object], ...]:
     """What decides whether tensors can be read where they lie."""
     return (
-        list(map(LOOK, tensors)),
+        list(map(DTYPE, tensors)),
+        list(map(NUMEL, tensors)),
         list(map(STRIDE, tensors)),
-        list(map(OFFSET, tensors)),
         list(map(ROOM, map(STORAGE, tensors))),
     )
 

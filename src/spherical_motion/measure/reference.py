@@ -120,7 +120,7 @@ class ReferenceBackend(Backend):
     >>> backend.keep([w])
     >>> w[0, 1] = 5.0
     >>> backend.measure(0, [w], [None])
-    >>> [products[0, :3].tolist() for _, _, products in backend.read()]
+    >>> [products[0, :3].tolist() for _, _, products, _ in backend.read()]
     [[25.0, 4.0, 1.0]]
     """
 

@@ -7,6 +7,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+_forks = [0]
+"""How often this process and its ancestors were forked off; asking for the process takes longer."""
+
+
+def _count_fork() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 class Team:
     """Threads with a common name; the first call that needs them starts them.
@@ -51,11 +62,11 @@ class Team:
             executor.shutdown()
 
     def _begin(self) -> None:
-        self._process = os.getpid()
+        self._forks = _forks[0]
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
     def _begin_again_after_fork(self) -> None:
         # The parent's threads do not exist here, and one of them may have held the lock.
-        if self._process != os.getpid():
+        if self._forks != _forks[0]:
             self._begin()

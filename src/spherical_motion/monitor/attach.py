@@ -40,9 +40,7 @@ def watch(
     patience: float = 60.0,
     quiet: bool = False,
 ) -> Monitor:
-    """Choose groups of a model and record their motion from now on.
-
-    `groups` says which:
+    """Choose groups of a model and record their motion from now on. `groups` says which:
 
     - "certified": those that `find_groups` proves on `example_inputs`. Where nothing is certified,
       all matrices are watched as "plain" ones, and a notice says why.
@@ -51,6 +49,7 @@ def watch(
     - a list: these, as `Monitor` takes them.
 
     With `resume=True` the groups are those the run began with. A notice names what is left out.
+
     Args:
         model, granularity: as for `find_groups`.
         example_inputs: as for `find_groups`; needed for "certified" and "all". Else for the audit.

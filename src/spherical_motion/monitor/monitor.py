@@ -16,7 +16,7 @@ from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, named_norms, u
 from spherical_motion.monitor.correlation import correlation_meters
 from spherical_motion.monitor.going_on import next_steps, notify_lost_products, notify_no_cells
 from spherical_motion.monitor.provenance import run_facts
-from spherical_motion.monitor.run.announcing import announcement, timestamped
+from spherical_motion.monitor.run.announcing import announcement, chosen_or_new
 from spherical_motion.monitor.run.recording import Recording
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.station import Station
@@ -134,11 +134,10 @@ class Monitor:
                 "schedulers is Schedule(hp, lr=[...]) with one rate a step."
             )
         targets = find_targets(model, self.optimizers, self.groups)
-        self.directory = Path(directory) if directory is not None else timestamped()
         fed = fed_or_why(model, example_inputs) if audit else ""
         norms = named_norms(model, fed, targets)
         info = run_facts(self.groups, self.optimizers, targets, sampling, products, plan, norms)
-        self._recording = sink = Recording(self.directory, quiet=quiet)
+        self._recording = sink = Recording(quiet=quiet)
         meters = correlation_meters(correlation_every, info, self.optimizers, targets, sink)
         # Stations allocate memory and compile code. Hooks come last, when nothing can fail.
         hooked = {target.optimizer for target in targets.values()}
@@ -158,6 +157,7 @@ class Monitor:
             for number, optimizer in enumerate(self.optimizers)
             if number in hooked
         }
+        self.directory = chosen_or_new(directory, resume)
         starts = next_steps(self.directory, len(self.optimizers)) if resume else None
         before = read_info(self.directory).products if resume else 0
         writer = RunWriter(
@@ -243,5 +243,5 @@ def _closed_copy(directory: Path, groups: tuple[InvariantGroup, ...], step: int)
     """What a copied or unpickled monitor is: it watches nothing, and its methods do nothing."""
     monitor = Monitor.__new__(Monitor)
     monitor.directory, monitor.groups, monitor.optimizers = directory, groups, []
-    monitor._recording = Recording(directory, step=step)
+    monitor._recording = Recording(step=step)
     return monitor

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 import torch
 
 from spherical_motion.monitor.sinks import Settings, Sink
 from spherical_motion.vocabulary.events import EventKind
-from spherical_motion.vocabulary.hyperparameters import settings_of
+from spherical_motion.vocabulary.hyperparameters import ParamGroup, settings_of
 
 STEADY = 20
 """Steps without a change before a change of a param group's settings counts as an event. Schedules
@@ -17,6 +18,9 @@ may change them at every step, and the table of settings has them anyway."""
 
 FIXED = ("nesterov", "dampening", "maximize", "amsgrad", "eps", "decoupled_weight_decay")
 """Settings that schedules do not change; if one changes, the theory may not apply."""
+
+READ = ("lr", "weight_decay", "momentum", "betas", *FIXED)
+"""All that is read of a param group."""
 
 
 class SettingsLog:
@@ -50,10 +54,15 @@ class SettingsLog:
         self._changed_at: list[float] = []
         self.maximize: list[bool] = []
         self.now: tuple[object, ...] = ()
+        self._getters: list[Callable[[ParamGroup], object]] = []
+        self._seen: list[object] | None = None
         self._read(0)
 
     def follow(self, step: int) -> None:
         """Read the settings of step number `step`, and record those that are new."""
+        groups = self._optimizer.param_groups
+        if self._seen is not None and self._look(groups) == self._seen:  # at nearly every step
+            return
         self._read(step)
         for index, (place, old, new) in enumerate(
             zip(self._places, self._recorded, self._now, strict=False)
@@ -61,6 +70,19 @@ class SettingsLog:
             if new != old:
                 self._sink.settings(step, place, new)
                 self._recorded[index] = new
+        self._getters = [_getter(group) for group in groups]
+        self._seen = self._look(groups)
+        # What can change within itself, like a rate in a tensor, says nothing by being the same.
+        if not all(map(_is_fixed, self._seen)):
+            self._seen = None
+
+    def _look(self, groups: Sequence[ParamGroup]) -> list[object]:
+        """The values that `_read` would read, and how many entries each group has."""
+        pairs = zip(self._getters, groups, strict=False)
+        try:
+            return [len(groups), *((len(group), get(group)) for get, group in pairs)]
+        except KeyError:  # one was taken away
+            return []
 
     def _read(self, step: int) -> None:
         groups = self._optimizer.param_groups
@@ -107,3 +129,14 @@ class SettingsLog:
         self._fixed = fixed
         self.now = self._now, self._fixed
         self.maximize = [bool(group.get("maximize")) for group in fixed]
+
+
+def _getter(group: ParamGroup) -> Callable[[ParamGroup], object]:
+    return itemgetter("lr", *(name for name in READ[1:] if name in group))
+
+
+def _is_fixed(value: object) -> bool:
+    """Whether a value cannot change without being another object."""
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    return value is None or type(value) in (float, int, bool, str)

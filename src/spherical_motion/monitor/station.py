@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -133,7 +132,9 @@ class Station:
 
         def before(_: object, args: Sequence[object], given: Mapping[str, object]) -> None:
             # torch passes the optimizer itself as the first argument.
-            closure = any(value is not None for value in (*args[1:], *given.values()))
+            closure = (len(args) > 1 or bool(given)) and any(
+                value is not None for value in (*args[1:], *given.values())
+            )
             self._guarded(lambda: None if inner.now() else self._before(closure))
 
         def after(*_: object) -> None:
@@ -258,24 +259,24 @@ class Station:
 
     def _record(self, *, wait: bool = False) -> None:
         """Pass on the sums that have arrived."""
-        for step, which, products in self._backend.read(wait=wait):
+        for step, which, products, is_plain in self._backend.read(wait=wait):
             if which == CELLS and self._cells is not None:
                 for group, summed in self._cells.summed(products).items():
                     self._sink.cells(step, group, summed)
             else:
                 self._out[:, : products.shape[1]] = products
-                self._look(step, self._out)
+                if not is_plain or self._any_bad or self._any_silent:
+                    self._look(step, self._out)
                 self._sink.rows(step, self._out, None if self._is_all else self._numbers)
 
     def _look(self, step: int, out: NDArray[np.float64]) -> None:
         """Note slices that are not finite, and those that have lost their gradient."""
-        if self._any_bad or not math.isfinite(out[:, :3].sum()):  # at nearly every step neither
-            bad = ~np.isfinite(out[:, :3]).all(axis=1)
-            if (bad & ~self._bad).any():
-                slices = self._numbers[bad & ~self._bad].tolist()
-                self._sink.event(EventKind.NON_FINITE, step=step, slices=slices)
-            self._bad, self._any_bad = bad, bool(bad.any())
-        if self._replacements is not None and (self._any_silent or not (out[:, GG] > 0.0).all()):
+        bad = ~np.isfinite(out[:, :3]).all(axis=1)
+        if (bad & ~self._bad).any():
+            slices = self._numbers[bad & ~self._bad].tolist()
+            self._sink.event(EventKind.NON_FINITE, step=step, slices=slices)
+        self._bad, self._any_bad = bad, bool(bad.any())
+        if self._replacements is not None:
             silent = ~(out[:, GG] > 0.0)
             self._any_silent = bool(silent.any())
             self._replacements.look(step, silent)

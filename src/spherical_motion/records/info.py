@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import functools
@@ -114,7 +115,8 @@ class RunInfo:
     def _check(self, union: tuple[Slice, ...]) -> None:
         names = [group.name for group in self.groups]
         if not names or len(set(names)) != len(names):
-            twice = sorted({n for n in names if names.count(n) > 1}) if names else "none"
+            counts = collections.Counter(names)
+            twice = sorted(n for n, count in counts.items() if count > 1)[:5] or "none"
             raise InvalidArgument(
                 f"RunInfo(groups=...) must have at least one group and distinct names, got {twice}."
             )

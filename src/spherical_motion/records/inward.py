@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spherical_motion.records.info import RunInfo
 from spherical_motion.vocabulary import HyperParameters
-from spherical_motion.vocabulary.gram import unknown
 from spherical_motion.vocabulary.hyperparameters import pull_scale
 
 Array = NDArray[np.float64]
 
 
-def pull_product(info: RunInfo, products: Mapping[str, Array], decay: Callable[[], Array]) -> Array:
-    """wp = <w, Px> of each slice: as stored, or as the other products give it; NaN else.
+def pull_of_slice(
+    hp: HyperParameters, ww: Array, wg: Array, stored: Array | None, decay: Callable[[], Array]
+) -> Array | None:
+    """wp = <w, Px> of a slice: as stored, or as the other products give it; None if unknown.
 
     For SGD the preconditioner is 1 and x = g + λw, so wp = wg + λ·ww, or wg where the decay is
     decoupled.
 
     Args:
-        info: the facts of the run.
-        products: ww, wg and, if it is stored, wp, each of shape (steps, slices).
-        decay: gives the weight decay of each slice, shape (steps, slices).
+        hp: its settings when recording began.
+        ww, wg: its products, shape (steps,).
+        stored: wp where it was recorded, NaN elsewhere; None if it never was.
+        decay: gives its weight decay, shape (steps,).
     """
-    ww, wg, stored = products["ww"], products["wg"], products.get("wp")
-    settings = hyperparameters_of_slices(info)
-    sgd = np.array([hp.optimizer == "sgd" for hp in settings])
-    if not sgd.any():
-        return unknown(ww.shape) if stored is None else stored
-    coupled = np.array([not hp.decoupled for hp in settings])
-    derived = wg + np.where(coupled, decay(), 0.0) * ww if (coupled & sgd).any() else wg
-    if stored is None:
-        return derived if sgd.all() else np.where(sgd, derived, np.nan)
-    return np.where(sgd & np.isnan(stored), derived, stored)
+    if hp.optimizer != "sgd":
+        return stored
+    derived = wg if hp.decoupled else wg + decay() * ww
+    return derived if stored is None else np.where(np.isnan(stored), derived, stored)
 
 
 def decoupled_decay(info: RunInfo, decay: Array) -> Array:

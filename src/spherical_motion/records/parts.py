@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +20,12 @@ from spherical_motion.records.files.segments import Segment, current_segments, d
 
 LISTINGS = 100
 """Listings of a directory whose files vanish, before that counts as an error."""
+
+THREADS = 2
+"""Threads that read; checksums and decoding leave the interpreter to others."""
+
+WORTH_THREADS = 32 << 20
+"""Bytes of parts from which on they are read by several threads."""
 
 Content = TypeVar("Content")
 
@@ -52,8 +60,8 @@ class Parts:
         """Read the run as it is now, also tables that are read on demand after it has gone on."""
         self.branches = branches
         for folder in folders:
-            listing = _listing(folder) if folder.is_dir() else []
-            self._ends[folder] = listing[-1].last + 1 if listing else 0
+            current = listing(folder) if folder.is_dir() else []
+            self._ends[folder] = current[-1].last + 1 if current else 0
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
@@ -100,18 +108,25 @@ class Parts:
         Raises:
             RunDirectoryError: reading is strict, or the whole run is gone.
         """
+        found = self.read_numbered(directory, content)
+        return [None if rows is None else self._counting(part, rows) for part, rows in found]
+
+    def read_numbered(
+        self, directory: Path, content: Callable[[pq.ParquetFile], Content]
+    ) -> list[tuple[Segment, Content | None]]:
+        """Like `read_with_gaps`, each with its numbers, and with the rows that were given up."""
         if not directory.is_dir():
             self._check_removal(directory)
             return []
         segments, found = self._each(directory, content)
-        contents: list[Content | None] = []
+        contents: list[tuple[Segment, Content | None]] = []
         expected = 0
         for segment in segments:
             if segment.first > expected:
-                self._miss(directory, expected, segment.first - 1)
-                contents.append(None)
-            rows = found.get(segment.path)
-            contents.append(None if rows is None else self._counting(segment, rows))
+                gap = Segment.within(directory, expected, segment.first - 1)
+                self._miss(gap)
+                contents.append((gap, None))
+            contents.append((segment, found.get(segment.path)))
             expected = segment.last + 1
         return contents
 
@@ -144,9 +159,9 @@ class Parts:
             return rows.filter(pa.array(kept))
         return {name: column[kept] for name, column in rows.items()}
 
-    def _miss(self, directory: Path, first: int, last: int) -> None:
-        why = f"{last - first + 1} parts are missing" if last > first else "it is missing"
-        self.leave_out(Segment.within(directory, first, last).path, why)
+    def _miss(self, gap: Segment) -> None:
+        count = gap.last - gap.first + 1
+        self.leave_out(gap.path, f"{count} parts are missing" if count > 1 else "it is missing")
 
     def _each(
         self, directory: Path, content: Callable[[pq.ParquetFile], Content]
@@ -155,16 +170,18 @@ class Parts:
         found: dict[Path, Content] = {}
         unsound: dict[Path, Exception] = {}
         for _ in range(LISTINGS):
-            segments = [s for s in _listing(directory) if self._holds(directory, s.first)]
-            try:
-                for segment in segments:
-                    if segment.path not in found and segment.path not in unsound:
-                        try:
-                            found[segment.path] = _open(segment, content)
-                        except _Unsound as error:
-                            unsound[segment.path] = error.why
-            except FileNotFoundError:
-                continue  # merged into another segment since the listing
+            segments = [s for s in listing(directory) if self._holds(directory, s.first)]
+            new = [s for s in segments if s.path not in found and s.path not in unsound]
+            vanished = False
+            for segment, result in zip(new, _open_all(new, content), strict=False):
+                if isinstance(result, FileNotFoundError):
+                    vanished = True  # merged into another segment since the listing
+                elif isinstance(result, Unsound):
+                    unsound[segment.path] = result.why
+                else:
+                    found[segment.path] = result
+            if vanished:
+                continue
             for segment in segments:
                 if segment.path in unsound:
                     self.leave_out(segment.path, unsound[segment.path])
@@ -175,15 +192,15 @@ class Parts:
         )
 
 
-class _Unsound(Exception):
+class Unsound(Exception):
     """A part cannot be read."""
 
-    def __init__(self, why: Exception) -> None:
+    def __init__(self, segment: Segment, why: Exception) -> None:
         super().__init__(str(why))
-        self.why = why
+        self.segment, self.why = segment, why
 
 
-def _listing(directory: Path) -> list[Segment]:
+def listing(directory: Path) -> list[Segment]:
     """The current segments, listed until two listings agree.
 
     A listing can miss a merged segment that appears behind its position, and the parts that
@@ -195,13 +212,56 @@ def _listing(directory: Path) -> list[Segment]:
     return now
 
 
-def _open(segment: Segment, content: Callable[[pq.ParquetFile], Content]) -> Content:
+def _open_all(
+    segments: Sequence[Segment], content: Callable[[pq.ParquetFile], Content]
+) -> list[Content | Unsound | FileNotFoundError]:
+    """What `content` makes of each part, or why it does not, until one has vanished.
+
+    Large parts are read two at a time.
+    """
+
+    def attempt(segment: Segment) -> Content | Unsound | FileNotFoundError:
+        try:
+            return _open(segment, content)
+        except (Unsound, FileNotFoundError) as error:
+            return error
+
+    if sum(map(_size, segments)) < WORTH_THREADS:
+        results = []
+        for segment in segments:
+            results.append(attempt(segment))
+            if isinstance(results[-1], FileNotFoundError):
+                break
+        return results
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(attempt, segments))
+
+
+def _size(segment: Segment) -> int:
     try:
-        with open_part(segment.path) as file:
-            return content(file)
+        return segment.path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _open(segment: Segment, content: Callable[[pq.ParquetFile], Content]) -> Content:
+    with sound(segment), open_part(segment.path) as file:
+        return content(file)
+
+
+@contextlib.contextmanager
+def sound(segment: Segment) -> Iterator[None]:
+    """While a part is read: what goes wrong is the part's fault, unless it has vanished.
+
+    Raises:
+        Unsound: it is damaged.
+        FileNotFoundError: it has vanished.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         if segment.path.is_symlink():
-            raise _Unsound(error) from error
+            raise Unsound(segment, error) from error
         raise
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise _Unsound(error) from error
+        raise Unsound(segment, error) from error

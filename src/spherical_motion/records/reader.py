@@ -20,7 +20,12 @@ from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.parts import Parts
+from spherical_motion.records.reading.file_columns import column_of
 from spherical_motion.records.reading.late_tables import LateTables, whole_part
+from spherical_motion.records.reading.pinned import PinnedParts
+from spherical_motion.records.reading.rows import StoredRows
+from spherical_motion.records.reading.slice_columns import SliceColumns
+from spherical_motion.records.reading.survey import survey_of
 from spherical_motion.records.result import Records
 from spherical_motion.records.schema import (
     SCALAR_SCHEMA,
@@ -39,11 +44,7 @@ from spherical_motion.records.validation.table_rows import (
     check_counts,
 )
 from spherical_motion.vocabulary import EventKind
-from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
-
-OPTIONAL = frozenset(PRODUCTS) - frozenset(FIELDS) | frozenset(SETTINGS)
-"""Columns that a part of the rows may lack: it was written before they were measured, or since
-settings have their own table."""
+from spherical_motion.vocabulary.gram import PRODUCTS
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -113,12 +114,12 @@ def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> 
     # Rows come before settings: the writer stores them in the other order, so none lacks its own.
     if version_of(text) == 1:
         settings = [pa.field(name, pa.float64()) for name in SETTINGS]
-        rows = _numbers(parts, run.records, pa.schema([*row_schema(), *settings]), bounds)
+        rows = _rows(parts, run.records, info, pa.schema([*row_schema(), *settings]), bounds)
         changes = None
     else:
-        rows = _numbers(parts, run.records, row_schema(info.products), bounds)
+        rows = _rows(parts, run.records, info, row_schema(info.products), bounds)
         changes = _changes(parts, run.settings, bounds)
-        if len(rows["step"]):
+        if len(rows.steps):
             parts.expect(run.settings)
     late = LateTables(run, parts, info, bounds)
     scalars = scalar_series(_scalars(parts, run.scalars, bounds))
@@ -136,7 +137,7 @@ def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> 
         info=info,
         scalars=scalars,
         events=events,
-        rows=rows,
+        columns=rows,
         changes=changes,
         load_cells=late.cells,
         load_correlations=late.correlations,
@@ -169,14 +170,17 @@ def _scalars(parts: Parts, directory: Path, bounds: Bounds) -> pa.Table:
     return pa.concat_tables([SCALAR_SCHEMA.empty_table(), *found])
 
 
-def _numbers(parts: Parts, directory: Path, schema: pa.Schema, bounds: Bounds) -> Columns:
-    """A table of numbers alone; null is NaN.
-
-    One column of one row group is decoded at a time, and the arrays of the segments are released
-    as soon as they are joined: a long run takes hardly more memory than its arrays.
-    """
-    content = functools.partial(_arrays, schema=schema, bounds=bounds)
-    return _joined(parts.read(directory, content), schema)
+def _rows(
+    parts: Parts, directory: Path, info: RunInfo, schema: pa.Schema, bounds: Bounds
+) -> SliceColumns:
+    """The rows of the run as they are now; their products are read on demand."""
+    content = functools.partial(survey_of, schema=schema, bounds=bounds)
+    found = parts.read_numbered(directory, content)
+    limit = functools.partial(parts.branches.limit, directory.name)
+    surveys = [(segment, survey) for segment, survey in found if survey is not None]
+    rows = StoredRows(PinnedParts(parts, directory, surveys, limit), schema)
+    width = len(info.slices)
+    return SliceColumns(rows, range(width), width, PRODUCTS[: info.products])
 
 
 def _changes(parts: Parts, directory: Path, bounds: Bounds) -> Columns:
@@ -209,26 +213,11 @@ def _joined(read: list[dict[str, NDArray[Any]]], schema: pa.Schema) -> Columns:
 
 def _arrays(file: pq.ParquetFile, schema: pa.Schema, bounds: Bounds) -> dict[str, NDArray[Any]]:
     """The columns of one file."""
-    optional = OPTIONAL if "slice" in schema.names else ()
-    check_columns(schema, file.schema_arrow, optional)
+    check_columns(schema, file.schema_arrow)
     check_counts(file)
     found: dict[str, NDArray[Any]] = {}
     for field in schema:
-        found[field.name] = _array(file, field)
+        found[field.name] = column_of(file, field)
         if field.name in bounds:
             check_column(field.name, found[field.name], bounds[field.name])
     return found
-
-
-def _array(file: pq.ParquetFile, field: pa.Field) -> NDArray[Any]:
-    if field.name not in file.schema_arrow.names:
-        return np.full(file.metadata.num_rows, np.nan)
-    array = np.empty(file.metadata.num_rows, field.type.to_pandas_dtype())
-    first = 0
-    for group in range(file.metadata.num_row_groups):
-        column = file.read_row_group(group, columns=[field.name])[field.name]
-        if column.null_count and not pa.types.is_floating(column.type):
-            raise pa.ArrowInvalid(f"its column {field.name} has gaps")
-        array[first : first + len(column)] = column.to_numpy()
-        first += len(column)
-    return array

@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
-from spherical_motion.records.dense import Layout, arrange
 from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.inward import decay_in_pull, decoupled_decay, pull_product, scales
+from spherical_motion.records.inward import (
+    decay_in_pull,
+    decoupled_decay,
+    hyperparameters_of_slices,
+    pull_of_slice,
+    scales,
+)
 from spherical_motion.records.parts import Parts, Unreadable
 from spherical_motion.records.reading.restriction import blocks_of_groups, restricted
+from spherical_motion.records.reading.slice_columns import SliceColumns
 from spherical_motion.records.schema import SETTINGS
 from spherical_motion.records.series import CellSeries, CorrelationSeries, Series
 from spherical_motion.records.settings import (
@@ -33,8 +39,8 @@ from spherical_motion.records.settings import (
     SettingsOfChanges,
     SettingsOfRows,
 )
-from spherical_motion.vocabulary import Gram, Schedule
-from spherical_motion.vocabulary.gram import PRODUCTS, is_unknown, unknown
+from spherical_motion.vocabulary import Gram, HyperParameters, Schedule
+from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS, is_unknown, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,15 +61,12 @@ class Records:
         events: the events in order, each a dict with "time", "kind", "step" and its data, without
             those about steps that were given up.
         scalars: the numbers that the training loop logged, by name.
-        rows: the columns of the stored table, one entry per row as written; `steps`, `gram` and
-            the settings are made from them on first use.
+        columns: the stored columns of each slice, from which `gram` is made on first use.
         changes: the columns of the table of settings, one entry per param group and change as
             written; None for a run of schema 1, whose rows hold the settings.
         load_cells: reads the cells of a group by its number; see `cells`.
         load_correlations: reads the autocorrelations of a group's updates by its number.
         load_audits, load_audit_steps: read the audited steps.
-        known_steps: the recorded steps, of all groups of the run; None if they are those of the
-            rows.
         load_branches: counts what was given up; see `branches`.
         parts: reads the files, and knows which are damaged.
     """
@@ -72,13 +75,12 @@ class Records:
     info: RunInfo
     events: tuple[Event, ...]
     scalars: Mapping[str, Series]
-    rows: Mapping[str, NDArray[Any]]
+    columns: SliceColumns
     changes: Mapping[str, NDArray[Any]] | None
     load_cells: Callable[[int], CellSeries]
     load_correlations: Callable[[int], CorrelationSeries]
     load_audits: Callable[[], AuditSeries] = AuditSeries.empty
     load_audit_steps: Callable[[], AuditStepSeries] = AuditStepSeries.empty
-    known_steps: NDArray[np.int64] | None = None
     load_branches: Callable[[], tuple[Branch, ...]] = tuple
     parts: Parts | None = None
 
@@ -86,6 +88,12 @@ class Records:
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The files that are damaged or missing, and why; what they hold is not in this run."""
         return () if self.parts is None else self.parts.unreadable
+
+    @property
+    def rows(self) -> Mapping[str, NDArray[Any]]:
+        """The columns of the stored table, an entry per row; each time they are read anew."""
+        settings = () if self.changes is not None else SETTINGS
+        return self.columns.stored(("step", "slice", *self._stored, *settings))
 
     @functools.cached_property
     def groups(self) -> tuple[str, ...]:
@@ -95,7 +103,7 @@ class Records:
     @property
     def steps(self) -> NDArray[np.int64]:
         """The recorded steps, increasing, shape (steps,)."""
-        return self._layout.steps
+        return self.columns.steps
 
     @functools.cached_property
     def slice_gram(self) -> Gram:
@@ -104,19 +112,26 @@ class Records:
         wp = <w, Px> of slices that SGD steps follows from the others where it is not stored; wp
         and ws are NaN where they are neither stored nor follow.
         """
-        stored = {name: self._layout.spread(self.rows[name]) for name in self._stored}
-        stored["wp"] = pull_product(self.info, stored, lambda: self._per_slice("weight_decay"))
-        stored.setdefault("ws", unknown(stored["ww"].shape))
-        return Gram(**{name: _frozen(array) for name, array in stored.items()})
+        stored = {name: self.columns[name] for name in self._stored}
+        pulls = [self._pull_of(i) for i in range(len(self.info.slices))]
+        wp = None if all(pull is None for pull in pulls) else self._matrix(pulls)
+        return Gram(*(stored[name] for name in FIELDS), wp=wp, ws=stored.get("ws"))
 
     @functools.cached_property
     def gram(self) -> Gram:
         """The products per group: sums over its slices, NaN if one was not measured."""
-        return Gram(*(_frozen(self._summed(getattr(self.slice_gram, name))) for name in PRODUCTS))
+        if self._groups_are_slices:
+            return self.slice_gram
+        whole = self.slice_gram
+        return Gram(*(_frozen(self._summed(getattr(whole, name))) for name in PRODUCTS))
 
     def gram_of(self, group: int) -> Gram:
         """The products of one group, by its number: a column of `gram`, shape (steps,)."""
-        return self.gram[:, group]
+        members = self.info.members[group]
+        stored = {n: _sum([self.columns[n][:, i] for i in members]) for n in self._stored}
+        pulls = [pull for pull in map(self._pull_of, members) if pull is not None]
+        wp = _sum(pulls) if len(pulls) == len(members) else None
+        return Gram(*(stored[name] for name in FIELDS), wp=wp, ws=stored.get("ws"))
 
     def setting_of(self, name: str, group: int) -> Array:
         """A setting of one group, by its number: a column of `lr` or its like, shape (steps,)."""
@@ -194,7 +209,7 @@ class Records:
             InvalidArgument: there is no such group; the message has the closest names.
         """
         try:
-            return self._columns[group]
+            return self._numbers[group]
         except KeyError:
             close = difflib.get_close_matches(group, self.groups, n=3, cutoff=0.4)
             names = close or [*self.groups[:3], *(["..."] if len(self.groups) > 3 else [])]
@@ -233,20 +248,14 @@ class Records:
 
     def _restricted_to(self, groups: Sequence[int]) -> Records:
         part = restricted(self.info, groups)
-        number = np.full(len(self.info.slices), -1, np.int32)
-        number[list(part.slices)] = np.arange(len(part.slices), dtype=np.int32)
-        which = number[self.rows["slice"]]
-        kept = which >= 0
-        rows = {name: column[kept] for name, column in self.rows.items()}
         return dataclasses.replace(
             self,
             info=part.info,
-            rows=MappingProxyType(rows | {"slice": which[kept]}),
+            columns=self.columns.of(part.slices),
             load_cells=lambda group: self.load_cells(part.groups[group]),
             load_correlations=lambda group: self.load_correlations(part.groups[group]),
             load_audits=lambda: self.audits.renumbered(part.parameters),
             load_audit_steps=lambda: self.audit_steps,
-            known_steps=self.steps,
         )
 
     def angle(self) -> Array:
@@ -364,26 +373,23 @@ class Records:
         )
 
     @functools.cached_property
-    def _layout(self) -> Layout:
-        step, column = self.rows["step"], self.rows["slice"]
-        return arrange(step, column, len(self.info.slices), self.known_steps)
-
-    @functools.cached_property
-    def _columns(self) -> dict[str, int]:
+    def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.groups)}
 
     @functools.cached_property
     def main_slices(self) -> tuple[int, ...]:
         """Per group the index in `info.slices` of the slice with the largest |w|² at the start."""
-        size = np.nan_to_num(_first_known(self.slice_gram.ww))
+        if all(len(members) == 1 for members in self.info.members):
+            return tuple(member for (member,) in self.info.members)
+        size = np.nan_to_num(_first_known(self.columns["ww"]))
         return tuple(max(members, key=lambda i: size[i]) for members in self.info.members)
 
     @functools.cached_property
     def settings(self) -> RecordedSettings:
         """The settings at each step, from which `lr` and its like are made."""
         if self.changes is None:
-            return SettingsOfRows(self.rows, self._layout, self.info, self.events)
-        return SettingsOfChanges(self.changes, self._layout, self.info)
+            return SettingsOfRows(self.columns, self.info, self.events)
+        return SettingsOfChanges(self.changes, self.columns, self.info)
 
     @property
     def _stored(self) -> tuple[str, ...]:
@@ -393,20 +399,45 @@ class Records:
     def _per_slice(self, name: str) -> Array:
         return self.settings.at_samples(name, range(len(self.info.slices)))
 
+    @functools.cached_property
+    def _groups_are_slices(self) -> bool:
+        return self.info.members == tuple((i,) for i in range(len(self.info.slices)))
+
+    def _pull_of(self, i: int) -> Array | None:
+        """wp of a slice; None if it is unknown."""
+        stored = self.columns["wp"][:, i] if "wp" in self._stored else None
+        ww, wg = self.columns["ww"][:, i], self.columns["wg"][:, i]
+        return pull_of_slice(
+            self._hyperparameters[i],
+            *(ww, wg, stored),
+            lambda: self.settings.at_samples("weight_decay", [i])[:, 0],
+        )
+
+    @functools.cached_property
+    def _hyperparameters(self) -> tuple[HyperParameters, ...]:
+        return hyperparameters_of_slices(self.info)
+
+    def _matrix(self, columns: Sequence[Array | None]) -> Array:
+        """Columns of shape (steps,) beside each other; NaN for None."""
+        found = np.empty((len(columns), len(self.steps)))
+        for line, column in zip(found, columns, strict=True):
+            line[:] = np.nan if column is None else column
+        return _frozen(found.T)
+
     def _summed(self, per_slice: Array) -> Array:
         """Sums over the slices of each group, (steps, slices) to (steps, groups)."""
         if is_unknown(per_slice):
             return unknown((len(per_slice), len(self.groups)))
-        counts = [len(members) for members in self.info.members]
-        order = np.concatenate(self.info.members)
-        if not np.array_equal(order, np.arange(per_slice.shape[1])):
-            per_slice = per_slice[:, order]
-        if max(counts) == 1:
-            return per_slice
-        return np.add.reduceat(per_slice, np.cumsum([0, *counts[:-1]]), axis=1)
+        members = self.info.members
+        return self._matrix([_sum([per_slice[:, i] for i in own]) for own in members])
 
     def _of_main_slice(self, name: str) -> Array:
         return _frozen(self.settings.at_samples(name, self.main_slices))
+
+
+def _sum(columns: Sequence[Array]) -> Array:
+    """The sum of the slices of a group, the column itself if there is one."""
+    return columns[0] if len(columns) == 1 else functools.reduce(np.add, columns)
 
 
 def _first_known(values: Array) -> Array:

@@ -80,4 +80,6 @@ def correlations_of_group(table: pa.Table, group: int) -> CorrelationSeries:
 
 
 def _of_group(table: pa.Table, group: int) -> pa.Table:
+    if not table.num_rows:
+        return table
     return table.filter(pa.array(table["group"].to_numpy() == group))

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spherical_motion.records.dense import Layout, latest
+from spherical_motion.records.dense import latest
 from spherical_motion.records.files.events import Event
 from spherical_motion.records.info import RunInfo
+from spherical_motion.records.reading.slice_columns import SliceColumns
 from spherical_motion.vocabulary import EventKind
 
 Array = NDArray[np.float64]
@@ -20,6 +21,20 @@ Columns = Mapping[str, NDArray[Any]]
 Different = tuple[tuple[float, float, float], ...]
 
 SCHEDULED = ("lr", "weight_decay", "momentum")
+
+
+class Sampled(Protocol):
+    """Which steps a run has recorded."""
+
+    @property
+    def steps(self) -> Ints:
+        """The steps, increasing, shape (steps,)."""
+        ...
+
+    @property
+    def present(self) -> NDArray[np.bool_] | None:
+        """Which slices have a row at which steps, shape (steps, slices); None if all have."""
+        ...
 
 
 class RecordedSettings(Protocol):
@@ -46,12 +61,12 @@ class SettingsOfChanges:
 
     Args:
         changes: the columns of `SETTINGS_SCHEMA`, in the order of writing.
-        layout: the places of the run's rows.
+        sampled: which steps were recorded.
         info: the facts of the run.
     """
 
-    def __init__(self, changes: Columns, layout: Layout, info: RunInfo) -> None:
-        self._changes, self._layout = changes, layout
+    def __init__(self, changes: Columns, sampled: Sampled, info: RunInfo) -> None:
+        self._changes, self._sampled = changes, sampled
         # The param groups of each slice: one, or several if a resume divided the slices otherwise.
         starts = (info.slice_param_group, *info.regrouped)
         self._param_groups = [tuple(sorted({*own})) for own in zip(*starts, strict=True)]
@@ -61,14 +76,14 @@ class SettingsOfChanges:
     def at_samples(self, name: str, slices: Sequence[int]) -> Array:
         place: dict[tuple[int, ...], int] = {}
         which = [place.setdefault(self._param_groups[i], len(place)) for i in slices]
-        found = [self._history(own).at(name, self._layout.steps) for own in place]
+        found = [self._history(own).at(name, self._sampled.steps) for own in place]
         if len(found) == 1:
             values = np.broadcast_to(found[0][:, None], (len(found[0]), len(slices)))
         else:
             values = np.stack(found, axis=1)[:, which]
-        if self._present is None:
+        if self._sampled.present is None:
             return values
-        return np.where(self._present[:, slices], values, np.nan)
+        return np.where(self._sampled.present[:, slices], values, np.nan)
 
     def at_each_step(self, name: str, slice_index: int, sampled: Ints) -> Array:
         steps = np.arange(sampled[0], sampled[-1] + 1)
@@ -81,17 +96,13 @@ class SettingsOfChanges:
         return self._differing[own]
 
     def _first_difference(self, histories: Sequence[History]) -> Different:
-        recorded = self._layout.steps
+        recorded = self._sampled.steps
         if len(histories) == 1 or not len(recorded):
             return ()
         steps = np.unique(np.concatenate([recorded[:1], *(h.steps for h in histories)]))
         steps = steps[(steps >= recorded[0]) & (steps <= recorded[-1])]
         values = np.array([[h.at(name, steps) for name in SCHEDULED] for h in histories])
         return _first_difference(np.moveaxis(values, 0, -1))
-
-    @functools.cached_property
-    def _present(self) -> NDArray[np.bool_] | None:
-        return self._layout.present
 
     @functools.cached_property
     def _order(self) -> tuple[NDArray[np.intp], Ints]:
@@ -146,24 +157,21 @@ class SettingsOfRows:
 
     Args:
         rows: the columns of the rows, with the settings.
-        layout: their places.
         info: the facts of the run.
         events: its events; "rate_changed" ones have step, optimizer, param_group and new values.
     """
 
-    def __init__(
-        self, rows: Columns, layout: Layout, info: RunInfo, events: Iterable[Event]
-    ) -> None:
-        self._rows, self._layout, self._info = rows, layout, info
+    def __init__(self, rows: SliceColumns, info: RunInfo, events: Iterable[Event]) -> None:
+        self._rows, self._info = rows, info
         self._changes = _lasting_changes(events)
 
     def at_samples(self, name: str, slices: Sequence[int]) -> Array:
-        per_slice = self._layout.spread(self._rows[name])
+        per_slice = self._rows[name]
         every = tuple(slices) == tuple(range(per_slice.shape[1]))
         return per_slice if every else per_slice[:, slices]
 
     def at_each_step(self, name: str, slice_index: int, sampled: Ints) -> Array:
-        rows = np.searchsorted(self._layout.steps, sampled)
+        rows = np.searchsorted(self._rows.steps, sampled)
         values = self.at_samples(name, [slice_index])[rows, 0]
         first, last = sampled[0], sampled[-1]
         param_group = self._info.slice_param_group[slice_index]

@@ -17,13 +17,14 @@ def written_between(records: Records, gram: Gram, steps: NDArray[np.int64]) -> N
     """Relative change of the norm from the end of the step before to the start of each step.
 
     NaN where the step before was not recorded, and where a steering tool says that it rescaled.
+    The last axis of `gram` is the steps.
     """
-    found = np.full(steps.shape, np.nan)
+    found = np.full(gram.shape, np.nan)
     ended = gram.ww + 2.0 * gram.wd + gram.dd
     with np.errstate(invalid="ignore", divide="ignore"):
-        found[1:] = np.sqrt(gram.ww[1:] / ended[:-1]) - 1.0
+        found[..., 1:] = np.sqrt(gram.ww[..., 1:] / ended[..., :-1]) - 1.0
     announced = np.isin(steps, rescaled_steps(records)[:, None] + np.array([-1, 0, 1]))
-    found[np.diff(steps, prepend=steps[:1]) != 1] = np.nan
+    found[..., np.diff(steps, prepend=steps[:1]) != 1] = np.nan
     return np.where(announced, np.nan, found)
 
 

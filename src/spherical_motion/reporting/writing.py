@@ -25,11 +25,20 @@ def page_file(where: str, path: str | os.PathLike[str], example: str) -> Path:
 
 
 def write_page(target: Path, page: str) -> Path:
-    """Write a page, whole or not at all, and return its path; make missing parent directories."""
+    """Write a page, whole or not at all, and return its path; make missing parent directories.
+
+    A link stays, and what it points to is written. A device or a pipe takes the page as it comes:
+    a file in its place would take it away from all other programs.
+    """
     # A name may hold half of a surrogate pair (an undecodable file name), which UTF-8 refuses.
     content = page.encode("utf-8", errors="replace")
     target.parent.mkdir(parents=True, exist_ok=True)
-    publish(target, lambda file: file.write(content), replace=True)
+    place = target.resolve()
+    if place.exists() and not place.is_file():
+        with place.open("wb") as file:
+            file.write(content)
+    else:
+        publish(place, lambda file: file.write(content), replace=True)
     return target
 
 

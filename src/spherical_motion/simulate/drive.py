@@ -44,6 +44,15 @@ class Drive:
         noise = checks.not_negative("Drive", "noise", self.noise)
         sway = checks.numbers_in("Drive", "sway", self.sway, error=OutOfDomain)
         checks.number("Drive", "period", self.period, above=0.0, error=OutOfDomain)
+        if 0 in (mean.size, noise.size, sway.size):
+            raise InvalidArgument("Drive: mean, noise and sway must each have an entry.")
+        try:
+            np.broadcast_shapes(mean.shape, noise.shape, sway.shape)
+        except ValueError:
+            raise InvalidArgument(
+                f"Drive: mean, noise and sway must broadcast to one shape, got {mean.shape}, "
+                f"{noise.shape} and {sway.shape}."
+            ) from None
         lowest = float(np.min(mean - noise - np.abs(sway)))
         if lowest < 0:
             raise OutOfDomain(
@@ -122,7 +131,7 @@ def source_of(
     """
     if isinstance(drive, Drive):
         return drive.source(shape, rng)
-    values = np.asarray(drive, np.float64)
+    values = checks.numbers_in(where, "drive", drive, error=OutOfDomain)
     if values.ndim == 0:
         return Drive(float(values)).source(shape, rng)
     if values.shape not in ((steps,), (steps, *shape)):

@@ -24,6 +24,9 @@ from spherical_motion.vocabulary.schedule import Schedule
 PIECE = 1 << 15
 """Number of drive values made at a time; they fit the second-level cache."""
 
+MOST_STEPS = 10_000_000_000
+"""The most steps of a run, which take minutes."""
+
 KEPT = 1000
 """Least number of steps kept if `every` is not given and the run has as many."""
 
@@ -52,6 +55,7 @@ class NormRun:
         return np.sqrt(self.norm_sq)
 
 
+@checks.validated
 def norm_sgd(
     lr: ArrayLike,
     weight_decay: ArrayLike,
@@ -94,6 +98,7 @@ def norm_sgd(
     return _run(where, kernels.step_plain, state, shape, drive, steps, every, seed, negative=False)
 
 
+@checks.validated
 def norm_sgdm(
     lr: ArrayLike,
     weight_decay: ArrayLike,
@@ -134,6 +139,7 @@ def norm_sgdm(
     return _run(where, kernels.step_momentum, state, shape, drive, steps, every, seed)
 
 
+@checks.validated
 def norm_through(
     schedule: Schedule,
     drive: Drive | ArrayLike,
@@ -191,12 +197,14 @@ def _run(
 ) -> NormRun:
     """Step `state`, whose first array is |w|², through the drive, piece by piece."""
     checks.whole(where, "steps", steps, least=1)
+    checks.whole(where, "steps", steps, least=1, most=MOST_STEPS, remedy="Simulate fewer.")
     every = max(1, steps // KEPT) if every is None else every
     checks.whole(where, "every", every, least=1)
     # numpy's fastest generator, since drawing the noise costs more than the recursion.
-    rng = np.random.Generator(np.random.SFC64(seed))
+    rng = np.random.Generator(np.random.SFC64(checks.seed(where, seed)))
     source = source_of(drive, shape, steps, rng, negative=negative, where=where)
     x = state[0]
+    checks.fits(where, 4 * (steps // every + 1) * x.size, "Raise every, or lower steps.")
     kept = np.arange(0, steps, every)
     rows = (kept.size, *shape)
     stored = [np.empty((kept.size, x.size)) for _ in range(3)]

@@ -35,6 +35,7 @@ class ToyRun:
         return self.angle / math.pi
 
 
+@checks.validated
 def toy_classifier(
     *,
     normalized: bool,
@@ -79,14 +80,17 @@ def toy_classifier(
     """
     where = "toy_classifier"
     checks.whole(where, "dimension", dimension, least=2)
-    counts = {"steps": steps, "batch": batch, "every": every, "replicas": replicas}
+    counts = {"batch": batch, "every": every, "replicas": replicas}
     for name, value in counts.items():
         checks.whole(where, name, value, least=1)
+    checks.count_of_steps(where, "steps", steps)
+    entries = batch * replicas * dimension + 2 * (steps // every + 2) * replicas
+    checks.fits(where, 3 * entries, "Lower batch, replicas, dimension or steps, or raise every.")
     rates = _rates(lr, steps)
     checks.number(where, "weight_decay", weight_decay, least=0.0, error=OutOfDomain)
     checks.number(where, "norm0", norm0, above=0.0, error=OutOfDomain)
     checks.number(where, "angle0", angle0, least=0.0, most=math.pi, error=OutOfDomain)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checks.seed(where, seed))
     weights = np.zeros((replicas, dimension))
     weights[:, :2] = norm0 * math.cos(angle0), norm0 * math.sin(angle0)
     escape = np.full(replicas, math.inf)
@@ -143,6 +147,7 @@ class WellRun:
     widest: Array
 
 
+@checks.validated
 def narrow_well(
     diameter: ArrayLike,
     *,
@@ -185,7 +190,8 @@ def narrow_well(
         checks.number(where, name, value, above=0.0, error=OutOfDomain)
     checks.number(where, "weight_decay", weight_decay, least=0.0, error=OutOfDomain)
     checks.number(where, "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
-    rng = np.random.default_rng(seed)
+    checks.count_of_steps(where, "steps", steps, least=0)
+    rng = np.random.default_rng(checks.seed(where, seed))
     theta = np.zeros(wells.shape)
     w = np.stack([np.full(wells.shape, norm0), theta])
     v = np.zeros_like(w)

@@ -47,6 +47,7 @@ class RandomWalk:
         return self.update_products[1:] / self.update_products[0]
 
 
+@checks.validated
 def random_walk(
     hp: HyperParameters,
     *,
@@ -96,7 +97,7 @@ def random_walk(
     for name, value in {"norm0": norm0, "unit_grad_norm": unit_grad_norm}.items():
         checks.number("random_walk", name, value, above=0.0, error=OutOfDomain)
     checks.number("random_walk", "variation", variation, least=0.0, error=OutOfDomain)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checks.seed("random_walk", seed))
     full = (replicas, *shape)
     axes = tuple(range(1, len(full)))
     weights = rng.standard_normal(full)
@@ -187,13 +188,18 @@ def _check_counts(
 ) -> None:
     if not hp.lr > 0 or hp.maximize:
         raise InvalidArgument(f"random_walk: hp must have lr > 0 and not maximize, got {hp}.")
+    for size in shape:
+        checks.whole("random_walk", "shape", size, least=1)
     if math.prod(shape) < 2:
         raise InvalidArgument(
             f"random_walk(shape=...) needs at least 2 entries to turn in, got {shape}."
         )
     counts = {"steps": steps, "replicas": replicas, "burn_in": burn_in, "lags": lags}
     for name, value in counts.items():
-        checks.whole("random_walk", name, value, least=int(name in ("steps", "replicas")))
+        least = int(name in ("steps", "replicas"))
+        checks.count_of_steps("random_walk", name, value, least=least)
+    entries = replicas * (len(PRODUCTS) * steps + (lags + 8) * math.prod(shape))
+    checks.fits("random_walk", entries, "Lower steps, replicas, lags or shape.")
     if lags > burn_in:
         raise InvalidArgument(
             f"random_walk(lags={lags}) needs as many steps before the first recorded one, got "

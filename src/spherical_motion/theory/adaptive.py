@@ -20,10 +20,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 
 
+@checks.validated
 def updates_between(
     before: ArrayLike, after: ArrayLike, lr: ArrayLike, weight_decay: ArrayLike
 ) -> Array:
@@ -47,10 +49,14 @@ def updates_between(
             f"{w.shape} and {after.shape}."
         )
     above_zero("updates_between", "lr", lr)
-    lr, decay = (np.broadcast_to(x, w.shape[:1])[:, None] for x in (lr, lr * weight_decay))
+    lr = checks.fitted("updates_between", "lr", lr, w.shape[:1])[:, None]
+    decay = (
+        lr * checks.fitted("updates_between", "weight_decay", weight_decay, w.shape[:1])[:, None]
+    )
     return ((w - after) - decay * w) / lr
 
 
+@checks.validated
 def autocorrelation(updates: ArrayLike, lags: int) -> Array:
     """ρ_1 ... ρ_lags of a series of update vectors, not centred; shape (lags,).
 
@@ -83,6 +89,7 @@ def autocorrelation(updates: ArrayLike, lags: int) -> Array:
     return np.array([np.vdot(u[k:], u[:-k]) / (len(u) - k) for k in range(1, lags + 1)]) / size
 
 
+@checks.validated
 def correlation_sum(autocorrelations: ArrayLike) -> float:
     """c = 1 + 2·Σρ_k, the `correlation` that `equilibrium_angle` and the others take.
 
@@ -100,6 +107,7 @@ def correlation_sum(autocorrelations: ArrayLike) -> float:
     return total
 
 
+@checks.validated
 def largest_correlation_sum(autocorrelations: ArrayLike, momentum: float | None = None) -> float:
     """c = 1 + 2·Σρ_k, the sum taken as far as it is largest, over lags k ≤ 3/(1 - β).
 
@@ -134,15 +142,23 @@ def largest_correlation_sum(autocorrelations: ArrayLike, momentum: float | None 
     return 1.0 + 2.0 * float(np.max(np.cumsum(rho), initial=0.0))
 
 
+@checks.validated
 def lion_factor(momentum: Number | float, beta2: Number | float) -> Number:
     """K = Σh_j² = (1 - β1)² + β1²(1 - β2)/(1 + β2), the variance of x over that of a gradient.
+
+    Raises OutOfDomain: momentum or beta2 outside [0, 1).
 
     >>> round(lion_factor(0.9, 0.99), 6)
     0.01407
     """
-    return plain((1.0 - momentum) ** 2 + momentum**2 * (1.0 - beta2) / (1.0 + beta2))
+    first, second = (
+        checks.numbers_in("lion_factor", name, value, least=0.0, below=1.0, error=OutOfDomain)
+        for name, value in (("momentum", momentum), ("beta2", beta2))
+    )
+    return plain((1.0 - first) ** 2 + first**2 * (1.0 - second) / (1.0 + second))
 
 
+@checks.validated
 def lion_correlation(momentum: Number, beta2: float, intrinsic_lr: float = 0.0) -> Number:
     """c = 1 + (4/π)·Σ_{k≥1} asin r_k·(1 - ηλ)^k of Lion's sign updates; `momentum` may be an array.
 

@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, numbers_in
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.theory.balance_law import (
@@ -31,6 +32,7 @@ from spherical_motion.vocabulary.gram import PRODUCTS, Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def balance_steps(
     hp: HyperParameters,
     gram: Gram,
@@ -102,7 +104,7 @@ def read_moves(
     if (np.diff(number) <= 0).any():
         raise InvalidArgument("balance_steps(steps=...) must increase from row to row.")
     rates, decays, momenta = (
-        np.broadcast_to(_setting(name, values, below), gram.shape)
+        checks.fitted("balance_steps", name, _setting(name, values, below), gram.shape)
         for name, values, below in (
             ("lr", lr, math.inf),
             ("weight_decay", weight_decay, math.inf),
@@ -121,6 +123,33 @@ def read_moves(
         gram, s, number, skipped, missing = _without_idle(gram, s, number, skipped, missing, rows)
     start, follows = _links(law, s, number, missing, first_step)
     return law, Moves(hp, gram, s, number, facts, start & ~skipped, follows, rows)
+
+
+def shared_moves(
+    hp: HyperParameters,
+    gram: Gram,
+    steps: NDArray[np.int64],
+    s: Steps,
+    first_step: int | None,
+    facts: GroupFacts,
+) -> tuple[BalanceLaw, Moves]:
+    """`read_moves` for groups of the same settings, none of which was ever without a gradient.
+
+    Args:
+        hp: names the optimizer.
+        gram: shape (steps, groups), with a finite <w, g> everywhere.
+        steps: step numbers, shape (steps,), increasing.
+        s: settings, lawful and of shape (steps,); they are kept in this size.
+        first_step, facts: as `read_moves`.
+    """
+    law = law_of(dataclasses.replace(hp, momentum=np.max(s.momentum, initial=0.0)))
+    number = steps.astype(np.float64)
+    start, follows = _links(law, s, number, np.zeros(number.shape, bool), first_step)
+    rates, decays, momenta, number, start, follows = (
+        x[:, None] for x in (s.lr, np.asarray(s.weight_decay), s.momentum, number, start, follows)
+    )
+    s = Steps(rates, decays, momenta, s.beta2)
+    return law, Moves(hp, gram, s, number, facts, start, follows)
 
 
 def _without_idle(
@@ -150,16 +179,16 @@ def _links(
         # momentum finds it as it was: unknown, unless there never was one.
         plain = s.momentum == 0.0
         if plain.any():
-            start = _carried_on(start, adjacent & (before(plain) == 1.0))
+            start = carried_on(start, adjacent & (before(plain) == 1.0))
         follows &= before(plain) == 0.0
     return start, follows
 
 
-def _carried_on(found: Mask, links: Mask) -> Mask:
+def carried_on(found: Mask, links: Mask) -> Mask:
     """`found`, and with each place those after it up to the first that is not linked.
 
     >>> found, links = np.array([0, 1, 0, 0, 0], bool), np.array([0, 1, 1, 1, 0], bool)
-    >>> _carried_on(found, links).astype(int)
+    >>> carried_on(found, links).astype(int)
     array([0, 1, 1, 1, 0])
     """
     place = np.arange(1, len(found) + 1).reshape(-1, *[1] * (found.ndim - 1))

@@ -188,8 +188,8 @@ class AverageLaw(BalanceLaw):
 
     def own_decay(self, moves: Moves) -> Array:
         """δ_t, the decay that acts on the weights themselves."""
-        weight_decay = np.broadcast_to(moves.s.weight_decay, moves.gram.shape)
-        return weight_decay if moves.hp.decoupled else np.zeros(moves.gram.shape)
+        nothing = np.zeros(moves.s.lr.shape)
+        return np.asarray(moves.s.weight_decay) + nothing if moves.hp.decoupled else nothing
 
     def weigh(self, moves: Moves) -> BalanceSteps:
         gram, lr, delta = moves.gram, moves.s.lr, self.own_decay(moves)

@@ -8,7 +8,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion import checks
+from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.theory.balance_by_step import read_moves
 from spherical_motion.theory.balance_law import CANCELS, BalanceLaw, BalanceSteps, Mask, Moves
 from spherical_motion.theory.group import Fact, GroupFacts
@@ -80,6 +81,7 @@ class Balance:
         return self.decay / self.pull if self.pull else math.nan
 
 
+@checks.validated
 def balance(
     hp: HyperParameters,
     gram: Gram,
@@ -149,15 +151,19 @@ def balance(
         change_share=change / law_sum if law_sum and not math.isnan(change) else math.nan,
         neglects=neglects,
     )
-    unknown = _why_unsaid(law, moves, found)
+    memory = 1.0 / (1.0 - float(np.nanmax(moves.s.momentum)))
+    unmeasured = law.preconditioned and not np.isfinite(moves.gram.wp).any()
+    unknown = why_unsaid(found, memory, unmeasured=unmeasured)
     if not unknown and found.rounding > ROUNDED:
-        unknown = _too_fine(gram, dtype, found.rounding)
-    unknown = unknown or _why_unknown(law, moves, found, law_sum, measured)
+        length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
+        unknown = too_fine(dtype, found.rounding, length)
+    unknown = unknown or why_unknown(law, hp, memory, found, law_sum, measured)
     if unknown:
         return dataclasses.replace(found, unknown=unknown)
     return dataclasses.replace(found, ratio=math.sqrt(max(turned, 0.0) / law_sum))
 
 
+@checks.validated
 def boundary_error(gram: Gram, momentum: float) -> float:
     """Standard error of a window's ratio ΣD/Σlaw where the terms of its two ends are left out.
 
@@ -176,6 +182,7 @@ def boundary_error(gram: Gram, momentum: float) -> float:
     >>> round(boundary_error(gram, 0.9), 4)
     0.0004
     """
+    checks.number("boundary_error", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     spread = float(np.std(gram.wd + gram.dd))
     size = len(gram.ww) * float(np.mean(gram.dd)) * (1.0 + momentum)
     return 2.0 * math.sqrt(2.0) * momentum * spread / size if size > 0 else math.nan
@@ -230,9 +237,9 @@ def _rounding(moves: Moves, used: Mask, dtype: str | None, numel: int) -> float:
     return rounding_error(moves.hp, moves.gram[used], _settings(moves, used), dtype, numel)
 
 
-def _too_fine(gram: Gram, dtype: str | None, rounding: float) -> str:
+def too_fine(dtype: str | None, rounding: float, length: float) -> str:
+    """That rounding may be a large share of the law, for steps of this relative length."""
     size = "100% and more" if rounding >= 1.0 else f"{rounding:.0%}"
-    length = math.sqrt(float(gram.dd.mean() / gram.ww.mean()))
     return (
         f"{dtype} rounding of the weights may be {size} of what the law compares, since a step "
         f"is {length:.0e} of the weights"
@@ -250,24 +257,29 @@ def _law_sum(sides: BalanceSteps, used: Mask) -> tuple[float, float, float]:
     return rest + total, total, measured
 
 
-def _why_unsaid(law: BalanceLaw, moves: Moves, found: Balance) -> str:
-    """Why the window says nothing; empty if it does."""
-    if law.preconditioned and not np.isfinite(moves.gram.wp).any():
+def why_unsaid(found: Balance, memory: float, *, unmeasured: bool) -> str:
+    """Why the window says nothing; empty if it does.
+
+    Args:
+        found: the shares of the window.
+        memory: 1/(1 - α) at the largest momentum.
+        unmeasured: whether the law needs <w, Px> and no step has it.
+    """
+    if unmeasured:
         return "the product <w, Px> was not measured"
     if math.isnan(found.growth):
         return "nothing moved" if found.steps else "no step follows one that was recorded"
-    memory = 1.0 / (1.0 - float(np.nanmax(moves.s.momentum)))
     if found.steps < SHORTEST * memory:
         return f"{found.steps} steps are fewer than 3/(1 - momentum) = {SHORTEST * memory:.0f}"
     return ""
 
 
-def _why_unknown(
-    law: BalanceLaw, moves: Moves, found: Balance, law_sum: float, measured: float
-) -> str:
+def why_unknown(
+    law: BalanceLaw, hp: HyperParameters, memory: float, found: Balance, law_sum: float,
+    measured: float,
+) -> str:  # fmt: skip
     """Why what it says is no ratio; empty if it is."""
-    memory = 1.0 / (1.0 - float(np.nanmax(moves.s.momentum)))
-    beta2 = 1.0 if moves.hp.beta2 is None else moves.hp.beta2
+    beta2 = 1.0 if hp.beta2 is None else hp.beta2
     if law.changes and not measured and (1.0 - beta2) * memory > CHANGES + 1e-9:
         return (
             f"the preconditioner changes as fast as the average (beta2={beta2:g}), and its change "

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.family import Family
@@ -15,6 +16,7 @@ from spherical_motion.theory.settings import Array, Steps, damped_lr
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def driven_norm(
     hp: HyperParameters, norm0: ArrayLike, *, lr: ArrayLike, weight_decay: ArrayLike,
     momentum: ArrayLike, drive: ArrayLike, span: ArrayLike = 1.0,
@@ -89,6 +91,7 @@ def norms_under(
     return np.maximum(y, 0.0) ** (1.0 / family.power)
 
 
+@checks.validated
 def driven_step_ratio_sq(
     hp: HyperParameters, norm: ArrayLike, *, lr: ArrayLike, momentum: ArrayLike, drive: ArrayLike,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,

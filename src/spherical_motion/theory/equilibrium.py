@@ -9,6 +9,7 @@ At rest E|w + d|² = E|w|², so 2·mean C + mean D = 0, and cos Δ* = 1 - D/(2R)
 
 from __future__ import annotations
 
+from spherical_motion import checks
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.group import Fact, GroupFacts
 from spherical_motion.theory.settings import Array
@@ -16,6 +17,7 @@ from spherical_motion.vocabulary.gram import Gram
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def equilibrium_angle(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
@@ -46,6 +48,7 @@ def equilibrium_angle(
     return family_of(hp).angle(hp, facts)
 
 
+@checks.validated
 def equilibrium_angle_approx(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
@@ -71,6 +74,7 @@ def equilibrium_angle_approx(
     return family_of(hp).angle_approx(hp, facts)
 
 
+@checks.validated
 def equilibrium_step_ratio(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
@@ -90,6 +94,7 @@ def equilibrium_step_ratio(
     return family_of(hp).step_ratio(hp, facts)
 
 
+@checks.validated
 def equilibrium_norm(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
@@ -127,6 +132,7 @@ def equilibrium_norm(
     return family_of(hp).norm(hp, facts)
 
 
+@checks.validated
 def equilibrium_norm_approx(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
@@ -145,6 +151,7 @@ def equilibrium_norm_approx(
     return family_of(hp).norm_approx(hp, facts)
 
 
+@checks.validated
 def balance_terms(
     hp: HyperParameters, gram: Gram, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,

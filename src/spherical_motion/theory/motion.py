@@ -24,7 +24,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion.errors import NoTheory
+from spherical_motion import checks
+from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import Array, Steps, damped_lr
 from spherical_motion.vocabulary.gram import Gram
@@ -65,24 +66,33 @@ def law_of_motion_sides(
     family, steps = family_of(hp), np.asarray(steps)
     if hp.maximize:  # torch turns the gradient around and then adds the decay
         gram = Gram(gram.ww, gram.wd, gram.dd, -gram.wg, gram.gg, -gram.dg)
+    where = "law_of_motion_residual"
     lr, weight_decay, momentum = (
-        np.broadcast_to(np.asarray(x, np.float64), gram.shape) for x in (lr, weight_decay, momentum)
+        checks.fitted(where, name, values, gram.shape)
+        for name, values in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum))
     )
+    if steps.shape != gram.shape[:1]:
+        raise InvalidArgument(
+            f"{where}(steps=...) must have shape {gram.shape[:1]}, got {steps.shape}."
+        )
     s = Steps(damped_lr(hp, lr, momentum), weight_decay, momentum)
     first = (steps == first_step).reshape(-1, *[1] * (lr.ndim - 1))
-    carried = np.full(gram.shape, np.nan)
+    carried = np.full_like(gram.wd, np.nan)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        neighbours = np.diff(steps) == 1
-        carried[1:][neighbours] = family.carried(s, gram)[neighbours]
+        neighbours = (np.diff(steps) == 1).reshape(-1, *[1] * (lr.ndim - 1))
         # A step without momentum leaves the buffer as it was, so that it does not show there.
         # Nor does it where a part of the group had no gradient and was passed by.
-        carried[1:][(momentum[:-1] == 0.0) | np.isnan(gram.wg[:-1])] = np.nan
-        carried[(momentum == 0.0) | first] = 0.0
+        hidden = (momentum[:-1] == 0.0) | np.isnan(gram.wg[:-1])
+        carried[1:] = np.where(neighbours & ~hidden, family.carried(s, gram), np.nan)
+        carried = np.where((momentum == 0.0) | first, 0.0, carried)
         made = gram.wd / np.where(first, lr, s.lr)
-        largest = np.max(np.abs([made, carried, weight_decay * gram.ww, gram.wg]), axis=0)
+        largest = np.maximum(np.abs(made), np.abs(carried))
+        for term in (weight_decay * gram.ww, gram.wg):
+            largest = np.maximum(largest, np.abs(term))
         return made - carried + family.pull(s, gram), largest
 
 
+@checks.validated
 def law_of_motion_residual(
     hp: HyperParameters,
     gram: Gram,

@@ -98,19 +98,32 @@ def rounding_error(hp: HyperParameters, gram: Gram, s: Steps, dtype: str, numel:
     >>> print(f"{error / gram.dd.sum():.2f}")  # steps of 1e-4 |w|
     0.15
     """
-    unit = ROUNDOFF.get(dtype, 0.0)
-    if not unit or not len(gram.ww):
+    if not ROUNDOFF.get(dtype) or not len(gram.ww):
         return 0.0
-    momentum, count = float(np.mean(s.momentum)), len(gram.ww)
-    square = float(gram.ww.mean())
+    return float(rounding_errors(hp, gram.ww[None], s, dtype, numel)[0])
+
+
+def rounding_errors(hp: HyperParameters, ww: Array, s: Steps, dtype: str, numel: float) -> Array:
+    """`rounding_error` of several groups at steps of the same settings.
+
+    Args:
+        hp, s, dtype, numel: as there; a dtype of `ROUNDOFF`.
+        ww: |w|² at each step, shape (groups, steps).
+
+    Returns:
+        Shape (groups,).
+    """
+    unit, count = ROUNDOFF[dtype], ww.shape[1]
+    momentum = float(np.mean(s.momentum))
+    square = ww.mean(axis=1)
     lasting = 2.0 * (1.0 - momentum) / (1.0 + momentum)  # of a step's error, in the sum
     ends = 2.0 * math.sqrt(2.0) * momentum / (1.0 + momentum)
     once = CAUTION * unit * square * math.sqrt(2.0 / numel)  # √(⅔·3/numel)
     error = math.hypot(lasting * math.sqrt(count), ends) * once
-    error += count * 2.0 * momentum / (1.0 + momentum) * unit**2 * square * 2.0 / 3.0
+    error = error + count * 2.0 * momentum / (1.0 + momentum) * unit**2 * square * 2.0 / 3.0
     if hp.decoupled:
         units = np.asarray(s.lr * s.weight_decay) / unit
         with np.errstate(divide="ignore"):
             repeated = np.where(units > 0, np.minimum(0.5, REPEATED / units), 0.0)
-        error += lasting * unit * float((repeated * gram.ww).sum())
+        error = error + lasting * unit * (repeated * ww).sum(axis=1)
     return error

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
@@ -43,6 +44,7 @@ class Steps:
     beta2: float | None = None
 
 
+@checks.validated
 def damped_lr(hp: HyperParameters, lr: Rate, momentum: ArrayLike) -> Rate | Array:
     """The rates that act with dampening, step by step; see `without_dampening`."""
     if hp.optimizer != "sgd" or not hp.dampening:

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from spherical_motion import checks
 from spherical_motion.checks import Number, above_zero, held, not_negative, number, plain
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.families import family_of
@@ -28,6 +29,7 @@ def relaxing_power(hp: HyperParameters) -> int:
     return family_of(hp).power
 
 
+@checks.validated
 def relaxation_rate(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,
@@ -45,6 +47,7 @@ def relaxation_rate(
     return family_of(hp).relaxation_rate(hp, facts)
 
 
+@checks.validated
 def excess_of(
     hp: HyperParameters, norm: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -65,11 +68,13 @@ def excess_of(
         return held("excess_of", ratio**family.power)
 
 
+@checks.validated
 def excess_after_drop(hp: HyperParameters, lr_drop: float) -> float:
     """Excess of a group at rest once the rate is divided by `lr_drop`: k, Adam with L2 k^⅔."""
     return family_of(hp).excess_after_drop(lr_drop)
 
 
+@checks.validated
 def relaxed_excess(
     hp: HyperParameters, excess0: Number | float, steps: Number | float, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -91,6 +96,7 @@ def relaxed_excess(
     return plain(family.excess_after(start, rate * not_negative("relaxed_excess", "steps", steps)))
 
 
+@checks.validated
 def angle_at_excess(
     hp: HyperParameters, excess: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -106,6 +112,7 @@ def angle_at_excess(
     return plain(family_of(hp).angle_at_excess(hp, y, facts))
 
 
+@checks.validated
 def steps_to_within(
     hp: HyperParameters, excess0: float, within: float, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -130,6 +137,7 @@ def steps_to_within(
     return family_of(hp).steps_to_within(hp, excess0, within, facts)
 
 
+@checks.validated
 def steps_to_equilibrium(
     hp: HyperParameters, lr_drop: float, within: float | None = None, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -181,6 +189,7 @@ def steps_to_equilibrium(
     return math.ceil(steps)
 
 
+@checks.validated
 def norm_fourth(
     hp: HyperParameters, norm0: Number | float, steps: Number | float, *,
     unit_grad_sq: Number | float,
@@ -217,6 +226,7 @@ def norm_fourth(
         return held(where, left - np.expm1(-time) * rest)
 
 
+@checks.validated
 def sde_gamma(
     hp: HyperParameters, gamma0: Number | float, steps: Number | float, *,
     noise_trace: Number | float,

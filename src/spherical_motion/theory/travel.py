@@ -20,6 +20,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion import checks
 from spherical_motion.checks import Number, not_negative, plain
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.group import Fact, GroupFacts
@@ -27,6 +28,7 @@ from spherical_motion.theory.settings import Array, without_dampening
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def accumulated_angle(
     hp: HyperParameters, steps: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -66,6 +68,7 @@ def accumulated_angle(
     return plain(_angle(np.clip(gone.real, 0.0, 2.0) + 0.0))
 
 
+@checks.validated
 def accumulated_angle_approx(
     hp: HyperParameters, steps: Number, *,
     unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
@@ -84,6 +87,7 @@ def accumulated_angle_approx(
     return plain(_angle(-np.expm1(-n * family_of(hp).forgetting_rate(hp, facts))))
 
 
+@checks.validated
 def forgetting_rate(
     hp: HyperParameters, *, unit_grad_sq: Fact = None, overlap: Fact = None, numel: Fact = None,
     unit_grad_rms: Fact = None, correlation: Fact = None, update_sq: Fact = None,

@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from spherical_motion import sphere
+from spherical_motion import checks, sphere
 from spherical_motion.checks import held, number
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.theory.balance_law import CANCELS
@@ -34,6 +34,7 @@ NODES = 64
 """Of the quadrature; ten digits for any start within e^±10 of rest."""
 
 
+@checks.validated
 def pulled_angle(
     hp: HyperParameters, pull: float, *, overlap: Fact = None, correlation: Fact = None
 ) -> float:
@@ -72,6 +73,7 @@ def pulled_angle(
     return _angle(hp, pull, GroupFacts(overlap=overlap, correlation=correlation), "pulled_angle")
 
 
+@checks.validated
 def pulled_angle_interval(
     hp: HyperParameters,
     low: float,
@@ -106,6 +108,7 @@ def pulled_angle_interval(
     return (_angle(hp, low, facts, where) if low > 0 else 0.0), top
 
 
+@checks.validated
 def pulled_norm(
     hp: HyperParameters,
     pull: float,
@@ -148,6 +151,7 @@ def pulled_norm(
         return held(where, np.exp(math.log(norm) - 0.5 * larger))
 
 
+@checks.validated
 def steps_to_rest_with_pull(
     hp: HyperParameters,
     pull: float,
@@ -198,6 +202,7 @@ def steps_to_rest_with_pull(
         return held(where, s * (half * weights @ flow) / (2.0 * hp.lr) / pull)
 
 
+@checks.validated
 def angle_of_step(step_ratio: float, norm_ratio: float = 1.0) -> float:
     """Angle of a step of length |d| = step_ratio·|w| that ends at |w'| = norm_ratio·|w|, radians.
 

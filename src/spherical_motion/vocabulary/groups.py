@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
+from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
 
@@ -27,6 +28,9 @@ class Slice:
     stop: int
 
     def __post_init__(self) -> None:
+        for name, value in (("axis", self.axis), ("start", self.start), ("stop", self.stop)):
+            if type(value) is not int:  # of a million slices nearly all are
+                checks.whole("Slice", name, value)
         if self.axis < 0 or not 0 <= self.start < self.stop:
             raise InvalidArgument(
                 f"Slice of {self.parameter!r} expects axis >= 0 and 0 <= start < stop, "
@@ -96,6 +100,14 @@ class InvariantGroup:
             raise InvalidArgument(
                 f"InvariantGroup {self.name!r}: kind must be 'scale', 'rescale' or 'plain', "
                 f"got {self.kind!r}."
+            )
+        checks.whole("InvariantGroup", "numel", self.numel)
+        for name, value in (("defect", self.defect), ("defect_error", self.defect_error)):
+            if not isinstance(value, float) or math.isinf(value):
+                checks.number("InvariantGroup", name, value)
+        if not isinstance(self.powers, tuple):
+            raise InvalidArgument(
+                f"InvariantGroup {self.name!r}: powers must be a tuple, got {self.powers!r}."
             )
         if not self.slices:
             raise InvalidArgument(f"InvariantGroup {self.name!r} expects at least one slice.")

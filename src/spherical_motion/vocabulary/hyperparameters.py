@@ -90,7 +90,7 @@ class HyperParameters:
     betas: dataclasses.InitVar[tuple[float, float] | None] = None
 
     def __post_init__(self, betas: tuple[float, float] | None) -> None:
-        if self.optimizer not in OPTIMIZERS:
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS:
             raise InvalidArgument(
                 f"HyperParameters(optimizer=...) must be one of {', '.join(OPTIMIZERS)}, got "
                 f"{self.optimizer!r}. Use 'other' for an optimizer without a prediction."
@@ -100,6 +100,10 @@ class HyperParameters:
                 raise InvalidArgument(
                     "HyperParameters: pass either betas=(β1, β2) or momentum=β1 and beta2=β2, "
                     "not both."
+                )
+            if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+                raise InvalidArgument(
+                    f"HyperParameters(betas=...) must be two numbers (β1, β2), got {betas!r}."
                 )
             object.__setattr__(self, "momentum", betas[0])
             object.__setattr__(self, "beta2", betas[1])

@@ -45,6 +45,7 @@ class Schedule:
     0.01
     """
 
+    @checks.validated
     def __init__(
         self,
         hp: HyperParameters,
@@ -89,6 +90,7 @@ class Schedule:
         """Length of the run in optimizer steps."""
         return self.lr.shape[0]
 
+    @checks.validated
     def at(self, step: int) -> HyperParameters:
         """Settings at step number `step`."""
         i = step - self.start
@@ -155,21 +157,23 @@ class Schedule:
         [150150, 150150, 100100, 50050]
         """
         n = checks.whole("Schedule", "steps_per_epoch", steps_per_epoch, least=1)
+        checks.count_of_steps("Schedule", "steps", self.steps * n)
         return Schedule(self.hp, *(np.repeat(x, n) for x in self._settings), start=self.start * n)
 
     @classmethod
     def constant(cls, hp: HyperParameters, steps: int) -> Schedule:
         """The same settings at every one of `steps` steps."""
-        return cls(hp, np.full(checks.whole("Schedule", "steps", steps, least=1), hp.lr))
+        return cls(hp, np.full(checks.count_of_steps("Schedule", "steps", steps), hp.lr))
 
     @classmethod
+    @checks.validated
     def step_decay(
         cls, hp: HyperParameters, steps: int, milestones: Sequence[int], factor: float = 10.0
     ) -> Schedule:
         """Divide lr by `factor` at each milestone, a step (`MultiStepLR`, gamma = 1/factor)."""
-        checks.whole("Schedule", "steps", steps, least=1)
+        checks.count_of_steps("Schedule", "steps", steps)
         checks.number("Schedule", "factor", factor, above=0.0)
-        edges = [0, *milestones, steps]
+        edges = [0, *(checks.whole("Schedule", "milestones", m) for m in milestones), steps]
         if any(b <= a for a, b in itertools.pairwise(edges)):
             raise InvalidArgument(
                 "Schedule.step_decay(milestones=...) must increase strictly between 0 and "
@@ -201,6 +205,7 @@ class Schedule:
         return cls(hp, final_lr + (hp.lr - final_lr) * (1.0 - _elapsed(steps)) ** power)
 
     @classmethod
+    @checks.validated
     def exponential(cls, hp: HyperParameters, steps: int, final_lr: float) -> Schedule:
         """From lr to `final_lr` > 0 by the same factor at each step (`ExponentialLR`)."""
         checks.number("Schedule", "lr", hp.lr, above=0.0)
@@ -218,7 +223,9 @@ class Schedule:
         >>> [(s.start, s.stop, s.hp is None) for s in plan.stages()]
         [(0, 100, True), (100, 801, False), (801, 1000, True)]
         """
-        stable = checks.whole("Schedule", "steps", steps, least=1) - warmup - decay
+        for name, value in (("warmup", warmup), ("decay", decay)):
+            checks.whole("Schedule", name, value)
+        stable = checks.count_of_steps("Schedule", "steps", steps) - warmup - decay
         if min(warmup, decay, stable) < 0:
             raise InvalidArgument(
                 "Schedule.warmup_stable_decay: warmup and decay must be >= 0 and fit into "
@@ -260,4 +267,4 @@ class Schedule:
 
 def _elapsed(steps: int) -> Array:
     """The fraction t/steps of the curve that has passed, shape (steps,)."""
-    return np.arange(checks.whole("Schedule", "steps", steps, least=1)) / steps
+    return np.arange(checks.count_of_steps("Schedule", "steps", steps)) / steps

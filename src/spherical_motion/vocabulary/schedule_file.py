@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
 
+MOST_BYTES = 64 << 20
+"""The longest table that is read."""
+
 SETTINGS = ("lr", "weight_decay", "momentum")
 
 
@@ -42,6 +45,7 @@ def read_table(
     total = int(starts[-1]) + scale
     if steps is not None:
         total = checks.whole("Schedule", "steps", steps, least=1)
+    checks.count_of_steps("Schedule", "steps", total)
     if total <= starts[-1]:
         raise InvalidArgument(
             f"{path}: its last row starts at step {starts[-1]:,}, but steps={total:,}."
@@ -54,7 +58,13 @@ def read_table(
 def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
     """Lines that are not blank, with their numbers."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open("rb") as file:
+            found = file.read(MOST_BYTES + 1)  # a device may have no end
+        if len(found) > MOST_BYTES:
+            raise InvalidArgument(
+                f"{path} has more than {MOST_BYTES:,} bytes. Write a row for each change alone."
+            )
+        text = found.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path} cannot be read as CSV: {error}.") from error
     reader = csv.reader(text.splitlines())

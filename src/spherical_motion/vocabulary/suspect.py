@@ -68,6 +68,11 @@ class Suspect(enum.Enum):
         "something changes the weights between steps and puts them back, as SAM does",
         False,
     )
+    RADIAL_PART = (
+        "radial part",
+        "the gradient has a small part along the weights, and its cause is not known",
+        False,
+    )
     RATE_ZERO = "rate zero", "the learning rate is 0", False
     GRADIENT_CLEARED = (
         "gradient cleared",

@@ -11,7 +11,7 @@ from faulty import products as products_of
 from motions import motions_of, whole
 
 from spherical_motion.comparison.laws import scale_changes, silence, stale
-from spherical_motion.comparison.laws.scale_change import SPAN, _gaps
+from spherical_motion.comparison.laws.scale_change import SPAN, gaps_in
 from spherical_motion.vocabulary import Stage
 
 STEPS = 160
@@ -225,7 +225,7 @@ def test_no_change_in_many_random_runs() -> None:
         if run % 2:
             noise = np.convolve(noise, 0.5 ** np.arange(8), mode="same")
         line = rng.uniform(0.02, 0.5) * noise + rng.normal(0, 0.01) * np.arange(400)
-        assert _gaps(line, none) == []
+        assert gaps_in(line, none) == []
 
 
 def test_the_gap_of_two_lines_is_that_of_a_slow_fit() -> None:
@@ -238,7 +238,7 @@ def test_the_gap_of_two_lines_is_that_of_a_slow_fit() -> None:
         before = np.polyval(np.polyfit(place, line[t - SPAN : t], 1), SPAN - 0.5)
         behind = np.polyval(np.polyfit(place, line[t : t + SPAN], 1), -0.5)
         slow.append(behind - before)
-    assert _gaps(line, np.zeros(200, bool)) == [SPAN + int(np.argmax(np.abs(slow)))] == [120]
+    assert gaps_in(line, np.zeros(200, bool)) == [SPAN + int(np.argmax(np.abs(slow)))] == [120]
 
 
 def test_nothing_to_compare(tmp_path) -> None:

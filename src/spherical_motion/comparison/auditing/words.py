@@ -159,8 +159,6 @@ def _fit_words(fit: StepFit) -> str:
         else:
             real = 0.0 if abs(fit.real_decay) < 0.01 * fit.weight_decay else fit.real_decay
             decay = f"steps as if weight decay were {real:.3g}: {declared}"
-    if fit.kind == "momentum" and math.isnan(fit.real_momentum):
-        return f"steps as with another momentum: declared {fit.momentum:.3g}"
     if fit.kind == "momentum":
         return f"steps as with momentum {fit.real_momentum:.3g}: declared {fit.momentum:.3g}"
     rate = f"{fit.factor:.3g} × the length of the rule's"

@@ -20,7 +20,7 @@ from spherical_motion.comparison.ladder.reasons import AngleReason
 from spherical_motion.comparison.ladder.transient import FADED
 from spherical_motion.comparison.motion import RESIDUAL_LIMIT
 from spherical_motion.estimates import Estimate
-from spherical_motion.vocabulary import Reason
+from spherical_motion.vocabulary import HyperParameters, Reason
 
 DRIFT_LIMIT = 0.05
 """A relative change of the norm above this is named as the reason for another angle."""
@@ -151,9 +151,21 @@ def _laws_hold_alone(e: Predicted) -> Reason:
             measured=assumed.measured, bursts=assumed.bursts, assumed=assumed.assumed
         )
     if hp is not None and hp.weight_decay > 0 and pull > 0:
-        return AngleReason.LAWS_HOLD_PULL(pull=pull, gives=math.sqrt(pull / hp.weight_decay))
+        gives, span = _pull_gives(e, hp), e.tug.pull
+        if math.isnan(gives):
+            return AngleReason.LAWS_HOLD_PULL_VAGUE(pull=pull, low=span.low, high=span.high)
+        return AngleReason.LAWS_HOLD_PULL(pull=pull, gives=gives)
     why = e.tug.unknown or e.tug.inseparable or "the steps on record do not determine it"
     return AngleReason.LAWS_HOLD(why=why.rstrip("."))
+
+
+def _pull_gives(e: Predicted, hp: HyperParameters) -> float:
+    """The share of the predicted angle at rest that the measured pull gives."""
+    if e.rest is not None and math.isfinite(e.rest.rest_angle):
+        return e.rest.rest_angle / e.rest.equilibrium
+    if theory.family_of(hp).takes_entries_alike:  # its pull is no multiple of the decay
+        return math.nan
+    return math.sqrt(e.tug.pull.value / hp.weight_decay)
 
 
 def _balances(law: Estimate, ratio: Estimate) -> bool:

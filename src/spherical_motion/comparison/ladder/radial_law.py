@@ -47,7 +47,8 @@ OFTEN = 0.05
 """From this share of the steps on, weights that were put back explain a radial part."""
 
 NEARLY_ALWAYS = 0.9
-"""Decay hidden in the gradient points inward at this share of the steps, and more."""
+"""Decay hidden in the gradient points inward at this share of the steps, and more; and the gradient
+of weights further up the loss points outward, by a part that differs from step to step."""
 
 
 def gradient_altered(e: Evidence) -> Iterator[Reason]:
@@ -125,6 +126,8 @@ def not_scale_invariant(e: Evidence) -> Iterator[Reason]:
             and not radial.kappa.low <= 0.0 <= radial.kappa.high  # then it may be chance
         ):
             yield RadialReason.RADIAL_UNKNOWN(share=part_of(e.radial_share))
+            if 1.0 - radial.positive >= NEARLY_ALWAYS and radial.spread > DECAY_SPREAD:
+                yield RadialReason.RADIAL_OUTWARD(share=1.0 - radial.positive)
     elif e.defect > DEFECT_LIMIT or abs(e.radial_share) > RADIAL_LIMIT:
         yield RadialReason.NOT_CERTIFIED(defect=e.defect)
 

@@ -116,9 +116,7 @@ def _audited(audited: AuditedSteps) -> Iterator[Reason]:
         real, declared = _real(fit), _recorded(fit)
         yield StepReason.AUDIT_SETTINGS(
             **counts,
-            real="another momentum"
-            if fit.kind == "momentum" and math.isnan(fit.real_momentum)
-            else settings_text(real),
+            real=settings_text(real),
             declared=settings_text({name: declared[name] for name in real}),
         )
     if audited.onset is not None and audited.onset[0] is not None:

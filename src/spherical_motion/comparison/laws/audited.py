@@ -108,15 +108,21 @@ class AuditedSteps:
 
 
 def audited_steps(
-    run: Records | AuditedRun, group: str, stage: Stage | None = None
+    run: Records | AuditedRun,
+    group: str,
+    stage: Stage | None = None,
+    *,
+    within: Records | None = None,
 ) -> AuditedSteps:
     """What the audit says of a group in a stage; left out, in the whole run.
+
+    `within` is a part of the run that holds the group, if that is at hand.
 
     Without an audit nothing is known: `steps` is 0. A stage that holds fewer than three audited
     steps takes the clipping of the whole run.
     """
     run = run if isinstance(run, AuditedRun) else AuditedRun(run)
-    records = run.records
+    records = run.records if within is None else within
     column = records.index(group)
     info = records.info
     own, main = info.groups[column], info.slices[records.main_slices[column]].parameter

@@ -38,8 +38,8 @@ ROUNDINGS = 4.0
 networks left 0.02 of it, up to 0.6 where its perturbation was as large as the weights; noise of
 1e-6 of the weights makes 17 of it."""
 
-NAMED = 5
-"""So many steps are named."""
+STEPS_KEPT = 5
+"""The first so many steps of an event are kept."""
 
 FEWEST_GAPS = 10
 """Fewer gaps between bursts than this have no interval."""
@@ -97,7 +97,7 @@ def continuity_of(motion: Motion, stage: Stage) -> Continuity:
     return Continuity(
         pairs=int(pairs.sum()),
         written=int(writes.sum()),
-        steps=tuple(here.steps[writes][:NAMED].tolist()),
+        steps=tuple(here.steps[writes][:STEPS_KEPT].tolist()),
         write=float(np.median(change[writes])) if writes.any() else math.nan,
         put_back=int(back.sum()),
         rounded=float(np.median(change[back])) if back.any() else math.nan,

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.comparison.laws.continuity import STEPS_KEPT
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.vocabulary import Stage
 
@@ -25,9 +26,6 @@ LONGER = 2
 SAME = 1e-9
 """How far <w, g> may be from what the same gradient gives, over |w||g|. Float64 sums leave 1e-16,
 and another gradient with the same |g|², since all of its entries are clipped, 1e-3 and more."""
-
-NAMED = 5
-"""So many steps are named."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +136,7 @@ def stale(motion: Motion, stage: Stage) -> Stale:
     return Stale(
         pairs=int(pairs.sum()),
         same=int(same.sum()),
-        steps=tuple(here.steps[1:][same][:NAMED].tolist()),
+        steps=tuple(here.steps[1:][same][:STEPS_KEPT].tolist()),
     )
 
 

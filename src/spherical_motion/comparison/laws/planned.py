@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,10 +100,17 @@ class PlannedRun:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._found: dict[tuple[int, int, int], Planned] = {}
+        self._asked: set[str] = set()
 
-    def of(self, group: str) -> Planned | None:
-        """The rates of a group; None if the run has no plan, or no steps of it yet."""
-        records = self._records
+    def of(self, group: str, within: Records | None = None) -> Planned | None:
+        """The rates of a group; None if the run has no plan, or no steps of it yet.
+
+        Args:
+            group: its name.
+            within: a part of the run that holds it, if that is at hand.
+        """
+        records = self._records if within is None else within
+        self._asked.add(group)
         plan, column = records.info.planned, records.index(group)
         if plan is None:
             return None
@@ -115,6 +122,10 @@ class PlannedRun:
         if key not in self._found:
             self._found[key] = compared(plan, records.schedule(group))
         return self._found[key]
+
+    def alike(self, groups: Iterable[str]) -> None:
+        """These groups have the rates of one that was asked for."""
+        self._asked.update(groups)
 
     def meant(self, found: Planned) -> bool:
         """Whether rates that are not the planned ones are meant so.
@@ -132,8 +143,10 @@ class PlannedRun:
 
     @functools.cached_property
     def _some_as_planned(self) -> bool:
-        found = (self.of(group) for group in self._records.groups)
-        return any(plan.as_planned for plan in found if plan is not None)
+        if any(plan.as_planned for plan in self._found.values()):
+            return True
+        left = (self.of(group) for group in self._records.groups if group not in self._asked)
+        return any(plan.as_planned for plan in left if plan is not None)
 
 
 def planned_rates(records: Records, group: str) -> Planned | None:

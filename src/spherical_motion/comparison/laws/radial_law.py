@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spherical_motion.comparison.motion import Motion
 from spherical_motion.estimates import NO_ESTIMATE, Estimate, slow_mean_ratio
-from spherical_motion.vocabulary import Stage
+from spherical_motion.vocabulary import InvariantGroup, Stage
 
 KAPPA_STEADY = 0.2
 """The 95% interval of a hidden decay reaches no farther than this share of it."""
@@ -168,10 +168,14 @@ def radial_law_of(
         power=_power(here),
         positive=float((single > 0).mean()),
     )
-    others, agreeing = _others(kappa, here.group.name, pulls)
+    return beside_others(law, here.group, pulls)
+
+
+def beside_others(law: RadialLaw, group: InvariantGroup, pulls: RadialPulls) -> RadialLaw:
+    """The law of a group with what the others say of it."""
+    others, agreeing = _others(law.kappa, group.name, pulls)
     law = dataclasses.replace(law, others=others, agreeing=agreeing)
-    hidden = here.group.kind == "scale" and _is_hidden(law)
-    return dataclasses.replace(law, hidden=hidden)
+    return dataclasses.replace(law, hidden=group.kind == "scale" and _is_hidden(law))
 
 
 def hidden_beside(
@@ -186,10 +190,15 @@ def hidden_beside(
     """
     inward = [m for m in motions if _pull(m, pulls) > 0]
     laws = [radial_law_of(motion, stage, pulls=pulls) for motion in inward]
+    return hidden_among(laws, len(motions))
+
+
+def hidden_among(laws: Iterable[RadialLaw], certified: int) -> HiddenBeside | None:
+    """The decay that most of so many certified groups hide, by the laws of those that may."""
     found = [law.kappa.value for law in laws if law.hidden]
-    if len(found) < 2 or 2 * len(found) <= len(motions):
+    if len(found) < 2 or 2 * len(found) <= certified:
         return None
-    return HiddenBeside(hidden=len(found), certified=len(motions), kappa=float(np.median(found)))
+    return HiddenBeside(hidden=len(found), certified=certified, kappa=float(np.median(found)))
 
 
 def _pull(motion: Motion, pulls: RadialPulls) -> float:

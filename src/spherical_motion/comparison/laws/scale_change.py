@@ -35,7 +35,7 @@ SHORT = 6
 AT_ONCE = 0.6
 """Share of the gap that the short lines must have."""
 
-MOST_CORRELATED = 0.8
+MOST_CORRELATED_SAMPLES = 0.8
 """A correlation of neighbouring samples counts as no larger than this."""
 
 MOST_GROUPS = 0.8
@@ -87,13 +87,13 @@ def scale_changes(motions: Iterable[Motion]) -> tuple[ScaleChange, ...]:
     moved, count = np.zeros(steps.size), np.zeros(steps.size)
     changed = np.zeros(steps.size, bool)
     for motion in everyone:
-        at, size = _sizes(motion, steps)
+        at, size = gradient_sizes(motion, steps)
         moved[at[1:]] += np.diff(size)
         count[at[1:]] += 1.0
-        changed |= _changed(motion, steps)
+        changed |= settings_changed(motion, steps)
     with np.errstate(invalid="ignore"):
         line = np.cumsum(np.where(count > 0, moved / np.maximum(count, 1.0), 0.0))
-    found = (_change_of(everyone, steps, at) for at in _gaps(line, changed))
+    found = (_change_of(everyone, steps, at) for at in gaps_in(line, changed))
     return tuple(change for change in found if change is not None)
 
 
@@ -106,14 +106,14 @@ def _distinct(arrays: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     return kept
 
 
-def _sizes(motion: Motion, steps: NDArray[np.int64]) -> tuple[NDArray[np.intp], Array]:
+def gradient_sizes(motion: Motion, steps: NDArray[np.int64]) -> tuple[NDArray[np.intp], Array]:
     """(places in `steps`, ln of the gradient's size there) where a group has a gradient."""
     square = motion.gram.gg * (motion.gram.ww if motion.group.kind == "scale" else 1.0)
     known = np.isfinite(square) & (square > 0)
     return np.searchsorted(steps, motion.steps[known]), 0.5 * np.log(square[known])
 
 
-def _changed(motion: Motion, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+def settings_changed(motion: Motion, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     """At which steps the settings of a group changed at once."""
     found = np.zeros(motion.steps.size, bool)
     for values in (motion.lr, motion.weight_decay, 1.0 - motion.momentum):
@@ -124,7 +124,7 @@ def _changed(motion: Motion, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
     return everywhere
 
 
-def _gaps(line: Array, changed: NDArray[np.bool_]) -> list[int]:
+def gaps_in(line: Array, changed: NDArray[np.bool_]) -> list[int]:
     """Indices of the samples in front of which the line has a gap that no setting explains."""
     sure = np.zeros(line.size)
     for span, sure_from in SURE.items():
@@ -165,13 +165,13 @@ def _lines_apart(line: Array, span: int) -> tuple[Array, Array]:
     variance, moved = rest[behind] + rest[before], moved[behind] + moved[before]
     with np.errstate(divide="ignore", invalid="ignore"):
         lag1 = np.where(variance > 0, 1.0 - moved / (2.0 * variance), 0.0)
-    lag1 = np.clip(lag1, 0.0, MOST_CORRELATED)
+    lag1 = np.clip(lag1, 0.0, MOST_CORRELATED_SAMPLES)
     # At its end a line has 4/span of the variance of a sample.
     error = np.sqrt(variance * 4.0 / (span - 2.0) * (1.0 + lag1) / (1.0 - lag1))
     return gap, np.maximum(error, 1e-12)
 
 
-def _surest_gap(before: Array, behind: Array) -> float:
+def surest_gap(before: Array, behind: Array) -> float:
     """The gap between what lies before and behind, by the lines that show it best.
 
     Long lines, unless a training that blew up bends them.
@@ -186,19 +186,30 @@ def _surest_gap(before: Array, behind: Array) -> float:
 
 def _change_of(motions: Sequence[Motion], steps: NDArray[np.int64], at: int) -> ScaleChange | None:
     """What each group's gradient did at a gap; None if they did not do the same."""
-    first, step, stop = (
-        int(steps[max(at - SPAN, 0)]),
-        int(steps[at]),
-        int(steps[min(at + SPAN, steps.size) - 1]) + 1,
+    first, step, stop = around(steps, at)
+    changes = [change_over(motion, steps, first, step, stop) for motion in motions]
+    return common_change(step, [change for change in changes if change is not None])
+
+
+def around(steps: NDArray[np.int64], at: int) -> tuple[int, int, int]:
+    """The first step looked at, the step of a gap, and the one after the last looked at."""
+    last = int(steps[min(at + SPAN, steps.size) - 1])
+    return int(steps[max(at - SPAN, 0)]), int(steps[at]), last + 1
+
+
+def change_over(
+    motion: Motion, steps: NDArray[np.int64], first: int, step: int, stop: int
+) -> float | None:
+    """By how much ln of one group's gradient changed at a step; None if too few samples tell."""
+    before, behind = (
+        gradient_sizes(part, steps)[1]
+        for part in (motion.within(first, step), motion.within(step, stop))
     )
-    changes = []
-    for motion in motions:
-        before, behind = (
-            _sizes(part, steps)[1]
-            for part in (motion.within(first, step), motion.within(step, stop))
-        )
-        if min(before.size, behind.size) >= SHORT:
-            changes.append(_surest_gap(before, behind))
+    return surest_gap(before, behind) if min(before.size, behind.size) >= SHORT else None
+
+
+def common_change(step: int, changes: Sequence[float]) -> ScaleChange | None:
+    """The change that nearly all groups share; None if they did not do the same."""
     if not changes:
         return None
     moved = np.array(changes)

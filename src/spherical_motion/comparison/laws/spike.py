@@ -19,7 +19,9 @@ from spherical_motion.vocabulary import Stage
 Array = NDArray[np.float64]
 
 LARGE = math.log(10.0)
-"""A spike is so many times as large as its neighbours on both sides, in ln|g|."""
+"""A spike is so many times as large as its neighbours on both sides, in ln|g|. Where single losses
+were multiplied by 20, gradients of 8 to 87 times the usual were measured. Healthy runs of a
+transformer under Lion have one of 12 to 28, always at the same batch; no limit tells the two."""
 
 SURE = 8.0
 """And it lies so many standard deviations above them, by their median deviation."""
@@ -82,6 +84,7 @@ def spike_of(motion: Motion, stage: Stage) -> Spike | None:
     if not rises.size:
         return None
     rises = np.sort(rises[np.argsort(size[rises] - size[rises - 1])[-MOST:]])
+    rises = rises[may_spike(size)[rises - 1]]
     found: list[Spike] = []
     stop = 0
     for at in rises.tolist():
@@ -91,6 +94,25 @@ def spike_of(motion: Motion, stage: Stage) -> Spike | None:
     if not found:
         return None
     return dataclasses.replace(max(found, key=lambda spike: spike.factor), spikes=len(found))
+
+
+def may_spike(size: Array) -> NDArray[np.bool_]:
+    """Before which samples but the first a spike may begin: none begins elsewhere.
+
+    It rises at once, and to `LARGE` above the least of the samples before it.
+
+    Args:
+        size: ln of the gradient's size, steps on the last axis.
+    """
+    rises = np.diff(size) >= LARGE / 2.0
+    if not rises.any():
+        return rises
+    lowest, highest = size[..., :-1].copy(), size[..., 1:].copy()
+    for back in range(1, min(SPAN, lowest.shape[-1])):
+        lowest[..., back:] = np.minimum(lowest[..., back:], size[..., : -1 - back])
+    for ahead in range(1, min(LONGEST + 1, highest.shape[-1])):
+        highest[..., :-ahead] = np.maximum(highest[..., :-ahead], size[..., 1 + ahead :])
+    return rises & (highest - lowest >= LARGE)
 
 
 def _spike_at(here: Motion, size: Array, at: int) -> tuple[Spike, int] | None:

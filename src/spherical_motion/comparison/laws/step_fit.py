@@ -8,9 +8,10 @@ along e and a part along w:
     both          d = a·e + b·w     the normal equations of both
 
 The fewest that explain the miss are taken. If none do, momentum is tried: heavy-ball SGD repeats
-the last step d' times momentum, so with another one d - e = (difference)·(η/η')·d', and
-|d - e|/|d'| is the same at every step. Its sign is that of <d - e, w>/<d', w>, where the weights
-are not at right angles to d'; or only one of both signs leaves a momentum within [0, 1).
+the last step d' times momentum, so with another one d - e = (difference)·(η/η')·d'. Then
+|d - e|/|d'| is the same at every step; so it is where noise of one size is added to every step.
+But <d - e, w>/<d', w> must also be the same, and of the same size: this tells momentum from noise,
+and the sign of the difference.
 
 A weight decay λ enters a step of SGD and of optimizers
 with decoupled decay as -ηλ·w, and with Nesterov momentum α as -ηλ(1 + α)·w; so b tells which λ was
@@ -40,6 +41,10 @@ does."""
 DECAYS_ALIKE = 0.1
 """Steps are made with one weight decay if those fitted at most of them differ by at most this."""
 
+ALONG_ALIKE = 0.1
+"""Another momentum explains a step if its parts along the weights and in length differ by at most
+this share."""
+
 FEWEST_FOR_MOMENTUM = 3
 """Pairs of neighbouring steps that tell another momentum."""
 
@@ -58,8 +63,7 @@ class StepFit:
         left: median share of the miss that the fit leaves.
         lr, weight_decay, momentum: as recorded, medians over these steps.
         real_decay: the weight decay with which the steps were made; NaN if b does not tell.
-        real_momentum: the momentum, if that explains them; NaN if it is higher or lower by a known
-            amount, but not known which.
+        real_momentum: the momentum, if that explains them.
     """
 
     kind: Kind = ""
@@ -112,41 +116,29 @@ def fit_of(
         return dataclasses.replace(fit, real_decay=_agreed(real, DECAYS_ALIKE, fit.weight_decay))
     if fit.kind == "" and hp.optimizer == "sgd" and not hp.nesterov:
         lr_before = schedule.lr[np.maximum(at - 1, 0)]
-        size = _change_of_momentum(sums, dd_before, lr / lr_before)
-        if math.isfinite(size):
-            sign = _sign_of_change(sums, wd_before, lr / lr_before, size)
-            real = _real_momentum(fit.momentum, size, sign)
+        change = _change_of_momentum(sums, dd_before, wd_before, lr / lr_before)
+        if -FIT_LEAVES * abs(change) <= fit.momentum + change < 1.0:
+            real = max(fit.momentum + change, 0.0)
             return dataclasses.replace(fit, kind="momentum", real_momentum=real)
     return fit
 
 
-def _change_of_momentum(sums: Sums, dd_before: Array, rates: Array) -> float:
-    """By how much the momentum differs, if that explains the steps, else NaN."""
+def _change_of_momentum(sums: Sums, dd_before: Array, wd_before: Array, rates: Array) -> float:
+    """By how much the momentum differs, if that explains the steps, else NaN.
+
+    The size is that of |d - e|/|d'|; <d - e, w>/<d', w> must agree with it, with one sign.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.sqrt(sums["miss_sq"] / dd_before) / rates
-    return (
-        _agreed(size, FIT_LEAVES, 0.0)
-        if np.isfinite(size).sum() >= FEWEST_FOR_MOMENTUM
-        else math.nan
-    )
-
-
-def _real_momentum(declared: float, size: float, sign: float) -> float:
-    """The momentum that differs by `size`, in [0, 1); NaN if the steps leave the sign open."""
-    signs = (-1.0, 1.0) if math.isnan(sign) else (sign,)
-    inside = [m for m in (declared + s * size for s in signs) if -FIT_LEAVES * size <= m < 1.0]
-    return max(inside[0], 0.0) if len(inside) == 1 else math.nan
-
-
-def _sign_of_change(sums: Sums, wd_before: Array, rates: Array, size: float) -> float:
-    """1 if the momentum is higher, -1 if it is lower, NaN if most steps do not tell."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = (sums["wd"] - sums["we"]) / wd_before / rates
-    middle = float(np.median(change[np.isfinite(change)])) if np.isfinite(change).any() else 0.0
-    told = np.isfinite(change) & (np.abs(np.abs(change) - size) <= DECAYS_ALIKE * size)
-    alike = told & (np.sign(change) == np.sign(middle))
-    enough = alike.sum() >= max(FEWEST_FOR_MOMENTUM, np.isfinite(change).sum() / 2)
-    return float(np.sign(middle)) if enough else math.nan
+        sizes = np.sqrt(sums["miss_sq"] / dd_before) / rates
+        along = (sums["wd"] - sums["we"]) / wd_before / rates
+    size = _agreed(sizes, FIT_LEAVES, 0.0)
+    known = np.isfinite(along)
+    if not (math.isfinite(size) and known.any()):
+        return math.nan
+    sign = float(np.sign(np.median(along[known])))
+    alike = known & (np.abs(along - sign * size) <= ALONG_ALIKE * size)
+    enough = alike.sum() >= max(FEWEST_FOR_MOMENTUM, known.sum() / 2)
+    return sign * size if enough else math.nan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def tested_steps(motion: Motion, stage: Stage) -> Tested:
     here = here[moved]
     untouched = here.momentum == 0.0
     untouched[1:] |= np.diff(breaks) == 0
-    noise, most = _rounding(here)
+    noise, most = rounding(here, here.gram)
     tested = Tested(
         hp=here.hp,
         gram=here.gram,
@@ -133,17 +133,21 @@ def too_fine(motion: Motion, tested: Tested) -> bool:
     return step < FINEST * 2.0 * roundoff_of(motion.dtype)
 
 
-def _rounding(here: Motion) -> tuple[Array, Array]:
+def rounding(here: Motion, gram: Gram) -> tuple[Array, Array]:
     """(standard deviation, bound) of what rounding of w + d leaves of the law.
+
+    `gram` has the products of `here`, or of several groups like it, (groups, steps).
 
     Each entry of w + d is rounded by up to ε|w|, of variance ε²w²/3, so that <w, e> has the
     variance ε²Σw⁴/3, with Σw⁴ = 3|w|⁴/numel for weights of normal distribution. The law has it
     over η, and that of the step before, times α.
     """
-    gram, unit = here.gram, roundoff_of(here.dtype)
+    unit = roundoff_of(here.dtype)
     with np.errstate(divide="ignore", invalid="ignore"):
         size = unit * np.sqrt(gram.ww) * (np.sqrt(gram.ww) + 2.0 * np.sqrt(gram.dd)) / here.lr
         size = size * (math.sqrt(2.0) if here.hp.decoupled else 1.0)
-        before = np.concatenate([[0.0], size[:-1]]) * here.momentum
+        before = np.zeros_like(size)
+        before[..., 1:] = size[..., :-1]
+        before = before * here.momentum
         before = np.where(here.momentum == 0.0, 0.0, before)
         return np.hypot(size, before) / math.sqrt(here.group.numel), size + before

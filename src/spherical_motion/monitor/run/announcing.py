@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from spherical_motion.binding import NamedParameters
 from spherical_motion.invariance import covered_entries
 from spherical_motion.monitor.station import Station
 from spherical_motion.records import RunInfo, bytes_per_row
+from spherical_motion.records.files.folders import make_new_folder
 
 
-def timestamped() -> Path:
-    """A directory of the present time that does not exist yet."""
-    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    names = (now if again == 1 else f"{now}_{again}" for again in itertools.count(1))
-    return next(path for name in names if not (path := Path("runs") / name).exists())
+def chosen_or_new(directory: str | os.PathLike[str] | None, resume: bool) -> Path:
+    """The directory that the user named, or a new one of its own that this makes."""
+    if directory is not None or resume:
+        return Path("runs" if directory is None else directory)
+    return make_new_folder(Path("runs"))
 
 
 def announcement(

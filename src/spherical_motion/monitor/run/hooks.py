@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch.utils.hooks import RemovableHandle
+
+from spherical_motion.monitor.untraced import untraced
 
 Act = Callable[..., None]
 
@@ -19,6 +20,7 @@ class HookEntry:
     The handles of torch refer to the table weakly, and Python has cleared weak references when a
     finalizer runs.
 
+    >>> import torch
     >>> module = torch.nn.Identity()
     >>> entry = HookEntry(module.register_forward_hook(print))
     >>> entry.remove()
@@ -57,6 +59,7 @@ class StepHook:
         act: is called with the hook's arguments.
         first: call it before all hooks that are registered already.
 
+    >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     >>> hook = StepHook(optimizer.register_step_post_hook, lambda *_: print("stepped"))
     >>> optimizer.step()
@@ -76,8 +79,7 @@ class StepHook:
                 act(*arguments)
 
         self._held = held
-        # A compiler that traces `step` leaves the hook alone.
-        self._entry = HookEntry(register(cast(Act, torch.compiler.disable(hook))))
+        self._entry = HookEntry(register(untraced(hook)))
         if first:
             self._entry.move_to_front()
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,13 +30,11 @@ class Recording:
     a forked process all of it does nothing.
 
     Args:
-        directory: where it records.
         quiet: say nothing at the end about what was left out.
         step: what `step` is while nothing has begun.
     """
 
-    def __init__(self, directory: Path, *, quiet: bool = True, step: int = 0) -> None:
-        self.directory = directory
+    def __init__(self, *, quiet: bool = True, step: int = 0) -> None:
         self._quiet, self._step = quiet, step
         self._pid = os.getpid()
         self._active = False
@@ -66,7 +63,7 @@ class Recording:
         self._writer, self._optimizers = writer, optimizers
         self.stations, self._unstepped = stations, unstepped
         for station, step in zip(stations, steps, strict=True):
-            station.attach(step, str(self.directory))
+            station.attach(step, str(writer.directory))
         for each in unstepped:
             each.attach()
         self._active = True
@@ -164,7 +161,7 @@ class Recording:
         if left := self._writer.skipped:
             reasons = [f"{name!r} ({why})" for name, why in left.items()]
             quiet, self._quiet = self._quiet, True  # once
-            notify(f"{self.directory} was recorded without {listed(reasons)}", quiet=quiet)
+            notify(f"{self._writer.directory} was recorded without {listed(reasons)}", quiet=quiet)
         return closed
 
     def __del__(self) -> None:
@@ -178,12 +175,12 @@ class Recording:
                 self._writer.end()
 
     def _stop(self, error: Exception) -> None:
-        why = described(error)
-        step = self.step
+        why, step = described(error), self.step
+        where = "" if self._writer is None else f" to {self._writer.directory}"
         self.event(EventKind.STOPPED, step=step, why=why)
         self._end()
         warn_recording_stopped(
-            f"spherical-motion stopped recording to {self.directory} at step {step}: {why} "
+            f"spherical-motion stopped recording{where} at step {step}: {why} "
             "Training goes on; what was recorded is kept.",
             stacklevel=3,
         )

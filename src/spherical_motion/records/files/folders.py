@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import itertools
 import os
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from spherical_motion.records.files.durable import (
 PROBE = "run.probe"
 """Name of the file with which a file system is tried out; it is removed at once."""
 
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What opening or syncing a folder of others may answer."""
+
 LEFT_BY_PROBE = (PROBE, PROBE + TEMPORARY_SUFFIX)
 
 
@@ -30,9 +34,12 @@ def make_folders(path: Path) -> None:
         folder.mkdir(exist_ok=True)
         sync_names(folder.parent)
     for folder in path.parents:
-        # Others made these, perhaps a moment ago. Not all of them can be opened.
-        with contextlib.suppress(OSError):
+        # Others made these, perhaps a moment ago. Not all of them can be opened or written.
+        try:
             sync_names(folder)
+        except OSError as error:
+            if folder == path.parent and error.errno not in NOT_OURS:
+                raise
 
 
 def make_new_folder(parent: Path, now: datetime.datetime | None = None) -> Path:

@@ -14,27 +14,26 @@ added some, or measured more. A merged segment has them all, with null where a p
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.files.checksum import METADATA, seal, verify
+from spherical_motion.records.files.checksum import verify
 from spherical_motion.records.files.durable import publish, remove_leftovers, sync_names
+from spherical_motion.records.files.merging import joint_schema, rows_of, write_part
 
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
 
 LARGEST_MERGE = 1 << 30
 """Bytes; parts that add up to more stay as they are, since there are only a few of them."""
-
-MERGE_ROWS = 1 << 20
-"""Rows in memory during a merge, and the length of its row groups."""
 
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})\.parquet")
 
@@ -88,6 +87,7 @@ class SegmentStore:
         noise: columns, or lists, that hold floats that never repeat.
         boundaries: numbers of segments at which the run was resumed. Segments of both sides of
             one, and segments from before and after this opening, are never merged.
+        order: a column of whole numbers by which the rows of each part are sorted, if any.
         check: raises if the directory is not the writer's any more.
     """
 
@@ -98,11 +98,13 @@ class SegmentStore:
         noise: Sequence[str],
         *,
         boundaries: Sequence[int] = (),
+        order: str | None = None,
         check: Callable[[], object] = lambda: None,
     ) -> None:
         self._directory = directory
         self._schema = schema
         self._noise = frozenset(noise)
+        self._order = order
         self._check = check
         check()
         remove_leftovers(directory)
@@ -151,25 +153,13 @@ class SegmentStore:
             sync_names(self._directory)
 
     def _write(self, table: pa.Table, file: BinaryIO) -> None:
-        table = table.replace_schema_metadata(METADATA)
-        pq.write_table(table, file, **_format(self._schema, self._noise))
-        seal(file)
+        write_part(file, self._schema, [table], self._noise, self._order)
 
     def _concatenate(self, parts: Sequence[Segment], file: BinaryIO) -> None:
-        found = (pq.read_schema(part.path).remove_metadata() for part in parts)
-        schema = pa.unify_schemas([self._schema, *found]).with_metadata(METADATA)
-        with pq.ParquetWriter(file, schema, **_format(schema, self._noise)) as writer:
-            held: list[pa.Table] = []
-            for part in parts:
-                with open_part(part.path) as source:
-                    for batch in source.iter_batches(MERGE_ROWS, use_threads=False):
-                        held.append(pa.Table.from_batches([batch]))
-                        if sum(table.num_rows for table in held) >= MERGE_ROWS:
-                            writer.write_table(_joined(schema, held))
-                            held.clear()
-            if held:
-                writer.write_table(_joined(schema, held))
-        seal(file)
+        with contextlib.ExitStack() as opened:
+            files = [opened.enter_context(open_part(part.path)) for part in parts]
+            schema = joint_schema(self._schema, files)
+            write_part(file, schema, rows_of(files, schema, self._order), self._noise, self._order)
 
 
 def damaged(path: Path, why: object) -> RunDirectoryError:
@@ -194,30 +184,6 @@ def _stretches(segments: Sequence[Segment], boundaries: Sequence[int]) -> list[l
     for segment in segments:
         stretches[bisect.bisect_right(inner, segment.first)].append(segment)
     return stretches
-
-
-def _joined(schema: pa.Schema, tables: Sequence[pa.Table]) -> pa.Table:
-    """The tables one below the other, with null in the columns that one of them lacks."""
-    return pa.concat_tables([schema.empty_table(), *tables], promote_options="default")
-
-
-def _format(schema: pa.Schema, noise: frozenset[str]) -> dict[str, Any]:
-    """Options of a file: checksums, and an encoding for each column.
-
-    Noise is split into byte planes, since exponents compress and mantissas do not. All other
-    columns repeat, and a dictionary makes them very small.
-    """
-    split = [
-        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-        for field in schema
-        if field.name in noise
-    ]
-    return {
-        "compression": "zstd",
-        "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
-        "use_dictionary": [name for name in schema.names if name not in noise],
-        "write_page_checksum": True,
-    }
 
 
 def largest_step(path: Path, below: int | None = None) -> int:

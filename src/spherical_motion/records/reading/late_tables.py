@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -75,9 +76,13 @@ class LateTables:
 
     def correlations(self, group: int) -> CorrelationSeries:
         """How the updates of a group resemble each other."""
+        return correlations_of_group(self._correlations, group)
+
+    @functools.cached_property
+    def _correlations(self) -> pa.Table:
+        """Read once for all groups, of which there may be many."""
         content = self._small[self.run.correlation]
-        table = self._table(self.run.correlation, CORRELATION_SCHEMA, content)
-        return correlations_of_group(table, group)
+        return self._table(self.run.correlation, CORRELATION_SCHEMA, content)
 
     def audits(self) -> AuditSeries:
         """The audited steps of all parameters."""

@@ -229,5 +229,6 @@ class _RunTable:
             self._schema,
             self._noise,
             boundaries=self._boundaries,
+            order="slice" if "slice" in self._schema.names else None,
             check=self._check,
         )

@@ -36,7 +36,7 @@ class AdamLaw(AverageLaw):
     def fresh(self, moves: Moves) -> Pair:
         # <w, Px> holds λ<w, Pw>, which is not recorded on its own.
         untold = 0.0 if moves.hp.decoupled else np.where(moves.s.weight_decay == 0.0, 0.0, np.nan)
-        return untold + np.zeros(moves.gram.shape), (1.0 - moves.s.momentum) * moves.gram.wp
+        return untold + np.zeros(moves.s.lr.shape), (1.0 - moves.s.momentum) * moves.gram.wp
 
     def form(self, s: Settings, facts: GroupFacts) -> tuple[Value, Value]:
         return (1.0 - s.momentum) / (1.0 + s.momentum), 1.0 + 0.0 * s.momentum

@@ -7,6 +7,7 @@ assuming only <w, g> = 0 (Li & Arora, 2020, appendix B.2, for L2 decay).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar
 
@@ -107,7 +108,11 @@ class HeavyBallL2(Family):
         return steps_to_settle(rule, a, felt.momentum, excess0, within, steps) <= steps
 
     def recursion(self, hp: HyperParameters, facts: GroupFacts) -> Recursion:
-        """The recursion of the norm, for any ηλ and momentum."""
+        """The recursion of the norm, for any ηλ and momentum; one object for equal arguments."""
+        return _recursion(self, hp, facts)
+
+    def new_recursion(self, hp: HyperParameters, facts: GroupFacts) -> Recursion:
+        """`recursion`, made anew."""
 
         def at(a: float, momentum: float) -> HyperParameters:
             return dataclasses.replace(hp, lr=1.0, weight_decay=a, momentum=momentum)
@@ -115,8 +120,8 @@ class HeavyBallL2(Family):
         return Recursion(
             rows=lambda a, m: self.rows(a, m, facts),
             push=lambda a, m: a / self.norm_share(a, m, facts),
-            angle=lambda a, m: self.angle(at(a, m), facts),
-            rate=lambda a, m: float(self.rate(at(a, m), facts)),
+            angle=functools.lru_cache(lambda a, m: self.angle(at(a, m), facts)),
+            rate=functools.lru_cache(lambda a, m: float(self.rate(at(a, m), facts))),
             fading=self.fading,
             critical=self.critical,
             limit=self.largest_intrinsic_lr,
@@ -163,6 +168,11 @@ class HeavyBallL2(Family):
 
     def carried(self, s: Steps, gram: Gram) -> Array:
         return s.momentum[1:] * ((gram.wd + gram.dd) / s.lr)[:-1]
+
+
+@functools.lru_cache(maxsize=64)
+def _recursion(family: HeavyBallL2, hp: HyperParameters, facts: GroupFacts) -> Recursion:
+    return family.new_recursion(hp, facts)
 
 
 class HeavyBallDecoupled(HeavyBallL2):

@@ -25,7 +25,7 @@ class PreconditionedHeavyBallLaw(HeavyBallLaw):
 
     def fresh(self, moves: Moves) -> Pair:
         # <w, Px> holds λ<w, Pw>, which is not recorded on its own.
-        untold = np.where(moves.s.weight_decay == 0.0, 0.0, np.nan) + np.zeros(moves.gram.shape)
+        untold = np.where(moves.s.weight_decay == 0.0, 0.0, np.nan) + np.zeros(moves.s.lr.shape)
         return untold, self.theta(moves) * self.inner(moves)
 
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spherical_motion import sphere
+from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
 from spherical_motion.theory.settings import is_heavy_ball
@@ -71,6 +71,7 @@ class DriveStatistics:
     windows: int
 
 
+@checks.validated
 def drive_statistics(
     drive: ArrayLike, *, steps: ArrayLike | None = None, window: int = WINDOW
 ) -> DriveStatistics:
@@ -112,6 +113,7 @@ def drive_statistics(
     return DriveStatistics(mean, largest, variance, lowest, slope, error, windows=count)
 
 
+@checks.validated
 def check_assumptions(
     hp: HyperParameters, gram: Gram, *, steps: ArrayLike | None = None, window: int = WINDOW
 ) -> tuple[AssumptionCheck, ...]:

@@ -15,6 +15,7 @@ import math
 
 import numpy as np
 
+from spherical_motion import checks
 from spherical_motion.checks import Number, above_zero, held, not_negative, number
 from spherical_motion.errors import NoTheory, OutOfDomain
 from spherical_motion.theory.equilibrium import equilibrium_angle_approx
@@ -32,6 +33,7 @@ class AngleBound:
     probability: float
 
 
+@checks.validated
 def bound_constant(momentum: float) -> float:
     """C(α) = 6|k|² of theorem 2, with k = (1, -2α, α²)/(1 - α)² (wan2021, eq. 108-110, 144).
 
@@ -46,6 +48,7 @@ def bound_constant(momentum: float) -> float:
     return 6.0 * (1.0 + 4.0 * momentum**2 + momentum**4) / (1.0 - momentum) ** 4
 
 
+@checks.validated
 def norm_bound(
     hp: HyperParameters, steps: Number, *, start: float, variance: float, lowest: float
 ) -> Number:
@@ -82,6 +85,7 @@ def norm_bound(
         return held(function, np.exp(time * math.log(kept)) * missing + constant * noise)
 
 
+@checks.validated
 def angle_bound(
     hp: HyperParameters, *, variance: float, lowest: float, unit_grad_sq: float
 ) -> AngleBound:
@@ -119,6 +123,7 @@ def angle_bound(
     return AngleBound(2.0 * share + a * math.sqrt(uneven / 2.0), 1.0 - share)
 
 
+@checks.validated
 def burn_in_steps(hp: HyperParameters, norm0: float, *, lowest: float) -> int:
     """Steps after which |w|² surely exceeds x/√2, x = √(lη(1 - α)/(2λ)); T of the proofs.
 
@@ -146,6 +151,7 @@ def burn_in_steps(hp: HyperParameters, norm0: float, *, lowest: float) -> int:
     return math.ceil(held(function, steps))
 
 
+@checks.validated
 def angle_tolerance(hp: HyperParameters, *, spread: float, overlap: float = 0.0) -> float:
     """Share by which the angle may end off √(2ηλ/(1 + α)), and |w|² off its rest.
 
@@ -199,6 +205,7 @@ def narrowest_minimum(hp: HyperParameters) -> float:
     return equilibrium_angle_approx(hp)
 
 
+@checks.validated
 def angle_floor(hp: HyperParameters, *, spread: float, overlap: float = 0.0) -> float:
     """Least angle of each step in the limit, rad: training at this rate cannot converge.
 
@@ -209,6 +216,7 @@ def angle_floor(hp: HyperParameters, *, spread: float, overlap: float = 0.0) -> 
     return equilibrium_angle_approx(hp) * max(0.0, 1.0 - share)
 
 
+@checks.validated
 def minimal_steps_after_drop(hp: HyperParameters, lr_drop: float) -> int:
     """⌈(1 - α)·ln k/(4ηλ)⌉ steps to the new equilibrium, at least (wan2020, corollary 2.5).
 
@@ -221,6 +229,7 @@ def minimal_steps_after_drop(hp: HyperParameters, lr_drop: float) -> int:
     return steps_to_equilibrium(hp, lr_drop)
 
 
+@checks.validated
 def minimal_steps_without_momentum(hp: HyperParameters, lr_drop: float) -> int:
     """⌈ln k/(4ηλ)⌉, whatever `hp.momentum` (wan2020, corollary 2.4 and section 4.1).
 

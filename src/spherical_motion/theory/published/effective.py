@@ -19,6 +19,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, held
 from spherical_motion.errors import InvalidArgument, NoTheory
 from spherical_motion.theory.families import family_of
@@ -52,6 +53,7 @@ class ImageStep:
     h2: NDArray[np.bool_]
 
 
+@checks.validated
 def image_step(
     x: ArrayLike, momentum: ArrayLike, lr: ArrayLike, divisor: ArrayLike = 1.0
 ) -> ImageStep:
@@ -69,10 +71,11 @@ def image_step(
     >>> float(step.effective_lr), float(np.round(np.tan(step.angle), 6))
     (0.2, 1.0)
     """
-    x, a = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(momentum, np.float64))
-    b = np.broadcast_to(np.asarray(divisor, np.float64), x.shape)
-    lr = np.asarray(lr, np.float64)
+    x = np.atleast_1d(np.asarray(x, np.float64))
+    a = checks.fitted("image_step", "momentum", momentum, x.shape)
+    b = checks.fitted("image_step", "divisor", divisor, x.shape)
     r = np.linalg.norm(x, axis=-1)
+    lr = checks.fitted("image_step", "lr", lr, r.shape)
     for name, values in (("|x|", r), ("lr", lr), ("divisor", b)):
         above_zero("image_step", name, values)
     u = x / r[..., None]
@@ -104,6 +107,7 @@ def image_step(
         )
 
 
+@checks.validated
 def effective_learning_rate(
     hp: HyperParameters,
     norm: Number,
@@ -153,6 +157,7 @@ def effective_learning_rate(
         return held("effective_learning_rate", hp.lr / r / nu / left)
 
 
+@checks.validated
 def adam_moment_on_sphere(
     hp: HyperParameters, norm: ArrayLike, unit_grad_sq: ArrayLike, numel: int
 ) -> Array:
@@ -174,6 +179,11 @@ def adam_moment_on_sphere(
     if not _is_adam_l2(hp) or hp.beta2 is None:
         raise InvalidArgument("adam_moment_on_sphere expects Adam with L2 and betas=(β1, β2).")
     r = above_zero("adam_moment_on_sphere", "norm", norm)
+    if r.ndim == 0:
+        raise InvalidArgument(
+            "adam_moment_on_sphere expects norm and unit_grad_sq of shape (steps,) or (steps, "
+            "groups), got single numbers."
+        )
     squares = np.asarray(unit_grad_sq, np.float64) / r**2 + (hp.weight_decay * r) ** 2
     if not (np.isfinite(squares).all() and numel >= 1):
         raise InvalidArgument("adam_moment_on_sphere expects finite unit_grad_sq and numel >= 1.")

@@ -25,7 +25,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain, whole
+from spherical_motion import checks
+from spherical_motion.checks import Array, Number, not_negative, number, numbers_in, plain
 from spherical_motion.errors import InvalidArgument, OutOfDomain
 from spherical_motion.theory.published.growth import growth_root, log_growth_rate
 
@@ -106,6 +107,7 @@ class ExponentialRates:
         return RecentredSchedule(lrs, np.array(steps, np.int64), np.array(factors, np.float64))
 
 
+@checks.validated
 def exponential_schedule(
     lrs: ArrayLike, weight_decays: ArrayLike, momentum: float
 ) -> ExponentialRates:
@@ -147,6 +149,7 @@ def exponential_schedule(
     return _assembled(np.log(eta), log_scale)
 
 
+@checks.validated
 def fixed_exponential_schedule(
     lr: float, weight_decay: float, momentum: float, steps: int
 ) -> ExponentialRates:
@@ -170,7 +173,7 @@ def fixed_exponential_schedule(
     1.481
     """
     where = "fixed_exponential_schedule"
-    steps = whole(where, "steps", steps, least=1)
+    steps = checks.count_of_steps(where, "steps", steps)
     rate = float(log_growth_rate(lr, weight_decay, momentum))
     if lr == 0:
         raise OutOfDomain(f"{where}(lr=...) must be > 0: a rate of 0 has no logarithm.")
@@ -178,6 +181,7 @@ def fixed_exponential_schedule(
     return _assembled(np.full(steps, math.log(lr)), log_scale)
 
 
+@checks.validated
 def tapered_exponential_schedule(
     lrs: ArrayLike,
     weight_decays: ArrayLike,
@@ -222,6 +226,7 @@ def tapered_exponential_schedule(
     return ExponentialRates(log_eta + 2.0 * log_scale[:-1], log_scale[:-1], float(log_scale[-1]))
 
 
+@checks.validated
 def tapered_exponential_bound(
     lr: float, weight_decay: float, momentum: float, steps_into_stage: Number
 ) -> Number:

@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, held, not_negative, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
 
@@ -29,6 +30,7 @@ LONGEST = 1e15
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
+@checks.validated
 def growth_root(
     lr: Number | float, weight_decay: Number | float, momentum: Number | float
 ) -> Number:
@@ -45,6 +47,7 @@ def growth_root(
     return plain(1.0 - _shrinks("growth_root", lr, weight_decay, momentum)[0])
 
 
+@checks.validated
 def log_growth_rate(
     lr: Number | float, weight_decay: Number | float, momentum: Number | float
 ) -> Number:
@@ -58,6 +61,7 @@ def log_growth_rate(
     return plain(-2.0 * np.log1p(-_shrinks("log_growth_rate", lr, weight_decay, momentum)[0]))
 
 
+@checks.validated
 def growth_rate(
     lr: Number | float, weight_decay: Number | float, momentum: Number | float,
     steps: Number | float = 1,
@@ -77,6 +81,7 @@ def growth_rate(
         return held("growth_rate", np.exp(rate * time), LOGARITHM)
 
 
+@checks.validated
 def growth_rate_approx(
     lr: Number | float, weight_decay: Number | float, momentum: Number | float,
     steps: Number | float = 1,
@@ -95,6 +100,7 @@ def growth_rate_approx(
     return held("growth_rate_approx", factor, LOGARITHM)
 
 
+@checks.validated
 def exponential_log_scale(
     lr: Number | float, weight_decay: Number | float, momentum: Number | float,
     steps: Number | float,
@@ -115,6 +121,7 @@ def exponential_log_scale(
     return plain(-time * np.log1p(-first) - np.log1p(beyond))
 
 
+@checks.validated
 def steps_to_overflow(
     lr: float, weight_decay: float, momentum: float, largest: float = FLOAT32_MAX
 ) -> int:
@@ -153,6 +160,7 @@ def steps_to_overflow(
     return high
 
 
+@checks.validated
 def steps_to_overflow_approx(
     lr: float, weight_decay: float, momentum: float, largest: float = FLOAT32_MAX
 ) -> float:

@@ -18,6 +18,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, held, number, numbers_in
 from spherical_motion.errors import OutOfDomain
 from spherical_motion.theory.published.exponential import per_step
@@ -41,6 +42,7 @@ class DecayedSchedule:
     final_log_scale: float
 
 
+@checks.validated
 def undo_exponential_schedule(
     log_lrs: ArrayLike, lrs: ArrayLike, momentum: float
 ) -> DecayedSchedule:
@@ -84,6 +86,7 @@ def undo_exponential_schedule(
     )
 
 
+@checks.validated
 def equivalent_weight_decay(
     growth: Number | float, lr: Number | float, momentum: Number | float
 ) -> Number:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, held, not_negative, number, plain
 from spherical_motion.errors import InvalidArgument, NoTheory, OutOfDomain
 from spherical_motion.theory.settings import is_heavy_ball
 from spherical_motion.vocabulary.hyperparameters import HyperParameters
 
 
+@checks.validated
 def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> Number:
     """r'/r = (1 - A<c, u>)·√(1 + tan²Δ), tangent = η_e|c⊥| (Roburin, eq. 10; exact).
 
@@ -25,6 +27,7 @@ def radius_ratio_on_sphere(radial: Number | float, tangent: Number | float) -> N
     return plain(left * np.hypot(1.0, np.asarray(tangent, np.float64)))
 
 
+@checks.validated
 def radius_sq_after(
     radius_sq: Number | float,
     lr: Number | float,
@@ -46,6 +49,7 @@ def radius_sq_after(
         return held(function, (1.0 - decay) ** 2 * square + pushed)
 
 
+@checks.validated
 def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) -> Array:
     """r_k² = √(r_0⁴ + 2Σ_{i<k} η_i²|g̃_i|²), shape (steps + 1,): SGD without decay.
 
@@ -56,7 +60,10 @@ def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) 
     array([1.    , 1.4142, 1.7321])
     """
     squares = not_negative("radius_sq_by_taylor", "unit_grad_sq", unit_grad_sq)
-    pushed = not_negative("radius_sq_by_taylor", "lr", lr) * np.sqrt(squares)
+    rates = not_negative("radius_sq_by_taylor", "lr", lr)
+    if squares.ndim:
+        rates = checks.fitted("radius_sq_by_taylor", "lr", rates, squares.shape)
+    pushed = rates * np.sqrt(squares)
     if pushed.ndim != 1:
         raise InvalidArgument(
             "radius_sq_by_taylor expects lr and unit_grad_sq of shape (steps,), got "
@@ -70,6 +77,7 @@ def radius_sq_by_taylor(lr: ArrayLike, unit_grad_sq: ArrayLike, radius0: float) 
         return np.atleast_1d(held("radius_sq_by_taylor", largest * np.sqrt(first**2 + 2.0 * sums)))
 
 
+@checks.validated
 def taylor_variables(
     lr: Number | float, unit_grad_sq: Number | float, norm: Number | float
 ) -> tuple[Number, Number]:
@@ -92,6 +100,7 @@ def taylor_variables(
         )
 
 
+@checks.validated
 def effective_rate_recursion(
     lr: ArrayLike, weight_decay: ArrayLike, unit_grad_sq: ArrayLike, norm0: float
 ) -> Array:
@@ -123,7 +132,8 @@ def effective_rate_recursion(
     function = "effective_rate_recursion"
     above_zero(function, "lr", lr)
     kept = above_zero(function, "1 - lr × weight_decay", 1.0 - lr * weight_decay)
-    grad = np.broadcast_to(not_negative(function, "unit_grad_sq", unit_grad_sq), lr.shape)
+    squares = not_negative(function, "unit_grad_sq", unit_grad_sq)
+    grad = checks.fitted(function, "unit_grad_sq", squares, lr.shape)
     jump = lr[1:] / (lr[:-1] * kept[:-1] * kept[1:])
     rates, start = np.empty(lr.shape), above_zero(function, "norm0", norm0)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -134,6 +144,7 @@ def effective_rate_recursion(
         return np.atleast_1d(held(function, rates))
 
 
+@checks.validated
 def effective_rate_flow(
     hp: HyperParameters, rate0: Number | float, time: Number | float, *, unit_grad_sq: float
 ) -> Number:
@@ -165,6 +176,7 @@ def effective_rate_flow(
         return held(function, 1.0 / np.hypot(left, reached))
 
 
+@checks.validated
 def undecayed_norm_sq(norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float) -> Array:
     """|w|² before each step and after the last, from the squared lengths of the steps alone.
 
@@ -190,6 +202,11 @@ def undecayed_norm_sq(norm_sq0: ArrayLike, step_sq: ArrayLike, momentum: float) 
     [1.0, 1.1, 1.3]
     """
     steps = not_negative("undecayed_norm_sq", "step_sq", step_sq)
+    if steps.ndim == 0:
+        raise InvalidArgument(
+            "undecayed_norm_sq(step_sq=...) must have shape (steps,) or (steps, groups), got a "
+            "single number."
+        )
     start = above_zero("undecayed_norm_sq", "norm_sq0", norm_sq0)
     number("undecayed_norm_sq", "momentum", momentum, least=0.0, below=1.0, error=OutOfDomain)
     path = np.empty((len(steps) + 1, *np.broadcast_shapes(steps.shape[1:], start.shape)))

@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from spherical_motion import checks
 from spherical_motion.checks import Array, Number, above_zero, number, numbers_in, plain
 from spherical_motion.errors import OutOfDomain
 
@@ -32,6 +33,7 @@ CURVATURE = 1.0 / math.sqrt(2.0 * math.pi)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
+@checks.validated
 def toy_unit_grad_sq(dimension: int) -> float:
     """L = E|g̃|² of one input at the perfect classifier, (m - 1)·E[(1 + e^{|z|})^{-2}].
 
@@ -42,6 +44,7 @@ def toy_unit_grad_sq(dimension: int) -> float:
     return (dimension - 1) * _half_normal(lambda z: _logistic(-z) ** 2)
 
 
+@checks.validated
 def toy_decayed_norm(weight_decay: float) -> float:
     """Case 1: the norm c of the minimum with decay alone, λc = E[|z|/(1 + e^{c|z|})].
 
@@ -70,6 +73,7 @@ def toy_decayed_norm(weight_decay: float) -> float:
     return 0.5 * (low + high)
 
 
+@checks.validated
 def toy_normalized_angle(dimension: int, steps: Number) -> Number:
     """Case 2: root mean square angle to e_1 after `steps` steps with normalization alone.
 
@@ -84,6 +88,7 @@ def toy_normalized_angle(dimension: int, steps: Number) -> Number:
     return plain(np.sqrt(np.sqrt(toy_unit_grad_sq(dimension) / (8.0 * time)) / CURVATURE))
 
 
+@checks.validated
 def toy_resting_angle(lr: Number | float, weight_decay: Number | float, dimension: int) -> Number:
     """Case 3: root mean square angle to e_1 in the long run, with normalization and decay.
 
@@ -101,6 +106,7 @@ def toy_resting_angle(lr: Number | float, weight_decay: Number | float, dimensio
     return plain(np.sqrt(np.sqrt(eta * lam * drive / 2.0) / CURVATURE))
 
 
+@checks.validated
 def escape_bound(
     lr: float, weight_decay: float, *, norm: float, dimension: int, angle: float, failure: float
 ) -> float:
@@ -140,6 +146,7 @@ def escape_bound(
     return wait - 6.0 * math.log(failure)
 
 
+@checks.validated
 def narrowest_well(
     lr: Number | float, weight_decay: Number | float, momentum: Number | float = 0.0
 ) -> Number:

@@ -13,6 +13,7 @@ directly at four larger ηλ and extrapolated. Close to momentum 1 these counts 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -234,6 +235,7 @@ def _cot_sq(angle: float) -> float:
     return cot * abs(cot)
 
 
+@functools.lru_cache(maxsize=1024)
 def _pace(rule: Recursion, a: float, momentum: float) -> tuple[float, float]:
     """(rate at which the slowest deviation from rest shrinks, steps in a swing), per step."""
     roots = np.linalg.eigvals(linear_part(rule, a, momentum))

@@ -88,7 +88,8 @@ def rested(rule: Recursion, a: float, momentum: float, excess: float) -> Start:
     for _ in range(80):
         middle = 0.5 * (low + high)
         last = middle in (low, high)  # no number lies between them
-        if a * math.exp(middle) > 0.0 and reached(math.exp(middle)) > excess:
+        k = math.exp(middle)
+        if a * k > 0.0 and reached(k) > excess:
             high = middle
         else:
             low = middle

@@ -73,7 +73,11 @@ class AngleReason(ReasonKind):
     )
     LAWS_HOLD_PULL = (
         ": every law that was tested holds, the cause is not known. The measured pull of weight "
-        "decay and loss ({pull:.3g}) alone gives {gives:.2f}"
+        "decay and loss ({pull:.3g}) alone gives {gives:.2f} at rest"
+    )
+    LAWS_HOLD_PULL_VAGUE = (
+        ": every law that was tested holds, the cause is not known. The measured pull of weight "
+        "decay and loss, {pull:.3g} ({low:.3g} to {high:.3g}), is too uncertain to give an angle"
     )
     LAWS_HOLD_CORRELATION = (
         ": every law that was tested holds, the cause is not known. The correlation sum of its "

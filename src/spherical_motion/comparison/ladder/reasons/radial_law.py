@@ -20,7 +20,12 @@ class RadialReason(ReasonKind):
     )
     RADIAL_UNKNOWN = (
         "the gradient of this certified group has a part along the weights, {share} weight "
-        "decay's pull. The cause is not known"
+        "decay's pull. The cause is not known",
+        Suspect.RADIAL_PART,
+    )
+    RADIAL_OUTWARD = (
+        "; it points outward at {share:.0%} of the steps, as with SAM, whose gradient is that of "
+        "weights further up the loss, or with a penalty on the gradient"
     )
     RADIAL_PUT_BACK = (
         "the gradient has a part along the weights, {share} weight decay's pull, since it is not "

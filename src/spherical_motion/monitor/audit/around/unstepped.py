@@ -89,11 +89,19 @@ class Unstepped:
         me = weakref.ref(self)
 
         def begins(optimizer: torch.optim.Optimizer, *_: object) -> None:
-            if (unstepped := me()) is not None:
+            if (unstepped := me()) is None:
+                return
+            if optimizer is unstepped._own():  # at nearly every step, so without the guard
+                unstepped._inside = True
+            else:
                 unstepped._guarded(lambda: unstepped.begins(optimizer))
 
         def stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
-            if (unstepped := me()) is not None:
+            if (unstepped := me()) is None:
+                return
+            if optimizer is unstepped._own():
+                unstepped._inside = False
+            else:
                 unstepped._guarded(lambda: unstepped.stepped(optimizer))
 
         self._handles = [

@@ -1,34 +1,16 @@
-"""Check the numbers and arguments that users give, once and in the same words.
-
-Every check takes `where` (the function or class the user called) and `name` (the argument), and
-raises an error that names both, says what was expected, what was found and, with `remedy`, what to
-do. `error` chooses the class: `OutOfDomain` where a formula does not hold, else `InvalidArgument`.
-"""
+"""Numbers, counts, arrays and functions that users give, each checked against its bounds."""
 
 from __future__ import annotations
 
 import math
 import numbers
+import os
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument, OutOfDomain
-
-__all__ = [
-    "MOST_STEPS",
-    "Array",
-    "Number",
-    "above_zero",
-    "callable_or_none",
-    "held",
-    "not_negative",
-    "number",
-    "numbers_in",
-    "plain",
-    "whole",
-]
 
 MOST_STEPS = 100_000_000
 """The most steps that have an entry each: three settings of so many take 2.4 GB."""
@@ -107,6 +89,61 @@ def whole(
     raise error(_message(where, name, wanted, repr(value), remedy))
 
 
+def count_of_steps(where: str, name: str, value: object, *, least: int = 1) -> int:
+    """`value` as a number of steps that have an entry each, from `least` to `MOST_STEPS`.
+
+    Raises:
+        InvalidArgument: it is no integer, or outside the bounds.
+
+    >>> count_of_steps("Schedule", "steps", 10**11)
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: Schedule(steps=...) must be an int >= 1 and <= ...
+    """
+    found = whole(where, name, value, least=least)
+    remedy = f"Each step takes memory; {MOST_STEPS:,} are the most."
+    return whole(where, name, found, least=least, most=MOST_STEPS, remedy=remedy)
+
+
+def seed(where: str, value: object) -> int:
+    """`value` as the seed of a random generator, a whole number >= 0."""
+    return whole(where, "seed", value, least=0)
+
+
+def fits(where: str, entries: int, remedy: str) -> None:
+    """Raise InvalidArgument if so many numbers would fill more than half of the machine's memory.
+
+    >>> fits("random_walk", 10**15, "Lower steps.")
+    Traceback (most recent call last):
+        ...
+    spherical_motion.errors.InvalidArgument: random_walk would need 8,000,000 GB for its ...
+    """
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if 8 * entries > most:
+        raise InvalidArgument(
+            f"{where} would need {8 * entries / 1e9:,.0f} GB for its arrays, and {most / 1e9:,.0f} "
+            f"GB are the most on this machine. {remedy}"
+        )
+
+
+def fitted(where: str, name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """`values` as a float64 array of a shape, to which they broadcast; not checked otherwise.
+
+    Raises:
+        InvalidArgument: their shape is another.
+
+    >>> fitted("balance", "lr", 0.1, (2,)).tolist()
+    [0.1, 0.1]
+    """
+    array = np.asarray(values, np.float64)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise InvalidArgument(
+            f"{where}({name}=...) must have shape {shape}, or broadcast to it, got {array.shape}."
+        ) from None
+
+
 def numbers_in(
     where: str,
     name: str,
@@ -133,7 +170,7 @@ def numbers_in(
     wanted = _wanted(above, least, below, most)
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise error(_message(where, name, wanted, repr(values), remedy)) from None
     good = np.isfinite(array) & (array > above) & (array >= least) & (array < below)
     good &= array <= most

@@ -26,7 +26,10 @@ class EventKind(enum.StrEnum):
     """The monitor gave up. why: the error."""
 
     SKIPPED = "skipped"
-    """Something was not recorded: a step (why) or a scalar (name, reason)."""
+    """Something was not recorded: a step (why), or a scalar or an event (name, reason)."""
+
+    NOT_MEASURED = "not_measured"
+    """A step was taken and counted, but not measured; for the first such step. why."""
 
     NOT_MERGED = "not_merged"
     """Small parts stayed as they are. reason: the error."""

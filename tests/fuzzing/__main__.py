@@ -18,6 +18,9 @@ from fuzzing import KINDS, USES, faults, mutate
 DRAWN = 7
 """Of so many damaged runs one is drawn; the number of kinds is no multiple of it."""
 
+EACH = 100
+"""Runs between two lines of progress."""
+
 MEMORY = 8 << 30
 """A use that asks for more fails."""
 
@@ -37,6 +40,8 @@ def run(first: int, last: int) -> list[str]:
                 found.append(f"seed {seed}: {what}\n  {fault}")
                 print(found[-1], flush=True)
             shutil.rmtree(directory)
+            if sum(counts.values()) % EACH == 0:
+                print(f"up to seed {seed}: {len(found)} faults", flush=True)
     print(f"{sum(counts.values())} mutations: {dict(counts)}; {len(found)} faults")
     return found
 

@@ -60,7 +60,7 @@ def test_a_watched_optimizer_can_still_be_copied_and_saved(tmp_path: Path) -> No
 def test_no_monitor_failure_reaches_the_loop_and_one_warning_tells(tmp_path: Path) -> None:
     model = network()
     optimizer = OPTIMIZERS["momentum"](model)
-    Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True)
+    monitor = Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True)
     train(model, optimizer, 2)
     model.double()
     with warnings.catch_warnings(record=True) as caught:
@@ -71,6 +71,7 @@ def test_no_monitor_failure_reaches_the_loop_and_one_warning_tells(tmp_path: Pat
             optimizer.step()
     assert [w.category for w in caught] == [RecordingStopped]
     assert "Training goes on" in str(caught[0].message)
+    monitor.close()  # the failing step did not wait for the disk
     records = read(tmp_path / "run")
     assert records.steps.tolist() == [0, 1]
     assert "stopped" in [event["kind"] for event in records.events]

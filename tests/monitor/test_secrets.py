@@ -12,7 +12,7 @@ import torch
 from watched import groups_of, network
 
 from spherical_motion.monitor import Monitor, provenance
-from spherical_motion.monitor.command import shown_command
+from spherical_motion.monitor.run.command import shown_command
 
 SECRETS = [
     ["--api-key", "s3cr3t"],

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import collections
 import enum
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from spherical_motion.records import RunWriter, read
-from spherical_motion.records.files.events import MOST_CHARACTERS, make_event
+from spherical_motion.records.files.events import (
+    MOST_CHARACTERS,
+    MOST_IN_NAME,
+    MOST_LEVELS,
+    make_event,
+)
 from spherical_motion.vocabulary import EventKind
 
 
@@ -86,13 +92,45 @@ def test_an_odd_event_is_left_out_and_the_rest_goes_on(tmp_path, info, rng, name
     assert writer.skipped == {"odd": skipped["reason"]}
 
 
-@pytest.mark.parametrize("kind", ["\ud800", "x" * (MOST_CHARACTERS + 1)])
-def test_an_odd_kind_or_step(tmp_path, info, kind) -> None:
+@pytest.mark.parametrize("kind", ["\ud800", "x" * 10_001, Raising()], ids=range(3))
+@pytest.mark.parametrize("step", [Raising(), -1, 2**53, 10**400, "one", math.nan], ids=range(6))
+def test_an_odd_kind_or_step(tmp_path, info, kind, step) -> None:
     with RunWriter(tmp_path, info) as writer:
         writer.event(kind)
-        writer.event("odd", step=Raising())  # type: ignore[arg-type]
+        writer.event("odd", step=step)
         writer.event("fine")
-    assert [event["kind"] for event in read(tmp_path).events] == ["skipped", "skipped", "fine"]
+        writer.scalars(step, {"loss": 1.0})
+        writer.scalars(7, {"loss": 2.0})
+    records = read(tmp_path, strict=True)
+    assert [event["kind"] for event in records.events] == ["skipped"] * 2 + ["fine", "skipped"]
+    assert records.scalars["loss"].values.tolist() == [2.0]
+
+
+KEPT = {
+    "nested": nested(MOST_LEVELS),
+    "a long name": {"x" * MOST_IN_NAME: nested(MOST_LEVELS - 1)},
+    "text": {"nul": "\0", "separators": "\u2028\x85\n", "quote": '"', "high": "\U0010ffff"},
+    "a long text": "x" * (MOST_CHARACTERS - 1000),
+}
+
+TOO_MUCH = {
+    "nested": nested(MOST_LEVELS + 1),
+    "a long name": {"x" * (MOST_IN_NAME + 1): 0},
+    "a long text": "x" * MOST_CHARACTERS,
+}
+
+
+def test_whatever_is_recorded_can_be_read(tmp_path, info) -> None:
+    with RunWriter(tmp_path, info) as writer:
+        for data in (*TOO_MUCH.values(), *KEPT.values()):
+            writer.event("note", 2**53 - 1, data=data)
+        writer.event("note", 0, **{"x" * MOST_IN_NAME: 1})
+        writer.event("note", 0, **{"x" * (MOST_IN_NAME + 1): 1})
+    first, *events = read(tmp_path, strict=True).events
+    assert first["kind"] == "skipped"
+    assert [event["data"] for event in events[:-1]] == list(KEPT.values())
+    assert events[-1]["x" * MOST_IN_NAME] == 1
+    assert len(events) == len(KEPT) + 1
 
 
 def test_odd_scalars_are_left_out_and_the_rest_goes_on(tmp_path, info) -> None:
@@ -136,7 +174,7 @@ def test_events_hold_what_they_held_before() -> None:
         "arrays": [np.array([[1, 2]]), torch.tensor([1.0, float("nan")]), np.array(4)],
         "mapping": collections.OrderedDict({1: "a"}),
         "unknown": torch.float32,
-        "deep": nested(20),
+        "deep": nested(12),
     }
     event = make_event("note", 4, **data)
     del event["time"]
@@ -150,7 +188,7 @@ def test_events_hold_what_they_held_before() -> None:
         "arrays": [[[1, 2]], [1.0, None], 4],
         "mapping": {"1": "a"},
         "unknown": "torch.float32",
-        "deep": nested(20),
+        "deep": nested(12),
     }
     assert type(event["text"]) is str
     assert type(event["kind_"]) is str

@@ -38,6 +38,25 @@ def check_measurable(name: str, tensor: torch.Tensor, *, widened: bool = False) 
         )
 
 
+def lacks_memory(tensor: torch.Tensor) -> bool:
+    """Whether the storage of a strided tensor is smaller than what its shape reaches.
+
+    Code that shards or offloads weights frees their storage and leaves the tensor as it is; to
+    read it would end the process.
+
+    >>> w = torch.zeros(2, 3)
+    >>> _ = w.untyped_storage().resize_(0)
+    >>> lacks_memory(w), lacks_memory(torch.zeros(2, 3)[:, 1:]), lacks_memory(torch.zeros(0))
+    (True, False, False)
+    """
+    held = tensor.untyped_storage().nbytes()
+    if held == tensor.nbytes or not tensor.numel():  # nearly all tensors fill their storage
+        return False
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    reach = 1 + sum((length - 1) * stride for length, stride in steps)
+    return (tensor.storage_offset() + reach) * tensor.element_size() > held
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class StridedLayout:
     """Type, shape and strides (in entries) of a tensor that fills one block of memory.

@@ -37,11 +37,10 @@ def watch(
     steps: int | None = None,
     audit: bool = True,
     plan: Schedule | None = None,
+    patience: float = 60.0,
     quiet: bool = False,
 ) -> Monitor:
-    """Choose groups of a model and record their motion from now on.
-
-    `groups` says which:
+    """Choose groups of a model and record their motion from now on. `groups` says which:
 
     - "certified": those that `find_groups` proves on `example_inputs`. Where nothing is certified,
       all matrices are watched as "plain" ones, and a notice says why.
@@ -55,12 +54,12 @@ def watch(
         model, granularity: as for `find_groups`.
         example_inputs: as for `find_groups`; needed for "certified" and "all". Else for the audit.
         optimizer, directory, every, burst, cells_every, correlation_every, products, resume,
-            first_step, steps, audit, plan: as for `Monitor`.
+            first_step, steps, audit, plan, patience: as for `Monitor`.
         vectors: gains and biases become plain groups too, where matrices do.
         quiet: print and log nothing about what is watched.
 
     Returns:
-        The attached `Monitor`; close it, or use it as a context manager.
+        The attached `Monitor`; close it, or use it in `with`. Not kept, it ends with the optimizer.
 
     Raises:
         ModelError: the model cannot be probed on these inputs; "plain" needs no probe.
@@ -95,5 +94,6 @@ def watch(
         audit=audit,
         example_inputs=None if choice.groups == "plain" else example_inputs,
         plan=plan,
+        patience=patience,
         quiet=quiet,
     )

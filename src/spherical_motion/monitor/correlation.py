@@ -17,6 +17,7 @@ import torch
 from spherical_motion import theory
 from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument, NoTheory
+from spherical_motion.measure.layout import lacks_memory
 from spherical_motion.monitor.burst import Burst, Memory, Rates, UpdatePiece, largest
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.targets import Target, pieces_of
@@ -171,12 +172,18 @@ class CorrelationMeter:
         if not 0.0 < lr < math.inf:
             self._end(step, f"the learning rate is {lr:g}")
             return
+        if any(lacks_memory(piece.parameter) for piece in self._pieces[self._number]):
+            self._end(step, "the memory of its weights was freed")
+            return
         self._burst.take()
         self._rates = rates
 
     def after(self, step: int) -> None:
         """Take step number `step`; to be called after it, unless it was skipped."""
         if self._burst is None or self._rates is None:
+            return
+        if any(lacks_memory(piece.parameter) for piece in self._pieces[self._number]):
+            self._end(step, "the memory of its weights was freed")
             return
         self._burst.measure(self._rates)
         self._rates = None
@@ -190,6 +197,11 @@ class CorrelationMeter:
         else:
             self._sink.correlation(self._began, self._number, found.rho, found.update_sq)
             self._burst = None
+
+    def missed(self, step: int) -> None:
+        """Step number `step` was taken and not seen, so that a burst cannot go on."""
+        if self._burst is not None:
+            self._end(step, "a step of it was not measured")
 
     def _begin(self, number: int, step: int) -> None:
         lags = self._lags(number)

@@ -11,7 +11,7 @@ from spherical_motion.binding import with_plain
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.monitor.choosing import Choice, check_choice, chosen_groups
 from spherical_motion.notices import listed, notify
-from spherical_motion.records import read_info
+from spherical_motion.records import read_info, steps_at_close
 from spherical_motion.vocabulary.gram import PRODUCTS
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -70,6 +70,12 @@ def groups_of_run(
             quiet=choice.quiet,
         )
     return recorded
+
+
+def next_steps(directory: str | os.PathLike[str], optimizers: int) -> list[int] | None:
+    """The next step of each optimizer when a run was closed; None if that is not known."""
+    closed = steps_at_close(directory)
+    return closed if closed is not None and len(closed) == optimizers else None
 
 
 def notify_lost_products(before: int, now: int, *, quiet: bool) -> None:

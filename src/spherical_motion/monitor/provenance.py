@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from spherical_motion.binding import scalar_settings
-from spherical_motion.monitor.command import shown_command
+from spherical_motion.monitor.run.command import shown_command
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.targets import Target
 from spherical_motion.records import RunInfo

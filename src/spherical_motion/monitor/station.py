@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
 from spherical_motion.measure import RowSet, backend_of
@@ -17,11 +16,11 @@ from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replaceme
 from spherical_motion.monitor.cells import CellRows
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
+from spherical_motion.monitor.run.hooks import StepHook
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
 from spherical_motion.monitor.targets import Target
-from spherical_motion.monitor.untraced import untraced
 from spherical_motion.records import RunInfo
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS
@@ -103,7 +102,8 @@ class Station:
             )
             self._replacements = Replacements(self._context, sink)
         self._auditor: Auditor | None = None
-        self._hooks: list[RemovableHandle] = []
+        self._returned = self._after_gap = self._gap_recorded = False
+        self._hooks: list[StepHook] = []
 
     @property
     def nbytes(self) -> int:
@@ -140,9 +140,14 @@ class Station:
         def after(*_: object) -> None:
             self._guarded(lambda: None if inner.now() else self._after())
 
+        def returned(*_: object) -> None:
+            self._guarded(self._note_return)
+
+        register = self.optimizer.register_step_post_hook
         self._hooks = [
-            self.optimizer.register_step_pre_hook(untraced(before)),
-            self.optimizer.register_step_post_hook(untraced(after)),
+            StepHook(self.optimizer.register_step_pre_hook, before),
+            StepHook(register, after),
+            StepHook(register, returned, first=True),
         ]
 
     def detach(self) -> None:
@@ -158,7 +163,31 @@ class Station:
         if self._auditor is not None:
             self._auditor.close()
 
+    def drop(self) -> None:
+        """Let its hooks do nothing from now on; to be called when no optimizer is left."""
+        for hook in self._hooks:
+            hook.drop()
+
+    def _note_return(self) -> None:
+        """The step has changed the weights; `_after` comes later, if no other hook raises."""
+        self._returned = not self._was_skipped()
+
+    def _count_unseen(self) -> None:
+        """Count a step after which another hook raised, so that this one's was not called."""
+        if not self._gap_recorded:
+            self._gap_recorded = True
+            why = "another hook on the optimizer's steps raised before the monitor's"
+            self._sink.event(EventKind.NOT_MEASURED, step=self.step, why=why)
+        if self._auditor is not None:
+            self._auditor.skipped()
+        if self._correlation is not None:
+            self._correlation.missed(self.step)
+        self._returned, self._after_gap = False, True
+        self.step += 1
+
     def _before(self, closure: bool) -> None:
+        if self._returned:
+            self._count_unseen()
         self._settings.follow(self.step)
         if self._begins:
             self._begins = False
@@ -173,7 +202,9 @@ class Station:
         # An audit needs the old weights after the step.
         self._rolls = not audited and self._sampling.takes(self.step + 1)
         if self._armed:
-            self._earlier = self._preconditioners.before()
+            # After a gap, the settings of the step before are not known.
+            self._earlier = None if self._after_gap else self._preconditioners.before()
+        self._after_gap = False
         if self._correlation is not None:
             self._correlation.before(self.step)
 
@@ -205,6 +236,7 @@ class Station:
             self._correlation.after(self.step)
         if auditor is not None:
             auditor.after(self.step, self._backend.before)
+        self._returned = False
         self.step += 1
 
     def _measure(self, kept: Sequence[torch.Tensor | None] | None) -> None:

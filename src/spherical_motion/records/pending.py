@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.notices import listed
-from spherical_motion.records.files.events import Event
+from spherical_motion.notices import listed, shown
+from spherical_motion.records.files.events import MOST_STEPS, Event
 
 SMALL_ITEM = 500
 """Estimated bytes of a waiting scalar, event or row of settings."""
@@ -68,6 +68,14 @@ class AuditStepRow(NamedTuple):
 
 
 Block: TypeAlias = RowBlock | SettingsRow | CellBlock | CorrelationRow | AuditBlock | AuditStepRow
+
+
+def step_number(step: object) -> int:
+    """A step as it is recorded; InvalidArgument if it is no whole number from 0 on."""
+    found = int(step)  # pyright: ignore[reportArgumentType]
+    if not 0 <= found < MOST_STEPS:
+        raise InvalidArgument(f"step {shown(step)}; expected 0 to {MOST_STEPS - 1:,}")
+    return found
 
 
 def copied(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from spherical_motion.notices import described, shown, warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import sized_event
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.pending import Block
+from spherical_motion.records.pending import Block, step_number
 from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing.blocks import Copier
 from spherical_motion.records.writing.scalars import copy_scalars
@@ -197,7 +197,7 @@ class RunWriter:
         if not self._is_recording():
             return
         try:
-            at, (found, left) = int(step), copy_scalars(values)
+            at, (found, left) = step_number(step), copy_scalars(values)
         except Exception as error:  # no number of a step, no mapping
             self._worker.skip(None, "scalars", described(error))
             return

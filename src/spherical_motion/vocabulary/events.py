@@ -16,7 +16,8 @@ class EventKind(enum.StrEnum):
     """
 
     RESUMED = "resumed"
-    """A writer continues a run. param_groups, every, burst, versions, command, commit."""
+    """A writer continues a run at this step. segments: per table the number of the next part;
+    param_groups, every, burst, versions, command, commit."""
 
     CLOSED = "closed"
     """The monitor was closed. steps: the next step of each optimizer."""
@@ -25,7 +26,10 @@ class EventKind(enum.StrEnum):
     """The monitor gave up. why: the error."""
 
     SKIPPED = "skipped"
-    """Something was not recorded: a step (why) or a scalar (name, reason)."""
+    """Something was not recorded: a step (why), or a scalar or an event (name, reason)."""
+
+    NOT_MEASURED = "not_measured"
+    """A step was taken and counted, but not measured; for the first such step. why."""
 
     NOT_MERGED = "not_merged"
     """Small parts stayed as they are. reason: the error."""

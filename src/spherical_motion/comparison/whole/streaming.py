@@ -34,7 +34,7 @@ class RunEvidence:
     evidence: tuple[tuple[int, Evidence], ...]
 
 
-BLOCK = 256 << 20
+BLOCK = 512 << 20
 """Bytes that the products of a block may take."""
 
 

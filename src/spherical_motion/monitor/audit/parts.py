@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
+from spherical_motion.measure.layout import lacks_memory
+
 PART = 1 << 16
 """Entries of a part: ten vectors of them in float64 take 5 MB."""
 
@@ -14,8 +16,9 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is whole, dense and of no class of its own."""
-    return type(tensor) in PLAIN and tensor.layout is torch.strided
+    """Whether a tensor is whole, dense, in memory and of no class of its own."""
+    plain = type(tensor) in PLAIN and tensor.layout is torch.strided
+    return plain and not lacks_memory(tensor)
 
 
 def flat(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import shown
+from spherical_motion.records.files.checksum import require_file
 from spherical_motion.records.files.durable import append_synced, cut_synced
 
 Event: TypeAlias = dict[str, Any]
@@ -21,8 +23,14 @@ MOST_CHARACTERS = 1 << 24
 ENTRY = 16
 """Characters for which an entry of the data counts, beside those of its text."""
 
-MOST_LEVELS = 32
+MOST_LEVELS = 15
 """Data may be nested this deep."""
+
+MOST_IN_NAME = 10_000
+"""Characters of a kind, and of a name within the data."""
+
+MOST_STEPS = 2**53
+"""Steps are smaller than this; float64 holds all of them."""
 
 
 def make_event(kind: str, /, step: int | None = None, **data: object) -> Event:
@@ -43,7 +51,11 @@ def make_event(kind: str, /, step: int | None = None, **data: object) -> Event:
 def sized_event(kind: str, step: int | None, data: Mapping[str, object]) -> tuple[Event, int]:
     """`make_event`, and how many characters the event has."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    event = {"time": now, "kind": kind, "step": None if step is None else int(step)}
+    event = {"time": now, "kind": str(kind), "step": None if step is None else int(step)}
+    if step is not None and not 0 <= int(step) < MOST_STEPS:
+        raise InvalidArgument(f"step {shown(step)}; expected 0 to {MOST_STEPS - 1:,}")
+    if max(len(name) for name in (event["kind"], *data)) > MOST_IN_NAME:
+        raise InvalidArgument(f"a name of more than {MOST_IN_NAME:,} characters")
     # Data named time, kind or step get a trailing underscore, so that they replace nothing.
     event |= {(f"{key}_" if key in event else key): value for key, value in data.items()}
     copied = {str(key): _Plain().of(value) for key, value in event.items()}
@@ -65,6 +77,7 @@ def append_events(path: Path, events: Iterable[Event]) -> None:
 
 def drop_torn_line(path: Path) -> None:
     """Cut off the incomplete last line of a killed writer."""
+    require_file(path)
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
@@ -95,7 +108,7 @@ class _Plain:
         if self._depth > MOST_LEVELS:
             raise InvalidArgument(f"nested deeper than {MOST_LEVELS} levels, or in itself")
         if isinstance(value, Mapping):
-            found: object = {self._text(str(key)): self.of(item) for key, item in value.items()}
+            found: object = {self._name(key): self.of(item) for key, item in value.items()}
         elif isinstance(value, (list, tuple, set, frozenset)):
             found = [self.of(item) for item in value]
         elif callable(to_list := getattr(value, "tolist", None)):  # numpy and torch
@@ -106,6 +119,12 @@ class _Plain:
             found = self._text(str(value))
         self._depth -= 1
         return found
+
+    def _name(self, key: object) -> str:
+        name = self._text(str(key))
+        if len(name) > MOST_IN_NAME:
+            raise InvalidArgument(f"a name of more than {MOST_IN_NAME:,} characters")
+        return name
 
     def _text(self, value: str) -> str:
         self._take(len(value))

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.files.checksum import verify
+from spherical_motion.records.files.checksum import require_file, verify
 from spherical_motion.records.files.durable import publish, remove_leftovers, sync_names
 from spherical_motion.records.files.merging import joint_schema, rows_of, write_part
 from spherical_motion.records.files.remote import parquet_file
@@ -201,6 +201,7 @@ def largest_step(path: Path, below: int | None = None) -> int:
         RunDirectoryError: the part is damaged.
     """
     try:
+        require_file(path)
         with pq.ParquetFile(path) as file:
             column = file.schema_arrow.get_field_index("step")
             if column < 0:

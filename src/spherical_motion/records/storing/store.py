@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from spherical_motion.errors import RunDirectoryError
+from spherical_motion.notices import described
 from spherical_motion.records.directory import RunDirectory, claim
 from spherical_motion.records.files.branches import Branches, next_step_of
 from spherical_motion.records.files.durable import sync_names
@@ -73,7 +74,6 @@ class RunStore:
         warm_up()
         self._directory = directory
         self._schema = row_schema(info.products)
-        self._skipped: set[str] = set()
         self._merging = True
         self._lock = claim(directory, info, resume=resume)
         try:
@@ -151,14 +151,10 @@ class RunStore:
         Rows come last: a killed run is resumed after its last row, so all other data of its
         steps must be on the disk by then.
         """
-        events = pending.events
         if pending.scalars:
-            table, skipped = scalar_table(pending.scalars)
-            self._scalars.append(table)
-            events = events + [skipped[name] for name in skipped if name not in self._skipped]
-            self._skipped.update(skipped)
-        if events:
-            self._append(events)
+            self._scalars.append(scalar_table(pending.scalars))
+        if pending.events:
+            self._append(pending.events)
         if pending.cells:
             self._cells.append(cell_table(pending.cells))
         if pending.correlations:
@@ -183,7 +179,7 @@ class RunStore:
                 pass
         except (OSError, pa.ArrowException, ValueError) as error:
             self._merging = False
-            self._append([make_event(EventKind.NOT_MERGED, reason=str(error))])
+            self._append([make_event(EventKind.NOT_MERGED, reason=described(error))])
 
     def close(self) -> None:
         """Release the lock."""

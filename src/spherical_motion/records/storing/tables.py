@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spherical_motion.records.files.events import Event, make_event
 from spherical_motion.records.pending import (
     AuditBlock,
     AuditStepRow,
@@ -28,7 +27,6 @@ from spherical_motion.records.schema import (
     SETTINGS_SCHEMA,
     row_schema,
 )
-from spherical_motion.vocabulary import EventKind
 
 
 def warm_up() -> None:
@@ -38,7 +36,7 @@ def warm_up() -> None:
     """
     rows = row_table([RowBlock(0, np.zeros((1, 6)), np.zeros(1, np.int32))], row_schema())
     settings = settings_table([SettingsRow(0, 0, np.zeros(4))], first=0)
-    scalars, _ = scalar_table([(0, {"loss": 0.0})])
+    scalars = scalar_table([(0, {"loss": 0.0})])
     cells = cell_table([CellBlock(0, 0, np.zeros((1, 6)))])
     correlations = correlation_table([CorrelationRow(0, 0, np.zeros(1), 0.0)])
     audits = audit_table([AuditBlock(0, np.zeros((1, len(AUDIT_SUMS))), np.zeros(1, np.int32))])
@@ -116,21 +114,11 @@ def cell_table(blocks: Sequence[CellBlock]) -> pa.Table:
     return pa.table(columns, schema=CELL_SCHEMA)
 
 
-def scalar_table(
-    given: Sequence[tuple[int, Mapping[str, object]]],
-) -> tuple[pa.Table, dict[str, Event]]:
-    """The scalars as a table, and by name an event for those that are not numbers."""
-    rows: list[dict[str, object]] = []
-    skipped: dict[str, Event] = {}
-    for step, scalars in given:
-        for name, value in scalars.items():
-            try:
-                read = getattr(value, "item", None)
-                number = float(read() if read else value)  # pyright: ignore[reportArgumentType]
-            except Exception as error:  # `item` of an unknown class may raise anything
-                reason = f"{type(value).__name__} is not a number: {error}"
-                event = make_event(EventKind.SKIPPED, step, name=str(name), reason=reason)
-                skipped.setdefault(str(name), event)
-            else:
-                rows.append({"step": step, "name": str(name), "value": number})
-    return pa.Table.from_pylist(rows, schema=SCALAR_SCHEMA), skipped
+def scalar_table(given: Sequence[tuple[int, Mapping[str, object]]]) -> pa.Table:
+    """Scalars that have been read, as a table."""
+    rows = [
+        {"step": step, "name": name, "value": value}
+        for step, scalars in given
+        for name, value in scalars.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=SCALAR_SCHEMA)

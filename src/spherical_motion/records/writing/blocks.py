@@ -18,6 +18,7 @@ from spherical_motion.records.pending import (
     RowBlock,
     SettingsRow,
     copied,
+    step_number,
 )
 from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
 from spherical_motion.vocabulary.gram import FIELDS
@@ -40,7 +41,7 @@ class Copier:
         if slices is not None:
             which = _numbers("slices", slices, len(self._all_slices))
         shape = (len(which), self._info.products)
-        return RowBlock(int(step), copied("gram", gram, shape), which)
+        return RowBlock(step_number(step), copied("gram", gram, shape), which)
 
     def settings(self, step: int, param_group: int, values: Sequence[float | None]) -> SettingsRow:
         """The settings of one param group."""
@@ -48,30 +49,36 @@ class Copier:
         if not 0 <= param_group < known:
             raise InvalidArgument(f"param_group {param_group}; there are {known}")
         given = [math.nan if value is None else value for value in values]
-        return SettingsRow(int(step), int(param_group), copied("values", given, (len(SETTINGS),)))
+        return SettingsRow(
+            step_number(step), int(param_group), copied("values", given, (len(SETTINGS),))
+        )
 
     def cells(self, step: int, group: int, gram: ArrayLike) -> CellBlock:
         """The cells of one group."""
         cells = len(self._info.groups[self._group(group)].cells)
-        return CellBlock(int(step), int(group), copied("gram", gram, (cells, len(FIELDS))))
+        return CellBlock(step_number(step), int(group), copied("gram", gram, (cells, len(FIELDS))))
 
     def correlation(
         self, step: int, group: int, rho: ArrayLike, update_sq: float
     ) -> CorrelationRow:
         """How the updates of one group resemble each other."""
         lags = copied("rho", rho, (np.size(rho),))
-        return CorrelationRow(int(step), self._group(group), lags, float(update_sq))
+        return CorrelationRow(step_number(step), self._group(group), lags, float(update_sq))
 
     def audit(self, step: int, parameters: ArrayLike, sums: ArrayLike) -> AuditBlock:
         """What an audited step has of some parameters."""
         which = _numbers("parameters", parameters, len(self._info.parameters))
-        return AuditBlock(int(step), copied("sums", sums, (len(which), len(AUDIT_SUMS))), which)
+        return AuditBlock(
+            step_number(step), copied("sums", sums, (len(which), len(AUDIT_SUMS))), which
+        )
 
     def audit_step(
         self, step: int, optimizer: int, facts: tuple[float, float, float], skipped: str
     ) -> AuditStepRow:
         """An audited step; `facts` are counter, taken and grad_norm."""
-        return AuditStepRow(int(step), int(optimizer), copied("values", facts, (3,)), str(skipped))
+        return AuditStepRow(
+            step_number(step), int(optimizer), copied("values", facts, (3,)), str(skipped)
+        )
 
     def _group(self, group: int) -> int:
         known = len(self._info.groups)

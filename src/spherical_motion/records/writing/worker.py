@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.notices import described, listed, notify
-from spherical_motion.records.files.events import Event, make_event
+from spherical_motion.records.files.events import MOST_STEPS, Event, make_event
 from spherical_motion.records.pending import SMALL_ITEM, Pending
 from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing.scalars import not_a_number, read_scalar
@@ -113,7 +113,7 @@ class Worker:
             if name in self._skipped:
                 return
             self._skipped[name] = reason
-            at = step if isinstance(step, int) else None
+            at = step if isinstance(step, int) and 0 <= step < MOST_STEPS else None
             event = make_event(EventKind.SKIPPED, at, name=name, reason=reason)
             self.put(lambda pending: pending.add_event(event, SMALL_ITEM))
 

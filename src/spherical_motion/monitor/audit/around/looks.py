@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +23,10 @@ class EpsilonObserver(StepObserver):
 
     def __init__(self, context: AuditContext) -> None:
         self._names = context.names
-        self._layers = NormLayers(context.model, context.fed, context.names)
+        me = weakref.ref(self)
+        self._layers = NormLayers(
+            context.model, context.fed, context.names, wanted=lambda: me() is not None
+        )
         self._found = self._unknown()
 
     def prepare(self, step: int) -> None:

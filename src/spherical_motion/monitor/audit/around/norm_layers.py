@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.errors import SphericalMotionError
 from spherical_motion.invariance import NormFed, NormListener, norms_fed, unwrapped
+from spherical_motion.monitor.run.hooks import HookEntry, leave
 from spherical_motion.vocabulary.groups import strip_wrappers
 
 Fed = Mapping[str, tuple[NormFed, ...]]
@@ -52,6 +52,7 @@ class NormLayers:
         model: the network, wrapped or not.
         fed: which norm calls each parameter feeds, or why this is not known.
         parameters: names of those to answer for.
+        wanted: whether anyone will ask for an answer still; if not, an armed one hears nothing.
 
     Attributes:
         why: why nothing can be known; "" if something can.
@@ -66,7 +67,14 @@ class NormLayers:
     (True, 0.0)
     """
 
-    def __init__(self, model: nn.Module, fed: Fed | str, parameters: Iterable[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        fed: Fed | str,
+        parameters: Iterable[str],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._is_wanted = wanted
         self.why = fed if isinstance(fed, str) else ""
         known: Fed = {} if isinstance(fed, str) else fed
         self._fed = {name: known[name] for name in parameters if name in known}
@@ -74,7 +82,7 @@ class NormLayers:
         modules = unwrapped(model).named_modules()
         self._by_name = {strip_wrappers(name): module for name, module in modules}
         self._wanted = {norm.module for norms in self._fed.values() for norm in norms}
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[HookEntry] = []
         self._heard: dict[NormFed, list[tuple[bool, Tensor | None]]] = {}
         self._running = threading.local()
 
@@ -91,8 +99,8 @@ class NormLayers:
         for name, module in self._hookable().items():
             enter, leave = Hook(lambda name=name: self._enter(name)), Hook(self._leave)
             self._handles += [
-                module.register_forward_pre_hook(enter),
-                module.register_forward_hook(leave, always_call=True),
+                HookEntry(module.register_forward_pre_hook(enter)),
+                HookEntry(module.register_forward_hook(leave, always_call=True)),
             ]
 
     def disarm(self) -> None:
@@ -149,6 +157,10 @@ class NormLayers:
     def _enter(self, name: str) -> None:
         stack = self._stack()
         if not stack:
+            if not self._is_wanted():
+                leave(self._handles)  # its owner was collected, and could not take them off
+                self._handles, self._heard = [], {}
+                return
             self._running.listener = NormListener(self._hear)
             self._running.listener.__enter__()
         stack.append([name, 0])

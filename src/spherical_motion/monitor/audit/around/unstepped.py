@@ -15,12 +15,12 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.utils.hooks import RemovableHandle
 
 from spherical_motion.binding import stepped_parameters
+from spherical_motion.measure.layout import lacks_memory
 from spherical_motion.monitor.audit.around.left_behind import report
+from spherical_motion.monitor.run.hooks import StepHook
 from spherical_motion.monitor.sinks import Sink
-from spherical_motion.monitor.untraced import untraced
 from spherical_motion.vocabulary.events import EventKind
 
 FEW = 3
@@ -79,7 +79,7 @@ class Unstepped:
         self._others = 0
         self._shared_by: tuple[list[str], str] | None = None
         self._reported = self._reported_shared = False
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[StepHook] = []
         self._inside = False
         self._begun: dict[int, int] = {}
 
@@ -105,15 +105,20 @@ class Unstepped:
                 unstepped._guarded(lambda: unstepped.stepped(optimizer))
 
         self._handles = [
-            register_optimizer_step_pre_hook(untraced(begins)),
-            register_optimizer_step_post_hook(untraced(stepped)),
+            StepHook(register_optimizer_step_pre_hook, begins),
+            StepHook(register_optimizer_step_post_hook, stepped),
         ]
 
     def detach(self) -> None:
         """Stop listening; may be repeated."""
-        for handle in self._handles:
-            handle.remove()
+        for hook in self._handles:
+            hook.remove()
         self._handles = []
+
+    def drop(self) -> None:
+        """Listen to nothing from now on, as `detach` does, from within anything."""
+        for handle in self._handles:
+            handle.drop()
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Take note that a step of any optimizer begins."""
@@ -206,6 +211,6 @@ def _first_entry(parameter: torch.Tensor) -> float | None:
 
     Code that writes to `parameter.data` leaves the version as it is.
     """
-    if not parameter.is_cpu or not parameter.numel():
+    if not parameter.is_cpu or not parameter.numel() or lacks_memory(parameter):
         return None
     return float(parameter.detach()[(0,) * parameter.ndim])

@@ -20,7 +20,7 @@ from spherical_motion.comparison.laws import (
     scale_changes,
 )
 from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.own_laws import OwnLaws
+from spherical_motion.comparison.whole.own_laws import OwnLaws
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import Stage
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spherical_motion.comparison.laws.planned import PlannedRun, compared
-from spherical_motion.comparison.own_laws import OwnLaws
+from spherical_motion.comparison.whole.own_laws import OwnLaws
 from spherical_motion.vocabulary import HyperParameters, Schedule, Stage
 
 HP = HyperParameters("sgd", lr=0.1, weight_decay=5e-4, momentum=0.9)

@@ -15,17 +15,6 @@ from spherical_motion.records.schema import CORRELATION_SCHEMA, SETTINGS, row_sc
 PAGE = (Path(__file__).parents[2] / "docs/records.md").read_text(encoding="utf-8")
 
 
-def test_the_block_reads_a_run(write_run, tmp_path, monkeypatch, capsys) -> None:
-    settings = constant(0.1, 0.01, 0.9, 40)
-    run = write_run({"conv": simulate_sgd(settings)}, settings)
-    (tmp_path / "runs").mkdir()
-    run.rename(tmp_path / "runs/mine")
-    monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    exec(compile(block, "docs/records.md", "exec"), {})
-    assert capsys.readouterr().out == "40 0.1\n"
-
-
 def test_every_file_and_column_is_on_the_page(write_run) -> None:
     settings = constant(0.1, 0.01, 0.9, 2)
     run = write_run({"conv": simulate_sgd(settings)}, settings)

@@ -7,6 +7,6 @@ a user does and returns what went wrong: an error that is not ours, or a wait.
 """
 
 from fuzzing.mutations import KINDS, mutate
-from fuzzing.uses import SECONDS, faults
+from fuzzing.uses import SECONDS, USES, faults
 
-__all__ = ["KINDS", "SECONDS", "faults", "mutate"]
+__all__ = ["KINDS", "SECONDS", "USES", "faults", "mutate"]

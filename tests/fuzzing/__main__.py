@@ -13,7 +13,13 @@ from pathlib import Path
 
 from full_run import write_full_run
 
-from fuzzing import KINDS, faults, mutate
+from fuzzing import KINDS, USES, faults, mutate
+
+DRAWN = 7
+"""Of so many damaged runs one is drawn; the number of kinds is no multiple of it."""
+
+EACH = 100
+"""Runs between two lines of progress."""
 
 MEMORY = 8 << 30
 """A use that asks for more fails."""
@@ -30,10 +36,12 @@ def run(first: int, last: int) -> list[str]:
             shutil.copytree(whole, directory)
             what = mutate(directory, seed)
             counts[KINDS[seed % len(KINDS)].__name__] += 1
-            for fault in faults(directory):
+            for fault in faults(directory, USES if seed % DRAWN == 0 else USES[:-1]):
                 found.append(f"seed {seed}: {what}\n  {fault}")
                 print(found[-1], flush=True)
             shutil.rmtree(directory)
+            if sum(counts.values()) % EACH == 0:
+                print(f"up to seed {seed}: {len(found)} faults", flush=True)
     print(f"{sum(counts.values())} mutations: {dict(counts)}; {len(found)} faults")
     return found
 

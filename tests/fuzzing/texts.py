@@ -54,7 +54,7 @@ def info_many(directory: Path, rng: random.Random) -> str:
     path = directory / "run.json"
     document = json.loads(path.read_text())
     name = rng.choice(("groups", "param_groups", "slices", "slice_param_group"))
-    document[name] = document[name] * rng.choice((2, 1000, 20_000))
+    document[name] = document[name] * rng.choice((2, 1000, 10_000))
     path.write_text(json.dumps(document))
     return f"{len(document[name])} {name}"
 

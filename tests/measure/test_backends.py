@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure import Backend, CpuBackend, Rows, backend_of
+from spherical_motion.measure import Backend, CpuBackend, RowSet, backend_of
 from spherical_motion.measure.reference import ReferenceBackend, gram
 
-Make = Callable[[Sequence[torch.Tensor], Sequence[Rows]], Backend]
+Make = Callable[[Sequence[torch.Tensor], Sequence[RowSet]], Backend]
 
 BACKENDS: dict[str, Make] = {
     "reference": ReferenceBackend,
@@ -89,7 +89,7 @@ def one_step(backend: Backend, run: Training, *, roll: bool = True, step: int = 
 @pytest.mark.parametrize("roll", [True, False])
 def test_every_step_has_the_products_of_the_definition(make: Make, dtype, roll: bool) -> None:
     run = Training(dtype)
-    backend = make(run.weights, [Rows(WHOLE)])
+    backend = make(run.weights, [RowSet(WHOLE)])
     for step in range(4):
         found = one_step(backend, run, roll=roll, step=step)
         assert_same(found, run.expected())
@@ -109,7 +109,7 @@ def test_rows_in_part_overlapping_and_several_lists(make: Make) -> None:
     run = Training()
     slices = [(0, 1, 0, 2), (0, 1, 2, 5), (3, 0, 1, 2), (5, 0, 0, 700), (5, 1, 3, 9), (1, 0, 0, 40)]
     finer = [(0, 0, i, i + 1) for i in range(3)]
-    backend = make(run.weights, [Rows(slices), Rows(finer)])
+    backend = make(run.weights, [RowSet(slices), RowSet(finer)])
     for step in range(3):
         backend.keep(run.weights)
         run.begin()
@@ -125,7 +125,7 @@ def test_rows_in_part_overlapping_and_several_lists(make: Make) -> None:
 @backends
 def test_without_a_gradient_its_products_are_nan_and_the_copy_rolls_on(make: Make) -> None:
     run = Training()
-    backend = make(run.weights, [Rows(WHOLE)])
+    backend = make(run.weights, [RowSet(WHOLE)])
     for _ in range(3):
         backend.keep(run.weights)
         run.begin()
@@ -141,7 +141,7 @@ def test_without_a_gradient_its_products_are_nan_and_the_copy_rolls_on(make: Mak
 @backends
 def test_it_says_what_it_needs(make: Make) -> None:
     run = Training()
-    needs = make(run.weights, [Rows(WHOLE)]).needs()
+    needs = make(run.weights, [RowSet(WHOLE)]).needs()
     assert needs.gradient
     assert not needs.preconditioner
     assert not needs.earlier
@@ -192,7 +192,7 @@ def test_what_others_write_between_steps_is_no_part_of_the_next(
     make: Make, write: Callable, everywhere: bool
 ) -> None:
     run = Training()
-    backend = make(run.weights, [Rows(WHOLE)])
+    backend = make(run.weights, [RowSet(WHOLE)])
     for step in range(5):
         if step in (2, 3):
             for w in run.weights if everywhere else run.weights[:1]:
@@ -203,7 +203,7 @@ def test_what_others_write_between_steps_is_no_part_of_the_next(
 @backends
 def test_a_write_after_measuring_and_a_step_that_was_not_measured(make: Make) -> None:
     run = Training()
-    backend = make(run.weights, [Rows(WHOLE)])
+    backend = make(run.weights, [RowSet(WHOLE)])
     one_step(backend, run)
     for behind in (False, True):
         backend.keep(run.weights)  # a step that fails, or is skipped
@@ -216,7 +216,7 @@ def test_a_write_after_measuring_and_a_step_that_was_not_measured(make: Make) ->
 @pytest.mark.parametrize("what", ["weight", "gradient", "shrunk gradient"])
 def test_memory_that_was_freed_is_refused_and_not_read(rolling: bool, what: str) -> None:
     run = Training()
-    backend = CpuBackend(run.weights, [Rows(WHOLE)], rolling=rolling)
+    backend = CpuBackend(run.weights, [RowSet(WHOLE)], rolling=rolling)
     one_step(backend, run)
     if what == "weight":
         storage = run.weights[0].untyped_storage()
@@ -237,7 +237,7 @@ def test_memory_that_was_freed_is_refused_and_not_read(rolling: bool, what: str)
 def test_a_tensor_that_comes_back_into_its_memory_is_read_anew() -> None:
     """As some libraries do, which gather and free their weights around each step."""
     run = Training()
-    backend = CpuBackend(run.weights, [Rows(WHOLE)])
+    backend = CpuBackend(run.weights, [RowSet(WHOLE)])
     one_step(backend, run)
     storage, saved = run.weights[5].untyped_storage(), run.weights[5].clone()
     size = storage.nbytes()
@@ -249,7 +249,7 @@ def test_a_tensor_that_comes_back_into_its_memory_is_read_anew() -> None:
 
 def products_of(rolling: bool, steps: int = 30) -> np.ndarray:
     run = Training()
-    backend = CpuBackend(run.weights, [Rows(WHOLE)], rolling=rolling)
+    backend = CpuBackend(run.weights, [RowSet(WHOLE)], rolling=rolling)
     return np.stack([one_step(backend, run) for _ in range(steps)])
 
 
@@ -259,20 +259,20 @@ def test_rolling_changes_no_bit() -> None:
 
 def test_a_snapshot_that_rolls_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Training()
-    backend = CpuBackend(run.weights, [Rows(WHOLE)])
+    backend = CpuBackend(run.weights, [RowSet(WHOLE)])
     one_step(backend, run)
     copied: list[object] = []
     monkeypatch.setattr(backend._snapshot, "take", lambda _, which=None: copied.append(which))
     for _ in range(5):
         one_step(backend, run)
-    assert copied == [[]] * 5
+    assert copied == []
     run.weights[1].data.zero_()
     one_step(backend, run)
-    assert copied[-1] is None
+    assert copied == [None]
 
 
 def test_devices_without_a_backend_are_refused() -> None:
     weight = torch.ones(2)
-    assert isinstance(backend_of([weight], [Rows([(0, 0, 0, 2)])]), CpuBackend)
+    assert isinstance(backend_of([weight], [RowSet([(0, 0, 0, 2)])]), CpuBackend)
     with pytest.raises(InvalidArgument, match=r"one kind of device of cpu, got cpu, meta"):
-        backend_of([weight, torch.ones(2, device="meta")], [Rows([])])
+        backend_of([weight, torch.ones(2, device="meta")], [RowSet([])])

@@ -12,12 +12,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from spherical_motion.errors import RecordingStopped, RunDirectoryError
 from spherical_motion.records import RunWriter, read
 from spherical_motion.records.files.folders import PROBE
-from spherical_motion.records.files.segments import FAN_IN
+from spherical_motion.records.files.lock import RunLock
+from spherical_motion.records.files.segments import FAN_IN, SegmentStore
 
 
 def write(writer: RunWriter, steps: range, value: float) -> None:
@@ -76,23 +78,24 @@ def test_a_replaced_directory_is_left_alone_by_its_old_writer(tmp_path, info, re
 
 
 def test_a_merge_in_a_replaced_directory_removes_no_part_of_the_new_run(tmp_path, info):
-    place = tmp_path / "run"
-    old = RunWriter(place, info, flush_seconds=3600)
-    write(old, range(FAN_IN - 1), 1.0)
-    tables = [old._store._rows, old._store._scalars]
-    shutil.rmtree(place)
-    with RunWriter(place, info, flush_seconds=3600) as new:
+    """Its parts have the names of parts of the old run."""
+    place = tmp_path / "run" / "records"
+    place.mkdir(parents=True)
+    schema = pa.schema([("step", pa.int64())])
+    lock = RunLock(tmp_path / "run" / "run.lock")
+    old = SegmentStore(place, schema, (), check=lock.check)
+    for step in range(FAN_IN):
+        old.append(pa.table({"step": [step]}, schema=schema))
+    shutil.rmtree(tmp_path / "run")
+    with RunWriter(tmp_path / "run", info, flush_seconds=3600) as new:
         write(new, range(FAN_IN - 1), 2.0)
-        before = content(place)
-        for table in tables:
-            assert table._store is not None
-            assert table.segments
-            with pytest.raises(RunDirectoryError, match="removed, moved or replaced"):
-                table._store._remove(table.segments)
-        assert content(place) == before
-        with pytest.warns(RecordingStopped):
-            write(old, range(90, 91), 1.0)
-        old.close()
+        before = content(tmp_path / "run")
+        with pytest.raises(OSError, match="part-"):  # the sixteenth part is not there
+            old.merge()
+        with pytest.raises(RunDirectoryError, match="removed, moved or replaced"):
+            old._remove(old.segments)
+        assert content(tmp_path / "run") == before
+    lock.release()
 
 
 # Links and odd files.

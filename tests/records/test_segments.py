@@ -208,3 +208,12 @@ def refuse(number):
 
 def last_step(store, below=None):
     return max((largest_step(s.path, below) for s in store.segments), default=-1)
+
+
+def test_the_largest_step_is_read_where_no_statistics_tell_it(tmp_path):
+    pq.write_table(pa.table({"step": [3, 9, 5]}), tmp_path / "part", write_statistics=False)
+    assert segments_module.largest_step(tmp_path / "part") == 9
+    assert segments_module.largest_step(tmp_path / "part", below=9) == 5
+    pq.write_table(pa.table({"odd": [3]}), tmp_path / "part")
+    with pytest.raises(RunDirectoryError, match="no column step"):
+        segments_module.largest_step(tmp_path / "part")

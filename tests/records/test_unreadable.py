@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from full_run import PARTS, STEPS, TABLES, part_of, write_full_run
 
-from spherical_motion.errors import RunDirectoryError
+from spherical_motion.errors import NotARun, RunDirectoryError
 from spherical_motion.records import Records, read
 from spherical_motion.records.files.checksum import MARK
 
@@ -137,3 +138,24 @@ def test_a_sound_run_has_nothing_unreadable(run, caplog):
         *(PARTS * STEPS * rows for rows in (3, 1, 1, 1, 3, 1))
     ]
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("name", ["records/part-00000001-00000001.parquet", "events.jsonl"])
+def test_a_pipe_is_not_waited_for(run, name):
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    assert [part.name for part in read(run).unreadable] == [name]
+    with pytest.raises(RunDirectoryError, match=r"no ordinary file|it is no file"):
+        read(run, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to itself", "endless"])
+def test_a_run_json_that_is_no_file_is_an_error(run, kind):
+    path = run / "run.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if kind == "link to itself" else "/dev/zero")
+    with pytest.raises(NotARun, match=r"run\.json"):
+        read(run)

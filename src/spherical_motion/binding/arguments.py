@@ -87,7 +87,7 @@ def check_max_defect(where: str, max_defect: object) -> None:
         fits = max_defect is None or (
             isinstance(max_defect, SupportsFloat) and float(max_defect) >= 0.0
         )
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         fits = False
     if not fits:
         raise InvalidArgument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from spherical_motion.comparison import audit
 
 
 def audit_command(
-    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
+    directory: Annotated[str, typer.Argument(help="A run directory.", metavar="DIR")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say which recorded steps are not what the optimizer's rule makes, and what else was seen.

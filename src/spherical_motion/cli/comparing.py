@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,7 @@ Ignored = Annotated[
 
 
 def compare_command(
-    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
+    directory: Annotated[str, typer.Argument(help="A run directory.", metavar="DIR")],
     ignore: Ignored = None,
     band: Annotated[
         float,

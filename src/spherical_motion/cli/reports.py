@@ -15,7 +15,7 @@ from spherical_motion.reporting import report
 
 
 def report_command(
-    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="DIR")],
+    directory: Annotated[str, typer.Argument(help="A run directory.", metavar="DIR")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Where to write; DIR/report.html if left out."),

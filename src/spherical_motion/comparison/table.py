@@ -24,8 +24,9 @@ from spherical_motion.comparison.force_curves import ForceCurves, forces_of
 from spherical_motion.comparison.forces import NO_TUG
 from spherical_motion.comparison.ladder import Rule, judge
 from spherical_motion.comparison.ladder.ignoring import parse_ignored
-from spherical_motion.comparison.motion import Motion, motion_of
-from spherical_motion.comparison.streaming import RunEvidence, evidence_of
+from spherical_motion.comparison.motion import Motion
+from spherical_motion.comparison.whole.nearby import NearbyMotions
+from spherical_motion.comparison.whole.streaming import RunEvidence, evidence_of
 from spherical_motion.comparison.words import common_span
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.estimates import Estimate
@@ -101,7 +102,11 @@ class Comparison:
     def _motion(self, group: str) -> Motion | None:
         """The motion of a group; None if nothing was recorded of it."""
         index = self.records.index(group)
-        return motion_of(self.records, index) if self.stages(group) else None
+        return self._motions.of(index) if self.stages(group) else None
+
+    @functools.cached_property
+    def _motions(self) -> NearbyMotions:
+        return NearbyMotions(self.records)
 
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:
@@ -122,7 +127,7 @@ class Comparison:
     def __getitem__(self, key: str | tuple[str, int]) -> Row:
         group, number = key if isinstance(key, tuple) else (key, None)
         self.records.index(group)
-        found = [row for row in self.rows if row.group == group]
+        found = self._rows_of.get(group, [])
         for row in reversed(found):
             if number in (None, row.number):
                 return row
@@ -130,6 +135,14 @@ class Comparison:
             f"Comparison: group {group!r} has {len(found)} recorded stages, numbered from 1; "
             f"asked for {'the last' if number is None else number}."
         )
+
+    @functools.cached_property
+    def _rows_of(self) -> dict[str, list[Row]]:
+        """The rows of each group that has any."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.group, []).append(row)
+        return found
 
     def __str__(self) -> str:
         if not self.rows:

@@ -13,7 +13,7 @@ import torch
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.measure import reference
-from spherical_motion.measure.backend import Backend, Measured, Needs, Rows
+from spherical_motion.measure.backend import Backend, Needs, RowSet, StepSums
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.cpu_backend import CpuBackend
 from spherical_motion.measure.layout import check_measurable
@@ -26,10 +26,10 @@ __all__ = [
     "Backend",
     "CpuBackend",
     "CpuGram",
-    "Measured",
+    "StepSums",
     "Needs",
     "Preconditioner",
-    "Rows",
+    "RowSet",
     "backend_of",
     "gram",
 ]
@@ -41,7 +41,7 @@ DEVICES: dict[str, type[Backend]] = {"cpu": CpuBackend}
 """The backend that measures weights on each kind of device."""
 
 
-def backend_of(weights: Sequence[torch.Tensor], rows: Sequence[Rows]) -> Backend:
+def backend_of(weights: Sequence[torch.Tensor], rows: Sequence[RowSet]) -> Backend:
     """The backend for these weights, set up for these rows.
 
     Args:
@@ -52,7 +52,7 @@ def backend_of(weights: Sequence[torch.Tensor], rows: Sequence[Rows]) -> Backend
         InvalidArgument: weights on several kinds of device, or on one that has no backend.
 
     >>> w = torch.ones(3)
-    >>> type(backend_of([w], [Rows([(0, 0, 0, 3)])])).__name__
+    >>> type(backend_of([w], [RowSet([(0, 0, 0, 3)])])).__name__
     'CpuBackend'
     """
     kinds = {weight.device.type for weight in weights} or {"cpu"}

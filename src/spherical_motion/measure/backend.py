@@ -21,7 +21,7 @@ Tensors = Sequence[torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rows:
+class RowSet:
     """One list of slices that is measured together.
 
     Attributes:
@@ -48,12 +48,12 @@ class Needs:
     earlier: bool
 
 
-class Measured(NamedTuple):
+class StepSums(NamedTuple):
     """Sums that have arrived.
 
     Attributes:
         step: the number that was given with them.
-        which: index of their `Rows`.
+        which: index of their `RowSet`.
         products: shape (slices, products) of these rows; holds until the next `measure`.
         is_plain: whether the six are known to be finite, and no gradient to be zero or missing.
     """
@@ -72,11 +72,11 @@ class Backend(abc.ABC):
     is measured is the step since the last `keep`.
 
     A subclass is made as ``Kind(weights, rows)``: the weights as they lie now, and one or more
-    `Rows`. It allocates all memory and compiles all code then, so that training finds none missing.
+    `RowSet`. It allocates all memory and compiles all code then, so that training finds none missing.
     """
 
     @abc.abstractmethod
-    def __init__(self, weights: Tensors, rows: Sequence[Rows]) -> None:
+    def __init__(self, weights: Tensors, rows: Sequence[RowSet]) -> None:
         """Set up; see the class."""
 
     @property
@@ -129,7 +129,7 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read(self, *, wait: bool = False) -> Iterable[Measured]:
+    def read(self, *, wait: bool = False) -> Iterable[StepSums]:
         """Sums that have arrived since the last call, in the order in which they were asked for.
 
         Never makes training wait, unless `wait` says so.

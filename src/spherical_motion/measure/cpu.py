@@ -66,7 +66,7 @@ class CpuGram:
     >>> after = torch.tensor([[3.0, 5.0], [1.0, 2.0]])
     >>> out = np.empty((2, 6))
     >>> with CpuGram([before], slices=[(0, 0, 0, 1), (0, 0, 1, 2)]) as measure:
-    ...     measure([after], [before], [None], out)
+    ...     _ = measure([after], [before], [None], out)
     >>> out
     array([[25.,  4.,  1., nan, nan, nan],
            [ 1.,  0.,  4., nan, nan, nan]])
@@ -78,7 +78,7 @@ class CpuGram:
     >>> by_root = Preconditioner(state=torch.tensor([[4.0, 4.0], [1.0, 1.0]]), root=1.0)
     >>> out = np.empty((2, 7))
     >>> with CpuGram([before], slices=[(0, 0, 0, 1), (0, 0, 1, 2)], products=7) as measure:
-    ...     measure([after], [before], [grad], out, [by_root])
+    ...     _ = measure([after], [before], [grad], out, [by_root])
     >>> out[:, 6]
     array([3.5, 1. ])
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from spherical_motion.measure.backend import Backend, Measured, Needs, Rows, Tensors
+from spherical_motion.measure.backend import Backend, Needs, RowSet, StepSums, Tensors
 from spherical_motion.measure.cpu import CpuGram
 from spherical_motion.measure.layout import StridedLayout
 from spherical_motion.measure.places import Places
@@ -41,7 +41,7 @@ class CpuBackend(Backend):
         InvalidArgument: as `CpuGram`.
 
     >>> w = torch.tensor([3.0, 4.0])
-    >>> backend = CpuBackend([w], [Rows([(0, 0, 0, 2)])])
+    >>> backend = CpuBackend([w], [RowSet([(0, 0, 0, 2)])])
     >>> backend.keep([w])
     >>> w[1] = 5.0
     >>> backend.measure(7, [w], [None], roll=True)
@@ -54,7 +54,7 @@ class CpuBackend(Backend):
     def __init__(
         self,
         weights: Tensors,
-        rows: Sequence[Rows],
+        rows: Sequence[RowSet],
         threads: int | None = None,
         *,
         rolling: bool = True,
@@ -80,7 +80,7 @@ class CpuBackend(Backend):
         self._rolling = rolling and bool(rolls.any())
         self._is_current = False
         self._careful = 0
-        self._read: list[Measured] = []
+        self._read: list[StepSums] = []
 
     @property
     def nbytes(self) -> int:
@@ -144,9 +144,9 @@ class CpuBackend(Backend):
         if roll:
             self._writes.remember(after)
             self._is_current = True
-        self._read.append(Measured(step, which, out, is_plain))
+        self._read.append(StepSums(step, which, out, is_plain))
 
-    def read(self, *, wait: bool = False) -> Iterable[Measured]:
+    def read(self, *, wait: bool = False) -> Iterable[StepSums]:
         """All that was measured since the last call."""
         read, self._read = self._read, []
         return read

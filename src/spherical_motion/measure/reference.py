@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.measure.backend import Backend, Measured, Needs, Rows, Tensors
+from spherical_motion.measure.backend import Backend, Needs, RowSet, StepSums, Tensors
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.measure.snapshot import is_narrow
 from spherical_motion.vocabulary.gram import FIELDS, Gram
@@ -116,7 +116,7 @@ class ReferenceBackend(Backend):
     """A backend of clones and of the definitions above: what every other one must agree with.
 
     >>> w = torch.tensor([[3.0, 4.0]])
-    >>> backend = ReferenceBackend([w], [Rows([(0, 0, 0, 1)])])
+    >>> backend = ReferenceBackend([w], [RowSet([(0, 0, 0, 1)])])
     >>> backend.keep([w])
     >>> w[0, 1] = 5.0
     >>> backend.measure(0, [w], [None])
@@ -124,11 +124,11 @@ class ReferenceBackend(Backend):
     [[25.0, 4.0, 1.0]]
     """
 
-    def __init__(self, weights: Tensors, rows: Sequence[Rows]) -> None:
+    def __init__(self, weights: Tensors, rows: Sequence[RowSet]) -> None:
         self._before = _copies(weights)
         self._slices = [np.reshape(np.asarray(r.slices, dtype=np.int64), (-1, 4)) for r in rows]
         self._products = [r.products for r in rows]
-        self._read: list[Measured] = []
+        self._read: list[StepSums] = []
 
     @property
     def nbytes(self) -> int:
@@ -168,9 +168,9 @@ class ReferenceBackend(Backend):
             out[row, : len(FIELDS)] = gram(old, new, part).to_array()[0]
         if roll:
             self.keep(after)
-        self._read.append(Measured(step, which, out))
+        self._read.append(StepSums(step, which, out))
 
-    def read(self, *, wait: bool = False) -> Iterable[Measured]:
+    def read(self, *, wait: bool = False) -> Iterable[StepSums]:
         """All that was measured since the last call."""
         read, self._read = self._read, []
         return read

@@ -137,7 +137,10 @@ def rolling(layouts: Sequence[StridedLayout], slices: ArrayLike) -> NDArray[np.b
 
 
 def _checked(layouts: Sequence[StridedLayout], slices: ArrayLike) -> NDArray[np.int64]:
-    rows = np.asarray(slices, dtype=np.int64)
+    try:
+        rows = np.asarray(slices, dtype=np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(f"slices must be whole numbers ({error}).") from error
     rows = rows.reshape(-1, 4) if rows.size == 0 else rows
     if rows.ndim != 2 or rows.shape[1] != 4:
         raise InvalidArgument(

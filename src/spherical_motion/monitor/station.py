@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from spherical_motion.binding import InnerSteps, Role, has_stepped, hold, release
-from spherical_motion.measure import Rows, backend_of
+from spherical_motion.measure import RowSet, backend_of
 from spherical_motion.measure.preconditioner_table import Preconditioners
 from spherical_motion.monitor.audit import AuditContext, Auditor, Fed, Replacements
 from spherical_motion.monitor.cells import CellRows
@@ -77,14 +77,14 @@ class Station:
         )
         self._earlier: Preconditioners | None = None
         rows = [
-            Rows(
+            RowSet(
                 [(place[s.parameter], s.axis, s.start, s.stop) for s in slices],
                 self._preconditioners.products,
             )
         ]
         self._cells = CellRows(place, groups) if sampling.cells_every else None
         if self._cells is not None:
-            rows.append(Rows(self._cells.slices))
+            rows.append(RowSet(self._cells.slices))
         self._backend = backend_of(self._parameters, rows)
         # A product that is not measured stays NaN.
         self._out = np.full((len(slices), info.products), np.nan)

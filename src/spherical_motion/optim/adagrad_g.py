@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from spherical_motion import checks
 from spherical_motion.binding import MAX_DEFECT, Members, bind
 from spherical_motion.checks import number
 from spherical_motion.errors import InvalidArgument, OutOfDomain
@@ -194,6 +195,7 @@ class AdaGradG(NormedOptimizer):
         return made
 
     @staticmethod
+    @checks.validated
     def sgd_on_sphere(lr: float, weight_decay: float, norm: float) -> SgdOnSphere:
         """Theorem 4 of Roburin et al. for SGD(lr, weight_decay) from weights of norm `norm`.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spherical_motion.errors import NotARun, RunDirectoryError, RunExists
 from spherical_motion.notices import notify
+from spherical_motion.records.files.checksum import require_file
 from spherical_motion.records.files.durable import (
     TEMPORARY_SUFFIX,
     make_empty,
@@ -61,6 +62,7 @@ class RunDirectory:
             NotARun: there is none, or it is no text.
         """
         try:
+            require_file(self.info)
             return self.info.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             found = self._describe()
@@ -68,6 +70,8 @@ class RunDirectory:
                 f"{self.path} holds no run: expected {self.info.name} in it, found {found}. "
                 "Pass a directory that spherical-motion wrote."
             ) from error
+        except OSError as error:
+            raise NotARun(f"{self.info} cannot be read ({error}).") from error
         except UnicodeDecodeError as error:
             raise NotARun(f"{self.info} is damaged ({error}). Restore it from a copy.") from error
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spherical_motion.errors import RunDirectoryError
+from spherical_motion.errors import NotARun, RunDirectoryError
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.events import Event
+from spherical_motion.records.files.remote import place_of
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.parts import Parts
 from spherical_motion.records.reading.file_columns import column_of
@@ -36,7 +37,7 @@ from spherical_motion.records.schema import (
 from spherical_motion.records.series import (
     scalar_series,
 )
-from spherical_motion.records.validation import Bounds, sound_events
+from spherical_motion.records.validation import Bounds, parse_document, sound_events
 from spherical_motion.records.validation.table_rows import (
     MOST_STEP,
     check_column,
@@ -61,7 +62,7 @@ def read(
     that step on is left out. `Records.branches` lists what was left out.
 
     Args:
-        directory: the run directory.
+        directory: the run directory, local or any that fsspec knows ("s3://...").
         branch: read the run as it stood before its resume of this number, counted from 0.
         strict: raise at a file that is damaged or missing. If left out, such files are named in
             one notice and in `Records.unreadable`, and the rest is read.
@@ -71,7 +72,7 @@ def read(
         RunDirectoryError: with `strict`, a file in it is damaged or missing.
         InvalidArgument: there is no such branch.
     """
-    run = RunDirectory(Path(directory))
+    run = RunDirectory(place_of("read", directory))
     while True:
         text = run.read_text()
         parts = Parts(run.path, strict=strict)
@@ -94,12 +95,12 @@ def read_info(directory: str | os.PathLike[str]) -> RunInfo:
     Raises:
         NotARun: `directory` holds no run, or one of a newer version.
     """
-    return RunDirectory(Path(directory)).read_info()
+    return RunDirectory(place_of("read_info", directory)).read_info()
 
 
 def steps_at_close(directory: str | os.PathLike[str]) -> list[int] | None:
     """The next step of each optimizer when a run was last closed; None if it was killed."""
-    run = RunDirectory(Path(directory))
+    run = RunDirectory(place_of("steps_at_close", directory))
     parts = Parts(run.path)
     events = sound_events(run.events, parts)
     parts.announce()
@@ -114,10 +115,10 @@ def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> 
     # Rows come before settings: the writer stores them in the other order, so none lacks its own.
     if version_of(text) == 1:
         settings = [pa.field(name, pa.float64()) for name in SETTINGS]
-        rows = _rows(parts, run.records, info, pa.schema([*row_schema(), *settings]), bounds)
+        rows = _rows(parts, run, info, pa.schema([*row_schema(), *settings]), bounds)
         changes = None
     else:
-        rows = _rows(parts, run.records, info, row_schema(info.products), bounds)
+        rows = _rows(parts, run, info, row_schema(info.products), bounds)
         changes = _changes(parts, run.settings, bounds)
         if len(rows.steps):
             parts.expect(run.settings)
@@ -171,16 +172,25 @@ def _scalars(parts: Parts, directory: Path, bounds: Bounds) -> pa.Table:
 
 
 def _rows(
-    parts: Parts, directory: Path, info: RunInfo, schema: pa.Schema, bounds: Bounds
+    parts: Parts, run: RunDirectory, info: RunInfo, schema: pa.Schema, bounds: Bounds
 ) -> SliceColumns:
     """The rows of the run as they are now; their products are read on demand."""
     content = functools.partial(survey_of, schema=schema, bounds=bounds)
-    found = parts.read_numbered(directory, content)
-    limit = functools.partial(parts.branches.limit, directory.name)
+    found = parts.read_numbered(run.records, content)
+    limit = functools.partial(parts.branches.limit, run.records.name)
     surveys = [(segment, survey) for segment, survey in found if survey is not None]
-    rows = StoredRows(PinnedParts(parts, directory, surveys, limit), schema)
+    same = functools.partial(_began_at, run, info.created)
+    rows = StoredRows(PinnedParts(parts, run.records, surveys, limit, same), schema)
     width = len(info.slices)
     return SliceColumns(rows, range(width), width, PRODUCTS[: info.products])
+
+
+def _began_at(run: RunDirectory, created: str) -> bool:
+    """Whether the run that is there now began at this time."""
+    try:
+        return parse_document(run.read_text()).get("created") == created
+    except (NotARun, ValueError):
+        return False
 
 
 def _changes(parts: Parts, directory: Path, bounds: Bounds) -> Columns:

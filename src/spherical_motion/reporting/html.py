@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spherical_motion.comparison import Comparison, compare
+from spherical_motion.errors import InvalidArgument
 from spherical_motion.records import Records
 from spherical_motion.reporting import facts, selection, wording, writing
 from spherical_motion.reporting.lines import collect_lines, common_stages, scalar_lines
@@ -41,17 +42,31 @@ def report(
 
     Args:
         run: a run directory, `Records` already read, or a `Comparison` already made.
-        path: where to write; left out, `report.html` in the run directory.
+        path: where to write; left out, `report.html` in the run directory, if that is local.
 
     Returns:
         Where it was written.
 
     Raises:
         NotARun: the directory holds no run.
+        InvalidArgument: the run is not on a local disk, and `path` is left out.
         MissingExtra: Bokeh or Jinja is not installed (`pip install 'spherical-motion[report]'`).
     """
     comparison = run if isinstance(run, Comparison) else compare(run)
-    return write_report(comparison, comparison.directory / "report.html" if path is None else path)
+    if path is None:
+        if not isinstance(comparison.directory, Path):
+            raise InvalidArgument(
+                f"report(path=...) must be given, since {comparison.directory} is no local "
+                "directory. Pass the name of the page to write, such as 'report.html'."
+            )
+        path = comparison.directory / "report.html"
+    return write_report(comparison, path)
+
+
+def _name_of(directory: Path) -> str:
+    """What a page calls a run; its place may be remote."""
+    local = directory.absolute() if isinstance(directory, Path) else directory
+    return local.name or str(directory)
 
 
 def render(comparison: Comparison) -> str:
@@ -96,7 +111,7 @@ def render(comparison: Comparison) -> str:
     scalars = (line.name for line in (*losses, *accuracies))
     return templates.get_template("page.html.j2").render(
         comparison=comparison,
-        title=Path(comparison.directory).absolute().name or str(comparison.directory),
+        title=_name_of(comparison.directory),
         lines=lines,
         stages=stages,
         stage_titles=sorted(titles.items()),

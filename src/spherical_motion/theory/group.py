@@ -55,11 +55,15 @@ class GroupFacts:
         Raises InvalidArgument: it is unknown, or not finite and > 0.
         """
         value = getattr(self, name)
-        if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
+        try:
+            found = float(value) if isinstance(value, (int, float, np.number)) else math.nan
+        except OverflowError:
+            found = math.inf
+        if not (math.isfinite(found) and found > 0):
             raise InvalidArgument(
                 f"{where}({name}=...) must be finite and > 0 for {optimizer}, got {value}."
             )
-        return float(value)
+        return found
 
 
 def update_sq(gram: Gram, s: Steps, numel: int) -> Array:

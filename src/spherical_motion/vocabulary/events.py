@@ -16,7 +16,8 @@ class EventKind(enum.StrEnum):
     """
 
     RESUMED = "resumed"
-    """A writer continues a run. param_groups, every, burst, versions, command, commit."""
+    """A writer continues a run at this step. segments: per table the number of the next part;
+    param_groups, every, burst, versions, command, commit."""
 
     CLOSED = "closed"
     """The monitor was closed. steps: the next step of each optimizer."""

@@ -14,7 +14,7 @@ from faulty import cosine, sgd
 from spherical_motion import records
 from spherical_motion.comparison.alike import Alike, in_parts
 from spherical_motion.comparison.motion import motion_of
-from spherical_motion.comparison.streaming import evidence_of
+from spherical_motion.comparison.whole.streaming import evidence_of
 from spherical_motion.vocabulary import HyperParameters
 from spherical_motion.vocabulary.gram import PRODUCTS
 

@@ -46,24 +46,16 @@ class Policy(Protocol):
 def intercepted(policy: Policy) -> Iterator[Callable[[Callable[[], object]], None]]:
     """Hand every call to `policy`; handles that a killed writer left open are closed at the end.
 
-    Gives a function that calls another one while no thread reaches the disk, and makes its calls.
+    Gives a function that calls another one while no thread reaches the disk.
     """
     opened: set[int] = set()
     lock = threading.RLock()
     real_close = os.close
-    deciding = False
 
     def through(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal deciding
             with lock:
-                if deciding:  # a call of the policy itself
-                    return real(*args, **kwargs)
-                deciding = True
-                try:
-                    found = policy(name, real, args, kwargs)
-                finally:
-                    deciding = False
+                found = policy(name, real, args, kwargs)
                 if name == "open":
                     opened.add(found)
                 elif name == "close":
@@ -73,13 +65,8 @@ def intercepted(policy: Policy) -> Iterator[Callable[[Callable[[], object]], Non
         return call
 
     def aside(function: Callable[[], object]) -> None:
-        nonlocal deciding
         with lock:
-            deciding = True
-            try:
-                function()
-            finally:
-                deciding = False
+            function()
 
     places = [(os, name, name) for name in (*CHANGING, *LOOKING)]
     places += [(io, "open", "open to read"), (builtins, "open", "open to read")]

@@ -146,7 +146,7 @@ class Threaded:
     @property
     def stopped(self) -> bool:
         """Whether a failure ended the recording."""
-        return self._writer._failure is not None
+        return self._writer.failure is not None
 
     def merge(self) -> None:
         """Its thread merges."""

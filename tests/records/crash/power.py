@@ -259,7 +259,7 @@ def _some_subsets(count: int) -> list[int]:
 
 
 class Cuts:
-    """Tries power cuts at a moment of a recording.
+    """Power cuts at the moments of a recording: kept while it is made, and tried afterwards.
 
     Args:
         scratch: a directory for the disk after a cut.
@@ -274,16 +274,19 @@ class Cuts:
     ) -> None:
         self._scratch, self._place, self._truth = scratch, place, truth
         self._rng, self._share = rng, share
-        self._seen: set[tuple[State, str]] = set()
-        self.tried = 0
+        self._kept: dict[tuple[State, str], Truth] = {}
 
     def __call__(self, recording: Recording) -> None:
-        """Try the states of this moment, each once."""
-        truth = copy.deepcopy(self._truth)
+        """Keep states of this moment, each once."""
+        truth = Truth(**copy.deepcopy(vars(self._truth)))
         for state in recording.states(self._rng, self._share):
-            if (state, repr(truth)) not in self._seen:
-                self._seen.add((state, repr(truth)))
-                self._try(state, truth)
+            self._kept.setdefault((state, repr(truth)), truth)
+
+    def try_all(self) -> int:
+        """Compare what is read after each cut with the truth; returns how many there were."""
+        for (state, _), truth in self._kept.items():
+            self._try(state, truth)
+        return len(self._kept)
 
     def _try(self, state: State, truth: Truth) -> None:
         self._scratch.mkdir()
@@ -292,4 +295,3 @@ class Cuts:
             check(self._scratch / self._place, truth)
         finally:
             shutil.rmtree(self._scratch)
-        self.tried += 1

@@ -126,12 +126,12 @@ def _fail(base: Path, rng: random.Random, counts: Counts, _: Children) -> None:
 def _cut(base: Path, rng: random.Random, counts: Counts, _: Children) -> None:
     truth, below = Truth(), base / "disk"
     below.mkdir()
-    cuts = Cuts(base / "cut", "deep/run", truth, rng, share=rng.choice([0.002, 0.01]))
+    cuts = Cuts(base / "cut", "deep/run", truth, rng, share=rng.choice([0.001, 0.004]))
     recording = Recording(below, cuts)
     kind = rng.choice([Alone, Threaded])
     with intercepted(recording) as aside:
         live(below / "deep/run", truth, _lives(rng), kind, lambda: aside(lambda: cuts(recording)))
-    counts["power cuts"] += cuts.tried
+    counts["power cuts"] += cuts.try_all()
 
 
 def _end(mode: str, most: int) -> Callable[[Path, random.Random, Counts, Children], None]:

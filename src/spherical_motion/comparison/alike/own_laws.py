@@ -31,7 +31,7 @@ from spherical_motion.comparison.laws import (
 )
 from spherical_motion.comparison.laws.audited import AuditedSteps
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.own_laws import OwnLaws
+from spherical_motion.comparison.whole.own_laws import OwnLaws
 from spherical_motion.records import Records
 from spherical_motion.theory.motion import has_law_of_motion
 from spherical_motion.vocabulary import Stage

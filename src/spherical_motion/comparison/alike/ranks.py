@@ -50,9 +50,11 @@ def quantiles(values: Array, shares: Sequence[float]) -> Array:
     places = [share * (n - 1) for share in shares]
     pairs = [(math.floor(at), min(math.floor(at) + 1, n - 1)) for at in places]
     found = np.array([_ranked(row, pairs) for row in values])
-    ends = (found[:, i].T for i in range(len(places)))
     return np.stack(
-        [_between(*pair, at - math.floor(at)) for pair, at in zip(ends, places, strict=True)]
+        [
+            _between(found[:, i, 0], found[:, i, 1], at - math.floor(at))
+            for i, at in enumerate(places)
+        ]
     )
 
 

@@ -11,15 +11,15 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from spherical_motion.estimates import (
     FEWEST_BATCHES,
     FEWEST_PAIRED,
     LEAST_FREEDOM,
     MOST_BATCHES,
-    MOST_CORRELATED,
+    MOST_CORRELATED_BATCHES,
     Estimate,
+    t_quantile,
 )
 
 Array = NDArray[np.float64]
@@ -168,7 +168,7 @@ def _places(groups: int, pieces: int) -> Ints:
 def _reach(deviations: Array) -> Array:
     batches = deviations.shape[1]
     error = np.sqrt(_dots(deviations, deviations) / (batches * (batches - 1)))
-    return float(stdtrit(batches - 1, 0.975)) * error
+    return t_quantile(batches - 1) * error
 
 
 def _slow_reach(deviations: Array) -> Array:
@@ -178,11 +178,12 @@ def _slow_reach(deviations: Array) -> Array:
     if batches >= FEWEST_PAIRED:
         with np.errstate(divide="ignore", invalid="ignore"):
             r = _dots(deviations[:, 1:], deviations[:, :-1]) / square
-        r = np.clip((r * batches + 1.0) / (batches - 3.0), 0.0, MOST_CORRELATED)
+        r = np.clip((r * batches + 1.0) / (batches - 3.0), 0.0, MOST_CORRELATED_BATCHES)
         r = np.where(square > 0, r, 0.0)
     fewer = (1.0 + r) / (1.0 - r)
     error = np.sqrt(fewer * square / (batches * (batches - 1)))
-    return stdtrit(np.maximum((batches - 1) / fewer, LEAST_FREEDOM), 0.975) * error
+    freedom = np.maximum((batches - 1) / fewer, LEAST_FREEDOM)
+    return np.array([t_quantile(number) for number in freedom.tolist()]) * error
 
 
 def _dots(first: Array, second: Array) -> Array:

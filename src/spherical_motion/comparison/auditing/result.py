@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from spherical_motion.comparison.laws.limits import entries_clipped
 from spherical_motion.comparison.laws.planned import Planned, PlannedRun
 from spherical_motion.notices import listed
 from spherical_motion.records import Records, read
-from spherical_motion.vocabulary import Suspect
+from spherical_motion.records.files.events import Event
+from spherical_motion.vocabulary import InvariantGroup, Suspect
 
 UNAUDITED = (
     "no step was audited. Audits are made unless audit=False is passed to watch or Monitor, from "
@@ -87,6 +88,7 @@ class Audit:
     def __init__(self, records: Records) -> None:
         self.records = records
         self._run = AuditedRun(records)
+        self._shared: dict[tuple[object, ...], AuditedSteps] = {}
 
     @property
     def directory(self) -> Path:
@@ -97,7 +99,11 @@ class Audit:
     def rows(self) -> tuple[AuditRow, ...]:
         """One row a group, in the order of the run."""
         plans = PlannedRun(self.records)
-        return tuple(self._row(group, plans) for group in self.records.groups)
+        return tuple(
+            self._row(group, plans, block)
+            for block in self.records.blocks()
+            for group in block.groups
+        )
 
     @property
     def alarm(self) -> bool:
@@ -169,14 +175,46 @@ class Audit:
         planned = any(row.planned is not None for row in self.rows)
         return "every replayed step is the rule's" + (", at the planned rates" if planned else "")
 
-    def _row(self, group: str, plans: PlannedRun) -> AuditRow:
-        found = audited_steps(self._run, group)
-        mine = plans.of(group)
-        kind = self.records.info.groups[self.records.index(group)].kind
+    def _audited(self, group: str, block: Records) -> AuditedSteps:
+        """The audited steps of a group; groups of the same parameters share them.
+
+        A fit of steps that differ asks for the settings of the group.
+        """
+        info = block.info
+        main = block.main_slices[block.index(group)]
+        own = info.groups[block.index(group)].parameters
+        key = own, info.slices[main].parameter, info.slice_param_group[main]
+        if key not in self._shared:
+            self._shared[key] = audited_steps(self._run, group, within=block)
+        elif self._shared[key].differing:
+            return audited_steps(self._run, group, within=block)
+        return self._shared[key]
+
+    @functools.cached_property
+    def _events(self) -> Mapping[str, Sequence[Event]]:
+        """The events about each tensor."""
+        found: dict[str, list[Event]] = {}
+        for event in self.records.events:
+            for tensor in event.get("parameters", ()):
+                found.setdefault(tensor, []).append(event)
+        return found
+
+    def _events_of(self, group: InvariantGroup) -> list[Event]:
+        """The events about a group's tensors, each once, in order."""
+        about = {id(e): e for tensor in group.parameters for e in self._events.get(tensor, ())}
+        if len(group.parameters) < 2:
+            return list(about.values())
+        return [event for event in self.records.events if id(event) in about]
+
+    def _row(self, group: str, plans: PlannedRun, block: Records) -> AuditRow:
+        found = self._audited(group, block)
+        mine = plans.of(group, block)
+        index = self.records.index(group)
+        own = self.records.info.groups[index]
         findings = [
-            *event_findings(self.records, group),
-            *step_findings(found, self.records.info.dtype_of(self.records.index(group))),
-            *around_findings(found, plain=kind == "plain"),
+            *event_findings(self._events_of(own)),
+            *step_findings(found, self.records.info.dtype_of(index)),
+            *around_findings(found, plain=own.kind == "plain"),
             *(plan_findings(mine, meant=plans.meant(mine)) if mine is not None else ()),
         ]
         findings.sort(key=lambda finding: not finding.alarm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from spherical_motion.comparison.ladder.said import apart
 from spherical_motion.comparison.laws.audited import AuditedSteps
@@ -20,7 +20,7 @@ from spherical_motion.comparison.laws.limits import (
 from spherical_motion.comparison.laws.planned import Explanation, Planned
 from spherical_motion.comparison.laws.step_fit import StepFit
 from spherical_motion.notices import listed
-from spherical_motion.records import Records
+from spherical_motion.records.files.events import Event
 from spherical_motion.vocabulary import EventKind, Suspect
 
 
@@ -116,12 +116,9 @@ def around_findings(found: AuditedSteps, *, plain: bool) -> Iterator[Finding]:
         )
 
 
-def event_findings(records: Records, group: str) -> Iterator[Finding]:
-    """Weights that were left behind, or that two optimizers step."""
-    own = set(records.info.groups[records.index(group)].parameters)
-    for event in records.events:
-        if own.isdisjoint(event.get("parameters", ())):
-            continue
+def event_findings(events: Iterable[Event]) -> Iterator[Finding]:
+    """Weights that were left behind, or that two optimizers step, by the events about them."""
+    for event in events:
         at = f"from step {event['step']:,} on" if event.get("step") is not None else "at times"
         if event["kind"] == EventKind.NOT_STEPPED:
             yield Finding(f"{at} not stepped as watched: {event['why']}", Suspect.NOT_STEPPED)

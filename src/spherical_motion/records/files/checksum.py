@@ -38,6 +38,12 @@ def seal(file: BinaryIO) -> None:
     file.write(digits)
 
 
+def require_file(path: Path) -> None:
+    """Raise OSError if a local path names a pipe or a device: reading it may never end."""
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is no ordinary file")
+
+
 def verify(path: Path) -> None:
     """Compare the checksum of a file with its bytes.
 
@@ -48,6 +54,7 @@ def verify(path: Path) -> None:
         pyarrow.ArrowInvalid: they differ.
         OSError: it cannot be read.
     """
+    require_file(path)
     with path.open("rb") as file:
         place = _place(file)
         if place is None:

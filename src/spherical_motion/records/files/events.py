@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import shown
+from spherical_motion.records.files.checksum import require_file
 from spherical_motion.records.files.durable import append_synced, cut_synced
 
 Event: TypeAlias = dict[str, Any]
@@ -76,6 +77,7 @@ def append_events(path: Path, events: Iterable[Event]) -> None:
 
 def drop_torn_line(path: Path) -> None:
     """Cut off the incomplete last line of a killed writer."""
+    require_file(path)
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

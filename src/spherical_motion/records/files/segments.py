@@ -17,7 +17,7 @@ import bisect
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records.files.checksum import verify
+from spherical_motion.records.files.checksum import require_file, verify
 from spherical_motion.records.files.durable import publish, remove_leftovers, sync_names
 from spherical_motion.records.files.merging import joint_schema, rows_of, write_part
+from spherical_motion.records.files.remote import parquet_file
 
 FAN_IN = 16
 """Number of segments of a size that are merged into one."""
@@ -170,11 +171,12 @@ def damaged(path: Path, why: object) -> RunDirectoryError:
     )
 
 
-def open_part(path: Path) -> pq.ParquetFile:
+@contextlib.contextmanager
+def open_part(path: Path) -> Iterator[pq.ParquetFile]:
     """A file that has the bytes with which it was written; ArrowInvalid or OSError if not."""
     verify(path)
-    # Without a buffer ahead, reading a column takes the memory of this column alone.
-    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    with parquet_file(path, check_pages=True) as file:
+        yield file
 
 
 def _stretches(segments: Sequence[Segment], boundaries: Sequence[int]) -> list[list[Segment]]:
@@ -186,6 +188,12 @@ def _stretches(segments: Sequence[Segment], boundaries: Sequence[int]) -> list[l
     return stretches
 
 
+def _largest(column: pq.ColumnChunkMetaData) -> int | None:
+    """The largest value of a column in a row group; None if its statistics do not say."""
+    found = column.statistics.max if column.statistics is not None else None
+    return found if isinstance(found, int) else None
+
+
 def largest_step(path: Path, below: int | None = None) -> int:
     """The largest step stored in a part, or the largest one below a limit; -1 if there is none.
 
@@ -193,14 +201,20 @@ def largest_step(path: Path, below: int | None = None) -> int:
         RunDirectoryError: the part is damaged.
     """
     try:
+        require_file(path)
         with pq.ParquetFile(path) as file:
             column = file.schema_arrow.get_field_index("step")
+            if column < 0:
+                raise pa.ArrowInvalid("it has no column step")
             groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
-            largest = max((group.column(column).statistics.max for group in groups), default=-1)
-            if below is None or largest < below:
+            told = [_largest(group.column(column)) for group in groups]
+            known = [step for step in told if step is not None]
+            largest = max(known, default=-1)
+            if len(known) == len(told) and (below is None or largest < below):
                 return largest
         with open_part(path) as file:
             steps = file.read(columns=["step"])["step"].to_numpy()
-            return int(steps[steps < below].max(initial=-1))
+            kept = steps if below is None else steps[steps < below]
+            return int(kept.max(initial=-1))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise damaged(path, error) from error

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.checksum import verify
+from spherical_motion.records.files.remote import parquet_file
 from spherical_motion.records.files.segments import Segment
 from spherical_motion.records.parts import LISTINGS, Parts, Unsound, listing, sound
 from spherical_motion.records.reading.pieces import Ints
@@ -42,7 +43,7 @@ class PinnedPart:
             Unsound: it cannot be read.
             FileNotFoundError: it has vanished.
         """
-        with sound(self.segment), pq.ParquetFile(self.segment.path, pre_buffer=False) as file:
+        with sound(self.segment), parquet_file(self.segment.path) as file:
             yield file
 
     @functools.cached_property
@@ -65,6 +66,7 @@ class PinnedParts:
         directory: the folder of the table.
         surveys: the parts in order, each with what was found in it.
         limit: gives for the number of a part the step from which on its rows do not count.
+        is_same_run: whether the run that was read is still there.
 
     Attributes:
         steps: the distinct steps of the rows that count, increasing, shape (steps,).
@@ -76,10 +78,13 @@ class PinnedParts:
         directory: Path,
         surveys: Sequence[tuple[Segment, Survey]],
         limit: Callable[[int], int | None],
+        is_same_run: Callable[[], bool],
     ) -> None:
         self._parts, self._directory, self._limit = parts, directory, limit
+        self._is_same_run = is_same_run
         self._surveys = dict(surveys)
         self._verified = set(self._surveys)
+        self._marks = {segment: _mark_of(segment) for segment in self._surveys}
 
         found = [_below(survey.steps, limit(s.first)) for s, survey in self._surveys.items()]
         steps = np.unique(np.concatenate([np.empty(0, np.int64), *found])).astype(np.int64)
@@ -103,20 +108,25 @@ class PinnedParts:
                 self._parts.leave_out(error.segment.path, error.why)
                 for segment in [s for s in self._surveys if _lies_within(s, error.segment)]:
                     del self._surveys[segment]
-        raise RunDirectoryError(
-            f"{self._directory}: parts that were there when the run was read are gone. Read the "
-            "run again."
-        )
+        raise self._gone("parts of it are gone")
 
     def _now(self) -> list[PinnedPart]:
         """The files that hold the parts now, in order."""
-        if all(segment.path.exists() for segment in self._surveys):
-            files = list(self._surveys)
-        else:
-            files = self._merged()
+        marks = {segment: _mark_of(segment) for segment in self._surveys}
+        if replaced := [s for s in marks if marks[s] not in (None, self._marks[s])]:
+            raise self._gone(f"{replaced[0].path.name} was replaced")
+        files = list(self._surveys) if None not in marks.values() else self._merged()
         return [PinnedPart(s, self._surveys.get(s), self._limit(s.first)) for s in files]
 
+    def _gone(self, what: str) -> RunDirectoryError:
+        return RunDirectoryError(
+            f"{self._directory} is not as it was when the run was read: {what}. Read the run again."
+        )
+
     def _merged(self) -> list[Segment]:
+        """The files that hold the parts, of which some are merged."""
+        if not self._is_same_run():
+            raise self._gone("it holds another run, or none")
         current = listing(self._directory) if self._directory.is_dir() else []
         found: dict[Segment, None] = {}
         for segment in self._surveys:
@@ -129,6 +139,15 @@ class PinnedParts:
                 verify(segment.path)
             self._verified.add(segment)
         return list(found)
+
+
+def _mark_of(segment: Segment) -> tuple[int, ...] | None:
+    """What tells a file from another one of its name; None if there is none."""
+    try:
+        found = segment.path.stat()
+    except OSError:
+        return None
+    return (found.st_size, getattr(found, "st_ino", 0), getattr(found, "st_mtime_ns", 0))
 
 
 def _below(steps: Ints, limit: int | None) -> Ints:

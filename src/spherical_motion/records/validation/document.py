@@ -105,6 +105,8 @@ def _check_param_groups(value: object) -> None:
 
 def _check_setting(value: object, at: str) -> None:
     """A plain scalar, a list of them, or `{"float": "inf"}`."""
+    if value is None or isinstance(value, bool) or (type(value) is float and math.isfinite(value)):
+        return
     shallow(value, at)
     if isinstance(value, list):
         for entry in value:

@@ -30,6 +30,8 @@ def text(value: object, at: str, most: int = MOST_CHARACTERS) -> str:
     """A string that can be written as UTF-8."""
     if not isinstance(value, str):
         raise malformed(at, "text", value)
+    if len(value) <= MOST_CHARACTERS and value.isascii():  # nearly all
+        return value
     if len(value) > most:
         raise malformed(at, f"text of at most {most:,} characters", value)
     try:

@@ -15,8 +15,8 @@ from spherical_motion.comparison.balance import tug_of_war
 from spherical_motion.comparison.evidence import Evidence
 from spherical_motion.comparison.gathering import gather
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.own_laws import OwnLaws
-from spherical_motion.comparison.whole_run import WholeRun
+from spherical_motion.comparison.whole.own_laws import OwnLaws
+from spherical_motion.comparison.whole.whole_run import WholeRun
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import Stage
 
@@ -34,7 +34,7 @@ class RunEvidence:
     evidence: tuple[tuple[int, Evidence], ...]
 
 
-BLOCK = 256 << 20
+BLOCK = 512 << 20
 """Bytes that the products of a block may take."""
 
 

@@ -24,10 +24,10 @@ from spherical_motion.comparison.laws import (
     ScaleChange,
     radial_law_of,
 )
-from spherical_motion.comparison.laws.gradient_line import GradientLine
 from spherical_motion.comparison.laws.planned import PlannedRun
 from spherical_motion.comparison.laws.radial_law import beside_others, hidden_among
 from spherical_motion.comparison.motion import Motion
+from spherical_motion.comparison.whole.gradient_line import GradientLine
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import InvariantGroup, Stage
 

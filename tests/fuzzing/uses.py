@@ -24,7 +24,7 @@ from spherical_motion.reporting import report
 SECONDS = 2.0
 """How long a processor may work on each use."""
 
-HANGS = 20
+HANGS = 60
 """After so many seconds, also of waiting, a use is broken off."""
 
 

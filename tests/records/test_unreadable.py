@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from full_run import PARTS, STEPS, TABLES, part_of, write_full_run
 
-from spherical_motion.errors import NotARun, RunDirectoryError
+from spherical_motion.errors import InvalidArgument, NotARun, RunDirectoryError
 from spherical_motion.records import Records, read
 from spherical_motion.records.files.checksum import MARK
 
@@ -159,3 +161,29 @@ def test_a_run_json_that_is_no_file_is_an_error(run, kind):
         path.symlink_to(path if kind == "link to itself" else "/dev/zero")
     with pytest.raises(NotARun, match=r"run\.json"):
         read(run)
+
+
+@pytest.mark.parametrize("far", [2**31 - 1, 2**52])
+def test_a_step_far_away_is_an_error_and_takes_no_memory(run, far):
+    for table in ("records", "settings"):
+        path = part_of(run, table, PARTS - 1)
+        rows = pq.read_table(path)
+        steps = [far if step == PARTS * STEPS - 1 else step for step in rows["step"].to_pylist()]
+        rows = rows.set_column(rows.column_names.index("step"), "step", pa.array(steps))
+        pq.write_table(rows, path)
+    with pytest.raises(InvalidArgument, match=r"has steps from 0 to .* 100,000,000 at most"):
+        read(run).schedule("conv")
+
+
+@pytest.mark.parametrize("bad", [{"step": -1}, {"step": 2**62}, {"slice": 3}, {"slice": -1}])
+def test_rows_of_what_does_not_exist_are_left_out(run, bad):
+    path = part_of(run, "records", 1)
+    rows = pq.read_table(path)
+    ((name, value),) = bad.items()
+    values = rows[name].to_pylist()
+    values[7] = value
+    column = pa.array(values, rows[name].type)
+    pq.write_table(rows.set_column(rows.column_names.index(name), name, column), path)
+    (part,) = read(run).unreadable
+    assert part.name == f"records/{path.name}"
+    assert f" has {name} {value}, which must lie" in part.why

@@ -324,7 +324,8 @@ class Records:
         if no optimizer accepts them.
 
         Raises:
-            InvalidArgument: no such group, or nothing is recorded of it yet.
+            InvalidArgument: no such group, nothing is recorded of it yet, or the first and the last
+                step are too far apart.
         """
         column = self.index(group)
         main_slice = self.main_slices[column]
@@ -335,6 +336,13 @@ class Records:
                 "after the first flush."
             )
         sampled = self.steps[measured]
+        first, last = int(sampled[0]), int(sampled[-1])
+        if last - first >= checks.MOST_STEPS:
+            raise InvalidArgument(
+                f"{self.directory} has steps from {first:,} to {last:,}, and a schedule has an "
+                f"entry for each step, {checks.MOST_STEPS:,} at most. If a step is not of this "
+                "run, take its part out of records/."
+            )
         values = {n: self.settings.at_each_step(n, main_slice, sampled) for n in SCHEDULED}
         hp = self.info.hyperparameters(main_slice)
         return Schedule(hp, start=int(sampled[0]), recorded=True, **values)

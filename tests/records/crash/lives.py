@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spherical_motion.errors import NotARun
+from spherical_motion.errors import NotARun, RunDirectoryError
 from spherical_motion.records import AUDIT_SUMS, RunInfo, RunWriter, read
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files import segments
@@ -171,7 +171,12 @@ def live(
             goes_on = goes_on if life.first_step is None else life.first_step
             if number:
                 truth.returned = {s: v for s, v in truth.stored.items() if s < goes_on}
-            writer = kind(directory, resume=number > 0, first_step=life.first_step)
+            try:
+                writer = kind(directory, resume=number > 0, first_step=life.first_step)
+            except OSError as error:
+                if not isinstance(error, RunDirectoryError):
+                    raise Wrong(f"an error that is not of ours: {error!r}") from error
+                raise
             try:
                 assert writer.next_step == goes_on
                 if truth.returned is not None:

@@ -56,7 +56,7 @@ def common(first: First) -> First:
     return int(first[0]) if (first == first[0]).all() else first
 
 
-def sums(values: Array, first: First) -> Array:
+def totals(values: Array, first: First) -> Array:
     """Sum of each row over its window, shape (groups,)."""
     if isinstance(first, int):
         return values[:, first:].sum(axis=1)
@@ -65,7 +65,7 @@ def sums(values: Array, first: First) -> Array:
 
 def means(values: Array, first: First) -> Array:
     """Mean of each row over its window; every window holds a sample."""
-    return sums(values, first) / (values.shape[1] - first)
+    return totals(values, first) / (values.shape[1] - first)
 
 
 def least(values: Array, first: First) -> Array:

@@ -60,8 +60,8 @@ class Monitor:
             optimizer's state (twice the memory of the weights).
         resume: append to the run that `directory` holds already.
         first_step: number of the next step; left out, 0 or, when resuming, where the run was
-            closed (killed: one past the last recorded step). After going back to a checkpoint
-            pass its step: the later record wins.
+            closed (killed: one past the last step of which anything is recorded). After going
+            back to a checkpoint pass its step: what was recorded from there on is given up.
         steps: planned length of the run, from which the printed size on disk follows.
         audit: replay the first 20 steps, 3 after each change of settings that begins a stage, and
             pairs at 50, 100, 200, 500 and every 1,000 in float64 by the optimizer's own rule, and

@@ -38,14 +38,15 @@ class RunWriter:
             the division into param groups and the number of products. A run of an older version
             is brought to this one.
         first_step: with `resume`, the step to continue from, after returning to a checkpoint.
+            What was recorded from there on before is not read any more.
         flush_seconds: how much time a kill may cost; less in the beginning, since the pauses
             grow from one second.
         flush_bytes: memory that rows may take before they are stored early.
         patience: seconds that `flush` and `close` wait at most for a disk that does not answer.
 
     Attributes:
-        next_step: 0; on resume `first_step`, or where the run was closed, or one past its last
-            recorded step. What was recorded from there on before is not read any more.
+        next_step: 0; on resume `first_step`, or where the run was closed, or one past the last step
+            of which anything was recorded, rows, scalars or other.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.

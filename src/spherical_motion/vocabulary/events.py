@@ -17,6 +17,7 @@ class EventKind(enum.StrEnum):
 
     RESUMED = "resumed"
     """A writer continues a run at this step. segments: per table the number of the next part;
+    gives_up: whether what was recorded from this step on was given up, as with `first_step=`;
     param_groups, every, burst, versions, command, commit."""
 
     CLOSED = "closed"

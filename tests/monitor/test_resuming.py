@@ -218,3 +218,27 @@ def test_a_killed_run_goes_on_after_the_last_step_that_any_optimizer_told_of(
     assert [e["step"] for e in records.events if e["kind"] == "rate_changed"] == [30]
     assert 30 in records.changes["step"].tolist()
     assert records.branches[0].abandoned_rows == 0
+
+
+def test_words_of_the_library_that_a_loop_uses_do_not_move_where_a_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    directory, groups = tmp_path / "run", groups_of(model)
+    with Monitor(model, optimizer, groups, directory, quiet=True) as monitor:
+        for step in range(6):
+            train(model, optimizer, 1)
+            monitor.event("resumed", step=2, segments={"records": 1})
+            monitor.event("closed", steps=[1000])
+            monitor.event("stopped")
+            monitor.event("rescaled", factor=0.5)
+            assert monitor.step == step + 1
+    with Monitor(model, optimizer, groups, directory, resume=True, quiet=True) as monitor:
+        assert monitor.step == 6
+    records = read(directory, strict=True)
+    assert records.steps.tolist() == list(range(6))
+    kinds = [event["kind"] for event in records.events]
+    for kind in ("resumed_", "closed_", "stopped_", "rescaled"):
+        assert kinds.count(kind) == 6
+    assert (kinds.count("closed"), kinds.count("resumed")) == (2, 1)

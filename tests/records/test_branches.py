@@ -14,6 +14,7 @@ from spherical_motion.records import AUDIT_SUMS, Branch, RunWriter, read
 from spherical_motion.records.files import segments
 from spherical_motion.records.files.branches import Branches, next_step_of
 from spherical_motion.records.files.segments import current_segments
+from spherical_motion.vocabulary import EventKind
 
 TABLES = {"records", "settings", "scalars", "cells", "correlation", "audit", "audit_steps"}
 
@@ -101,7 +102,7 @@ def test_events_of_steps_that_were_given_up_are_left_out(tmp_path, info):
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(10), life=0)
         writer.event("mine", note="of no step")
-        writer.event("closed", step=10, steps=[10])
+        writer.own_event(EventKind.CLOSED, step=10, steps=[10])
     with RunWriter(tmp_path, info, resume=True, first_step=4) as writer:
         write(writer, range(4, 6), life=1)
     found = [(e["kind"], e["step"], e.get("life")) for e in read(tmp_path).events]
@@ -134,7 +135,7 @@ def test_a_run_that_was_closed_goes_on_where_it_was_closed(tmp_path, info):
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(1), life=0)
         writer.scalars(18, {"loss": 18.0})
-        writer.event("closed", step=19, steps=[19, 7])
+        writer.own_event(EventKind.CLOSED, step=19, steps=[19, 7])
     with RunWriter(tmp_path, info, resume=True) as writer:
         assert writer.next_step == 19
     assert read(tmp_path).scalars["loss"].steps.tolist() == [0, 18]
@@ -210,7 +211,9 @@ def killed_between_samples(directory: Path, info) -> None:
                 writer.rows(step, np.full((3, 6), float(step)))
             if step == 150:
                 writer.settings(150, 0, (0.01, 0.0, 0.0, None))
-                writer.event("rate_changed", step=150, optimizer=0, param_group=0, lr=0.01)
+                writer.own_event(
+                    EventKind.RATE_CHANGED, step=150, optimizer=0, param_group=0, lr=0.01
+                )
                 writer.audit(160, [0], np.ones((1, len(AUDIT_SUMS))))
             writer.scalars(step, {"loss": float(step)})
         writer.event("mine", step=500)

@@ -19,7 +19,7 @@ from spherical_motion import sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra, NotARun, RunDirectoryError
 from spherical_motion.records import RunWriter, read
 from spherical_motion.records import parts as parts_module
-from spherical_motion.vocabulary import Gram, InvariantGroup, Slice
+from spherical_motion.vocabulary import EventKind, Gram, InvariantGroup, Slice
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def record_rates(directory, info, rates, events=()):
             give(writer, step, [(lr, lr / 10, 0.9, None)] * 2)
             writer.rows(step, np.ones((3, 6)))
         for event in events:
-            writer.event("rate_changed", **event)
+            writer.own_event(EventKind.RATE_CHANGED, **event)
     return read(directory)
 
 

@@ -172,7 +172,7 @@ class Monitor:
         ]
         sink.begin(writer, self.optimizers, own, [starts[n] for n in stations], unstepped)
         if isinstance(fed, str) and fed not in ("", NO_INPUTS):
-            self.event(EventKind.NORMS_UNKNOWN, why=fed)
+            sink.event(EventKind.NORMS_UNKNOWN, why=fed)
         text = announcement(model, info, self.directory, planned, own)
         announce(text, quiet=quiet)
         notify_lost_products(before, products, quiet=quiet)
@@ -193,8 +193,13 @@ class Monitor:
         self._recording.log(scalars)
 
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
-        """Record that something happened: `kind` is a word, `data` anything JSON can hold."""
-        self._recording.event(kind, step, **data)
+        """Record that something happened: `kind` is a word, `data` anything JSON can hold.
+
+        A kind that the library itself records (`EventKind`) gets a trailing underscore, as data
+        named time, kind or step do; those of steering tools, "rescaled" and "rescaling_limited",
+        stay as they are.
+        """
+        self._recording.users_event(kind, step, data)
 
     def flush(self) -> bool:
         """Wait until everything measured so far is on disk, but at most `patience` seconds.

@@ -8,6 +8,9 @@ import enum
 class EventKind(enum.StrEnum):
     """Kinds that the library records itself; `monitor.event` takes any other word as well.
 
+    A word given there that is one of these gets a trailing underscore, except for the two that
+    steering tools record through it, RESCALED and RESCALING_LIMITED.
+
     A kind is its own word in `events.jsonl`, so `event["kind"] == EventKind.RESUMED` holds for
     events that were read back.
 

@@ -159,3 +159,18 @@ def test_a_hook_of_the_loop_may_close_the_monitor(tmp_path: Path) -> None:
     optimizer.register_step_post_hook(lambda *_: None)
     trained(model, optimizer, 3)
     assert read(tmp_path / "run").events[-1]["kind"] == "closed"
+
+
+def test_a_hook_may_return_what_flush_and_close_return(tmp_path: Path) -> None:
+    """torch takes what a pre hook returns for new arguments of the step."""
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    monitor = Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True)
+    assert not monitor.is_stored
+    optimizer.register_step_pre_hook(lambda *_: monitor.flush())
+    trained(model, optimizer, 3)
+    assert monitor.is_stored
+    optimizer.register_step_pre_hook(lambda *_: monitor.close())
+    trained(model, optimizer, 2)
+    assert monitor.is_stored
+    assert read(tmp_path / "run").steps.tolist() == [0, 1, 2]

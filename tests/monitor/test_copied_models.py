@@ -41,14 +41,16 @@ def test_the_copy_of_a_module_holds_a_closed_monitor(tmp_path: Path, how: str, a
     train(twin, other, 3)
     twin.monitor.log(loss=1.0)
     twin.monitor.event("note")
-    assert twin.monitor.flush() is False
+    twin.monitor.flush()
+    assert not twin.monitor.is_stored
     assert twin.monitor.step == 2
     assert "closed" in repr(twin.monitor)
     assert twin.monitor.directory == tmp_path / "run"
     with twin.monitor:
         pass
     train(model, optimizer, 1)
-    assert monitor.close()
+    monitor.close()
+    assert monitor.is_stored
     records = read(tmp_path / "run")
     assert records.steps.tolist() == [0, 1, 2]
     assert [event["kind"] for event in records.events] == ["closed"]

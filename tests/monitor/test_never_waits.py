@@ -50,7 +50,8 @@ def test_a_hook_that_fails_does_not_wait_for_the_writer(tmp_path: Path, monkeypa
     monitor.event("note")
     assert time.monotonic() - began < SOON
     freed.set()
-    assert monitor.close()
+    monitor.close()
+    assert monitor.is_stored
     records = read(tmp_path / "run")
     assert records.steps.tolist() == [0, 1]
     assert [event["kind"] for event in records.events] == ["stopped", "closed"]
@@ -67,12 +68,15 @@ def test_close_of_a_monitor_waits_no_longer_than_its_patience(
     freed = threading.Event()
     monkeypatch.setattr(os, "fsync", lambda _: freed.wait(60))
     began = time.monotonic()
-    assert not monitor.flush()
-    assert not monitor.close()
+    monitor.flush()
+    assert not monitor.is_stored
+    monitor.close()
+    assert not monitor.is_stored
     assert time.monotonic() - began < SOON
     assert "not stored: 2 steps (0 to 1)" in caplog.text
     freed.set()
-    assert monitor.close()
+    monitor.close()
+    assert monitor.is_stored
 
 
 @pytest.mark.parametrize("broken", ["handler", "stderr", "closed stderr"])
@@ -97,7 +101,8 @@ def test_a_monitor_that_fails_tells_nobody_rather_than_raise(
         monitor.log(text="high")
         fail(model, optimizer)  # warnings are errors here
         optimizer.step()
-        assert monitor.close()
+        monitor.close()
+        assert monitor.is_stored
     finally:
         logging.getLogger("spherical_motion").removeHandler(handler)
     assert read(tmp_path / "run").steps.tolist() == [0, 1]

@@ -70,6 +70,43 @@ def test_a_step_hidden_by_a_hook_that_raises_leaves_a_gap(
     assert not [event for event in records.events if event["kind"] in ("stopped", "audit_ended")]
 
 
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "fused"])
+def test_a_step_hidden_by_a_hook_put_in_front_later_leaves_a_gap(tmp_path: Path, name: str) -> None:
+    model = network()
+    optimizer = OPTIMIZERS[name](model)
+    groups, hidden = groups_of(model), {0, 3, 4}
+    with Monitor(model, optimizer, groups, tmp_path / "run", quiet=True) as monitor:
+        handle = optimizer.register_step_post_hook(raising_at(hidden))
+        handle.hooks_dict_ref().move_to_end(handle.id, last=False)
+        weights = trained(model, optimizer, 8)
+        assert monitor.step == 8
+    records = read(tmp_path / "run")
+    seen = [step for step in range(8) if step not in hidden]
+    assert records.steps.tolist() == seen
+    expected = [float(weights[step].double().square().sum()) for step in seen]
+    np.testing.assert_allclose(records.gram.ww[:, records.index("0")], expected, rtol=1e-12)
+    events = [event for event in records.events if event["kind"] == "not_measured"]
+    assert [event["step"] for event in events] == [0]
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "fused"])
+def test_weights_that_are_written_after_a_step_that_failed_make_no_gap(
+    tmp_path: Path, name: str
+) -> None:
+    model = network()
+    optimizer = OPTIMIZERS[name](model)
+    with Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True):
+        optimizer.register_step_pre_hook(raising_at({3}))
+        for _ in range(6):
+            trained(model, optimizer, 1)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1.0)
+    records = read(tmp_path / "run")
+    assert records.steps.tolist() == [0, 1, 2, 3, 4]
+    assert "not_measured" not in [event["kind"] for event in records.events]
+
+
 def test_what_the_audit_and_the_settings_say_goes_on_after_a_gap(tmp_path: Path) -> None:
     model = network()
     optimizer = OPTIMIZERS["adam"](model)
@@ -159,3 +196,18 @@ def test_a_hook_of_the_loop_may_close_the_monitor(tmp_path: Path) -> None:
     optimizer.register_step_post_hook(lambda *_: None)
     trained(model, optimizer, 3)
     assert read(tmp_path / "run").events[-1]["kind"] == "closed"
+
+
+def test_a_hook_may_return_what_flush_and_close_return(tmp_path: Path) -> None:
+    """torch takes what a pre hook returns for new arguments of the step."""
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    monitor = Monitor(model, optimizer, groups_of(model), tmp_path / "run", quiet=True)
+    assert not monitor.is_stored
+    optimizer.register_step_pre_hook(lambda *_: monitor.flush())
+    trained(model, optimizer, 3)
+    assert monitor.is_stored
+    optimizer.register_step_pre_hook(lambda *_: monitor.close())
+    trained(model, optimizer, 2)
+    assert monitor.is_stored
+    assert read(tmp_path / "run").steps.tolist() == [0, 1, 2]

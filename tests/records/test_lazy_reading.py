@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tracemalloc
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from full_run import full_info
 from given import give
 
 from spherical_motion.errors import RunDirectoryError
-from spherical_motion.records import RunWriter, read
+from spherical_motion.records import AUDIT_SUMS, RunWriter, read
 from spherical_motion.records.files.segments import FAN_IN
 from spherical_motion.records.reading import rows as rows_module
 
@@ -120,6 +123,89 @@ def test_a_run_that_was_removed_or_replaced_is_no_longer_read(tmp_path, make_inf
         replaced.gram_of(0)
 
 
+LATE = {
+    "records": lambda records: records.slice_gram,
+    "cells": lambda records: records.cells("conv"),
+    "correlation": lambda records: records.correlations("conv"),
+    "audit": lambda records: records.audits,
+    "audit_steps": lambda records: records.audit_steps,
+}
+"""What is read of each table when it is first used."""
+
+
+def write_values(directory, value, parts=2):
+    """A run whose tables hold this value everywhere, in several parts; it was resumed once."""
+    info = dataclasses.replace(full_info(), created=f"2024-01-01T00:00:{value:02d}+00:00")
+    for resume in (False, True):
+        with RunWriter(directory, info, resume=resume) as writer:
+            for step in range(writer.next_step, writer.next_step + parts):
+                give(writer, step, [(0.1, 5e-4, 0.9, None)] * 2)
+                writer.rows(step, np.full((3, 6), value))
+                writer.cells(step, 0, np.full((4, 6), value))
+                writer.correlation(step, 0, [1.0, value], value)
+                writer.audit(step, [0], np.full((1, len(AUDIT_SUMS)), value))
+                writer.audit_step(step, 0, value, value, value, "")
+                writer.flush()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("table", LATE)
+def test_no_table_of_another_run_in_its_place_is_read(tmp_path, table, merged):
+    directory = tmp_path / "run"
+    write_values(directory, 10)
+    records = read(directory)
+    shutil.rmtree(directory)
+    write_values(directory, 20, FAN_IN if merged else 2)
+    with pytest.raises(RunDirectoryError, match=rf"/{table} is not as it was .*run again"):
+        LATE[table](records)
+    with pytest.raises(RunDirectoryError, match="is not as it was"):
+        _ = records.branches
+
+
+@pytest.mark.parametrize("table", LATE)
+def test_no_table_of_a_remote_run_in_its_place_is_read(tmp_path, table):
+    system = fsspec.filesystem("memory")
+    for value in (10, 20):
+        write_values(tmp_path / str(value), value)
+    try:
+        system.put(f"{tmp_path}/10/", "/pinned", recursive=True)
+        records = read("memory://pinned")
+        system.rm("/pinned", recursive=True)
+        system.put(f"{tmp_path}/20/", "/pinned", recursive=True)
+        with pytest.raises(RunDirectoryError, match=rf"/{table} is not as it was"):
+            LATE[table](records)
+    finally:
+        system.rm("/pinned", recursive=True)
+
+
+@pytest.mark.parametrize("table", [name for name in LATE if name != "records"])
+def test_another_run_without_the_table_is_not_taken_for_a_damaged_one(tmp_path, table):
+    write_values(tmp_path / "run", 10)
+    records = read(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    info = dataclasses.replace(full_info(), created="2024-01-01T00:00:20+00:00")
+    RunWriter(tmp_path / "run", info).close()
+    with pytest.raises(RunDirectoryError, match=rf"/{table} is not as it was"):
+        LATE[table](records)
+    assert records.unreadable == ()
+
+
+def test_tables_that_were_merged_and_went_on_since_are_read_as_they_were(tmp_path):
+    write_values(tmp_path, 10)
+    records, expected = read(tmp_path), read(tmp_path)
+    old = {name: load(expected) for name, load in LATE.items()}
+    with RunWriter(tmp_path, records.info, resume=True) as writer:
+        for step in range(4, 4 + FAN_IN):
+            writer.cells(step, 0, np.full((4, 6), 30.0))
+            writer.audit_step(step, 0, 30.0, 30.0, 30.0, "")
+            writer.flush()
+    assert LATE["audit_steps"](records).step.tolist() == old["audit_steps"].step.tolist()
+    cells = LATE["cells"](records)
+    assert cells.steps.tolist() == old["cells"].steps.tolist() == [0, 1, 2, 3]
+    assert (cells.gram.ww == 10.0).all()
+    assert records.branches == expected.branches
+
+
 def test_a_part_damaged_after_reading_is_left_out_with_a_notice(tmp_path, info, products, caplog):
     """One whose checksum fits and whose pages do not decode, as another program might write it."""
     write(tmp_path, info, products, range(4))
@@ -132,8 +218,8 @@ def test_a_part_damaged_after_reading_is_left_out_with_a_notice(tmp_path, info, 
     with pytest.MonkeyPatch.context() as patch:
         # As if nothing told the two files apart.
         patch.setattr(
-            "spherical_motion.records.reading.pinned._mark_of",
-            lambda segment: segment.path.stat().st_size,
+            "spherical_motion.records.reading.pinned.mark_of",
+            lambda path: path.stat().st_size,
         )
         pinned._marks = {s: s.path.stat().st_size for s in pinned._marks}
         found = records.slice_gram.ww

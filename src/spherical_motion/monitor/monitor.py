@@ -75,6 +75,10 @@ class Monitor:
         patience: seconds that `flush` and `close` wait at most for a disk that does not answer.
         quiet: do not print the line that says what is watched.
 
+    Attributes:
+        is_stored: whether the last `flush` or `close` found everything recorded before it on the
+            disk; False before the first of them.
+
     Raises:
         InvalidArgument: see the message; nothing was attached.
         AlreadyAttached: one of the optimizers has a monitor.
@@ -119,6 +123,7 @@ class Monitor:
         patience: float = 60.0,
         quiet: bool = False,
     ) -> None:
+        self.is_stored = False
         sampling = Sampling.of(every, burst, cells_every)
         self.optimizers = as_optimizers(optimizers, "Monitor")
         self.groups = tuple(as_groups(groups, "Monitor"))
@@ -201,24 +206,22 @@ class Monitor:
         """
         self._recording.users_event(kind, step, data)
 
-    def flush(self) -> bool:
+    def flush(self) -> None:
         """Wait until everything measured so far is on disk, but at most `patience` seconds.
 
-        Returns:
-            Whether it is there.
+        `is_stored` says whether it is there. Like `close` it may be called in a hook.
         """
-        return self._recording.flush()
+        self.is_stored = self._recording.flush()
 
-    def close(self) -> bool:
+    def close(self) -> None:
         """Detach, write what is left and release the directory; may be repeated.
 
         Waits at most `patience` seconds for a disk that does not answer, and says what it waits
-        for. A notice names what could not be recorded.
-
-        Returns:
-            Whether the directory is released. If not, the rest is written while the process lives.
+        for; `is_stored` says whether all is written and the directory released. If it only takes
+        longer, the rest is written while the process lives. A notice names what could not be
+        recorded.
         """
-        return self._recording.close()
+        self.is_stored = self._recording.close()
 
     @property
     def _stations(self) -> Sequence[Station]:
@@ -248,5 +251,6 @@ def _closed_copy(directory: Path, groups: tuple[InvariantGroup, ...], step: int)
     """What a copied or unpickled monitor is: it watches nothing, and its methods do nothing."""
     monitor = Monitor.__new__(Monitor)
     monitor.directory, monitor.groups, monitor.optimizers = directory, groups, []
+    monitor.is_stored = False
     monitor._recording = Recording(step=step)
     return monitor

@@ -17,6 +17,7 @@ from spherical_motion.monitor.cells import CellRows
 from spherical_motion.monitor.correlation import CorrelationMeter
 from spherical_motion.monitor.preconditioning import PreconditionerLog
 from spherical_motion.monitor.run.hooks import StepHook
+from spherical_motion.monitor.run.traces import Traces
 from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.settings_log import SettingsLog
 from spherical_motion.monitor.sinks import Sink
@@ -103,6 +104,7 @@ class Station:
             self._replacements = Replacements(self._context, sink)
         self._auditor: Auditor | None = None
         self._returned = self._after_gap = self._gap_recorded = False
+        self._traces: Traces | None = None
         self._hooks: list[StepHook] = []
 
     @property
@@ -186,8 +188,10 @@ class Station:
         self.step += 1
 
     def _before(self, closure: bool) -> None:
-        if self._returned:
+        # A hook that another library has put to the front may raise before any of the monitor's.
+        if self._returned or (self._traces is not None and self._traces.tell_of_step()):
             self._count_unseen()
+        self._traces = Traces(self.optimizer, self._parameters)
         self._settings.follow(self.step)
         if self._begins:
             self._begins = False
@@ -218,6 +222,7 @@ class Station:
             self._sink.event(EventKind.HAD_STATE, step=self.step, parameters=old)
 
     def _after(self) -> None:
+        self._traces = None
         if self._was_skipped():
             why = "the gradient scaler found inf or NaN"
             self._sink.event(EventKind.SKIPPED, step=self.step, why=why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.notices import listed, notify
 from spherical_motion.records.files.branches import Branches
+from spherical_motion.records.files.remote import mark_of
 from spherical_motion.records.files.segments import Segment, current_segments, damaged, open_part
 
 LISTINGS = 100
@@ -28,6 +29,10 @@ WORTH_THREADS = 32 << 20
 """Bytes of parts from which on they are read by several threads."""
 
 Content = TypeVar("Content")
+
+
+Marks = Mapping[Segment, tuple[int | str, ...] | None]
+"""The files of a table, and what tells each from another one of its name."""
 
 
 class Unreadable(NamedTuple):
@@ -53,7 +58,8 @@ class Parts:
         self._strict = strict
         self._found: dict[str, str] = {}
         self._announced: int | None = None
-        self._ends: dict[Path, int] = {}
+        self._marks: dict[Path, Marks] = {}
+        self._is_same_run: Callable[[], bool] | None = None
         self.branches = Branches(())
 
     def hold(self, branches: Branches, folders: Iterable[Path]) -> None:
@@ -61,7 +67,33 @@ class Parts:
         self.branches = branches
         for folder in folders:
             current = listing(folder) if folder.is_dir() else []
-            self._ends[folder] = current[-1].last + 1 if current else 0
+            self._marks[folder] = {segment: mark_of(segment.path) for segment in current}
+
+    def pin(self, is_same_run: Callable[[], bool]) -> None:
+        """Read no other run from now on; `is_same_run` says whether that of `hold` is there."""
+        self._is_same_run = is_same_run
+
+    def of_all_branches(self) -> Parts:
+        """Reads the same parts, with the rows that were given up."""
+        every = Parts(self._root)
+        every._marks, every._is_same_run = self._marks, self._is_same_run
+        return every
+
+    def check_pinned(self, directory: Path, segments: Iterable[Segment]) -> None:
+        """Check that these parts of a table are of the run that is pinned.
+
+        Raises:
+            RunDirectoryError: another run is in its place.
+        """
+        marks = self._marks.get(directory)
+        if marks is None or self._is_same_run is None:
+            return
+        now = {segment: mark_of(segment.path) for segment in segments}
+        for segment in now.keys() & marks.keys():
+            if now[segment] not in (None, marks[segment]):
+                raise gone(directory, f"{segment.path.name} was replaced")
+        if now.keys() != marks.keys() and not self._is_same_run():
+            raise gone(directory, "it holds another run, or none")
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
@@ -136,7 +168,8 @@ class Parts:
         return [(s.first, found[s.path].to_numpy()) for s in segments if s.path in found]
 
     def _holds(self, directory: Path, number: int) -> bool:
-        there = number < self._ends.get(directory, number + 1)
+        marks = self._marks.get(directory)
+        there = marks is None or any(number <= segment.last for segment in marks)
         return there and self.branches.holds(directory.name, number)
 
     def _check_removal(self, directory: Path) -> None:
@@ -146,7 +179,8 @@ class Parts:
                 f"{self._root} was removed since it was opened, so {directory.name}/ cannot be "
                 "read. Read tables before their run is removed."
             )
-        if self._ends.get(directory):
+        if self._marks.get(directory):
+            self.check_pinned(directory, ())
             self.leave_out(directory, "it was removed since the run was opened")
 
     def _counting(self, segment: Segment, rows: Any) -> Any:
@@ -182,6 +216,7 @@ class Parts:
                     found[segment.path] = result
             if vanished:
                 continue
+            self.check_pinned(directory, segments)
             for segment in segments:
                 if segment.path in unsound:
                     self.leave_out(segment.path, unsound[segment.path])
@@ -198,6 +233,13 @@ class Unsound(Exception):
     def __init__(self, segment: Segment, why: Exception) -> None:
         super().__init__(str(why))
         self.segment, self.why = segment, why
+
+
+def gone(directory: Path, what: str) -> RunDirectoryError:
+    """What is raised where a table cannot be read any more as it was."""
+    return RunDirectoryError(
+        f"{directory} is not as it was when the run was read: {what}. Read the run again."
+    )
 
 
 def listing(directory: Path) -> list[Segment]:

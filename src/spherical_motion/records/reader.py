@@ -112,6 +112,7 @@ def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> 
     """What a run has recorded; None if it was resumed meanwhile."""
     info = RunInfo.from_json(text, where=str(run.info))
     bounds = _bounds(info)
+    parts.pin(functools.partial(_began_at, run, info.created))
     # Rows come before settings: the writer stores them in the other order, so none lacks its own.
     if version_of(text) == 1:
         settings = [pa.field(name, pa.float64()) for name in SETTINGS]
@@ -144,7 +145,7 @@ def _records(run: RunDirectory, text: str, parts: Parts, branch: int | None) -> 
         load_correlations=late.correlations,
         load_audits=late.audits,
         load_audit_steps=late.audit_steps,
-        load_branches=lambda: branches.summaries(Parts(run.path).steps(run.records)),
+        load_branches=lambda: branches.summaries(parts.of_all_branches().steps(run.records)),
         parts=parts,
     )
 
@@ -179,8 +180,7 @@ def _rows(
     found = parts.read_numbered(run.records, content)
     limit = functools.partial(parts.branches.limit, run.records.name)
     surveys = [(segment, survey) for segment, survey in found if survey is not None]
-    same = functools.partial(_began_at, run, info.created)
-    rows = StoredRows(PinnedParts(parts, run.records, surveys, limit, same), schema)
+    rows = StoredRows(PinnedParts(parts, run.records, surveys, limit), schema)
     width = len(info.slices)
     return SliceColumns(rows, range(width), width, PRODUCTS[: info.products])
 

@@ -157,7 +157,7 @@ class Recording:
         return self._writer is not None and self.is_active and self._writer.flush()
 
     def close(self) -> bool:
-        """Detach and wait for the disk; see `RunWriter.close`."""
+        """Detach and wait for the disk; whether all is written and the directory released."""
         if self._writer is None or os.getpid() != self._pid:
             return False
         self._end()
@@ -167,7 +167,7 @@ class Recording:
             reasons = [f"{name!r} ({why})" for name, why in left.items()]
             quiet, self._quiet = self._quiet, True  # once
             notify(f"{self._writer.directory} was recorded without {listed(reasons)}", quiet=quiet)
-        return closed
+        return closed and self._writer.failure is None
 
     def __del__(self) -> None:
         # The collector may come in the middle of anything: of a forward pass, of a walk through

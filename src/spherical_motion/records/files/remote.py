@@ -84,6 +84,10 @@ class RemotePath:
     def stat(self) -> Size:
         return Size(int(self._system.info(self._path)["size"]))
 
+    def mark(self) -> str:
+        """What the file system knows of a file, in short: its size, and often its date or hash."""
+        return str(self._system.ukey(self._path))
+
     def open(self, mode: str = "rb") -> BinaryIO:
         return cast(BinaryIO, self._system.open(self._path, mode))
 
@@ -94,6 +98,17 @@ class RemotePath:
         if self.is_dir():
             raise IsADirectoryError(self._url)
         return self.read_bytes().decode(encoding)
+
+
+def mark_of(path: Path) -> tuple[int | str, ...] | None:
+    """What tells a file from another one of its name; None if there is none."""
+    try:
+        if isinstance(path, RemotePath):
+            return (path.mark(),)
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_size, found.st_ino, found.st_mtime_ns)
 
 
 def place_of(where: str, directory: str | os.PathLike[str]) -> Path:

@@ -11,11 +11,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
-from spherical_motion.errors import RunDirectoryError
 from spherical_motion.records.files.checksum import verify
-from spherical_motion.records.files.remote import parquet_file
+from spherical_motion.records.files.remote import mark_of, parquet_file
 from spherical_motion.records.files.segments import Segment
-from spherical_motion.records.parts import LISTINGS, Parts, Unsound, listing, sound
+from spherical_motion.records.parts import LISTINGS, Parts, Unsound, gone, listing, sound
 from spherical_motion.records.reading.pieces import Ints
 from spherical_motion.records.reading.survey import Layout, Survey, layout_of
 
@@ -66,7 +65,6 @@ class PinnedParts:
         directory: the folder of the table.
         surveys: the parts in order, each with what was found in it.
         limit: gives for the number of a part the step from which on its rows do not count.
-        is_same_run: whether the run that was read is still there.
 
     Attributes:
         steps: the distinct steps of the rows that count, increasing, shape (steps,).
@@ -78,13 +76,11 @@ class PinnedParts:
         directory: Path,
         surveys: Sequence[tuple[Segment, Survey]],
         limit: Callable[[int], int | None],
-        is_same_run: Callable[[], bool],
     ) -> None:
         self._parts, self._directory, self._limit = parts, directory, limit
-        self._is_same_run = is_same_run
         self._surveys = dict(surveys)
         self._verified = set(self._surveys)
-        self._marks = {segment: _mark_of(segment) for segment in self._surveys}
+        self._marks = {segment: mark_of(segment.path) for segment in self._surveys}
 
         found = [_below(survey.steps, limit(s.first)) for s, survey in self._surveys.items()]
         steps = np.unique(np.concatenate([np.empty(0, np.int64), *found])).astype(np.int64)
@@ -108,26 +104,20 @@ class PinnedParts:
                 self._parts.leave_out(error.segment.path, error.why)
                 for segment in [s for s in self._surveys if _lies_within(s, error.segment)]:
                     del self._surveys[segment]
-        raise self._gone("parts of it are gone")
+        raise gone(self._directory, "parts of it are gone")
 
     def _now(self) -> list[PinnedPart]:
         """The files that hold the parts now, in order."""
-        marks = {segment: _mark_of(segment) for segment in self._surveys}
+        marks = {segment: mark_of(segment.path) for segment in self._surveys}
         if replaced := [s for s in marks if marks[s] not in (None, self._marks[s])]:
-            raise self._gone(f"{replaced[0].path.name} was replaced")
+            raise gone(self._directory, f"{replaced[0].path.name} was replaced")
         files = list(self._surveys) if None not in marks.values() else self._merged()
         return [PinnedPart(s, self._surveys.get(s), self._limit(s.first)) for s in files]
 
-    def _gone(self, what: str) -> RunDirectoryError:
-        return RunDirectoryError(
-            f"{self._directory} is not as it was when the run was read: {what}. Read the run again."
-        )
-
     def _merged(self) -> list[Segment]:
         """The files that hold the parts, of which some are merged."""
-        if not self._is_same_run():
-            raise self._gone("it holds another run, or none")
         current = listing(self._directory) if self._directory.is_dir() else []
+        self._parts.check_pinned(self._directory, current)
         found: dict[Segment, None] = {}
         for segment in self._surveys:
             holding = next((other for other in current if _lies_within(segment, other)), None)
@@ -139,15 +129,6 @@ class PinnedParts:
                 verify(segment.path)
             self._verified.add(segment)
         return list(found)
-
-
-def _mark_of(segment: Segment) -> tuple[int, ...] | None:
-    """What tells a file from another one of its name; None if there is none."""
-    try:
-        found = segment.path.stat()
-    except OSError:
-        return None
-    return (found.st_size, getattr(found, "st_ino", 0), getattr(found, "st_mtime_ns", 0))
 
 
 def _below(steps: Ints, limit: int | None) -> Ints:

@@ -8,7 +8,7 @@ import numpy as np
 from given import give
 
 from spherical_motion.records import AUDIT_SUMS, RunInfo, RunWriter
-from spherical_motion.vocabulary import InvariantGroup, Slice
+from spherical_motion.vocabulary import EventKind, InvariantGroup, Slice
 
 TABLES = ("records", "settings", "scalars", "cells", "correlation", "audit", "audit_steps")
 PARTS = 4
@@ -50,9 +50,11 @@ def write_full_run(directory: Path) -> Path:
             writer.audit(step, [0, 1, 2], np.tile(_audited(rng), (3, 1)))
             writer.audit_step(step, 0, step + 1.0, step + 1.0, 1.0, "")
             if step % STEPS == STEPS - 1:
-                writer.event("rate_changed", step=step, optimizer=0, param_group=0, lr=rate / 2)
+                writer.own_event(
+                    EventKind.RATE_CHANGED, step=step, optimizer=0, param_group=0, lr=rate / 2
+                )
                 writer.flush()
-        writer.event("closed", step=PARTS * STEPS, steps=[PARTS * STEPS])
+        writer.own_event(EventKind.CLOSED, step=PARTS * STEPS, steps=[PARTS * STEPS])
     return directory
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from spherical_motion import records
 from spherical_motion.comparison.motion import Motion, motion_of
 from spherical_motion.records import RunInfo, RunWriter
-from spherical_motion.vocabulary import InvariantGroup, Slice, Stage
+from spherical_motion.vocabulary import EventKind, InvariantGroup, Slice, Stage
 
 
 def motions_of(
@@ -46,7 +46,7 @@ def motions_of(
     with RunWriter(directory, info) as writer:
         for i in range(len(settings)) if steps is None else steps:
             for name, _ in (event for event in events if event[1] == i):
-                writer.event(name, step=i)
+                writer.own_event(EventKind(name), step=i)
             writer.settings(i, 0, (*settings[i], beta2))
             writer.rows(i, np.stack([values[i] for values in products.values()]))
     read = records.read(directory)

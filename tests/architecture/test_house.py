@@ -68,6 +68,15 @@ def test_public_functions_have_whole_signatures() -> None:
     assert not hidden, hidden
 
 
-FREE_KEYWORDS = ("log", "scalars", "event", "make_event", "on_event", "split_param_groups", "step")
+FREE_KEYWORDS = (
+    "log",
+    "scalars",
+    "event",
+    "own_event",
+    "make_event",
+    "on_event",
+    "split_param_groups",
+    "step",
+)
 """Functions whose keywords are the user's own names: scalars, an event's data, the settings of any
 optimizer's param groups, what the step of a wrapped scheduler takes."""

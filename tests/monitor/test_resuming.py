@@ -181,3 +181,64 @@ def test_two_optimizers_have_settings_of_their_own(tmp_path: Path) -> None:
     by_group = {i: records.changes["lr"][records.changes["param_group"] == i] for i in range(4)}
     assert [len(rates) for rates in by_group.values()] == [1, 1, 1, 2]
     assert by_group[3].tolist() == [1.3, 3.3]
+
+
+def test_a_killed_run_goes_on_after_the_last_step_that_any_optimizer_told_of(
+    tmp_path: Path,
+) -> None:
+    """Between samples nothing but scalars and settings tell how far it had come."""
+    model = network()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD(model[3].parameters(), lr=0.2)
+    directory, groups = tmp_path / "run", groups_of(model)[:2]
+
+    def go(monitor: Monitor, steps: range) -> None:
+        for step in steps:
+            if step == 30:
+                first.param_groups[0]["lr"] = 0.01
+            model.zero_grad()
+            loss_of(model, step).backward()
+            first.step()
+            if step % 2 == 0:
+                second.step()
+            monitor.log(loss=step)
+
+    with Monitor(model, [first, second], groups, directory, every=100, quiet=True) as monitor:
+        go(monitor, range(40))
+    path = directory / "events.jsonl"
+    told = [line for line in path.read_text().splitlines(keepends=True) if '"closed"' not in line]
+    path.write_text("".join(told))
+    with Monitor(
+        model, [first, second], groups, directory, every=100, resume=True, quiet=True
+    ) as monitor:
+        assert [station.step for station in monitor._stations] == [40, 40]
+        go(monitor, range(40, 50))
+    records = read(directory, strict=True)
+    assert records.scalars["loss"].steps.tolist() == list(range(50))
+    assert [e["step"] for e in records.events if e["kind"] == "rate_changed"] == [30]
+    assert 30 in records.changes["step"].tolist()
+    assert records.branches[0].abandoned_rows == 0
+
+
+def test_words_of_the_library_that_a_loop_uses_do_not_move_where_a_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    directory, groups = tmp_path / "run", groups_of(model)
+    with Monitor(model, optimizer, groups, directory, quiet=True) as monitor:
+        for step in range(6):
+            train(model, optimizer, 1)
+            monitor.event("resumed", step=2, segments={"records": 1})
+            monitor.event("closed", steps=[1000])
+            monitor.event("stopped")
+            monitor.event("rescaled", factor=0.5)
+            assert monitor.step == step + 1
+    with Monitor(model, optimizer, groups, directory, resume=True, quiet=True) as monitor:
+        assert monitor.step == 6
+    records = read(directory, strict=True)
+    assert records.steps.tolist() == list(range(6))
+    kinds = [event["kind"] for event in records.events]
+    for kind in ("resumed_", "closed_", "stopped_", "rescaled"):
+        assert kinds.count(kind) == 6
+    assert (kinds.count("closed"), kinds.count("resumed")) == (2, 1)

@@ -14,6 +14,7 @@ from spherical_motion.records import AUDIT_SUMS, Branch, RunWriter, read
 from spherical_motion.records.files import segments
 from spherical_motion.records.files.branches import Branches, next_step_of
 from spherical_motion.records.files.segments import current_segments
+from spherical_motion.vocabulary import EventKind
 
 TABLES = {"records", "settings", "scalars", "cells", "correlation", "audit", "audit_steps"}
 
@@ -101,7 +102,7 @@ def test_events_of_steps_that_were_given_up_are_left_out(tmp_path, info):
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(10), life=0)
         writer.event("mine", note="of no step")
-        writer.event("closed", step=10, steps=[10])
+        writer.own_event(EventKind.CLOSED, step=10, steps=[10])
     with RunWriter(tmp_path, info, resume=True, first_step=4) as writer:
         write(writer, range(4, 6), life=1)
     found = [(e["kind"], e["step"], e.get("life")) for e in read(tmp_path).events]
@@ -134,7 +135,7 @@ def test_a_run_that_was_closed_goes_on_where_it_was_closed(tmp_path, info):
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(1), life=0)
         writer.scalars(18, {"loss": 18.0})
-        writer.event("closed", step=19, steps=[19, 7])
+        writer.own_event(EventKind.CLOSED, step=19, steps=[19, 7])
     with RunWriter(tmp_path, info, resume=True) as writer:
         assert writer.next_step == 19
     assert read(tmp_path).scalars["loss"].steps.tolist() == [0, 18]
@@ -195,6 +196,85 @@ def test_where_a_run_goes_on():
     assert next_step_of([closed], 6) == 9
     assert next_step_of([closed], 11) == 12
     assert next_step_of([closed, {"kind": "resumed", "step": 3}], 6) == 7
+    resumed = {"kind": "resumed", "step": 30, "segments": {}}
+    assert next_step_of([closed, resumed], 6) == 30
+    assert next_step_of([resumed, closed], 6) == 9
+    assert next_step_of([], 2**53 - 1) == 2**53 - 1
+
+
+def killed_between_samples(directory: Path, info) -> None:
+    """Rows at 0, 1, 100 and 101; scalars at every step up to 199; a change at 150."""
+    with RunWriter(directory, info) as writer:
+        give(writer, 0, [(0.1, 0.0, 0.0, None)] * 2)
+        for step in range(200):
+            if step % 100 < 2:
+                writer.rows(step, np.full((3, 6), float(step)))
+            if step == 150:
+                writer.settings(150, 0, (0.01, 0.0, 0.0, None))
+                writer.own_event(
+                    EventKind.RATE_CHANGED, step=150, optimizer=0, param_group=0, lr=0.01
+                )
+                writer.audit(160, [0], np.ones((1, len(AUDIT_SUMS))))
+            writer.scalars(step, {"loss": float(step)})
+        writer.event("mine", step=500)
+
+
+def what_is_told(directory: Path) -> dict[str, object]:
+    records = read(directory, strict=True)
+    return {
+        "rows": records.steps.tolist(),
+        "scalars": records.scalars["loss"].steps.tolist(),
+        "settings": records.changes["step"].tolist() if records.changes else [],
+        "audits": records.audits.step.tolist(),
+        "events": [(e["kind"], e["step"]) for e in records.events if e["kind"] != "resumed"],
+    }
+
+
+def test_a_killed_run_that_goes_on_gives_up_nothing(tmp_path, info):
+    killed_between_samples(tmp_path, info)
+    before = what_is_told(tmp_path)
+    for _ in range(2):
+        with RunWriter(tmp_path, info, resume=True) as writer:
+            assert writer.next_step == 200
+        assert what_is_told(tmp_path) == before
+    with RunWriter(tmp_path, info, resume=True) as writer:
+        writer.rows(200, np.full((3, 6), 200.0))
+    assert what_is_told(tmp_path) == before | {"rows": [0, 1, 100, 101, 200]}
+    assert [(b.first_step, b.abandoned_rows) for b in read(tmp_path).branches] == [(200, 0)] * 3
+
+
+def test_a_step_that_the_user_names_gives_up_what_came_after(tmp_path, info):
+    killed_between_samples(tmp_path, info)
+    with RunWriter(tmp_path, info, resume=True, first_step=102) as writer:
+        assert writer.next_step == 102
+    assert what_is_told(tmp_path) == {
+        "rows": [0, 1, 100, 101],
+        "scalars": list(range(102)),
+        "settings": [0, 0],
+        "audits": [],
+        "events": [],
+    }
+    with RunWriter(tmp_path, info, resume=True) as writer:  # killed before it recorded anything
+        assert writer.next_step == 102
+
+
+def test_settings_of_a_step_say_that_it_was_next(tmp_path, info):
+    with RunWriter(tmp_path, info) as writer:
+        writer.settings(0, 0, (0.1, 0.0, 0.0, None))
+    with RunWriter(tmp_path, info, resume=True) as writer:
+        assert writer.next_step == 0
+        writer.settings(7, 0, (0.1, 0.0, 0.0, None))
+    with RunWriter(tmp_path, info, resume=True) as writer:
+        assert writer.next_step == 7
+
+
+@pytest.mark.parametrize("table", ["scalars", "settings"])
+def test_a_damaged_part_beside_the_rows_does_not_keep_a_run_from_going_on(tmp_path, info, table):
+    killed_between_samples(tmp_path, info)
+    for part in current_segments(tmp_path / table):
+        part.path.write_bytes(b"no table")
+    with RunWriter(tmp_path, info, resume=True) as writer:
+        assert writer.next_step == (200 if table == "settings" else 161)
 
 
 def test_a_resume_while_a_run_is_read_is_noticed(tmp_path, info, monkeypatch):

@@ -192,3 +192,24 @@ def test_events_hold_what_they_held_before() -> None:
     }
     assert type(event["text"]) is str
     assert type(event["kind_"]) is str
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_an_event_of_a_user_changes_no_run_whatever_its_kind(tmp_path, info, rng, kind) -> None:
+    """Neither what is read nor where the run goes on, also with data that the library's lack."""
+    data = {"steps": [1000], "segments": {"records": 0}, "lr": "x", "parameters": 3, "changed": 1}
+    with RunWriter(tmp_path, info) as writer:
+        for step in range(10):
+            writer.rows(step, rng.normal(size=(3, 6)))
+            writer.scalars(step, {"loss": 1.0})
+            writer.event(kind.value, step=3)
+            writer.event(kind, step=3, **data)
+    for goes_on in (10, 10):
+        records = read(tmp_path, strict=True)
+        assert records.steps.tolist() == list(range(10))
+        steers = kind in (EventKind.RESCALED, EventKind.RESCALING_LIMITED)
+        told = [e for e in records.events if e["kind"] == f"{kind}{'' if steers else '_'}"]
+        assert [e.get("lr") for e in told] == [None, "x"] * 10
+        with RunWriter(tmp_path, info, resume=True) as writer:
+            assert writer.next_step == goes_on
+    assert [branch.first_step for branch in read(tmp_path).branches] == [10, 10]

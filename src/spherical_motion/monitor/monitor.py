@@ -60,8 +60,8 @@ class Monitor:
             optimizer's state (twice the memory of the weights).
         resume: append to the run that `directory` holds already.
         first_step: number of the next step; left out, 0 or, when resuming, where the run was
-            closed (killed: one past the last recorded step). After going back to a checkpoint
-            pass its step: the later record wins.
+            closed (killed: one past the last step of which anything is recorded). After going
+            back to a checkpoint pass its step: what was recorded from there on is given up.
         steps: planned length of the run, from which the printed size on disk follows.
         audit: replay the first 20 steps, 3 after each change of settings that begins a stage, and
             pairs at 50, 100, 200, 500 and every 1,000 in float64 by the optimizer's own rule, and
@@ -177,7 +177,7 @@ class Monitor:
         ]
         sink.begin(writer, self.optimizers, own, [starts[n] for n in stations], unstepped)
         if isinstance(fed, str) and fed not in ("", NO_INPUTS):
-            self.event(EventKind.NORMS_UNKNOWN, why=fed)
+            sink.event(EventKind.NORMS_UNKNOWN, why=fed)
         text = announcement(model, info, self.directory, planned, own)
         announce(text, quiet=quiet)
         notify_lost_products(before, products, quiet=quiet)
@@ -198,8 +198,13 @@ class Monitor:
         self._recording.log(scalars)
 
     def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
-        """Record that something happened: `kind` is a word, `data` anything JSON can hold."""
-        self._recording.event(kind, step, **data)
+        """Record that something happened: `kind` is a word, `data` anything JSON can hold.
+
+        A kind that the library itself records (`EventKind`) gets a trailing underscore, as data
+        named time, kind or step do; those of steering tools, "rescaled" and "rescaling_limited",
+        stay as they are.
+        """
+        self._recording.users_event(kind, step, data)
 
     def flush(self) -> None:
         """Wait until everything measured so far is on disk, but at most `patience` seconds.

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spherical_motion.vocabulary.events import EventKind
+
 Array = NDArray[np.float64]
 
 Settings = tuple[float, float, float, float | None]
@@ -36,4 +38,4 @@ class Sink(Protocol):
         skipped: str,
     ) -> None: ...
 
-    def event(self, kind: str, /, step: int | None = None, **data: object) -> None: ...
+    def event(self, kind: EventKind, /, step: int | None = None, **data: object) -> None: ...

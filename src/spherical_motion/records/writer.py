@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import described, shown, stopped, warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
-from spherical_motion.records.files.events import sized_event
+from spherical_motion.records.files.events import sized_event, users_kind
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import Block, step_number
 from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing.blocks import Copier
 from spherical_motion.records.writing.scalars import copy_scalars
 from spherical_motion.records.writing.worker import Worker
+from spherical_motion.vocabulary import EventKind
 
 
 class RunWriter:
@@ -38,14 +39,15 @@ class RunWriter:
             the division into param groups and the number of products. A run of an older version
             is brought to this one.
         first_step: with `resume`, the step to continue from, after returning to a checkpoint.
+            What was recorded from there on before is not read any more.
         flush_seconds: how much time a kill may cost; less in the beginning, since the pauses
             grow from one second.
         flush_bytes: memory that rows may take before they are stored early.
         patience: seconds that `flush` and `close` wait at most for a disk that does not answer.
 
     Attributes:
-        next_step: 0; on resume `first_step`, or where the run was closed, or one past its last
-            recorded step. What was recorded from there on before is not read any more.
+        next_step: 0; on resume `first_step`, or where the run was closed, or one past the last step
+            of which anything was recorded, rows, scalars or other.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -211,12 +213,27 @@ class RunWriter:
 
         `data` are copied and stored as JSON, NaN as null, unknown types as their text. An event
         that JSON cannot hold (text that is no Unicode, data in themselves, more than 16 million
-        characters) is left out, with one "skipped" event for each kind; see `skipped`.
+        characters) is left out, with one "skipped" event for each kind; see `skipped`. Data named
+        time, kind or step get a trailing underscore, and so does a kind that the library itself
+        records (`EventKind`, all but those of steering tools: "rescaled", "rescaling_limited").
         """
-        if not self._is_recording():
-            return
+        if self._is_recording():
+            self._record_event(users_kind, kind, step, data)
+
+    def own_event(self, kind: EventKind, /, step: int | None = None, **data: object) -> None:
+        """Record an event of the library's own, with the data that `EventKind` names."""
+        if self._is_recording():
+            self._record_event(str, kind, step, data)
+
+    def _record_event(
+        self,
+        named: Callable[[object], str],
+        kind: str,
+        step: int | None,
+        data: Mapping[str, object],
+    ) -> None:
         try:
-            event, characters = sized_event(kind, step, data)
+            event, characters = sized_event(named(kind), step, data)
         except Exception as error:  # unknown classes may raise anything
             self._worker.skip(step, shown(kind), described(error))
             return

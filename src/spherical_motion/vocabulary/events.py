@@ -8,6 +8,9 @@ import enum
 class EventKind(enum.StrEnum):
     """Kinds that the library records itself; `monitor.event` takes any other word as well.
 
+    A word given there that is one of these gets a trailing underscore, except for the two that
+    steering tools record through it, RESCALED and RESCALING_LIMITED.
+
     A kind is its own word in `events.jsonl`, so `event["kind"] == EventKind.RESUMED` holds for
     events that were read back.
 
@@ -17,6 +20,7 @@ class EventKind(enum.StrEnum):
 
     RESUMED = "resumed"
     """A writer continues a run at this step. segments: per table the number of the next part;
+    gives_up: whether what was recorded from this step on was given up, as with `first_step=`;
     param_groups, every, burst, versions, command, commit."""
 
     CLOSED = "closed"

@@ -209,27 +209,30 @@ def check(directory: Path, truth: Truth, life: int = 77) -> Values:
         Wrong: they differ.
     """
     cases = truth.alternatives if truth.begun else [({}, {})]
-    found = check_reading(directory, cases, begun=truth.begun)
-    store = RunStore(RunDirectory(directory), INFO, resume=found is not None)
+    tables = check_reading(directory, cases, begun=truth.begun)
+    store = RunStore(RunDirectory(directory), INFO, resume=tables is not None)
+    found = [{} for _ in range(7)] if tables is None else tables
+    last = max((step for table in found for step in table), default=-1)
     try:
         step = store.next_step
-        if step != max(found or {}, default=-1) + 1:
-            raise Wrong(f"the run goes on at {step}; its last step is {max(found or {-1: 0})}")
+        if step != last + 1:
+            raise Wrong(f"the run goes on at {step}; its last step is {last}")
         store.write(pending_of(step, life))
         store.merge()
     finally:
         store.close()
-    expected = (found or {}) | {step: value_of(step, life)}
-    check_reading(directory, [(expected, {})], begun=True)
+    expected = [table | {step: value_of(step, life)} for table in found]
+    if (now := _tables(directory)[0]) != expected:
+        raise Wrong(f"after a resume read {now}; expected {expected}")
     if left := [path.name for path in directory.rglob("*") if path.suffix in (".tmp", ".probe")]:
         raise Wrong(f"left behind: {left}")
-    return found or {}
+    return found[0]
 
 
 def check_reading(
     directory: Path, cases: list[tuple[Values, Values]], *, begun: bool
-) -> Values | None:
-    """The rows by step, None if there is no run; all tables are compared with what is right.
+) -> list[Values] | None:
+    """All tables by step, the rows first, compared with what is right; None if there is no run.
 
     Raises:
         Wrong: none of the cases, of what must and what may be there, is found.
@@ -245,7 +248,7 @@ def check_reading(
     for must, may in cases:
         # An event at the very step of a resume may be from before it, and stays.
         if must.items() <= told.items() and all(_between(table, must, may) for table in tables):
-            return tables[0]
+            return tables
     raise Wrong(f"read {tables}; expected one of (stored, pending) {cases}")
 
 

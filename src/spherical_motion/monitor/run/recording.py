@@ -130,9 +130,14 @@ class Recording:
         if self._writer is not None:
             self._writer.audit_step(step, optimizer, counter, taken, grad_norm, skipped)
 
+    def event(self, kind: EventKind, /, step: int | None = None, **data: object) -> None:
+        """Take an event of the library's own."""
+        if self._writer is not None and self.is_active:
+            self._writer.own_event(kind, step=self.step if step is None else step, **data)
+
     # What the loop reports.
 
-    def event(self, kind: str, /, step: int | None = None, **data: object) -> None:
+    def users_event(self, kind: str, step: int | None, data: Mapping[str, object]) -> None:
         """Take an event of the next step, unless another is named."""
         if self._writer is not None and self.is_active:
             self._writer.event(kind, step=self.step if step is None else step, **data)

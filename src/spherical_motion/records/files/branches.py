@@ -3,7 +3,7 @@
 Each resume writes an event with the step at which the run goes on and, per table, the number of
 the next part. Rows in parts below that number, of that step or a later one, belong to a branch of
 the run that was given up. Runs written before parts were numbered so have no such numbers, and
-nothing of them is left out.
+nothing of them is left out. Neither is anything where the run went on by itself after its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spherical_motion import checks
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.records.files.events import Event
+from spherical_motion.records.files.events import MOST_STEPS, Event
 from spherical_motion.vocabulary import EventKind
 
 LASTING = (EventKind.RESUMED, EventKind.CLOSED)
@@ -49,6 +49,7 @@ class Resume(NamedTuple):
     number: int
     step: int
     parts: Mapping[str, int]
+    gives_up: bool  # whether it gave up what had been recorded from its step on
 
 
 class Branches:
@@ -92,7 +93,7 @@ class Branches:
 
     def limit(self, table: str, number: int) -> int | None:
         """The rows of a part from this step on were given up; None if all of them count."""
-        later = (r.step for r in self._resumes if number < r.parts.get(table, 0))
+        later = (r.step for r in self._resumes if r.gives_up and number < r.parts.get(table, 0))
         return min(later, default=None)
 
     def kept(self, table: str, number: int, steps: Steps) -> NDArray[np.bool_] | None:
@@ -107,6 +108,8 @@ class Branches:
             for i, resume in enumerate(self._all):
                 if number < resume.parts.get("records", 0) and len(steps):
                     last[i] = max(last[i], int(steps.max()))
+                    if not resume.gives_up:
+                        continue
                     rows[i] += int(np.count_nonzero(steps >= resume.step))
                     steps = steps[steps < resume.step]
         every = zip(self._all, last, rows, strict=True)
@@ -130,12 +133,14 @@ class Branches:
 
 
 def next_step_of(events: Sequence[Event], last_step: int) -> int:
-    """Where a run goes on: where it was closed, or one past its last recorded step."""
+    """Where a run goes on: where it was closed or last resumed, or past its last recorded step."""
+    ends = [event for event in events if event["kind"] in LASTING]
     if not _ends_closed(events):
-        return last_step + 1
-    counts = [event for event in events if event["kind"] in LASTING][-1].get("steps")
-    known = [c for c in counts if _is_count(c)] if isinstance(counts, list) else []
-    return max([last_step + 1, *known])
+        known = [resume.step for resume in _resumes(ends[-1:])]
+    else:
+        counts = ends[-1].get("steps")
+        known = [c for c in counts if _is_count(c)] if isinstance(counts, list) else []
+    return min(max([last_step + 1, *known]), MOST_STEPS - 1)
 
 
 def _resumes(events: Iterable[Event]) -> tuple[Resume, ...]:
@@ -146,7 +151,7 @@ def _resumes(events: Iterable[Event]) -> tuple[Resume, ...]:
         step: Any = event.get("step")
         parts = event.get("segments")
         if _is_count(step) and isinstance(parts, dict) and all(map(_is_count, parts.values())):
-            found.append(Resume(number, int(step), parts))
+            found.append(Resume(number, int(step), parts, event.get("gives_up", True) is not False))
     return tuple(found)
 
 
@@ -154,12 +159,14 @@ def _living(events: Iterable[Event]) -> tuple[Event, ...]:
     """The events without those about steps that were given up.
 
     One at the very step of the resume stays: it may tell what was done before that step. So do all
-    where the run goes on from where it was closed.
+    where the run goes on from where it ended.
     """
     kept: list[Event] = []
     for event in events:
         if event["kind"] == EventKind.RESUMED:
             for resume in _resumes([event]):
+                if not resume.gives_up:
+                    continue
                 if resume.step < next_step_of(kept, -1) or not _ends_closed(kept):
                     kept = [
                         e for e in kept if e["kind"] in LASTING or not _is_after(e, resume.step)

@@ -13,9 +13,13 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import shown
 from spherical_motion.records.files.checksum import require_file
 from spherical_motion.records.files.durable import append_synced, cut_synced
+from spherical_motion.vocabulary import EventKind
 
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
+
+OWN_KINDS = frozenset(EventKind) - {EventKind.RESCALED, EventKind.RESCALING_LIMITED}
+"""Kinds that only the library itself records."""
 
 MOST_CHARACTERS = 1 << 24
 """An event of more characters than this is not recorded; it belongs into a file of its own."""
@@ -67,6 +71,19 @@ def sized_event(kind: str, step: int | None, data: Mapping[str, object]) -> tupl
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"text that is no Unicode: {error.reason}") from error
     return copied, len(text)
+
+
+def users_kind(kind: object) -> str:
+    """The kind under which an event of a user is recorded; a word of the library's own gets "_".
+
+    Readers act on what the library writes of its own kinds. Those of steering tools stay as they
+    are: the tools tell of them through the same door as a user, and they have no fixed data.
+
+    >>> users_kind("epoch"), users_kind("closed"), users_kind("rescaled")
+    ('epoch', 'closed_', 'rescaled')
+    """
+    word = str(kind)
+    return f"{word}_" if word in OWN_KINDS else word
 
 
 def append_events(path: Path, events: Iterable[Event]) -> None:

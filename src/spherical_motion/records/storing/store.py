@@ -53,8 +53,8 @@ class RunStore:
         directory: the paths of the run.
         info: its facts.
         resume: go on with the run that is there.
-        first_step: with `resume`, where to go on; None for where it was closed, or one past its
-            last recorded step.
+        first_step: with `resume`, where to go on, giving up what was recorded from there on; None
+            for where it was closed, or past all that it recorded.
 
     Attributes:
         next_step: where the run goes on.
@@ -85,7 +85,7 @@ class RunStore:
             if resume:
                 last = self._last_step(Branches(events))
                 self.next_step = next_step_of(events, last) if first_step is None else first_step
-                self._append([self._resumed(info)])
+                self._append([self._resumed(info, gives_up=first_step is not None)])
         except RunDirectoryError:
             self._lock.release()
             raise
@@ -121,18 +121,28 @@ class RunStore:
         }
 
     def _last_step(self, before: Branches) -> int:
-        """The largest step of the run, without what was given up."""
-        found = (
-            largest_step(segment.path, before.limit(self._rows.name, segment.first))
-            for segment in self._rows.segments
-        )
-        return max(found, default=-1)
+        """The last step at which anything was recorded, without what was given up.
 
-    def _resumed(self, info: RunInfo) -> Event:
+        Settings are recorded before the step from which they hold, so they say that it was next.
+        """
+        found = [-1]
+        for table in self._tables.values():
+            for segment in table.segments:
+                try:
+                    step = largest_step(segment.path, before.limit(table.name, segment.first))
+                except RunDirectoryError:
+                    if table is self._rows:
+                        raise
+                    continue  # a reader names it
+                found.append(step - 1 if table is self._settings else step)
+        return max(found)
+
+    def _resumed(self, info: RunInfo, *, gives_up: bool) -> Event:
         return make_event(
             EventKind.RESUMED,
             self.next_step,
             segments={name: table.next_number for name, table in self._tables.items()},
+            gives_up=gives_up,
             param_groups=info.param_groups,
             every=info.every,
             burst=info.burst,
@@ -148,8 +158,8 @@ class RunStore:
     def write(self, pending: Pending) -> None:
         """Store everything; after this returns, it survives a power cut.
 
-        Rows come last: a killed run is resumed after its last row, so all other data of its
-        steps must be on the disk by then.
+        Rows come last, so that none is without the settings of its step. A run that is killed in
+        between goes on after the last step of any table.
         """
         if pending.scalars:
             self._scalars.append(scalar_table(pending.scalars))

@@ -13,6 +13,7 @@ from spherical_motion.records.validation.values import (
     MOST_WHOLE,
     Malformed,
     items,
+    malformed,
     members,
     number,
     shallow,
@@ -96,6 +97,11 @@ def _names(value: object, at: str) -> None:
         text(name, at)
 
 
+def _flag(value: object, at: str) -> None:
+    if not isinstance(value, bool):
+        raise malformed(at, "true or false", value)
+
+
 def _segments(value: object, at: str) -> None:
     for segment in members(value, at).values():
         whole(segment, at, most=MOST_WHOLE)
@@ -106,7 +112,7 @@ _SETTINGS = ("lr", "weight_decay", "momentum", "lr_before", "weight_decay_before
 
 _KNOWN: Mapping[str, Mapping[str, Check]] = {
     EventKind.CLOSED: {"steps": _steps},
-    EventKind.RESUMED: {"segments": _segments},
+    EventKind.RESUMED: {"segments": _segments, "gives_up": _flag},
     EventKind.RATE_CHANGED: {**_PARAM_GROUP, **dict.fromkeys(_SETTINGS, _number)},
     EventKind.SETTINGS_CHANGED: {**_PARAM_GROUP, "changed": members},
     EventKind.HAD_STATE: {"parameters": _names},
@@ -115,5 +121,5 @@ _KNOWN: Mapping[str, Mapping[str, Check]] = {
 }
 """What readers take from events of the library's own kinds."""
 
-_MAY_LACK = frozenset(("segments", "optimizer", "param_group", *_SETTINGS))
+_MAY_LACK = frozenset(("segments", "gives_up", "optimizer", "param_group", *_SETTINGS))
 """Of these a reader knows what it means that they are absent."""

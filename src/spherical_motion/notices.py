@@ -27,6 +27,7 @@ __all__ = [
     "notify",
     "printable",
     "shown",
+    "stopped",
     "warn_recording_stopped",
 ]
 
@@ -54,6 +55,17 @@ def warn_recording_stopped(text: str, *, stacklevel: int = 2) -> None:
         warnings.warn(text, RecordingStopped, stacklevel=stacklevel + 1)
     except Exception:  # an error made of the warning, or whatever shows warnings has failed
         _print(f"RecordingStopped: {text}")
+
+
+def stopped(where: str, why: str, remedy: str = "") -> str:
+    """What is said where recording has ended, for a reason with or without a full stop.
+
+    >>> stopped("into runs/a", "the disk is full.", "Resume elsewhere.")
+    'Recording into runs/a has stopped: the disk is full. Training goes on. What was stored before \
+is kept. Resume elsewhere.'
+    """
+    text = f"Recording {where} has stopped: {why.rstrip('. ')}. Training goes on. What was stored "
+    return f"{text}before is kept. {remedy}".rstrip()
 
 
 def listed(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:

@@ -87,7 +87,7 @@ def test_even_warnings_as_errors_do_not_stop_training(tmp_path: Path, capfd) -> 
         x, y = batch(0)
         nn.functional.cross_entropy(model(x.double()), y).backward()
         optimizer.step()
-    assert "stopped recording" in capfd.readouterr().err
+    assert "has stopped: " in capfd.readouterr().err
 
 
 def test_a_full_disk_stops_recording_and_not_training(tmp_path: Path, monkeypatch) -> None:

@@ -27,6 +27,21 @@ SECRETS = [
     ["--url", "https://host/data?token=s3cr3t&part=2"],
     ["--url=https://me:s3cr3t@host/data"],
     ["--env", "A=1,X_SECRET=s3cr3t,B=2"],
+    ['--config={"api_key":"s3cr3t"}'],
+    ['{"depth": 3, "token": "two words \\"s3cr3t\\" s3cr3t", "lr": 1}'],
+    ['{\\"token\\": \\"s3cr3t\\"}'],
+    ["{'password': 's3cr3t'}"],
+    ["{token: s3cr3t, lr: 1}"],
+    ['{"keys": ["s3cr3t", "s3cr3t"]}'],
+    ['{"credentials": {"user": "me", "pin": "s3cr3t"}}'],
+    ["--header", "Authorization: Bearer s3cr3t"],
+    ["--header=Authorization: Bearer s3cr3t"],
+    ["--header", "X-Given: basic s3cr3t"],
+    ["-H", "X-Api-Key: s3cr3t"],
+    ["--auth", "me:s3cr3t"],
+    ["--password", "--s3cr3t"],
+    ["db.password:s3cr3t"],
+    ["https://s3cr3t@host/x.git"],
 ]
 
 
@@ -49,9 +64,14 @@ def test_all_else_is_as_it_was_typed() -> None:
         "https://host/a?b=c",
         "--no-key",
         "--t",
+        "--author",
+        "me",
+        "--token-dropout",
+        "--model={'depth': 3}",
     ]
     assert shown_command(given) == (
-        "train.py --lr=0.1 --name 'a b' x=y 'https://host/a?b=c' --no-key --t"
+        "train.py --lr=0.1 --name 'a b' x=y 'https://host/a?b=c' --no-key --t "
+        """--author me --token-dropout '--model={'"'"'depth'"'"': 3}'"""
     )
 
 

@@ -87,6 +87,31 @@ def test_a_protocol_that_is_not_known_is_named():
         read("moon://a")
 
 
+NO_PATHS = {
+    "None": (None, r"as a str or a Path, got None\. Pass its path\."),
+    "a number": (3, r"as a str or a Path, got 3\. Pass its path\."),
+    "bytes": (b"x", r"as a str or a Path, got b'x'\. Decode it with os\.fsdecode\."),
+    "null": ("a\0b", r"'a\\x00b'\) must be a path, and no path holds a null character\. Remove it"),
+    "null in a URL": ("memory://a\0b", r"no path holds a null character"),
+    "a URL in a Path": (Path("memory://runs/x"), r"URL memory://\.\.\., pass it as a str"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PATHS)
+@pytest.mark.parametrize("function", [read, read_info, steps_at_close])
+def test_what_is_no_path_is_refused_with_the_remedy(function, name):
+    given, message = NO_PATHS[name]
+    with pytest.raises(InvalidArgument, match=rf"^{function.__name__}\(.*{message}"):
+        function(given)
+
+
+def test_a_directory_whose_name_ends_in_a_colon_is_read(local, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("odd:").mkdir()
+    Path("odd:/run").symlink_to(local)
+    assert read(Path("odd:/run")).info == read(local).info
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(MissingExtra, match=r"s3://bucket/run needs a package .*s3fs"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from spherical_motion.errors import InvalidArgument
-from spherical_motion.notices import described, shown, warn_recording_stopped
+from spherical_motion.notices import described, shown, stopped, warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import sized_event, users_kind
 from spherical_motion.records.info import RunInfo
@@ -307,7 +307,8 @@ class RunWriter:
             return
         self._warned = True
         warn_recording_stopped(
-            f"Recording into {self.directory} has stopped: {failure}. Training goes on. The "
-            "data stored before can be read. Fix the cause and resume, or record elsewhere.",
+            stopped(
+                f"into {self.directory}", failure, "Fix the cause and resume, or record elsewhere."
+            ),
             stacklevel=stacklevel,
         )

@@ -18,7 +18,9 @@ from spherical_motion.comparison.whole.streaming import evidence_of
 from spherical_motion.vocabulary import HyperParameters
 from spherical_motion.vocabulary.gram import PRODUCTS
 
-# Sums over windows of different lengths are added in another order.
+# Relative. Many groups at once lie in memory in another order than one does, and blocks of other
+# sizes in yet another; numpy adds along steps in the order of the memory. So sums differ in their
+# last bits, and no more than that: 1e-12 is some thousand of them.
 ORDER = 1e-12
 
 STAGES = [(0.1, 5e-3, 0.9)] * 300 + [(0.01, 5e-3, 0.9)] * 200
@@ -100,7 +102,9 @@ def test_evidence_of_all_at_once_is_that_of_one_by_one(name, kind, write_run) ->
 @pytest.mark.parametrize("name", ["two stages", "a hidden decay", "one dead", "all scaled"])
 def test_a_run_in_many_blocks_has_the_same_evidence(name, write_run) -> None:
     values, settings, optimizer = RUNS[name]
-    compared(write_run(values, settings, optimizer=optimizer, numel=200), limit=1)
+    directory = write_run(values, settings, optimizer=optimizer, numel=200)
+    compared(directory, limit=1)
+    compared(directory, limit=3 * values["g0"].nbytes)
 
 
 @pytest.mark.parametrize("optimizer", ["AdamW", "Adam", "RMSprop", "NAdam"])

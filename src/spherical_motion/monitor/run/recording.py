@@ -15,7 +15,7 @@ from spherical_motion.monitor.audit import Unstepped
 from spherical_motion.monitor.run.hooks import sweep
 from spherical_motion.monitor.sinks import Array, Settings
 from spherical_motion.monitor.station import Station
-from spherical_motion.notices import described, listed, notify, warn_recording_stopped
+from spherical_motion.notices import described, listed, notify, stopped, warn_recording_stopped
 from spherical_motion.records import RunWriter
 from spherical_motion.vocabulary.events import EventKind
 
@@ -181,14 +181,10 @@ class Recording:
 
     def _stop(self, error: Exception) -> None:
         why, step = described(error), self.step
-        where = "" if self._writer is None else f" to {self._writer.directory}"
+        where = f"into {self._writer.directory} " if self._writer is not None else ""
         self.event(EventKind.STOPPED, step=step, why=why)
         self._end()
-        warn_recording_stopped(
-            f"spherical-motion stopped recording{where} at step {step}: {why} "
-            "Training goes on; what was recorded is kept.",
-            stacklevel=3,
-        )
+        warn_recording_stopped(stopped(f"{where}at step {step}", why), stacklevel=3)
 
     def _end(self) -> None:
         """Detach and let the writer end, without waiting; may be repeated."""

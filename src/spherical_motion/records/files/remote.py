@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 import pyarrow.parquet as pq
 
 from spherical_motion.errors import InvalidArgument, MissingExtra
+from spherical_motion.notices import shown
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -120,7 +122,7 @@ def place_of(where: str, directory: str | os.PathLike[str]) -> Path:
 
     Raises:
         MissingExtra: its file system needs a package that is not installed.
-        InvalidArgument: fsspec does not know its file system.
+        InvalidArgument: it is no path, or fsspec does not know its file system.
 
     >>> place_of("read", "runs/mine").parts
     ('runs', 'mine')
@@ -129,8 +131,9 @@ def place_of(where: str, directory: str | os.PathLike[str]) -> Path:
     """
     if isinstance(directory, RemotePath):
         return cast(Path, directory)
+    text = _text_of(where, directory)
     if not isinstance(directory, str) or "://" not in directory:
-        return Path(directory)
+        return _local(where, text)
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
@@ -147,6 +150,33 @@ def place_of(where: str, directory: str | os.PathLike[str]) -> Path:
             f"or memory ({error}). Install the package that provides it, or correct the path."
         ) from error
     return cast(Path, RemotePath(system, path, directory))
+
+
+def _text_of(where: str, directory: object) -> str:
+    """A path as text; InvalidArgument where it is none."""
+    path = directory.__fspath__() if isinstance(directory, os.PathLike) else directory
+    if not isinstance(path, str):
+        raise InvalidArgument(
+            f"{where}(...) must be given the directory of a run as a str or a Path, got "
+            f"{shown(repr(directory), most=100)}. "
+            + ("Decode it with os.fsdecode." if isinstance(path, bytes) else "Pass its path.")
+        )
+    if "\0" in path:
+        raise InvalidArgument(
+            f"{where}({path!r}) must be a path, and no path holds a null character. Remove it."
+        )
+    return path
+
+
+def _local(where: str, text: str) -> Path:
+    path = Path(text)
+    protocol = path.parts[0] if path.parts else ""
+    if re.fullmatch(r"\w[\w+.-]+:", protocol) and not path.exists():
+        raise InvalidArgument(
+            f"{where}({text!r}) is no directory here. If it was the URL {protocol}//..., pass it "
+            "as a str: a Path keeps one slash only."
+        )
+    return path
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.hooks import RemovableHandle
 
-from spherical_motion.monitor.untraced import untraced
+from spherical_motion.monitor.tracing import untraced
 
 Act = Callable[..., None]
 

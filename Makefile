@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 MINUTES := 60
 SEED := 0
 
-.PHONY: demo test test-slow torture check format bench zoo balance verdicts docs wheel clean
+.PHONY: demo test test-slow torture check format bench costs zoo balance verdicts docs wheel clean
 
 demo: $(READY)          ## train the embedded digits, compare with theory, write a report
 	$(BIN)/smd demo
@@ -32,7 +32,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)         ## every figure of the README, with machine and spread
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/costs.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+costs: $(READY)         ## the README's table of costs, each figure from two runs; for a machine that does nothing else
+	$(BIN)/python benchmarks/costs.py
 
 zoo: $(READY)           ## docs/zoo.md: precision and recall against truth derived by hand; three minutes
 	cd benchmarks && ../$(BIN)/python -m zoo.run

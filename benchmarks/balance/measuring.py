@@ -77,8 +77,7 @@ def watched(model: nn.Module, optimizer: optim.Optimizer, directory: Path) -> sm
 def without_change(records: smd.Records) -> smd.Records:
     """The run as seven products record it, without S."""
     info = dataclasses.replace(records.info, products=7)
-    rows = {name: column for name, column in records.rows.items() if name != "ws"}
-    return dataclasses.replace(records, info=info, rows=rows)
+    return dataclasses.replace(records, info=info)
 
 
 def row_facts(row: Row) -> dict[str, Any]:

@@ -19,6 +19,7 @@ SECONDS = 2.0
 
 NAN_IS_A_RESULT = {
     "sphere": "functions of measured Grams: NaN where a number was not measured or is 0/0",
+    "theory.damped_lr": "settings as they were recorded; NaN where they were not",
     "theory.driven_step_ratio_sq": "norm and drive are measured; NaN where they were not",
 }
 """Rooms and functions give NaN for numbers without meaning, and why."""

@@ -16,7 +16,7 @@ from spherical_motion.errors import InvalidArgument, OutOfDomain
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ARRAYS = re.compile(r"\b(ArrayLike|Array|NDArray)\b")
+_ARRAYS = re.compile(r"\b(ArrayLike|Array|NDArray|Rate)\b")
 _SEQUENCES = re.compile(r"\b(Sequence\[(int|float)\]|tuple\[int, \.\.\.\])")
 _OTHERS = re.compile(r"\b(Callable|Mapping|GroupFacts|Iterable)\b")
 _KNOWN = frozenset(
@@ -113,10 +113,10 @@ def _check_of(parameter: inspect.Parameter) -> Check | None:
         return functools.partial(_sequence, none=none)
     if "[" in annotation:
         return None
-    if words & {"float", "Number", "Fact", "Rate"}:
+    if words & {"float", "Number", "Fact"}:
         default = parameter.default
         finite = not (isinstance(default, float) and not math.isfinite(default))
-        arrays = bool(words & {"Number", "Rate"})
+        arrays = "Number" in words
         return functools.partial(_number, none=none, finite=finite, arrays=arrays)
     return functools.partial(_integer, none=none) if "int" in words else None
 

@@ -72,7 +72,8 @@ class Backend(abc.ABC):
     is measured is the step since the last `keep`.
 
     A subclass is made as ``Kind(weights, rows)``: the weights as they lie now, and one or more
-    `RowSet`. It allocates all memory and compiles all code then, so that training finds none missing.
+    `RowSet`. It allocates all memory and compiles all code then, so that none is missing in
+    training.
     """
 
     @abc.abstractmethod

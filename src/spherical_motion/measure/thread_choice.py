@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 TRIALS = 7
 """Calls that are timed with each number of threads, in turn, so that all meet the same load."""
 
@@ -11,7 +9,8 @@ PAST = 2
 """Calls before them that are not timed: memory is touched for the first time there."""
 
 GAIN = 0.9
-"""More threads are taken if they need less than this share of the time of fewer."""
+"""More threads are taken if their second fastest call takes less than this share of the time that
+the second fastest takes with fewer."""
 
 AGAIN = 5_000
 """Calls after which they are timed again, as the load of the machine may have changed."""
@@ -59,7 +58,8 @@ class ThreadChoice:
             self._decide()
 
     def _decide(self) -> None:
-        typical = {count: statistics.median(times) for count, times in self._times.items()}
+        # Among the fastest, and not the median: what else runs on the machine only makes slower.
+        typical = {count: sorted(times)[TRIALS // 4] for count, times in self._times.items()}
         self.threads = self._counts[0]
         for count in self._counts[1:]:
             if typical[count] < GAIN * typical[self.threads]:

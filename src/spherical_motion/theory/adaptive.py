@@ -146,13 +146,13 @@ def largest_correlation_sum(autocorrelations: ArrayLike, momentum: float | None 
 def lion_factor(momentum: Number | float, beta2: Number | float) -> Number:
     """K = Σh_j² = (1 - β1)² + β1²(1 - β2)/(1 + β2), the variance of x over that of a gradient.
 
-    Raises OutOfDomain: momentum or beta2 outside [0, 1).
+    Raises OutOfDomain: momentum or beta2 outside [0, 1].
 
     >>> round(lion_factor(0.9, 0.99), 6)
     0.01407
     """
     first, second = (
-        checks.numbers_in("lion_factor", name, value, least=0.0, below=1.0, error=OutOfDomain)
+        checks.numbers_in("lion_factor", name, value, least=0.0, most=1.0, error=OutOfDomain)
         for name, value in (("momentum", momentum), ("beta2", beta2))
     )
     return plain((1.0 - first) ** 2 + first**2 * (1.0 - second) / (1.0 + second))

@@ -86,7 +86,7 @@ def test_a_power_cut_at_any_call(place):
     base.mkdir(parents=True)
     truth = Truth()
     cuts = Cuts(
-        base.with_name(f"{base.name}-cut"), "deep/run", truth, random.Random(5), share=0.012
+        base.with_name(f"{base.name}-cut"), "deep/run", truth, random.Random(5), share=0.0015
     )
     recording = Recording(base, cuts)
     with intercepted(recording) as aside:
@@ -105,7 +105,7 @@ def test_a_sync_that_is_forgotten_is_found(place, lost):
     base = place.parents[1]
     base.mkdir(parents=True)
     truth = Truth()
-    cuts = Cuts(base.with_name(f"{base.name}-cut"), "deep/run", truth, random.Random(5), share=0.1)
+    cuts = Cuts(base.with_name(f"{base.name}-cut"), "deep/run", truth, random.Random(5), share=0.05)
     recording = Recording(base, cuts, lost=lost)
     with intercepted(recording) as aside:
         live(place, truth, LIVES[:1], promised=lambda: aside(lambda: cuts(recording)))

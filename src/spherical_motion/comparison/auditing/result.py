@@ -23,7 +23,7 @@ from spherical_motion.comparison.laws.planned import Planned, PlannedRun
 from spherical_motion.notices import listed
 from spherical_motion.records import Records, read
 from spherical_motion.records.files.events import Event
-from spherical_motion.vocabulary import InvariantGroup, Suspect
+from spherical_motion.vocabulary import EventKind, InvariantGroup, Suspect
 
 UNAUDITED = (
     "no step was audited. Audits are made unless audit=False is passed to watch or Monitor, from "
@@ -194,8 +194,9 @@ class Audit:
     def _events(self) -> Mapping[str, Sequence[Event]]:
         """The events about each tensor."""
         found: dict[str, list[Event]] = {}
-        for event in self.records.events:
-            for tensor in event.get("parameters", ()):
+        kinds = (EventKind.NOT_STEPPED, EventKind.SECOND_OPTIMIZER)
+        for event in (event for event in self.records.events if event["kind"] in kinds):
+            for tensor in event["parameters"]:
                 found.setdefault(tensor, []).append(event)
         return found
 

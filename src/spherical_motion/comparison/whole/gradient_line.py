@@ -23,6 +23,21 @@ from spherical_motion.comparison.motion import Motion
 Array = NDArray[np.float64]
 
 
+def places_of(own: NDArray[np.int64], steps: NDArray[np.int64]) -> slice | NDArray[np.intp]:
+    """Where steps of a group stand among those of its run; both increase.
+
+    >>> steps = np.array([3, 5, 8, 9])
+    >>> places_of(steps[1:3], steps), places_of(steps[::2], steps)
+    (slice(1, 3, None), array([0, 2]))
+    """
+    if not own.size:
+        return slice(0, 0)
+    start, last = np.searchsorted(steps, [own[0], own[-1]]).tolist()
+    if last + 1 - start == own.size:
+        return slice(start, last + 1)
+    return np.searchsorted(steps, own)
+
+
 class GradientLine:
     """The size of the gradients of all groups along a run.
 
@@ -54,9 +69,7 @@ class GradientLine:
             motion: has their steps and settings.
             squares: the square of the gradient's size, shape (groups, steps).
         """
-        at = np.searchsorted(self._steps, motion.steps[1:])
-        where = slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0)
-        place = where if where.stop - where.start == at.size else at
+        place = places_of(motion.steps[1:], self._steps)
         for row in np.diff(0.5 * np.log(squares)):
             self._moved[place] += row
         self._count[place] += float(len(squares))
@@ -64,7 +77,7 @@ class GradientLine:
 
     def _set(self, motion: Motion) -> None:
         self._changed |= settings_changed(motion, self._steps)
-        self._seen[np.searchsorted(self._steps, motion.steps)] = True
+        self._seen[places_of(motion.steps, self._steps)] = True
 
     def gaps(self) -> tuple[int, ...]:
         """Where in `steps` the line has a gap that no setting explains."""

@@ -27,7 +27,7 @@ from spherical_motion.comparison.laws import (
 from spherical_motion.comparison.laws.planned import PlannedRun
 from spherical_motion.comparison.laws.radial_law import beside_others, hidden_among
 from spherical_motion.comparison.motion import Motion
-from spherical_motion.comparison.whole.gradient_line import GradientLine
+from spherical_motion.comparison.whole.gradient_line import GradientLine, places_of
 from spherical_motion.records import Records
 from spherical_motion.vocabulary import InvariantGroup, Stage
 
@@ -69,7 +69,7 @@ class WholeRun:
             with np.errstate(invalid="ignore"):
                 has_gradient, unlike = motion.gram.gg > 0, ~(motion.gram.gg == 0)
         self._optimizers.update((group.name, optimizer) for group in groups)
-        at = np.searchsorted(self._steps, motion.steps)
+        at = np.arange(self._steps.size)[places_of(motion.steps, self._steps)]
         self._unlike[at[unlike]] = True
         for tensor in self._shared.intersection(*[group.parameters for group in groups]):
             self._mark(tensor, at[has_gradient])

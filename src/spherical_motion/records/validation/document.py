@@ -122,7 +122,7 @@ def _check_group(value: object, at: str, counted: _Counted) -> None:
     group = members(value, at)
     text(_of(group, "name"), f"{at}.name")
     text(_of(group, "kind"), f"{at}.kind")
-    whole(_of(group, "numel"), f"{at}.numel", most=2**62)
+    whole(_of(group, "numel"), f"{at}.numel", least=1, most=2**62)
     for name in ("defect", "defect_error"):
         if group.get(name) is not None and number(group[name], f"{at}.{name}") < 0:
             raise malformed(f"{at}.{name}", "a number >= 0", group[name])

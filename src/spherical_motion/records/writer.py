@@ -214,8 +214,8 @@ class RunWriter:
         `data` are copied and stored as JSON, NaN as null, unknown types as their text. An event
         that JSON cannot hold (text that is no Unicode, data in themselves, more than 16 million
         characters) is left out, with one "skipped" event for each kind; see `skipped`. Data named
-        time, kind or step get a trailing underscore, and so does a kind that the library itself
-        records (`EventKind`, all but those of steering tools: "rescaled", "rescaling_limited").
+        time, kind, step or crc get a trailing underscore, and so does a kind that the library
+        itself records (`EventKind`, all but those of steering tools: "rescaled", "rescaling_limited").
         """
         if self._is_recording():
             self._record_event(users_kind, kind, step, data)

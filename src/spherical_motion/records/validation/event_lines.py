@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spherical_motion.notices import listed
-from spherical_motion.records.files.events import Event
+from spherical_motion.records.files.events import TAIL, Event, check_line
 from spherical_motion.records.parts import Parts
 from spherical_motion.records.validation.values import (
     MOST_WHOLE,
@@ -32,7 +32,8 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     """All complete lines that hold an event, in their order; `parts` remembers the others.
 
     There is none if there is no file. A last line without an end is that of a killed writer, and
-    zeros are where a power cut left an append unfinished; no writer writes any.
+    zeros are where a power cut left an append unfinished; no writer writes any. A single zero, or
+    one byte after a line that is whole, is damage.
 
     Raises:
         RunDirectoryError: `parts` is strict, and a line holds no event.
@@ -43,26 +44,28 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
         parts.leave_out(path, "it is no file")
         return ()
     try:
-        *lines, _torn = path.read_bytes().split(b"\n")
+        *lines, torn = path.read_bytes().split(b"\n")
     except OSError as error:
         parts.leave_out(path, error)
         return ()
     found: list[Event] = []
     damaged: list[str] = []
     for i, line in enumerate(lines, start=1):
-        if b"\0" in line:
+        if line.count(b"\0") > 1:
             continue
         try:
             found.append(_event(line))
         except (ValueError, RecursionError) as error:
             damaged.append(f"line {i}: {error}")
+    if TAIL.search(torn[:-1]):
+        damaged.append(f"line {len(lines) + 1}: its end is another byte")
     if damaged:
         parts.leave_out(path, listed(damaged, separator="; "))
     return tuple(found)
 
 
 def _event(line: bytes) -> Event:
-    event = members(json.loads(line), "an event")
+    event = members(json.loads(check_line(line)), "an event")
     for name in ("time", "kind"):
         if name not in event:
             raise Malformed(f"an event has no {name}")

@@ -18,7 +18,7 @@ from spherical_motion.records.files.events import (
     MOST_LEVELS,
     make_event,
 )
-from spherical_motion.records.pending import AuditStepRow
+from spherical_motion.records.writing.pending import AuditStepRow
 from spherical_motion.vocabulary import EventKind
 
 

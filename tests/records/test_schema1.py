@@ -16,7 +16,7 @@ from schema1 import SETTINGS, snapshot, write_schema1
 from spherical_motion.records import RunWriter, read, read_info
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.segments import current_segments
-from spherical_motion.records.storing.continuing import continue_run
+from spherical_motion.records.writing.continuing import continue_run
 
 VALUES = json.loads((Path(__file__).parent / "schema1_values.json").read_text())
 

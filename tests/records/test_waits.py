@@ -14,8 +14,8 @@ import pytest
 
 from spherical_motion.errors import RecordingStopped, RunDirectoryError
 from spherical_motion.records import RunWriter, read
-from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing import waiting
+from spherical_motion.records.writing.store import RunStore
 
 HOUR = 3600.0
 SOON = 5.0

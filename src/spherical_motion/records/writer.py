@@ -13,10 +13,10 @@ from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import sized_event, users_kind
 from spherical_motion.records.files.folders import local_path
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.pending import Block, step_number
-from spherical_motion.records.storing.store import RunStore
 from spherical_motion.records.writing.blocks import Copier
+from spherical_motion.records.writing.pending import Block, step_number
 from spherical_motion.records.writing.scalars import copy_scalars
+from spherical_motion.records.writing.store import RunStore
 from spherical_motion.records.writing.worker import Worker
 from spherical_motion.vocabulary import EventKind
 

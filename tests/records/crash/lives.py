@@ -17,7 +17,7 @@ from spherical_motion.records import AUDIT_SUMS, RunInfo, RunWriter, read
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files import segments
 from spherical_motion.records.files.events import make_event
-from spherical_motion.records.pending import (
+from spherical_motion.records.writing.pending import (
     AuditBlock,
     AuditStepRow,
     CellBlock,
@@ -26,7 +26,7 @@ from spherical_motion.records.pending import (
     RowBlock,
     SettingsRow,
 )
-from spherical_motion.records.storing.store import RunStore
+from spherical_motion.records.writing.store import RunStore
 from spherical_motion.vocabulary import InvariantGroup, Slice
 
 SLICE = Slice("conv.weight", 0, 0, 8)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import shown
 from spherical_motion.records.info import RunInfo
-from spherical_motion.records.pending import (
+from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
+from spherical_motion.records.writing.pending import (
     AuditBlock,
     AuditStepRow,
     CellBlock,
@@ -21,7 +22,6 @@ from spherical_motion.records.pending import (
     copied,
     step_number,
 )
-from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
 from spherical_motion.vocabulary.gram import FIELDS
 
 MOST_OPTIMIZER = 2**31 - 1

@@ -12,9 +12,9 @@ from pathlib import Path
 from spherical_motion.errors import RunDirectoryError
 from spherical_motion.notices import described, listed, notify
 from spherical_motion.records.files.events import MOST_STEPS, Event, make_event
-from spherical_motion.records.pending import SMALL_ITEM, Pending
-from spherical_motion.records.storing.store import RunStore
+from spherical_motion.records.writing.pending import SMALL_ITEM, Pending
 from spherical_motion.records.writing.scalars import not_a_number, read_scalar
+from spherical_motion.records.writing.store import RunStore
 from spherical_motion.records.writing.waiting import wait_aloud
 from spherical_motion.vocabulary import EventKind
 

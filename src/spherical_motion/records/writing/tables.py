@@ -11,14 +11,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spherical_motion.notices import described
-from spherical_motion.records.pending import (
-    AuditBlock,
-    AuditStepRow,
-    CellBlock,
-    CorrelationRow,
-    RowBlock,
-    SettingsRow,
-)
 from spherical_motion.records.schema import (
     AUDIT_SCHEMA,
     AUDIT_STEP_SCHEMA,
@@ -28,6 +20,14 @@ from spherical_motion.records.schema import (
     SCALAR_SCHEMA,
     SETTINGS_SCHEMA,
     row_schema,
+)
+from spherical_motion.records.writing.pending import (
+    AuditBlock,
+    AuditStepRow,
+    CellBlock,
+    CorrelationRow,
+    RowBlock,
+    SettingsRow,
 )
 
 UNFIT = (ValueError, TypeError, OverflowError, pa.ArrowException)

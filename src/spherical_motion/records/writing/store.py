@@ -17,9 +17,6 @@ from spherical_motion.records.files.events import Event, append_events, make_eve
 from spherical_motion.records.files.segments import Segment, SegmentStore, largest_step
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.parts import Parts
-from spherical_motion.records.pending import (
-    Pending,
-)
 from spherical_motion.records.schema import (
     AUDIT_SCHEMA,
     AUDIT_STEP_SCHEMA,
@@ -30,8 +27,12 @@ from spherical_motion.records.schema import (
     SETTINGS_SCHEMA,
     row_schema,
 )
-from spherical_motion.records.storing.continuing import continue_run
-from spherical_motion.records.storing.tables import (
+from spherical_motion.records.validation import sound_events
+from spherical_motion.records.writing.continuing import continue_run
+from spherical_motion.records.writing.pending import (
+    Pending,
+)
+from spherical_motion.records.writing.tables import (
     Item,
     audit_step_table,
     audit_table,
@@ -43,7 +44,6 @@ from spherical_motion.records.storing.tables import (
     tables_of,
     warm_up,
 )
-from spherical_motion.records.validation import sound_events
 from spherical_motion.vocabulary import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
 

@@ -30,7 +30,7 @@ from spherical_motion.records.schema import (
     SETTINGS_SCHEMA,
     row_schema,
 )
-from spherical_motion.records.storing.continuing import continue_run
+from spherical_motion.records.storing.continuing import GoesOn, continue_run
 from spherical_motion.records.storing.tables import (
     audit_step_table,
     audit_table,
@@ -58,6 +58,7 @@ class RunStore:
 
     Attributes:
         next_step: where the run goes on.
+        goes_on: the same, and what it gives up; None for a new run.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -82,9 +83,12 @@ class RunStore:
             events = sound_events(directory.events, Parts(directory.path))
             self._open_tables(Branches(events))
             self.next_step = 0
+            self.goes_on: GoesOn | None = None
             if resume:
                 last = self._last_step(Branches(events))
                 self.next_step = next_step_of(events, last) if first_step is None else first_step
+                before = sum(event["kind"] == EventKind.RESUMED for event in events)
+                self.goes_on = GoesOn(self.next_step, last, before)
                 self._append([self._resumed(info, gives_up=first_step is not None)])
         except RunDirectoryError:
             self._lock.release()

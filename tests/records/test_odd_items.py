@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from spherical_motion.errors import RecordingStopped
 from spherical_motion.records import RunWriter, read
 from spherical_motion.records.files.events import (
     MOST_CHARACTERS,
@@ -17,6 +18,7 @@ from spherical_motion.records.files.events import (
     MOST_LEVELS,
     make_event,
 )
+from spherical_motion.records.pending import AuditStepRow
 from spherical_motion.vocabulary import EventKind
 
 
@@ -213,3 +215,53 @@ def test_an_event_of_a_user_changes_no_run_whatever_its_kind(tmp_path, info, rng
         with RunWriter(tmp_path, info, resume=True) as writer:
             assert writer.next_step == goes_on
     assert [branch.first_step for branch in read(tmp_path).branches] == [10, 10]
+
+
+def test_the_reason_of_an_audited_step_may_be_any_text(tmp_path, info, rng) -> None:
+    reasons = ["", "\ud800", "a\nb", "x" * 5000]
+    with RunWriter(tmp_path, info) as writer:
+        for step, reason in enumerate(reasons):
+            writer.rows(step, rng.normal(size=(3, 6)))
+            writer.audit_step(step, 0, 1.0, 1.0, 1.0, reason)
+    records = read(tmp_path, strict=True)
+    assert records.steps.tolist() == [0, 1, 2, 3]
+    expected = ["", r"\ud800", r"a\nb", "x" * 1000 + "..."]
+    assert records.audit_steps.skipped.tolist() == expected
+
+
+@pytest.mark.parametrize("optimizer", [-1, 2**31])
+def test_the_number_of_an_optimizer_that_cannot_be(tmp_path, info, rng, optimizer) -> None:
+    """It ends recording like a wrong number of a group, and is not stored."""
+    writer = RunWriter(tmp_path, info)
+    writer.rows(0, rng.normal(size=(3, 6)))
+    with pytest.warns(RecordingStopped, match="optimizer"):
+        writer.audit_step(0, optimizer, 1.0, 1.0, 1.0, "")
+    writer.close()
+    records = read(tmp_path, strict=True)
+    assert records.steps.tolist() == [0]
+    assert len(records.audit_steps) == 0
+
+
+def test_an_item_that_fits_into_no_table_is_left_out_alone(tmp_path, info, rng) -> None:
+    """Such items are refused earlier, so they are made by hand."""
+    made = make_audit_steps([(0, "fine"), (1, "\ud800"), (2, "fine"), (3, "\udfff")])
+    with RunWriter(tmp_path, info) as writer:
+        for step in range(4):
+            writer.rows(step, rng.normal(size=(3, 6)))
+        for row in made:
+            writer._worker.put(lambda pending, row=row: pending.add(row))
+        assert writer.flush()
+        writer.rows(4, rng.normal(size=(3, 6)))
+        writer._worker.put(lambda pending: pending.add(made[1]))
+        assert writer.flush()
+        assert list(writer.skipped) == ["audit_steps"]
+    records = read(tmp_path, strict=True)
+    assert records.steps.tolist() == [0, 1, 2, 3, 4]
+    assert records.audit_steps.step.tolist() == [0, 2]
+    (event,) = (e for e in records.events if e["kind"] == "skipped")
+    assert (event["name"], event["step"]) == ("audit_steps", 1)
+    assert "surrogates not allowed" in event["reason"]
+
+
+def make_audit_steps(given: list[tuple[int, str]]) -> list[AuditStepRow]:
+    return [AuditStepRow(step, 0, np.ones(3), why) for step, why in given]

@@ -15,6 +15,7 @@ from spherical_motion.monitor.audit.observers import StepObserver, observers_of
 from spherical_motion.monitor.audit.replay import COLUMN, Replay
 from spherical_motion.monitor.audit.when import AuditTimes
 from spherical_motion.monitor.sinks import Sink
+from spherical_motion.notices import described
 from spherical_motion.vocabulary.events import EventKind
 
 
@@ -119,7 +120,7 @@ class Auditor:
             self._fail(step, error)
 
     def _fail(self, step: int, error: Exception) -> None:
-        why = f"{type(error).__name__}: {error}"
+        why = described(error)
         self._sink.event(EventKind.AUDIT_ENDED, step=step, why=why)
         self._copies = GradientCopies(self._context.parameters, watched=0)
         self.close()

@@ -23,6 +23,7 @@ from spherical_motion.monitor.audit.context import AuditContext
 from spherical_motion.monitor.audit.parts import PART, PLAIN, flat, is_plain, overlapping, parts_of
 from spherical_motion.monitor.audit.rules import NotReplayed, State, StepRule
 from spherical_motion.monitor.audit.table import rule_of
+from spherical_motion.notices import described
 from spherical_motion.records import AUDIT_SUMS
 
 MARGIN = 4.0
@@ -160,7 +161,7 @@ class Replay:
         except KeyError as error:
             return _Expected(why=f"{name} has no {error}")
         except Exception as error:  # a state that looks otherwise than the rule's own
-            return _Expected(why=f"{name} could not be replayed: {type(error).__name__}: {error}")
+            return _Expected(why=f"{name} could not be replayed: {described(error)}")
 
     def _compare(
         self, i: int, after: torch.Tensor, before: torch.Tensor, expected: _Expected

@@ -32,6 +32,7 @@ from spherical_motion.records.schema import (
 )
 from spherical_motion.records.storing.continuing import GoesOn, continue_run
 from spherical_motion.records.storing.tables import (
+    Item,
     audit_step_table,
     audit_table,
     cell_table,
@@ -39,6 +40,7 @@ from spherical_motion.records.storing.tables import (
     row_table,
     scalar_table,
     settings_table,
+    tables_of,
     warm_up,
 )
 from spherical_motion.records.validation import sound_events
@@ -59,6 +61,7 @@ class RunStore:
     Attributes:
         next_step: where the run goes on.
         goes_on: the same, and what it gives up; None for a new run.
+        left_out: names of tables of which something could not be stored, and why.
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -76,6 +79,7 @@ class RunStore:
         self._directory = directory
         self._schema = row_schema(info.products)
         self._merging = True
+        self.left_out: dict[str, str] = {}
         self._lock = claim(directory, info, resume=resume)
         try:
             # The first of `info.param_groups` among those of the run.
@@ -160,27 +164,38 @@ class RunStore:
         append_events(self._directory.events, events)
 
     def write(self, pending: Pending) -> None:
-        """Store everything; after this returns, it survives a power cut.
+        """Store everything that tables can hold; after this returns, it survives a power cut.
 
         Rows come last, so that none is without the settings of its step. A run that is killed in
         between goes on after the last step of any table.
         """
-        if pending.scalars:
-            self._scalars.append(scalar_table(pending.scalars))
+        self._add(self._scalars, pending.scalars, scalar_table)
         if pending.events:
             self._append(pending.events)
-        if pending.cells:
-            self._cells.append(cell_table(pending.cells))
-        if pending.correlations:
-            self._correlations.append(correlation_table(pending.correlations))
-        if pending.audits:
-            self._audits.append(audit_table(pending.audits))
-        if pending.audit_steps:
-            self._audit_steps.append(audit_step_table(pending.audit_steps))
-        if pending.settings:
-            self._settings.append(settings_table(pending.settings, self._first))
-        if pending.rows:
-            self._rows.append(row_table(pending.rows, self._schema))
+        self._add(self._cells, pending.cells, cell_table)
+        self._add(self._correlations, pending.correlations, correlation_table)
+        self._add(self._audits, pending.audits, audit_table)
+        self._add(self._audit_steps, pending.audit_steps, audit_step_table)
+        self._add(self._settings, pending.settings, lambda s: settings_table(s, self._first))
+        self._add(self._rows, pending.rows, lambda rows: row_table(rows, self._schema))
+
+    def _add(
+        self,
+        table: _RunTable,
+        items: Sequence[Item],
+        make: Callable[[Sequence[Item]], pa.Table],
+    ) -> None:
+        """Store items; one that fits into no table is left out, with an event the first time."""
+        if not items:
+            return
+        tables, left = tables_of(items, make)
+        for step, why in left.items():
+            if table.name not in self.left_out:
+                self.left_out |= {table.name: why}
+                event = make_event(EventKind.SKIPPED, step, name=table.name, reason=why)
+                self._append([event])
+        if tables:
+            table.append(pa.concat_tables(tables))
 
     def merge(self) -> None:
         """Merge small segments into larger ones if there are enough.

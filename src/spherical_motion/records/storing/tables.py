@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spherical_motion.notices import described
 from spherical_motion.records.pending import (
     AuditBlock,
     AuditStepRow,
@@ -28,6 +30,12 @@ from spherical_motion.records.schema import (
     row_schema,
 )
 
+UNFIT = (ValueError, TypeError, OverflowError, pa.ArrowException)
+"""What is raised where input fits into no table; text that is no Unicode is a ValueError."""
+
+Item = TypeVar("Item", bound=tuple[Any, ...])
+"""What waits, its step first."""
+
 
 def warm_up() -> None:
     """Make pyarrow import what it needs on first use, half a second if pandas is installed.
@@ -43,6 +51,27 @@ def warm_up() -> None:
     audit_steps = audit_step_table([AuditStepRow(0, 0, np.zeros(3), "")])
     for table in (rows, settings, cells, scalars, correlations, audits, audit_steps):
         pq.write_table(table, pa.BufferOutputStream(), write_page_checksum=True)
+
+
+def tables_of(
+    items: Sequence[Item], make: Callable[[Sequence[Item]], pa.Table]
+) -> tuple[list[pa.Table], dict[int, str]]:
+    """What waits as tables, and by step why an item of it is left out.
+
+    It is one table, unless an item cannot be put into one; then it is one for each other item.
+    """
+    try:
+        return [make(items)], {}
+    except UNFIT as error:
+        if len(items) == 1:
+            return [], {int(items[0][0]): described(error)}
+    found: list[pa.Table] = []
+    left: dict[int, str] = {}
+    for item in items:
+        tables, why = tables_of([item], make)
+        found += tables
+        left |= why
+    return found, left
 
 
 def row_table(blocks: Sequence[RowBlock], schema: pa.Schema) -> pa.Table:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spherical_motion.errors import InvalidArgument
+from spherical_motion.notices import shown
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import (
     AuditBlock,
@@ -22,6 +23,9 @@ from spherical_motion.records.pending import (
 )
 from spherical_motion.records.schema import AUDIT_SUMS, SETTINGS
 from spherical_motion.vocabulary.gram import FIELDS
+
+MOST_OPTIMIZER = 2**31 - 1
+"""The largest number of an optimizer that a table holds."""
 
 
 class Copier:
@@ -76,8 +80,11 @@ class Copier:
         self, step: int, optimizer: int, facts: tuple[float, float, float], skipped: str
     ) -> AuditStepRow:
         """An audited step; `facts` are counter, taken and grad_norm."""
+        if not 0 <= int(optimizer) <= MOST_OPTIMIZER:
+            raise InvalidArgument(f"optimizer {optimizer}; expected 0 to {MOST_OPTIMIZER}")
+        # The reason may be the text of an error of unknown origin.
         return AuditStepRow(
-            step_number(step), int(optimizer), copied("values", facts, (3,)), str(skipped)
+            step_number(step), int(optimizer), copied("values", facts, (3,)), shown(skipped)
         )
 
     def _group(self, group: int) -> int:

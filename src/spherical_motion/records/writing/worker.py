@@ -94,9 +94,9 @@ class Worker:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Names of scalars and kinds of events that could not be recorded, and why."""
+        """Names of scalars, kinds of events and tables with what was left out, and why."""
         with self._changed:
-            return dict(self._skipped)
+            return self._store.left_out | self._skipped
 
     def put(self, add: Callable[[Pending], int]) -> None:
         """Let `add` append to what waits; it returns how many bytes it has added."""

@@ -126,7 +126,7 @@ _PARAM_GROUP: dict[str, Check] = {"optimizer": whole, "param_group": whole}
 _SETTINGS = ("lr", "weight_decay", "momentum", "lr_before", "weight_decay_before")
 
 _KNOWN: Mapping[str, Mapping[str, Check]] = {
-    EventKind.CLOSED: {"steps": _steps},
+    EventKind.CLOSED: {"steps": _steps, "segments": _segments},
     EventKind.RESUMED: {"segments": _segments, "gives_up": _flag},
     EventKind.RATE_CHANGED: {**_PARAM_GROUP, **dict.fromkeys(_SETTINGS, _number)},
     EventKind.SETTINGS_CHANGED: {**_PARAM_GROUP, "changed": members},

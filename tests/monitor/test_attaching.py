@@ -33,6 +33,7 @@ def test_bad_arguments_name_the_remedy_and_leave_nothing_behind(tmp_path: Path) 
         ({"steps": 0}, "steps"),
         ({"first_step": -3}, "first_step"),
         ({"first_step": "3"}, "got '3'"),
+        ({"directory": "s3://bucket/run"}, "local directory, got 's3://bucket/run'. Record to"),
         ({"groups": []}, "find_groups"),
         ({"optimizers": []}, "expects a torch.optim.Optimizer or several, got none"),
         ({"optimizers": "sgd"}, "expects a torch.optim.Optimizer"),
@@ -49,9 +50,10 @@ def test_bad_arguments_name_the_remedy_and_leave_nothing_behind(tmp_path: Path) 
         ),
     ]
     for change, message in bad:
-        arguments = {"model": model, "optimizers": optimizer, "groups": groups} | change
+        arguments = {"model": model, "optimizers": optimizer, "groups": groups}
+        arguments |= {"directory": where, **change}
         with pytest.raises(InvalidArgument, match=message):
-            Monitor(directory=where, quiet=True, **arguments)
+            Monitor(quiet=True, **arguments)
         assert not where.exists()
         assert not optimizer._optimizer_step_pre_hooks
 

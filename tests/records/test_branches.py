@@ -14,6 +14,8 @@ from spherical_motion.records import AUDIT_SUMS, Branch, RunWriter, read
 from spherical_motion.records.files import segments
 from spherical_motion.records.files.branches import Branches, next_step_of
 from spherical_motion.records.files.segments import current_segments
+from spherical_motion.records.parts import Parts
+from spherical_motion.records.validation import sound_events
 from spherical_motion.vocabulary import EventKind
 
 TABLES = {"records", "settings", "scalars", "cells", "correlation", "audit", "audit_steps"}
@@ -152,6 +154,7 @@ def test_a_run_of_an_older_version_is_read_as_before(tmp_path, info):
     events = [json.loads(line) for line in path.read_text().splitlines()]
     for event in events:
         event.pop("segments", None)
+        event.pop("crc", None)
     path.write_text("".join(f"{json.dumps(event)}\n" for event in events))
     expected = [0.0, 1.0, 2.0, 3.0, 1004.0, 1005.0, 6.0, 7.0, 8.0, 9.0]
     records = read(tmp_path)
@@ -321,3 +324,58 @@ def test_a_run_that_is_removed_before_a_table_is_read_is_an_error(tmp_path, info
     for use in (lambda: whole.audits, lambda: whole.audit_steps, lambda: whole.cells("conv")):
         with pytest.raises(RunDirectoryError, match="was removed since it was opened"):
             use()
+
+
+def flipped_lines(content: bytes) -> list[bytes]:
+    """The file with one bit of its "resumed" line flipped, for every bit, its end with it."""
+    start = content.rindex(b"\n", 0, content.index(b'"resumed"')) + 1
+    stop = content.index(b"\n", start) + 1
+    found = []
+    for place in range(start, stop):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            found.append(bytes(changed))
+    return found
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_no_flipped_bit_of_a_resume_changes_which_rows_count_without_a_word(
+    tmp_path, info, is_last
+):
+    with RunWriter(tmp_path, info) as writer:
+        write(writer, range(10), life=0)
+    with RunWriter(tmp_path, info, resume=True, first_step=4) as writer:
+        write(writer, range(4, 6), life=1)
+    path = tmp_path / "events.jsonl"
+    content = path.read_bytes()
+    if is_last:
+        path.write_bytes(
+            content := content[: content.index(b"\n", content.index(b'"resumed"')) + 1]
+        )
+    (sound,) = (e for e in sound_events(path, Parts(tmp_path)) if e["kind"] == "resumed")
+    limits = {table: Branches([sound]).limit(table, 0) for table in TABLES}
+    for changed in flipped_lines(content):
+        path.write_bytes(changed)
+        parts = Parts(tmp_path)
+        events = sound_events(path, parts)
+        if not parts.unreadable:  # a bit of the checksum's own name
+            assert {table: Branches(events).limit(table, 0) for table in TABLES} == limits
+            (found,) = (e for e in events if e["kind"] == "resumed")
+            assert sound.items() <= found.items()
+        else:
+            assert [piece.name for piece in parts.unreadable] == ["events.jsonl"]
+
+
+def test_a_changed_digit_of_a_resume_is_damage(tmp_path, info):
+    with RunWriter(tmp_path, info) as writer:
+        write(writer, range(10), life=0)
+    with RunWriter(tmp_path, info, resume=True, first_step=4) as writer:
+        writer.event("mine", crc="5", time=1)
+    path = tmp_path / "events.jsonl"
+    (mine,) = (e for e in read(tmp_path, strict=True).events if e["kind"] == "mine")
+    assert (mine["crc_"], mine["time_"], "crc" in mine) == ("5", 1, False)
+    path.write_bytes(path.read_bytes().replace(b'"resumed", "step": 4', b'"resumed", "step": 9'))
+    assert [piece.name for piece in read(tmp_path).unreadable] == ["events.jsonl"]
+    with pytest.raises(RunDirectoryError, match=r"line 11: its bytes have the checksum"):
+        read(tmp_path, strict=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spherical_motion.errors import RecordingStopped, RunDirectoryError
+from spherical_motion.errors import InvalidArgument, RecordingStopped, RunDirectoryError
 from spherical_motion.records import RunWriter, read
 from spherical_motion.records.files.folders import PROBE
 from spherical_motion.records.files.lock import RunLock
@@ -246,3 +246,13 @@ def test_six_writers_that_start_at_once_get_six_directories(tmp_path, info):
     assert len(set(found)) == 6
     for number, directory in enumerate(found):
         assert read(directory, strict=True).gram.ww.tolist() == [[number, 2.0 * number]]
+
+
+@pytest.mark.parametrize("url", ["memory://runs/a", "s3://bucket/run", "file:///runs/a"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_url_is_refused_where_a_run_is_recorded(tmp_path, info, monkeypatch, url, resume):
+    """It used to make a local folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgument, match=r"local directory, got .*`read` takes the URL"):
+        RunWriter(url, info, resume=resume)
+    assert list(tmp_path.iterdir()) == []

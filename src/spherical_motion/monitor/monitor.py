@@ -203,8 +203,8 @@ class Monitor:
         """Record that something happened: `kind` is a word, `data` anything JSON can hold.
 
         A kind that the library itself records (`EventKind`) gets a trailing underscore, as data
-        named time, kind or step do; those of steering tools, "rescaled" and "rescaling_limited",
-        stay as they are.
+        named time, kind, step or crc do; those of steering tools, "rescaled" and
+        "rescaling_limited", stay as they are.
         """
         self._recording.users_event(kind, step, data)
 

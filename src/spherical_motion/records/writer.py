@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from numpy.typing import ArrayLike
 
@@ -12,6 +11,7 @@ from spherical_motion.errors import InvalidArgument
 from spherical_motion.notices import described, shown, warn_recording_stopped
 from spherical_motion.records.directory import RunDirectory
 from spherical_motion.records.files.events import sized_event, users_kind
+from spherical_motion.records.files.folders import local_path
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.pending import Block, step_number
 from spherical_motion.records.storing.store import RunStore
@@ -32,7 +32,8 @@ class RunWriter:
     A writer that is dropped without `close` stores what it has and releases the directory.
 
     Args:
-        directory: a new or empty one, or with `resume` one that holds a run.
+        directory: a new or empty one, or with `resume` one that holds a run; local, since only
+            reading takes URLs.
         info: the facts of the run.
         resume: append to the run in `directory`. The groups and the optimizer must be the same
             as at its start; learning rate, weight decay, momentum and β2 may differ, and so may
@@ -85,7 +86,7 @@ class RunWriter:
                 "RunWriter must have flush_seconds > 0, flush_bytes >= 1 and patience >= 0, got "
                 f"{flush_seconds}, {flush_bytes} and {patience}."
             )
-        self.directory = Path(directory)
+        self.directory = local_path("RunWriter", directory)
         self.info = info
         self._copier = Copier(info)
         self._warned = False
@@ -216,8 +217,9 @@ class RunWriter:
         `data` are copied and stored as JSON, NaN as null, unknown types as their text. An event
         that JSON cannot hold (text that is no Unicode, data in themselves, more than 16 million
         characters) is left out, with one "skipped" event for each kind; see `skipped`. Data named
-        time, kind or step get a trailing underscore, and so does a kind that the library itself
-        records (`EventKind`, all but those of steering tools: "rescaled", "rescaling_limited").
+        time, kind, step or crc get a trailing underscore, and so does a kind that the library
+        itself records (`EventKind`, all but those of steering tools: "rescaled" and
+        "rescaling_limited").
         """
         if self._is_recording():
             self._record_event(users_kind, kind, step, data)

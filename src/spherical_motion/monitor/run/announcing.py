@@ -13,13 +13,13 @@ from spherical_motion.binding import NamedParameters
 from spherical_motion.invariance import covered_entries
 from spherical_motion.monitor.station import Station
 from spherical_motion.records import RunInfo, bytes_per_row
-from spherical_motion.records.files.folders import make_new_folder
+from spherical_motion.records.files.folders import local_path, make_new_folder
 
 
 def chosen_or_new(directory: str | os.PathLike[str] | None, resume: bool) -> Path:
     """The directory that the user named, or a new one of its own that this makes."""
     if directory is not None or resume:
-        return Path("runs" if directory is None else directory)
+        return local_path("Monitor", "runs" if directory is None else directory)
     return make_new_folder(Path("runs"))
 
 

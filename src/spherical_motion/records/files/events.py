@@ -1,10 +1,16 @@
-"""The events of a run: `events.jsonl`, one JSON object a line, appended and synced."""
+"""The events of a run: `events.jsonl`, one JSON object a line, appended and synced.
+
+The last key of a line, "crc", is the CRC-32 of the bytes before it in its line, as eight
+hexadecimal digits. Lines of older versions have none.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
 import math
+import re
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +23,11 @@ from spherical_motion.vocabulary import EventKind
 
 Event: TypeAlias = dict[str, Any]
 """An event as JSON reads it: "time", "kind", "step" and the data of its kind."""
+
+CRC = "crc"
+"""Key of the checksum of a line, the last one."""
+
+TAIL = re.compile(rb', "crc": "([0-9a-f]{8})"\}\Z')
 
 OWN_KINDS = frozenset(EventKind) - {EventKind.RESCALED, EventKind.RESCALING_LIMITED}
 """Kinds that only the library itself records."""
@@ -60,8 +71,9 @@ def sized_event(kind: str, step: int | None, data: Mapping[str, object]) -> tupl
         raise InvalidArgument(f"step {shown(step)}; expected 0 to {MOST_STEPS - 1:,}")
     if max(len(name) for name in (event["kind"], *data)) > MOST_IN_NAME:
         raise InvalidArgument(f"a name of more than {MOST_IN_NAME:,} characters")
-    # Data named time, kind or step get a trailing underscore, so that they replace nothing.
-    event |= {(f"{key}_" if key in event else key): value for key, value in data.items()}
+    # Data named like a key of ours get a trailing underscore, so that they replace nothing.
+    own = {*event, CRC}
+    event |= {(f"{key}_" if key in own else key): value for key, value in data.items()}
     copied = {str(key): _Plain().of(value) for key, value in event.items()}
     text = json.dumps(copied, allow_nan=False, ensure_ascii=False)
     if len(text) > MOST_CHARACTERS:
@@ -88,8 +100,27 @@ def users_kind(kind: object) -> str:
 
 def append_events(path: Path, events: Iterable[Event]) -> None:
     """Append to an existing file; when it returns, the lines survive a power cut."""
-    lines = (json.dumps(e, allow_nan=False, ensure_ascii=False) for e in events)
-    append_synced(path, "".join(f"{line}\n" for line in lines).encode())
+    append_synced(path, b"".join(_line(event) for event in events))
+
+
+def check_line(line: bytes) -> bytes:
+    """A line without its checksum; one that has none passes.
+
+    Raises:
+        ValueError: its bytes are not those that were written.
+    """
+    tail = TAIL.search(line)
+    if tail is None:
+        return line
+    body, stored = line[: tail.start()], tail[1].decode()
+    if (found := f"{zlib.crc32(body):08x}") != stored:
+        raise ValueError(f"its bytes have the checksum {found}, and it was written with {stored}")
+    return body + b"}"
+
+
+def _line(event: Event) -> bytes:
+    body = json.dumps(event, allow_nan=False, ensure_ascii=False).encode()[:-1]
+    return body + f', "{CRC}": "{zlib.crc32(body):08x}"}}\n'.encode()
 
 
 def drop_torn_line(path: Path) -> None:

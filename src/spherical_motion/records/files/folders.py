@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from spherical_motion.errors import RunDirectoryError
+from spherical_motion.errors import InvalidArgument, RunDirectoryError
 from spherical_motion.records.files.durable import (
     TEMPORARY_SUFFIX,
     publish,
@@ -81,3 +81,17 @@ def try_out(directory: Path, check: Callable[[], object]) -> None:
             "). Record to a local disk, or mount this file system otherwise."
         ) from error
     os.unlink(probe)
+
+
+def local_path(where: str, directory: str | os.PathLike[str]) -> Path:
+    """Where to record, as a path.
+
+    Raises:
+        InvalidArgument: it is the URL of another file system; a run is recorded to a local one.
+    """
+    if isinstance(directory, str) and "://" in directory:
+        raise InvalidArgument(
+            f"{where}(directory=...) must be a local directory, got {directory!r}. Record to a "
+            "local directory and copy it there; `read` takes the URL."
+        )
+    return Path(directory)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spherical_motion.notices import listed
-from spherical_motion.records.files.events import Event
+from spherical_motion.records.files.events import TAIL, Event, check_line
 from spherical_motion.records.parts import Parts
 from spherical_motion.records.validation.values import (
     MOST_WHOLE,
@@ -38,7 +38,8 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     """All complete lines that hold an event, in their order; `parts` remembers the others.
 
     A last line without an end is that of a killed writer, and zeros are where a power cut left an
-    append unfinished; no writer writes any. Every run has the file, be it empty.
+    append unfinished; no writer writes any. A single zero, or one byte after a line that is whole,
+    is damage. Every run has the file, be it empty.
 
     Raises:
         RunDirectoryError: `parts` is strict, and a line holds no event, or there is no file.
@@ -46,7 +47,7 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     try:
         if not path.is_file():
             raise OSError("it is no file" if path.exists() else "it is missing")
-        *lines, _torn = path.read_bytes().split(b"\n")
+        *lines, torn = path.read_bytes().split(b"\n")
     except OSError as error:
         parts.leave_out(path, f"{error}; {UNKNOWN_BRANCHES}")
         return ()
@@ -54,13 +55,16 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     damaged: list[str] = []
     hides_resume = False
     for i, line in enumerate(lines, start=1):
-        if b"\0" in line:
+        if line.count(b"\0") > 1:
             continue
         try:
             found.append(_event(line))
         except (ValueError, RecursionError) as error:
             damaged.append(f"line {i}: {error}")
             hides_resume |= _may_be_resume(line)
+    if TAIL.search(torn[:-1]):
+        damaged.append(f"line {len(lines) + 1}: its end is another byte")
+        hides_resume |= _may_be_resume(torn)
     if damaged:
         tail = [UNKNOWN_BRANCHES] if hides_resume else []
         parts.leave_out(path, "; ".join([listed(damaged, separator="; "), *tail]))
@@ -77,7 +81,7 @@ def _may_be_resume(line: bytes) -> bool:
 
 
 def _event(line: bytes) -> Event:
-    event = members(json.loads(line), "an event")
+    event = members(json.loads(check_line(line)), "an event")
     for name in ("time", "kind"):
         if name not in event:
             raise Malformed(f"an event has no {name}")

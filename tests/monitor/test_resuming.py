@@ -34,6 +34,24 @@ def test_resuming_appends_and_leaves_out_what_was_given_up(tmp_path: Path) -> No
     assert [e["step"] for e in records.events if e["kind"] == "resumed"] == [5, 3]
 
 
+def test_a_resume_says_where_it_goes_on_and_what_it_gives_up(tmp_path: Path, capsys) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    directory, groups = tmp_path / "run", groups_of(model)
+    lines = []
+    for first in (None, None, 3, 9):
+        go_on = {"resume": directory.exists(), "first_step": first}
+        with Monitor(model, optimizer, groups, directory, **go_on):
+            lines.append(capsys.readouterr().err)
+            train(model, optimizer, 5)
+    assert "goes on" not in lines[0]
+    assert f"{directory} goes on at step 5; the last recorded step is 4\n" in lines[1]
+    aside = "steps 3 to 9 are set aside, read(directory, branch=1) shows them"
+    assert f"goes on at step 3; {aside}\n" in lines[2]
+    assert read(directory, branch=1).steps[3:].tolist() == list(range(3, 10))
+    assert "goes on at step 9; the last recorded step is 7\n" in lines[3]
+
+
 def test_a_run_goes_on_with_the_groups_it_began_with(tmp_path: Path) -> None:
     model = network()
     optimizer = OPTIMIZERS["momentum"](model)

@@ -149,11 +149,13 @@ def test_parts_without_a_run_are_not_taken_for_an_empty_place(tmp_path, info):
     assert content(tmp_path) == before
 
 
-def test_a_run_without_its_rows_is_not_resumed(tmp_path, info):
+@pytest.mark.parametrize("name", ["records/", "events.jsonl"])
+def test_a_run_without_its_rows_or_events_is_not_resumed(tmp_path, info, name):
+    """Without the events nobody knows which of the rows were given up."""
     with RunWriter(tmp_path, info) as writer:
         write(writer, range(2), 1.0)
-    shutil.rmtree(tmp_path / "records")
-    with pytest.raises(RunDirectoryError, match="its records/ is missing"):
+    (tmp_path / name).rename(tmp_path.with_name(f"{tmp_path.name}-lost"))
+    with pytest.raises(RunDirectoryError, match=f"its {name} is missing"):
         RunWriter(tmp_path, info, resume=True)
 
 
@@ -161,7 +163,6 @@ def test_a_copy_without_empty_folders_is_resumed(tmp_path, info):
     with RunWriter(tmp_path, info) as writer:
         writer.rows(0, np.ones((3, 6)))
     (tmp_path / "scalars").rmdir()
-    (tmp_path / "events.jsonl").unlink()
     with RunWriter(tmp_path, info, resume=True) as writer:
         write(writer, range(1, 2), 1.0)
     assert read(tmp_path, strict=True).steps.tolist() == [0, 1]

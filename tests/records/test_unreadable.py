@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from full_run import PARTS, STEPS, TABLES, part_of, write_full_run
+from full_run import PARTS, STEPS, TABLES, full_info, part_of, write_full_run
 
 from spherical_motion.errors import InvalidArgument, NotARun, RunDirectoryError
-from spherical_motion.records import Records, read
+from spherical_motion.records import Records, RunWriter, read
 from spherical_motion.records.files.checksum import MARK
 
 LENGTHS: dict[str, Callable[[Records], object]] = {
@@ -107,11 +107,30 @@ def test_a_missing_part_is_named(run, caplog, table, numbers):
         read(run, strict=True)
 
 
-@pytest.mark.parametrize("table", ["records", "settings"])
+@pytest.mark.parametrize("table", TABLES)
 def test_a_missing_folder_is_named(run, caplog, table):
     shutil.rmtree(run / table)
     assert read(run).unreadable == ((table, "it is missing"),)
     assert f"{table} (it is missing)" in caplog.text
+    with pytest.raises(RunDirectoryError, match=f"{table} .*missing"):
+        read(run, strict=True)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_last_part_of_a_closed_run_is_missed(run, table):
+    last = part_of(run, table, PARTS - 1)
+    last.unlink()
+    assert read(run).unreadable == ((f"{table}/{last.name}", "it is missing"),)
+    with pytest.raises(RunDirectoryError, match="missing"):
+        read(run, strict=True)
+
+
+def test_a_lost_part_is_missed_after_a_resume_too(run):
+    part_of(run, "records", PARTS - 1).unlink()
+    with RunWriter(run, full_info(), resume=True) as writer:
+        writer.rows(PARTS * STEPS, np.ones((3, 6)))
+    (part,) = read(run).unreadable
+    assert part.name == f"records/part-{PARTS - 1:08d}-{PARTS - 1:08d}.parquet"
 
 
 @pytest.mark.parametrize("number", range(PARTS))

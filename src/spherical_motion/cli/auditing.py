@@ -18,14 +18,14 @@ def audit_command(
 
     Example: smd audit runs/demo
 
-    Exits with 1 if something found asks for action.
+    Exits with 1 if something found asks for action, and with 2 if the audited steps were lost.
     """
     with printing.working("reading the audit"):
         found = audit(directory)
-        alarm = found.alarm
+        code = 2 if found.lost else int(found.alarm)
     if json:
         printing.print_json(found.to_dict())
     else:
         text = printing.with_plain_names(str(found), [row.group for row in found])
         printing.stdout().print(text, markup=False, soft_wrap=True)
-    raise typer.Exit(1 if alarm else 0)
+    raise typer.Exit(code)

@@ -35,12 +35,13 @@ def compare_command(
 
     Exits with 1 if a verdict is an alarm that no --ignore acknowledges: weights or steps that
     are not the optimizer's, an altered or missing gradient, a lost invariance, NaN or infinity.
+    Exits with 2 if lost data leave nothing to judge.
     """
     with printing.working("reading and judging"):
         comparison = compare(directory, ignore=ignore or (), band=band)
-        alarms = comparison.alarms
+        code = 2 if comparison.lost else int(bool(comparison.alarms))
     if json:
         printing.print_json(printing.comparison_to_plain(comparison))
     else:
         printing.print_comparison(comparison)
-    raise typer.Exit(1 if alarms else 0)
+    raise typer.Exit(code)

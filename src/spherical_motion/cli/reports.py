@@ -25,7 +25,11 @@ def report_command(
     """Write one HTML file with verdicts and charts; it needs no network to be read.
 
     Example: smd report runs/demo --out report.html
+
+    Exits with 2 if lost data leave nothing to judge.
     """
     with working("reading, judging and drawing"):
-        path = report(compare(directory, ignore=ignore or ()), out)
+        comparison = compare(directory, ignore=ignore or ())
+        path = report(comparison, out)
     print(printable(str(path)))
+    raise typer.Exit(2 if comparison.lost else 0)

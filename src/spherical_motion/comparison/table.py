@@ -111,7 +111,14 @@ class Comparison:
     @functools.cached_property
     def findings(self) -> tuple[str, ...]:
         """The rows summed up in sentences, the most important first."""
+        if self.lost:
+            return (f"Nothing can be judged, because data were lost: {self.lost}.",)
         return findings_of(self.rows, self.groups)
+
+    @property
+    def lost(self) -> str:
+        """Which lost data leave nothing to judge, in words; "" if there are rows, or none were."""
+        return "" if self.rows else self.records.lost("records", "settings")
 
     @property
     def alarms(self) -> tuple[Row, ...]:
@@ -146,7 +153,8 @@ class Comparison:
 
     def __str__(self) -> str:
         if not self.rows:
-            return f"{self.directory}: no steps recorded yet."
+            lost = f"nothing can be judged, because data were lost: {self.lost}"
+            return f"{self.directory}: {lost if self.lost else 'no steps recorded yet'}."
         columns = known_columns(self.rows)
         table = [["group", "stage", *columns, "verdict"]]
         for row in self.rows:

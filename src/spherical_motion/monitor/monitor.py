@@ -180,6 +180,8 @@ class Monitor:
             sink.event(EventKind.NORMS_UNKNOWN, why=fed)
         text = announcement(model, info, self.directory, planned, own)
         announce(text, quiet=quiet)
+        if writer.goes_on:
+            announce(f"{self.directory} {writer.goes_on}", quiet=quiet)
         notify_lost_products(before, products, quiet=quiet)
         notify_no_cells(cells_every, self.groups, quiet=quiet)
 

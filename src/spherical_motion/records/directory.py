@@ -164,11 +164,15 @@ def _resume(directory: RunDirectory, recorded: RunInfo, info: RunInfo, lock: Run
             f"{directory.path} cannot be resumed: {difference}. Resume with the model and "
             "optimizer it began with, or begin a new run in another directory."
         )
-    if not directory.records.is_dir():
-        raise RunDirectoryError(
-            f"{directory.path} cannot be resumed: its {directory.records.name}/ is missing. "
-            "Restore it from a copy, or begin a new run in another directory."
-        )
+    for there, name in (
+        (directory.records.is_dir(), f"{directory.records.name}/"),
+        (directory.events.exists(), directory.events.name),  # tells which rows were given up
+    ):
+        if not there:
+            raise RunDirectoryError(
+                f"{directory.path} cannot be resumed: its {name} is missing. Restore it from a "
+                "copy, or begin a new run in another directory."
+            )
     make_folders(directory.path)
     _prepare(directory, lock)
     drop_torn_line(directory.events)

@@ -149,6 +149,8 @@ class Parts:
         """Like `read_with_gaps`, each with its numbers, and with the rows that were given up."""
         if not directory.is_dir():
             self._check_removal(directory)
+            if self.branches.told(directory.name):
+                self.expect(directory)
             return []
         segments, found = self._each(directory, content)
         contents: list[tuple[Segment, Content | None]] = []
@@ -160,6 +162,10 @@ class Parts:
                 contents.append((gap, None))
             contents.append((segment, found.get(segment.path)))
             expected = segment.last + 1
+        if expected < (told := self.branches.told(directory.name)):
+            gap = Segment.within(directory, expected, told - 1)
+            self._miss(gap)
+            contents.append((gap, None))
         return contents
 
     def steps(self, directory: Path) -> list[tuple[int, NDArray[np.int64]]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spherical_motion import checks, sphere
 from spherical_motion.errors import InvalidArgument, MissingExtra
+from spherical_motion.notices import listed
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
@@ -88,6 +89,11 @@ class Records:
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The files that are damaged or missing, and why; what they hold is not in this run."""
         return () if self.parts is None else self.parts.unreadable
+
+    def lost(self, *tables: str) -> str:
+        """What of these tables could not be read, and why, in words; "" if all could."""
+        found = [part for part in self.unreadable if part.name.partition("/")[0] in tables]
+        return listed([f"{part.name} ({part.why})" for part in found], separator="; ")
 
     @property
     def rows(self) -> Mapping[str, NDArray[Any]]:

@@ -49,6 +49,7 @@ class RunWriter:
     Attributes:
         next_step: 0; on resume `first_step`, or where the run was closed, or one past the last step
             of which anything was recorded, rows, scalars or other.
+        goes_on: on resume, where the run goes on and what is set aside, in words; else "".
 
     Raises:
         RunExists, RunInUse, NotARun, RunDirectoryError: the directory cannot be used.
@@ -91,6 +92,7 @@ class RunWriter:
         self._warned = False
         store = RunStore(RunDirectory(self.directory), info, resume=resume, first_step=first_step)
         self.next_step = store.next_step
+        self.goes_on = "" if store.goes_on is None else str(store.goes_on)
         self._worker = Worker(
             store,
             self.directory,

@@ -111,6 +111,13 @@ class Audit:
         return any(row.alarm for row in self.rows)
 
     @functools.cached_property
+    def lost(self) -> str:
+        """Which lost data leave no audited step, in words; "" if there is one, or none were."""
+        if len(self.records.audits.step):
+            return ""
+        return self.records.lost("audit", "audit_steps")
+
+    @functools.cached_property
     def findings(self) -> tuple[str, ...]:
         """What was found, each once with the groups that it is about, the most serious first."""
         groups: dict[Finding, list[str]] = {}
@@ -129,6 +136,7 @@ class Audit:
         return {
             "directory": str(self.directory),
             "alarm": self.alarm,
+            "lost": self.lost,
             "findings": list(self.findings),
             "groups": [
                 {
@@ -155,7 +163,8 @@ class Audit:
     def __str__(self) -> str:
         steps = self.records.audits.step
         if not len(steps):
-            head = f"{self.directory}: {UNAUDITED}."
+            lost = f"the audited steps were lost: {self.lost}"
+            head = f"{self.directory}: {lost if self.lost else UNAUDITED}."
         else:
             count = len(set(steps.tolist()))
             head = (

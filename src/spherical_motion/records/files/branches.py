@@ -81,6 +81,9 @@ class Branches:
             events = events[: _place(events, number)]
         self._resumes = self._all if self._end is None else _resumes(events)
         self.events = _living(events)
+        counts = [e["segments"] for e in events if e["kind"] in LASTING and e.get("segments")]
+        own = [self._end.parts] if self._end else []
+        self._told: Sequence[Mapping[str, int]] = [*counts, *own]
 
     @property
     def resumes(self) -> tuple[Resume, ...]:
@@ -90,6 +93,10 @@ class Branches:
     def holds(self, table: str, number: int) -> bool:
         """Whether a part, by the number of its first segment, was there already."""
         return self._end is None or number < self._end.parts.get(table, number + 1)
+
+    def told(self, table: str) -> int:
+        """The parts of a table below this number had been written, as the events tell."""
+        return max((parts.get(table, 0) for parts in self._told), default=0)
 
     def limit(self, table: str, number: int) -> int | None:
         """The rows of a part from this step on were given up; None if all of them count."""

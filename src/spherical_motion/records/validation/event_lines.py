@@ -25,31 +25,35 @@ from spherical_motion.vocabulary import EventKind
 MOST_ENTRIES = 10_000_000
 """Entries of a list in an event."""
 
+UNKNOWN_BRANCHES = (
+    "which rows were given up is not known: rows of a branch that was given up may be among those "
+    "read"
+)
+"""What is true where an event of a resume may be lost."""
+
 Check = Callable[[object, str], object]
 
 
 def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
     """All complete lines that hold an event, in their order; `parts` remembers the others.
 
-    There is none if there is no file. A last line without an end is that of a killed writer, and
-    zeros are where a power cut left an append unfinished; no writer writes any. A single zero, or
-    one byte after a line that is whole, is damage.
+    A last line without an end is that of a killed writer, and zeros are where a power cut left an
+    append unfinished; no writer writes any. A single zero, or one byte after a line that is whole,
+    is damage. Every run has the file, be it empty.
 
     Raises:
-        RunDirectoryError: `parts` is strict, and a line holds no event.
+        RunDirectoryError: `parts` is strict, and a line holds no event, or there is no file.
     """
-    if not path.exists():
-        return ()
-    if not path.is_file():
-        parts.leave_out(path, "it is no file")
-        return ()
     try:
+        if not path.is_file():
+            raise OSError("it is no file" if path.exists() else "it is missing")
         *lines, torn = path.read_bytes().split(b"\n")
     except OSError as error:
-        parts.leave_out(path, error)
+        parts.leave_out(path, f"{error}; {UNKNOWN_BRANCHES}")
         return ()
     found: list[Event] = []
     damaged: list[str] = []
+    hides_resume = False
     for i, line in enumerate(lines, start=1):
         if line.count(b"\0") > 1:
             continue
@@ -57,11 +61,23 @@ def sound_events(path: Path, parts: Parts) -> tuple[Event, ...]:
             found.append(_event(line))
         except (ValueError, RecursionError) as error:
             damaged.append(f"line {i}: {error}")
+            hides_resume |= _may_be_resume(line)
     if TAIL.search(torn[:-1]):
         damaged.append(f"line {len(lines) + 1}: its end is another byte")
+        hides_resume |= _may_be_resume(torn)
     if damaged:
-        parts.leave_out(path, listed(damaged, separator="; "))
+        tail = [UNKNOWN_BRANCHES] if hides_resume else []
+        parts.leave_out(path, "; ".join([listed(damaged, separator="; "), *tail]))
     return tuple(found)
+
+
+def _may_be_resume(line: bytes) -> bool:
+    """Whether a damaged line may have told of a resume: its kind is that, or not known."""
+    try:
+        kind = json.loads(line)["kind"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return True
+    return not isinstance(kind, str) or kind not in frozenset(EventKind) - {EventKind.RESUMED}
 
 
 def _event(line: bytes) -> Event:
@@ -114,7 +130,7 @@ _PARAM_GROUP: dict[str, Check] = {"optimizer": whole, "param_group": whole}
 _SETTINGS = ("lr", "weight_decay", "momentum", "lr_before", "weight_decay_before")
 
 _KNOWN: Mapping[str, Mapping[str, Check]] = {
-    EventKind.CLOSED: {"steps": _steps},
+    EventKind.CLOSED: {"steps": _steps, "segments": _segments},
     EventKind.RESUMED: {"segments": _segments, "gives_up": _flag},
     EventKind.RATE_CHANGED: {**_PARAM_GROUP, **dict.fromkeys(_SETTINGS, _number)},
     EventKind.SETTINGS_CHANGED: {**_PARAM_GROUP, "changed": members},

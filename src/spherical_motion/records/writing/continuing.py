@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,34 @@ from spherical_motion.records.files.segments import SegmentStore
 from spherical_motion.records.info import RunInfo, version_of
 from spherical_motion.records.reader import read
 from spherical_motion.records.schema import SCHEMA_VERSION, SETTINGS, SETTINGS_SCHEMA
+
+
+class GoesOn(NamedTuple):
+    """Where a resumed run goes on, in words by `str`.
+
+    Attributes:
+        step: the first step that it records.
+        last_step: the last one that it had recorded, -1 if there is none.
+        branch: `read(directory, branch=...)` reads the run as it stood before.
+
+    >>> print(GoesOn(150, 421, 1))
+    goes on at step 150; steps 150 to 421 are set aside, read(directory, branch=1) shows them
+    """
+
+    step: int
+    last_step: int
+    branch: int
+
+    def __str__(self) -> str:
+        where = f"goes on at step {self.step}"
+        if self.last_step < 0:
+            return f"{where}; no step was recorded before"
+        if self.step > self.last_step:
+            return f"{where}; the last recorded step is {self.last_step}"
+        one = self.step == self.last_step
+        which = f"step {self.step} is" if one else f"steps {self.step} to {self.last_step} are"
+        shows = f"read(directory, branch={self.branch}) shows {'it' if one else 'them'}"
+        return f"{where}; {which} set aside, {shows}"
 
 
 def continue_run(directory: RunDirectory, given: RunInfo) -> int:

@@ -28,10 +28,8 @@ from spherical_motion.records.schema import (
     row_schema,
 )
 from spherical_motion.records.validation import sound_events
-from spherical_motion.records.writing.continuing import continue_run
-from spherical_motion.records.writing.pending import (
-    Pending,
-)
+from spherical_motion.records.writing.continuing import GoesOn, continue_run
+from spherical_motion.records.writing.pending import Pending
 from spherical_motion.records.writing.tables import (
     Item,
     audit_step_table,
@@ -60,6 +58,7 @@ class RunStore:
 
     Attributes:
         next_step: where the run goes on.
+        goes_on: the same, and what it gives up; None for a new run.
         left_out: names of tables of which something could not be stored, and why.
 
     Raises:
@@ -86,9 +85,12 @@ class RunStore:
             events = sound_events(directory.events, Parts(directory.path))
             self._open_tables(Branches(events))
             self.next_step = 0
+            self.goes_on: GoesOn | None = None
             if resume:
                 last = self._last_step(Branches(events))
                 self.next_step = next_step_of(events, last) if first_step is None else first_step
+                before = sum(event["kind"] == EventKind.RESUMED for event in events)
+                self.goes_on = GoesOn(self.next_step, last, before)
                 self._append([self._resumed(info, gives_up=first_step is not None)])
         except RunDirectoryError:
             self._lock.release()
@@ -106,6 +108,7 @@ class RunStore:
     def _open_tables(self, before: Branches) -> None:
         def opened(folder: Path, schema: pa.Schema, noise: Sequence[str]) -> _RunTable:
             starts = [r.parts[folder.name] for r in before.resumes if folder.name in r.parts]
+            starts.append(before.told(folder.name))  # a lost part keeps its number
             return _RunTable(folder, schema, noise, starts, self._lock.check)
 
         at = self._directory
@@ -141,11 +144,16 @@ class RunStore:
                 found.append(step - 1 if table is self._settings else step)
         return max(found)
 
+    @property
+    def _numbers(self) -> dict[str, int]:
+        """The number of the next part of each table."""
+        return {name: table.next_number for name, table in self._tables.items()}
+
     def _resumed(self, info: RunInfo, *, gives_up: bool) -> Event:
         return make_event(
             EventKind.RESUMED,
             self.next_step,
-            segments={name: table.next_number for name, table in self._tables.items()},
+            segments=self._numbers,
             gives_up=gives_up,
             param_groups=info.param_groups,
             every=info.every,
@@ -162,18 +170,22 @@ class RunStore:
     def write(self, pending: Pending) -> None:
         """Store everything that tables can hold; after this returns, it survives a power cut.
 
-        Rows come last, so that none is without the settings of its step. A run that is killed in
-        between goes on after the last step of any table.
+        Rows come late, so that none is without the settings of its step. A run that is killed in
+        between goes on after the last step of any table. Last comes the event of its end, which
+        says how many parts there are, so that a reader can tell what was lost later.
         """
+        ends = [event for event in pending.events if event["kind"] == EventKind.CLOSED]
         self._add(self._scalars, pending.scalars, scalar_table)
-        if pending.events:
-            self._append(pending.events)
+        if len(pending.events) > len(ends):
+            self._append([event for event in pending.events if event not in ends])
         self._add(self._cells, pending.cells, cell_table)
         self._add(self._correlations, pending.correlations, correlation_table)
         self._add(self._audits, pending.audits, audit_table)
         self._add(self._audit_steps, pending.audit_steps, audit_step_table)
         self._add(self._settings, pending.settings, lambda s: settings_table(s, self._first))
         self._add(self._rows, pending.rows, lambda rows: row_table(rows, self._schema))
+        if ends:
+            self._append([{**event, "segments": self._numbers} for event in ends])
 
     def _add(
         self,

@@ -145,11 +145,10 @@ def shared_moves(
     law = law_of(dataclasses.replace(hp, momentum=np.max(s.momentum, initial=0.0)))
     number = steps.astype(np.float64)
     start, follows = _links(law, s, number, np.zeros(number.shape, bool), first_step)
-    rates, decays, momenta, number, start, follows = (
-        x[:, None] for x in (s.lr, np.asarray(s.weight_decay), s.momentum, number, start, follows)
-    )
+    rates, decays, momenta = (x[:, None] for x in (s.lr, np.asarray(s.weight_decay), s.momentum))
     s = Steps(rates, decays, momenta, s.beta2)
-    return law, Moves(hp, gram, s, number, facts, start, follows)
+    links = start[:, None], follows[:, None]
+    return law, Moves(hp, gram, s, number[:, None], facts, *links)
 
 
 def _without_idle(

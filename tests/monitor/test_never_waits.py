@@ -151,7 +151,7 @@ def test_what_could_not_be_recorded_is_said_once_at_the_end(tmp_path: Path, capl
     monitor.close()
     monitor.close()
     (told,) = caplog.messages
-    assert "was recorded without" in told
+    assert "not all values of these were recorded" in told
     assert "'text' (str is not a number" in told
     assert "'many' (Tensor is not a number: InvalidArgument: it has 2 entries)" in told
     assert "'odd'" in told

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from watched import OPTIMIZERS, batch, groups_of, loss_of, network, train
 
+from spherical_motion.errors import NotARun
 from spherical_motion.monitor import Monitor, watch
 from spherical_motion.records import read
 
@@ -260,3 +262,13 @@ def test_words_of_the_library_that_a_loop_uses_do_not_move_where_a_run_goes_on(
     for kind in ("resumed_", "closed_", "stopped_", "rescaled"):
         assert kinds.count(kind) == 6
     assert (kinds.count("closed"), kinds.count("resumed")) == (2, 1)
+
+
+def test_a_first_start_with_resume_says_what_to_leave_out(tmp_path: Path) -> None:
+    model = network()
+    optimizer = OPTIMIZERS["momentum"](model)
+    with pytest.raises(NotARun, match="Leave out resume=True to begin one"):
+        watch(model, optimizer, batch(0)[0], tmp_path / "new", resume=True, quiet=True)
+    with pytest.raises(NotARun, match="Leave out resume=True to begin one"):
+        Monitor(model, optimizer, groups_of(model), tmp_path / "new", resume=True, quiet=True)
+    assert not (tmp_path / "new").exists()

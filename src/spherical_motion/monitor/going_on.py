@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 
 from spherical_motion.binding import with_plain
-from spherical_motion.errors import InvalidArgument
+from spherical_motion.errors import InvalidArgument, NotARun
 from spherical_motion.monitor.choosing import Choice, check_choice, chosen_groups
 from spherical_motion.notices import listed, notify
-from spherical_motion.records import read_info, steps_at_close
+from spherical_motion.records import RunInfo, read_info, steps_at_close
 from spherical_motion.vocabulary.gram import PRODUCTS
 from spherical_motion.vocabulary.groups import InvariantGroup
 
@@ -26,6 +27,23 @@ def groups_to_watch(
     if former is not None:
         return groups_of_run(model, optimizers, former, choice)
     return chosen_groups(model, optimizers, choice)
+
+
+def run_to_resume(directory: str | os.PathLike[str]) -> RunInfo:
+    """The facts of the run that goes on.
+
+    Raises:
+        NotARun: there is none, or its description is damaged.
+    """
+    try:
+        return read_info(directory)
+    except NotARun:
+        if (Path(directory) / "run.json").exists():
+            raise
+        raise NotARun(
+            f"resume=True: {directory} holds no run to go on with. Leave out resume=True to begin "
+            "one there."
+        ) from None
 
 
 def groups_of_run(
@@ -43,7 +61,7 @@ def groups_of_run(
         NotARun: `directory` holds no run.
     """
     word = check_choice(choice.groups)
-    recorded = read_info(directory).groups
+    recorded = run_to_resume(directory).groups
     wanted = _wanted(model, optimizers, recorded, word, choice.vectors)
     missing = _not_in(recorded, wanted)
     more = _not_in(wanted, recorded)

@@ -14,7 +14,12 @@ from spherical_motion.checks import whole
 from spherical_motion.errors import InvalidArgument
 from spherical_motion.monitor.audit import NO_INPUTS, fed_or_why, named_norms, unstepped_of
 from spherical_motion.monitor.correlation import correlation_meters
-from spherical_motion.monitor.going_on import next_steps, notify_lost_products, notify_no_cells
+from spherical_motion.monitor.going_on import (
+    next_steps,
+    notify_lost_products,
+    notify_no_cells,
+    run_to_resume,
+)
 from spherical_motion.monitor.provenance import run_facts
 from spherical_motion.monitor.run.announcing import announcement, chosen_or_new
 from spherical_motion.monitor.run.recording import Recording
@@ -22,7 +27,7 @@ from spherical_motion.monitor.sampling import Sampling
 from spherical_motion.monitor.station import Station
 from spherical_motion.monitor.targets import find_targets
 from spherical_motion.notices import announce
-from spherical_motion.records import RunWriter, read_info
+from spherical_motion.records import RunWriter
 from spherical_motion.vocabulary import Schedule
 from spherical_motion.vocabulary.events import EventKind
 from spherical_motion.vocabulary.gram import FIELDS, PRODUCTS
@@ -163,8 +168,8 @@ class Monitor:
             if number in hooked
         }
         self.directory = chosen_or_new(directory, resume)
+        before = run_to_resume(self.directory).products if resume else 0
         starts = next_steps(self.directory, len(self.optimizers)) if resume else None
-        before = read_info(self.directory).products if resume else 0
         writer = RunWriter(
             self.directory, info, resume=resume, first_step=first_step, patience=patience
         )

@@ -151,8 +151,8 @@ def _make(directory: RunDirectory) -> None:
 def _begin(directory: RunDirectory, info: RunInfo, lock: RunLock) -> None:
     if directory.info.exists():
         raise RunExists(
-            f"{directory.path} already holds a run. Pass resume=True to append to it, or use "
-            "another directory."
+            f"{directory.path} already holds a run. Pass resume=True to append to it (with "
+            "first_step= if training goes on from an earlier checkpoint), or use another directory."
         )
     _prepare(directory, lock)
     directory.publish_info(info)

@@ -81,11 +81,13 @@ class RunWriter:
         flush_bytes: int = 64 << 20,
         patience: float = 60.0,
     ) -> None:
-        if not flush_seconds > 0 or flush_bytes < 1 or not patience >= 0:
+        if not flush_seconds > 0 or flush_bytes < 1:
             raise InvalidArgument(
-                "RunWriter must have flush_seconds > 0, flush_bytes >= 1 and patience >= 0, got "
-                f"{flush_seconds}, {flush_bytes} and {patience}."
+                "RunWriter must have flush_seconds > 0 and flush_bytes >= 1, got "
+                f"{flush_seconds} and {flush_bytes}."
             )
+        if not patience >= 0:
+            raise InvalidArgument(f"patience must be seconds, 0 or more, got {patience}.")
         self.directory = local_path("RunWriter", directory)
         self.info = info
         self._copier = Copier(info)

@@ -166,7 +166,11 @@ class Recording:
         if left := self._writer.skipped:
             reasons = [f"{name!r} ({why})" for name, why in left.items()]
             quiet, self._quiet = self._quiet, True  # once
-            notify(f"{self._writer.directory} was recorded without {listed(reasons)}", quiet=quiet)
+            notify(
+                f"{self._writer.directory}: not all values of these were recorded, each with its "
+                f"first reason: {listed(reasons)}",
+                quiet=quiet,
+            )
         return closed and self._writer.failure is None
 
     def __del__(self) -> None:

@@ -76,6 +76,10 @@ def try_out(directory: Path, check: Callable[[], object]) -> None:
     except RunDirectoryError:
         raise
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunDirectoryError(
+                f"{directory}: the disk is full ({error.strerror}). Free space and start again."
+            ) from error
         raise RunDirectoryError(
             f"{directory}: a new file cannot be synced and renamed there ({error.strerror or error}"
             "). Record to a local disk, or mount this file system otherwise."

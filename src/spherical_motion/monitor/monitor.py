@@ -138,11 +138,7 @@ class Monitor:
         planned = 100_000 if steps is None else whole("Monitor", "steps", steps, least=1)
         if first_step is not None:
             first_step = whole("Monitor", "first_step", first_step)
-        if plan is not None and not isinstance(plan, Schedule):
-            raise InvalidArgument(
-                f"Monitor(plan=...) must be a Schedule or None, got {plan!r}. A plan of torch's "
-                "schedulers is Schedule(hp, lr=[...]) with one rate a step."
-            )
+        _require_schedule(plan)
         targets = find_targets(model, self.optimizers, self.groups)
         fed = fed_or_why(model, example_inputs) if audit else ""
         norms = named_norms(model, fed, targets)
@@ -261,3 +257,11 @@ def _closed_copy(directory: Path, groups: tuple[InvariantGroup, ...], step: int)
     monitor.is_stored = False
     monitor._recording = Recording(step=step)
     return monitor
+
+
+def _require_schedule(plan: object) -> None:
+    if plan is not None and not isinstance(plan, Schedule):
+        raise InvalidArgument(
+            f"Monitor(plan=...) must be a Schedule or None, got {plan!r}. A plan of torch's "
+            "schedulers is Schedule(hp, lr=[...]) with one rate a step."
+        )

@@ -181,7 +181,7 @@ class Parts:
         """Like `read_with_gaps`, each with its numbers, and with the rows that were given up."""
         if not directory.is_dir():
             self._check_removal(directory)
-            if self.branches.told(directory.name):
+            if self.branches.written(directory.name):
                 self.expect(directory)
             return []
         segments, found = self._each(directory, content)
@@ -194,7 +194,7 @@ class Parts:
                 contents.append((gap, None))
             contents.append((segment, found.get(segment.path)))
             expected = segment.last + 1
-        if expected < (told := self.branches.told(directory.name)):
+        if expected < (told := self.branches.written(directory.name)):
             gap = Segment.within(directory, expected, told - 1)
             self._miss(gap)
             contents.append((gap, None))

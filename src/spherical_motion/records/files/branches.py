@@ -83,7 +83,7 @@ class Branches:
         self.events = _living(events)
         counts = [e["segments"] for e in events if e["kind"] in LASTING and e.get("segments")]
         own = [self._end.parts] if self._end else []
-        self._told: Sequence[Mapping[str, int]] = [*counts, *own]
+        self._counts: Sequence[Mapping[str, int]] = [*counts, *own]
 
     @property
     def resumes(self) -> tuple[Resume, ...]:
@@ -94,9 +94,9 @@ class Branches:
         """Whether a part, by the number of its first segment, was there already."""
         return self._end is None or number < self._end.parts.get(table, number + 1)
 
-    def told(self, table: str) -> int:
+    def written(self, table: str) -> int:
         """The parts of a table below this number had been written, as the events tell."""
-        return max((parts.get(table, 0) for parts in self._told), default=0)
+        return max((parts.get(table, 0) for parts in self._counts), default=0)
 
     def limit(self, table: str, number: int) -> int | None:
         """The rows of a part from this step on were given up; None if all of them count."""

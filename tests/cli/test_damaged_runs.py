@@ -25,11 +25,19 @@ def test_a_command_names_what_it_could_not_read_once(smd, tmp_path, caplog, comm
 @pytest.mark.parametrize(
     ("command", "table", "says"),
     [
-        ("compare", "records", "Nothing can be judged, because data were lost: records ("),
-        ("compare", "settings", "Nothing can be judged, because data were lost: settings ("),
+        (
+            "compare",
+            "records",
+            "Nothing can be judged, because data were lost: records/ is missing",
+        ),
+        (
+            "compare",
+            "settings",
+            "Nothing can be judged, because data were lost: settings/ is missing",
+        ),
         ("report", "records", "report.html"),
         ("report", "settings", "report.html"),
-        ("audit", "audit", "the audited steps were lost: audit ("),
+        ("audit", "audit", "the audited steps were lost: audit/ is missing"),
     ],
 )
 def test_a_command_that_lost_data_leave_nothing_exits_with_2(smd, tmp_path, command, table, says):

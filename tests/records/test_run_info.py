@@ -105,7 +105,13 @@ def test_groups_of_one_name_are_refused(make_info, info):
         make_info(groups=(info.groups[0], info.groups[0]))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"schema_version": "new"}', '{"sche'])
+@pytest.mark.parametrize("text", ["", '{"sche', '{"schema_version": 2, "groups": ['])
+def test_a_text_that_was_cut_is_damaged(text):
+    with pytest.raises(NotARun, match=r"run\.json is damaged \(.*\)\. Restore it from a copy"):
+        RunInfo.from_json(text, where="here/run.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"schema_version": "new"}', "no JSON"])
 def test_other_json_is_not_a_run(text):
     with pytest.raises(NotARun, match=r"here/run\.json is not the description of a run"):
         RunInfo.from_json(text, where="here/run.json")

@@ -101,7 +101,9 @@ def test_a_missing_part_is_named(run, caplog, table, numbers):
         part_of(run, table, number).unlink()
     (part,) = read(run).unreadable
     assert part.name == f"{table}/part-{numbers[0]:08d}-{numbers[-1]:08d}.parquet"
-    assert part.why == ("it is missing" if len(numbers) == 1 else "2 parts are missing")
+    steps = "before 30" if numbers == [0] else f"between 29 and {3 * STEPS}"
+    where = f"; its steps lie {steps}" if table == "records" else ""
+    assert part.why == ("it is missing" if len(numbers) == 1 else "2 parts are missing") + where
     assert part.name in caplog.text
     with pytest.raises(RunDirectoryError, match="missing"):
         read(run, strict=True)
@@ -111,8 +113,9 @@ def test_a_missing_part_is_named(run, caplog, table, numbers):
 def test_a_missing_folder_is_named(run, caplog, table):
     shutil.rmtree(run / table)
     assert read(run).unreadable == ((table, "it is missing"),)
-    assert f"{table} (it is missing)" in caplog.text
-    with pytest.raises(RunDirectoryError, match=f"{table} .*missing"):
+    assert f"is damaged: {table}/ is missing. What it holds" in caplog.text
+    remedy = "Restore it from a copy, or read without strict=True, which leaves it out"
+    with pytest.raises(RunDirectoryError, match=f"{table}/ is missing. {remedy}"):
         read(run, strict=True)
 
 
@@ -120,7 +123,8 @@ def test_a_missing_folder_is_named(run, caplog, table):
 def test_the_last_part_of_a_closed_run_is_missed(run, table):
     last = part_of(run, table, PARTS - 1)
     last.unlink()
-    assert read(run).unreadable == ((f"{table}/{last.name}", "it is missing"),)
+    where = f"; its steps lie after {(PARTS - 1) * STEPS - 1}" if table == "records" else ""
+    assert read(run).unreadable == ((f"{table}/{last.name}", f"it is missing{where}"),)
     with pytest.raises(RunDirectoryError, match="missing"):
         read(run, strict=True)
 

@@ -179,10 +179,8 @@ class Monitor:
         sink.begin(writer, self.optimizers, own, [starts[n] for n in stations], unstepped)
         if isinstance(fed, str) and fed not in ("", NO_INPUTS):
             sink.event(EventKind.NORMS_UNKNOWN, why=fed)
-        text = announcement(model, info, self.directory, planned, own)
+        text = announcement(model, info, self.directory, planned, own, writer.goes_on)
         announce(text, quiet=quiet)
-        if writer.goes_on:
-            announce(f"{self.directory} {writer.goes_on}", quiet=quiet)
         notify_lost_products(before, products, quiet=quiet)
         notify_no_cells(cells_every, self.groups, quiet=quiet)
 

@@ -256,6 +256,9 @@ def _document(text: str, where: str) -> dict[str, Any]:
     try:
         document = parse_document(text)
     except ValueError as error:
+        cut = isinstance(error, json.JSONDecodeError) and text[:1] in ("", "{")
+        if cut:
+            raise NotARun(f"{where} is damaged ({error}). Restore it from a copy.") from error
         raise NotARun(
             f"{where} is not the description of a run ({type(error).__name__}: {error}). "
             "Name a directory that spherical-motion wrote."

@@ -17,7 +17,13 @@ from spherical_motion.errors import RunDirectoryError
 from spherical_motion.notices import listed, notify
 from spherical_motion.records.files.branches import Branches
 from spherical_motion.records.files.remote import mark_of
-from spherical_motion.records.files.segments import Segment, current_segments, damaged, open_part
+from spherical_motion.records.files.segments import (
+    Segment,
+    current_segments,
+    damaged,
+    open_part,
+    said,
+)
 
 LISTINGS = 100
 """Listings of a directory whose files vanish, before that counts as an error."""
@@ -107,7 +113,8 @@ class Parts:
             RunDirectoryError: reading is strict.
         """
         if self._strict:
-            raise damaged(path, why) from (why if isinstance(why, Exception) else None)
+            otherwise = "read without strict=True, which leaves it out."
+            raise damaged(path, why, otherwise) from (why if isinstance(why, Exception) else None)
         name = str(path.relative_to(self._root))
         if name not in self._found:
             self._found[name] = str(why)
@@ -119,9 +126,34 @@ class Parts:
         found = self.unreadable[self._announced or 0 :]
         self._announced = len(self._found)
         if found:
-            which = listed([f"{part.name} ({part.why})" for part in found], separator="; ")
+            which = listed([said(*part) for part in found], separator="; ")
             held = "What it holds" if len(found) == 1 else "What they hold"
             notify(f"{self._root} is damaged: {which}. {held} is left out. Restore from a copy.")
+
+    def tell_steps(self, found: Sequence[tuple[Segment, NDArray[np.integer[Any]] | None]]) -> None:
+        """Tell of each lost part between which steps its own lie, as far as its neighbours show.
+
+        Args:
+            found: the parts of a table in order, each with its increasing steps; None if lost.
+        """
+        for place, (segment, steps) in enumerate(found):
+            name = str(segment.path.relative_to(self._root))
+            if steps is not None or name not in self._found:
+                continue
+            before = [(s, own) for s, own in found[:place] if own is not None and len(own)]
+            after = [own for _, own in found[place + 1 :] if own is not None and len(own)]
+            bounds = []
+            if before:
+                limit = self.branches.limit(segment.path.parent.name, before[-1][0].first)
+                last = int(before[-1][1][-1])
+                bounds.append(last if limit is None else min(last, limit - 1))
+            first = int(after[0][0]) if after else None
+            if bounds and first is not None and first > bounds[0] + 1:
+                self._found[name] += f"; its steps lie between {bounds[0]} and {first}"
+            elif bounds and first is None:
+                self._found[name] += f"; its steps lie after {bounds[0]}"
+            elif not bounds and first:
+                self._found[name] += f"; its steps lie before {first}"
 
     def expect(self, directory: Path) -> None:
         """Note that the folder of a table is missing, if it is."""
@@ -149,7 +181,7 @@ class Parts:
         """Like `read_with_gaps`, each with its numbers, and with the rows that were given up."""
         if not directory.is_dir():
             self._check_removal(directory)
-            if self.branches.told(directory.name):
+            if self.branches.written(directory.name):
                 self.expect(directory)
             return []
         segments, found = self._each(directory, content)
@@ -162,7 +194,7 @@ class Parts:
                 contents.append((gap, None))
             contents.append((segment, found.get(segment.path)))
             expected = segment.last + 1
-        if expected < (told := self.branches.told(directory.name)):
+        if expected < (told := self.branches.written(directory.name)):
             gap = Segment.within(directory, expected, told - 1)
             self._miss(gap)
             contents.append((gap, None))

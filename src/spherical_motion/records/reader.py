@@ -178,6 +178,7 @@ def _rows(
     """The rows of the run as they are now; their products are read on demand."""
     content = functools.partial(survey_of, schema=schema, bounds=bounds)
     found = parts.read_numbered(run.records, content)
+    parts.tell_steps([(part, None if own is None else own.steps) for part, own in found])
     limit = functools.partial(parts.branches.limit, run.records.name)
     surveys = [(segment, survey) for segment, survey in found if survey is not None]
     rows = StoredRows(PinnedParts(parts, run.records, surveys, limit), schema)

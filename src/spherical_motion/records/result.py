@@ -20,6 +20,7 @@ from spherical_motion.notices import listed
 from spherical_motion.records.audits import AuditSeries, AuditStepSeries
 from spherical_motion.records.files.branches import Branch
 from spherical_motion.records.files.events import Event
+from spherical_motion.records.files.segments import said
 from spherical_motion.records.info import RunInfo
 from spherical_motion.records.inward import (
     decay_in_pull,
@@ -93,7 +94,7 @@ class Records:
     def lost(self, *tables: str) -> str:
         """What of these tables could not be read, and why, in words; "" if all could."""
         found = [part for part in self.unreadable if part.name.partition("/")[0] in tables]
-        return listed([f"{part.name} ({part.why})" for part in found], separator="; ")
+        return listed([said(*part) for part in found], separator="; ")
 
     @property
     def rows(self) -> Mapping[str, NDArray[Any]]:

@@ -31,7 +31,7 @@ def weights_written(e: Evidence) -> Iterator[Reason]:
         first, name = e.laws.stepped_by
         yield WriteReason.SECOND_OPTIMIZER(first=first, name=name)
     elif found.resumed > OTHER_WEIGHTS:
-        yield WriteReason.WRITTEN_AT_RESUME(write=percent(found.resumed))
+        yield WriteReason.WRITTEN_AT_RESUME(write=percent(found.resumed), step=found.resumed_at)
 
 
 def _beside_a_step(e: Evidence) -> str:

@@ -60,6 +60,7 @@ class Continuity:
         whole: whether every step of the stage is on record, so that no write can be missed.
         resumed: the largest relative change of the norm at which the run was resumed; NaN if it was
             not. A run that goes on from its own checkpoint has 0.
+        resumed_at: the step of that; -1 if it was not.
         gap: relative change of |w| a step between bursts beyond that of the steps inside them, with
             its interval; unknown where every step is on record, or the gaps are too few. Something
             that writes between bursts is a possible cause; steps that are no fair sample of all
@@ -74,6 +75,7 @@ class Continuity:
     rounded: float = math.nan
     whole: bool = False
     resumed: float = math.nan
+    resumed_at: int = -1
     gap: Estimate = NO_ESTIMATE
 
 
@@ -103,6 +105,7 @@ def continuity_of(motion: Motion, stage: Stage) -> Continuity:
         rounded=float(np.median(change[back])) if back.any() else math.nan,
         whole=bool(inside.sum() == stage.steps) and bool(pairs[1:].all()),
         resumed=float(change[again].max()) if again.any() else math.nan,
+        resumed_at=int(here.steps[again][change[again].argmax()]) if again.any() else -1,
         gap=_between_bursts(here[inside]),
     )
 

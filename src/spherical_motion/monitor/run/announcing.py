@@ -24,9 +24,17 @@ def chosen_or_new(directory: str | os.PathLike[str] | None, resume: bool) -> Pat
 
 
 def announcement(
-    model: torch.nn.Module, info: RunInfo, directory: Path, steps: int, stations: Sequence[Station]
+    model: torch.nn.Module,
+    info: RunInfo,
+    directory: Path,
+    steps: int,
+    stations: Sequence[Station],
+    goes_on: str,
 ) -> str:
-    """How much of `model` is watched, how often, and the bytes on disk for `steps` steps."""
+    """How much of `model` is watched, how often, and the bytes on disk for `steps` steps.
+
+    A second line says where a resumed run goes on.
+    """
     named = NamedParameters(model)
     entries = sum(
         0 if is_lazy(parameter) else parameter.numel() for parameter in model.parameters()
@@ -40,6 +48,7 @@ def announcement(
     return (
         f"watching {_counted(info)} ({share:.0%} of all parameters) at {often} "
         f"→ {directory} (about {_bytes(size)} for {steps:,} steps; {_bytes(memory)} of memory)"
+        + (f"\n{directory} {goes_on}" if goes_on else "")
     )
 
 

@@ -94,7 +94,7 @@ class Branches:
         """Whether a part, by the number of its first segment, was there already."""
         return self._end is None or number < self._end.parts.get(table, number + 1)
 
-    def told(self, table: str) -> int:
+    def written(self, table: str) -> int:
         """The parts of a table below this number had been written, as the events tell."""
         return max((parts.get(table, 0) for parts in self._counts), default=0)
 

@@ -163,12 +163,27 @@ class SegmentStore:
             write_part(file, schema, rows_of(files, schema, self._order), self._noise, self._order)
 
 
-def damaged(path: Path, why: object) -> RunDirectoryError:
-    """The error that names a damaged file."""
-    return RunDirectoryError(
-        f"{path} is damaged ({why}). Restore it from a copy, or move it away to read the rest of "
-        "the run."
-    )
+LOST = "it is missing"
+"""Why a file or folder cannot be read that is not there."""
+
+
+def said(name: str, why: str) -> str:
+    """A file or folder that cannot be read, and why, in words.
+
+    >>> said("records", "it is missing"), said("audit/part-0.parquet", "no checksum")
+    ('records/ is missing', 'audit/part-0.parquet (no checksum)')
+    """
+    if not why.startswith(LOST):
+        return f"{name} ({why})"
+    folder = "" if "." in name.rpartition("/")[2] else "/"
+    return f"{name}{folder}{why.removeprefix('it')}"
+
+
+def damaged(path: Path, why: object, otherwise: str) -> RunDirectoryError:
+    """The error that names a damaged file, and what to do if there is no copy of it."""
+    missing = str(why).startswith(LOST)
+    what = said(str(path), str(why)) if missing else f"{path} is damaged ({why})"
+    return RunDirectoryError(f"{what}. Restore it from a copy, or {otherwise}")
 
 
 @contextlib.contextmanager
@@ -217,4 +232,4 @@ def largest_step(path: Path, below: int | None = None) -> int:
             kept = steps if below is None else steps[steps < below]
             return int(kept.max(initial=-1))
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise damaged(path, error) from error
+        raise damaged(path, error, "move it away to go on without it.") from error

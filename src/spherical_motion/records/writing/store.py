@@ -108,7 +108,7 @@ class RunStore:
     def _open_tables(self, before: Branches) -> None:
         def opened(folder: Path, schema: pa.Schema, noise: Sequence[str]) -> _RunTable:
             starts = [r.parts[folder.name] for r in before.resumes if folder.name in r.parts]
-            starts.append(before.told(folder.name))  # a lost part keeps its number
+            starts.append(before.written(folder.name))  # a lost part keeps its number
             return _RunTable(folder, schema, noise, starts, self._lock.check)
 
         at = self._directory

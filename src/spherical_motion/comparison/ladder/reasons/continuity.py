@@ -17,8 +17,8 @@ class WriteReason(ReasonKind):
         Suspect.WEIGHTS_WRITTEN,
     )
     WRITTEN_AT_RESUME = (
-        "where the run was resumed the norm differs by {write} from that after the step before, so "
-        "other weights were loaded",
+        "where the run was resumed, at step {step:,}, the norm differs by {write} from that after "
+        "the step before, so other weights were loaded",
         Suspect.WEIGHTS_WRITTEN,
     )
     SECOND_OPTIMIZER = (

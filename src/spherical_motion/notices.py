@@ -69,11 +69,13 @@ is kept. Resume elsewhere.'
 
 
 def listed(names: Sequence[str], most: int = 3, separator: str = ", ") -> str:
-    """The first of many names, and how many more there are.
+    """The first of many names, and how many more there are; "" of none.
 
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c", "d"], most=2)
     ('a', 'a and b', 'a, b and 2 more')
     """
+    if not names:
+        return ""
     *first, last = names if len(names) <= most else [*names[:most], f"{len(names) - most} more"]
     return f"{separator.join(first)} and {last}" if first else last
 

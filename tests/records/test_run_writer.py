@@ -248,9 +248,8 @@ def test_a_file_system_without_locks_is_refused(tmp_path, info, monkeypatch):
 
 @pytest.mark.parametrize("bad", [{"flush_seconds": 0}, {"flush_bytes": 0}, {"patience": -1}])
 def test_arguments_are_checked_before_anything_is_made(tmp_path, info, bad):
-    with pytest.raises(
-        InvalidArgument, match="flush_seconds > 0 and flush_bytes >= 1|patience must be seconds"
-    ):
+    says = r"flush_seconds > 0 and flush_bytes >= 1|patience must be seconds"
+    with pytest.raises(InvalidArgument, match=says):
         RunWriter(tmp_path / "run", info, **bad)
     assert not (tmp_path / "run").exists()
 

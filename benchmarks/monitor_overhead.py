@@ -23,7 +23,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +108,12 @@ class InTurn:
 
     def __init__(self, optimizer: torch.optim.Optimizer, others: Sequence[ByHand]) -> None:
         pre, post = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
-        (own,), (after,) = list(pre), list(post)
-        self._before = [pre[own], *(other.before for other in others)]
-        self._after = [post[after], *(other.after for other in others)]
-        pre[own], post[after] = self._run(self._before), self._run(self._after)
+        self._before = [_together(pre), *(other.before for other in others)]
+        self._after = [_together(post), *(other.after for other in others)]
+        for table, hooks in ((pre, self._before), (post, self._after)):
+            first = next(iter(table))
+            table.clear()
+            table[first] = self._run(hooks)
         self._turn = 0
         self.spent = 0.0
 
@@ -130,6 +132,17 @@ class InTurn:
         first, spent = self._turn, self.spent
         self._turn, self.spent = (self._turn + 1) % len(self._before), 0.0
         return first, spent
+
+
+def _together(table: Mapping[int, Callable[..., None]]) -> Callable[..., None]:
+    """The hooks of a table as one."""
+    hooks = list(table.values())
+
+    def run(*given: object) -> None:
+        for hook in hooks:
+            hook(*given)
+
+    return run
 
 
 def spread(values: ArrayLike, unit: float, digits: int = 2) -> str:
